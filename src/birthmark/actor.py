@@ -18,7 +18,7 @@ class Actor(str):
     takes: Takes | None
 
     def __new__(cls, name: str, values: Mapping[str, str] | None = None, takes: Takes | None = None) -> Self:
-        """Create an actor; `told` holds no secrets and is added to the details of each row."""
+        """Create an actor; `values` holds no secrets and is added to the details of each row."""
         made = super().__new__(cls, name)
         made.told, made.takes = values or {}, takes
         return made

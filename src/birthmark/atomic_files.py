@@ -100,7 +100,7 @@ def link_backup(path: Path) -> Path | None:
     kept = backup_path(path)
     try:
         os.link(path, kept)
-    except OSError:  # a file system without hard links
+    except OSError:  # no hard link support
         path.rename(kept)
     return kept
 
@@ -142,7 +142,7 @@ def directory_beside(parent: Path, prefix: str) -> Iterator[Path]:
     while True:
         made = Path(tempfile.mkdtemp(prefix=f"{prefix}-", dir=parent))
         with _locked(made) as is_ours:
-            if not is_ours:  # another took it for a killed one's, and removes it
+            if not is_ours:  # others take it for a leftover and remove it
                 continue
             try:
                 yield made
@@ -157,7 +157,7 @@ def _locked(directory: Path) -> Iterator[bool]:
     """Lock a directory; yield whether the lock is exclusive and the directory still exists."""
     try:
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError:  # it is gone meanwhile, or another user's
+    except OSError:  # already gone, or another user's
         yield False
         return
     try:
@@ -198,7 +198,7 @@ def _open_temporary(
             file.flush()
             if is_synced:
                 os.fsync(descriptor)
-            put_in_place(building)  # while it is locked: else who comes would take it for a killed one's
+            put_in_place(building)  # while locked: otherwise another process takes it for a leftover
         except BaseException:
             if flock.is_named(descriptor, building):
                 building.unlink(missing_ok=True)
@@ -214,24 +214,24 @@ def _create_locked(beside: Path, mode: int) -> tuple[Path, int]:
             continue
         try:
             descriptor = os.open(building, flags, mode)
-        except FileExistsError:  # made by another meanwhile
+        except FileExistsError:  # created concurrently
             continue
         try:
             if _is_ours(descriptor) and flock.is_named(descriptor, building):
-                for left in itertools.takewhile(os.path.lexists, names):  # of one that began while others wrote
+                for left in itertools.takewhile(os.path.lexists, names):  # of a process started during writes
                     _is_free(left)
                 return building, descriptor
-        except BaseException:  # such as the word to end
+        except BaseException:  # such as a cancellation
             building.unlink(missing_ok=True)
             os.close(descriptor)
             raise
-        os.close(descriptor)  # another takes it for a killed one's, and removes it
+        os.close(descriptor)  # another process removes it as a leftover
     raise AssertionError("unreachable: the counter is infinite")
 
 
 def _is_free(building: Path) -> bool:
     """Remove a killed run's leftover under this name; return whether the name is free."""
-    if not os.path.lexists(building):  # or cannot be: whoever makes it hears why
+    if not os.path.lexists(building):  # or unreadable: creation fails then
         return True
     try:
         descriptor = os.open(building, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -239,13 +239,13 @@ def _is_free(building: Path) -> bool:
         return True
     except OSError as error:
         if error.errno != errno.ELOOP:
-            return False  # another user's, who may write it now
-        building.unlink(missing_ok=True)  # a link, which no run of ours has made
+            return False  # another user's, now writable
+        building.unlink(missing_ok=True)  # a link, which we never create
         return True
     try:
         if not _is_ours(descriptor):
             return False
-        if flock.is_named(descriptor, building):  # else it has its place meanwhile
+        if flock.is_named(descriptor, building):  # otherwise already in place
             building.unlink(missing_ok=True)
         return True
     finally:
@@ -267,20 +267,20 @@ def _is_ours(descriptor: int) -> bool:
     """Lock the file; return whether no other process holds the lock."""
     try:
         return flock.try_lock(descriptor)
-    except OSError:  # there are no locks here
+    except OSError:  # no lock support
         return True
 
 
 def _link_unique(building: Path, path: Path) -> None:
     """Give the finished file its name, which must be free. Raise `FileExistsError`."""
     try:
-        os.link(building, path)  # unlike a rename it never replaces
+        os.link(building, path)  # unlike rename, never replaces
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
         try:
-            building.replace(path)  # of the empty file, which has kept the name for it
+            building.replace(path)  # replaces the empty file that reserved the name
         except BaseException:
             path.unlink(missing_ok=True)
             raise

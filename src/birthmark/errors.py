@@ -16,9 +16,9 @@ from collections.abc import Iterator, Mapping
 from string import Formatter
 from typing import ClassVar, dataclass_transform
 
-_TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, in a template that ends one
+_TWO_ENDS = re.compile(r"([.!?…])\.(?=\s|$)")  # a fact that is a sentence, at the end of a sentence
 
-# Facts that are commands or options themselves, quoted by who made them; `options` says which chip.
+# Facts that are commands or options, already quoted by their creator; `options` selects the chip.
 _COMMANDS = frozenset({"again", "command", "options", "without"})
 
 _OWN_COMMAND = re.compile(r"birthmark [^|&;<>$()]+")
@@ -181,7 +181,7 @@ def about(path: object) -> Iterator[None]:
 def _text(value: object) -> str:
     """Return a fact as text, without the PIN of a PKCS#11 URI, also inside a command."""
     if hasattr(value, "__fspath__") and str(value).startswith("-"):
-        return f"./{value}"  # which no command takes for an option
+        return f"./{value}"  # so that it is no option to a command
     return value.hex() if isinstance(value, bytes) else _PIN.sub(r"\1…", str(value))
 
 

@@ -19,7 +19,7 @@ SERVICE_DATA = Path("/var/lib/birthmark")
 SERVICE = "birthmark-server"
 AGENT = "birthmark-agent"
 """User that owns the files of the agent service, and group that reads its configuration."""
-_KEPT = "BIRTHMARK_DATA"  # what sudo would not hand on
+_KEPT = "BIRTHMARK_DATA"  # not preserved by sudo
 
 
 def other_owner(path: Path) -> str | None:
@@ -28,7 +28,7 @@ def other_owner(path: Path) -> str | None:
     None if this user owns it, or if the owner has no name, because no user can then act as the owner.
     """
     for place in (path, *path.absolute().parents):
-        with contextlib.suppress(OSError):  # not there, or below what is closed
+        with contextlib.suppress(OSError):  # missing, or in a closed directory
             if place.is_dir():
                 return None if place.stat().st_uid == os.geteuid() else _name(place)
     return None
@@ -40,7 +40,7 @@ def as_owner(owner: str, words: Sequence[str] | None = None, data: Path | None =
     `data` names a directory other than the one in this user's environment.
     """
     asked = sys.argv[1:] if words is None else words
-    program = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo looks in directories of its own
+    program = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo has its own search path
     named = ["env", f"{_KEPT}={data}"] if data is not None else []
     if os.geteuid() == 0:
         return shlex.join(["runuser", "-u", owner, "--", *named, program, *asked])
@@ -86,7 +86,7 @@ def transfer_ownership(path: Path, whose: Path) -> None:
         return
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:  # not there, or a link
+    except OSError:  # missing, or a link
         return
     try:
         hand_over_open(descriptor, whose)
@@ -120,7 +120,7 @@ def acting_for(path: Path) -> Iterator[None]:
         return
     group, groups, home = os.getegid(), os.getgroups(), os.environ.get("HOME")
     try:
-        os.environ["HOME"] = _home_of(whose.st_uid)  # where libraries look for settings: not in root's
+        os.environ["HOME"] = _home_of(whose.st_uid)  # library settings: not from root's home
         os.setgroups([whose.st_gid])
         os.setegid(whose.st_gid)
         os.seteuid(whose.st_uid)
@@ -139,7 +139,7 @@ def acting_for(path: Path) -> Iterator[None]:
 def _home_of(user: int) -> str:
     try:
         return pwd.getpwuid(user).pw_dir
-    except KeyError:  # a number without a name
+    except KeyError:  # a uid without a name
         return "/nonexistent"
 
 
@@ -159,9 +159,9 @@ def as_who_asked() -> Iterator[None]:
 
 def _find_foreign_step(place: Path) -> os.stat_result | None:
     """Return the nearest step of a path that a user other than root owns; None if root owns all."""
-    for path in (place.absolute(), Path(os.path.realpath(place))):  # which takes a loop of links, too
+    for path in (place.absolute(), Path(os.path.realpath(place))):  # also handles a loop of links
         for step in (path, *path.parents):
-            with contextlib.suppress(OSError):  # not there yet
+            with contextlib.suppress(OSError):  # not yet there
                 if (seen := step.lstat()).st_uid:
                     return seen
     return None

@@ -25,7 +25,7 @@ def take(path: Path, patience: int) -> int | None:
         descriptor = _opened(path)
         try:
             if try_lock(descriptor) and is_named(descriptor, path):
-                with contextlib.suppress(OSError):  # such as a disk that is read-only
+                with contextlib.suppress(OSError):  # for example a read-only disk
                     hand_over_open(descriptor, path.parent)
                 taken, descriptor = descriptor, -1
                 return taken
@@ -54,13 +54,13 @@ def is_named(descriptor: int, path: Path) -> bool:
 
 
 def _opened(path: Path) -> int:
-    # A link may be another user's, whose directory it is, and would have root make a file wherever it leads.
+    # A link may belong to another user, the owner of the directory, and would make root create a file at its target.
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | _FLAGS, 0o600)
     except OSError as error:
         if error.errno not in (errno.EROFS, errno.ENOSPC):
             raise
-        return os.open(path, os.O_RDONLY | _FLAGS)  # the lock is the kernel's: nothing is written for it
+        return os.open(path, os.O_RDONLY | _FLAGS)  # a kernel lock: nothing is written
 
 
 def holder(path: Path) -> int | None:

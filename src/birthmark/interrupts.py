@@ -13,7 +13,7 @@ def uninterrupted(*, twice: bool = False) -> Iterator[None]:
 
     A signal mask does not help: another thread takes the signal, and the handler runs in this one.
     """
-    if threading.current_thread() is not threading.main_thread():  # where no handler runs
+    if threading.current_thread() is not threading.main_thread():  # no handler runs there
         yield
         return
     held: list[int] = []

@@ -1,6 +1,6 @@
 """Metrics of the server: one catalog, plain counters at their source, samples on request.
 
-A metric is declared here once, with name, kind, help and labels. Each source keeps integers of its own, `Traffic` and
+A metric is declared here once, with name, kind, help and labels. Each source keeps its own integers, `Traffic` and
 `Distribution` among them; a `SampleSource` converts them to samples on request. So a message costs an addition and no
 lookup. The server formats the samples.
 """
@@ -86,7 +86,7 @@ class Traffic:
         self._open.add(connection)
 
     def ended(self, connection: CountedConnection) -> None:
-        """It is gone."""
+        """Remove a closed connection and keep its counts."""
         self._open.discard(connection)
         self._before.update({name: getattr(connection, name) for name in COUNTS})
 

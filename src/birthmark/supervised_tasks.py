@@ -49,7 +49,7 @@ def start_supervised(name: str, work: Callable[[], Awaitable[None]]) -> asyncio.
             began = loop.time()
             try:
                 await await_third_party(work())
-            except Exception as error:  # noqa: BLE001 - whatever it is, the work goes on
+            except Exception as error:  # noqa: BLE001 - any error: the work continues
                 note(name, error)
             if loop.time() - began > MOST_S:
                 wait_s = AGAIN_S
@@ -114,4 +114,4 @@ async def cancel_and_wait(*tasks: asyncio.Future[Any] | None) -> None:
         for task in waiting:
             task.cancel()
         over, waiting = await asyncio.wait(waiting, timeout=AGAIN_S)
-        await asyncio.gather(*over, return_exceptions=True)  # what they ended with is known to nobody else
+        await asyncio.gather(*over, return_exceptions=True)  # retrieves their errors, which are not used

@@ -289,7 +289,7 @@ def format_trim_command(path: Path | str, raw: bytes) -> str:
     known, codec = PurePath(path), utf_16_of(raw)
     text = raw.decode(codec or "utf-8", errors="replace").rstrip("\r\n")
     begin, end = text[: len(text) - len(text.lstrip(BLANKS))], text[len(text.rstrip(BLANKS)) :]
-    has_nul = "\0" in begin + end  # at which sed would split its text
+    has_nul = "\0" in begin + end  # NUL splits sed's text
     begin, end = begin.replace("\0", ""), end.replace("\0", "")
     edits = [f"s/^{_escaped(begin)}//"] * bool(begin) + [f"s/{_escaped(end)}[\\r\\n]*$//"]
     edit = f"LC_ALL=C sed -z {shlex.quote('; '.join(edits))}"

@@ -55,7 +55,7 @@ def parse(text: str) -> dict[str, Any]:
             raise TomlError(_NO_BACKSLASH, text.count("\n", 0, one.end()) + 1)
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what Python says of a number too long
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and Python's error for too long a number
         said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         line = int(found[1]) if (found := _AT_LINE.search(said)) else 1 + text.rstrip().count("\n")
         detail = _AT_LINE.sub("", said).removesuffix(_AT_END) + unseen(text.replace("\r\n", "\n"), line)
@@ -109,7 +109,7 @@ class TomlProblem:
 
 
 def mistakes_in(values: Mapping[str, object], kind: type[msgspec.Struct], text: str) -> list[TomlProblem]:
-    """Return the problems of `given`, which was read from `text`; empty if it converts to `kind`."""
+    """Return the problems of `values`, which were read from `text`; empty if they convert to `kind`."""
     rest: dict[str, Any] = copy.deepcopy(dict(values))
     found: list[TomlProblem] = []
     lines = lines_of(text)

@@ -38,7 +38,7 @@ class FairSemaphore:
         try:
             await ready
         except asyncio.CancelledError:
-            if ready.done() and not ready.cancelled():  # it was called, and does not come
+            if ready.done() and not ready.cancelled():  # cancelled after its turn came
                 self._next()
             raise
 
@@ -49,7 +49,7 @@ class FairSemaphore:
             line = self._lines.pop(whose)
             ready = line.popleft()
             if line:
-                self._lines[whose] = line  # behind the others
+                self._lines[whose] = line  # after the others
             if not ready.done():
                 self._is_own_next = whose != OWN
                 ready.set_result(None)

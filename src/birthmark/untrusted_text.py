@@ -125,7 +125,7 @@ def check_keys_once(text: str, refused: Callable[..., BirthmarkError]) -> None:
         json.loads(text, object_pairs_hook=keys_once)
     except KeyTwiceError as error:
         raise refused(detail=str(error)) from error
-    except (ValueError, RecursionError):  # as who reads it is told
+    except (ValueError, RecursionError):  # the decoder reports it
         return
 
 

@@ -30,7 +30,7 @@ __all__ = ["AgentDevice", "Identity", "connect"]
 
 def __getattr__(name: str) -> Any:
     """Load the library on first access; the commands do not need it."""
-    if name not in (*__all__, "Device"):  # the earlier name of AgentDevice
+    if name not in (*__all__, "Device"):  # earlier name of AgentDevice
         raise AttributeError(name)
     from birthmark.agent import library
 

@@ -165,7 +165,7 @@ class CertificateManager:
     ) -> AsyncIterator[EstProof]:
         """Yield the proofs for a request to an EST server, the best one first."""
         pair = est.auth.pair
-        if pair is None or not pair.is_bootstrap:  # a password, or an identity of its own
+        if pair is None or not pair.is_bootstrap:  # a password or its own identity
             if pair is None and current is not None:
                 yield self._proof(current)
             yield EstProof(None if pair is None else self.identities.preloaded(pair).for_links())
@@ -200,7 +200,7 @@ class CertificateManager:
             yield self._proof(identity)
         if refusal is not None:
             raise refusal
-        if not is_new:  # nobody believes what we have: be introduced again
+        if not is_new:  # no valid credential left: bootstrap again
             yield self._proof(self._put_to_use(self.slot(asking.id), await self.fresh(asking, None)))
 
     # ---- facts
@@ -221,7 +221,7 @@ class CertificateManager:
         at = renew_at(leaf.not_before, leaf.not_after, renewal.threshold)
         retry = renewal.retry.of(leaf.not_after - leaf.not_before)
         configured = spread(at, leaf.not_after, retry, chance_of(leaf.thumbprint))
-        planned = self.planned(managed, leaf)  # in the issuer's window, which must not make a new threshold wait
+        planned = self.planned(managed, leaf)  # inside the issuer's window: keep the threshold
         return configured if planned is None else min(configured, planned)
 
     # ---- inside
@@ -259,7 +259,7 @@ class CertificateManager:
             if not is_of_old_key:
                 return waiting
         slot.drop_pending()
-        # A chip takes seconds for an RSA key, and a service manager counts them.
+        # A secure element takes seconds to generate an RSA key, and the service manager enforces a start timeout.
         key = await run_in_thread(lambda: self._key(managed, current, is_over=is_key_over))
         request = request_for(managed, key)
         if isinstance(managed.issued.by, EstIssuance | AzureIssuance):
@@ -275,7 +275,7 @@ class CertificateManager:
         if keys.is_preloaded(managed.id):
             return keys.open(managed.id)
         rotates = is_over or managed.renewal is None or managed.renewal.rotate_key
-        # Without its certificate a key is still the name's.
+        # A key without its certificate still belongs to the name.
         kept = keys.find(managed.id) if current is None or not rotates else None
         return kept or keys.create(next_of(managed.id))
 
@@ -287,7 +287,7 @@ class CertificateManager:
         try:
             answered = await self.source.ask(managed, request_for(managed, fresh.key), EstProof(fresh.for_links()))
         except EstServerBusyError as error:
-            if error.status == _ACCEPTED:  # it was believed, and somebody shall approve
+            if error.status == _ACCEPTED:  # authenticated, approval pending
                 return fresh
             raise
         except _REFUSALS:

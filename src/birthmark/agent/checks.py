@@ -276,7 +276,7 @@ class Checks:
     def _match(self) -> CheckAnswer:
         est = self._est()
         if est is not None and (pair := est.auth.pair) is not None:
-            self.agent.identities.preloaded(pair).for_links()  # raises when they are no pair
+            self.agent.identities.preloaded(pair).for_links()  # raises if they do not match
         held = self.agent.held()
         if held is None:
             return CheckAnswer(
@@ -290,7 +290,7 @@ class Checks:
             self.agent.identities.preloaded(given).for_links()
         return _FINE
 
-    # ---- the network
+    # ---- network
 
     async def _local_time(self) -> CheckAnswer:
         """Compare the clock with the Date header of the servers' responses; no time server is required."""
@@ -306,7 +306,7 @@ class Checks:
 
     async def _stated_time(self) -> datetime | None:
         for url, trust in self.agent.time_servers.urls:
-            with contextlib.suppress(BirthmarkError):  # who is away or a stranger has a row of its own
+            with contextlib.suppress(BirthmarkError):  # other checks report unreachable servers
                 if (stated := await self.agent.ask_time(url, trust())) is not None:
                     return stated.at
         return None
@@ -389,5 +389,5 @@ async def _guarded(look: Look) -> CheckAnswer:
         return CheckAnswer(
             CheckResult.ERROR, f"{error.explain_cause_with_subject()} {error.explain_fix()}", error=error
         )
-    except OSError as error:  # a file that a check reads itself
+    except OSError as error:  # file that this check reads
         return CheckAnswer(CheckResult.ERROR, f"{error.filename}: {reason_of(error)}")

@@ -40,7 +40,7 @@ class TimeServers:
     on_learnt: Callable[[], None]
     urls: Sequence[tuple[str, Callable[[], ServerTrust]]] = ()
     _unbelieved: dict[str, timedelta] = field(default_factory=dict)
-    """Clock offset of each server that was not trusted alone; it is not asked again for the same offset."""
+    """Clock offset of each server that was not trusted alone; the server is not queried again for that offset."""
 
     async def confirm(self, *, is_over: bool) -> None:
         """Confirm the time with a server unless that already happened in this run.

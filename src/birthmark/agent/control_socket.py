@@ -79,7 +79,7 @@ class ControlServer:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._news.wait()
-        if not self.is_stopping:  # an order that has to wait is no reason to come back at once, again and again
+        if not self.is_stopping:  # a pending command must not cause a busy loop
             self._news.clear()
 
 
@@ -131,7 +131,7 @@ def ask(path: Path, order: ControlCommand) -> tuple[bool, int]:
 
     Raise `OSError` if no process answers.
 
-    The peer must own the socket's directory, be root, or be the current user; the command goes to no other process.
+    The command is sent only if the peer owns the socket's directory, is root, or is the current user.
     """
     with _open_short_path(path) as near, socket.socket(socket.AF_UNIX) as line:
         line.settimeout(_PATIENCE_S)
@@ -152,7 +152,7 @@ def _door(path: Path) -> Iterator[socket.socket]:
         if path.is_socket():
             path.unlink()
         door = stack.enter_context(socket.socket(socket.AF_UNIX))
-        os.fchmod(door.fileno(), stat.S_IRUSR | stat.S_IWUSR)  # which the name gets: by the name it may be another's
+        os.fchmod(door.fileno(), stat.S_IRUSR | stat.S_IWUSR)  # on the descriptor: the path may be another file's
         door.bind(near)
         stack.callback(_remove, path)
         door.setblocking(False)

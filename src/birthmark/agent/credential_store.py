@@ -88,7 +88,7 @@ class Slot:
     def commit(self) -> None:
         """Replace the active pair with the next one."""
         following = next_of(self.id)
-        remove_file(self.places.request(self.id))  # answered; else it would be asked again, by a key in use
+        remove_file(self.places.request(self.id))  # answered; otherwise repeated, with a key in use
         if self.keys.exists(following):
             self.keys.move(following, self.id)
         move_file(self.places.certificate(following), self.places.certificate(self.id))
@@ -113,7 +113,7 @@ class Slot:
         following = next_of(self.id)
         for path in (self.places.certificate(self.id), self.places.key(self.id)):
             if not path.exists():
-                remove_file(path)  # what a first write left beside it
+                remove_file(path)  # left by an interrupted write
         if self._load(self.id, self.id) is None and self._load(following, self.id) is not None:
             move_file(self.places.certificate(following), self.places.certificate(self.id))
         if self.pending() is None and self.waiting() is None and self._has_leftovers():

@@ -87,7 +87,7 @@ def locked(path: Path) -> Iterator[None]:
     if descriptor is None:
         raise AgentRunningError(pid=running_pid(path) or "?")
     try:
-        with contextlib.suppress(OSError):  # a full or read-only disk keeps nobody from being the one agent
+        with contextlib.suppress(OSError):  # a full or read-only disk must not prevent the agent's start
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -116,7 +116,7 @@ def tell(path: Path, order: ControlCommand, clock: Clock) -> int:
             is_taken, process = ask(orders_beside(path), order)
         except PermissionError as error:
             raise AgentForeignError(pid=running_pid(path) or "?") from error
-        except OSError as error:  # it has the lock and does not listen yet, or works once and is soon gone
+        except OSError as error:  # the lock holder does not listen yet, or runs once and soon exits
             if clock.monotonic() > deadline:
                 raise _agent_slow_error(path, "accept a command", _SILENT_S) from error
             time.sleep(_POLL_S)
@@ -128,7 +128,7 @@ def tell(path: Path, order: ControlCommand, clock: Clock) -> int:
 
 
 def stop(path: Path, clock: Clock, timeout_s: float = 20.0) -> int:
-    """Stop the running agent and wait until it has exited. Raise `AgentSlowError`, and what `tell` raises."""
+    """Stop the running agent and wait until it exits. Raise `AgentSlowError` and the errors of `tell`."""
     pid = tell(path, ControlCommand.STOP, clock)
     deadline = clock.monotonic() + timeout_s
     while flock.is_locked(path):

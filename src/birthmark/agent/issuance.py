@@ -132,7 +132,7 @@ def trusting_by(key: str) -> Iterator[None]:
     try:
         yield
     except ServerUntrustedError as error:
-        if type(error) is ServerUntrustedError:  # one for another name is not mended by trust
+        if type(error) is ServerUntrustedError:  # trust does not fix a name mismatch
             error.reason += f"; set the trusted CAs in {key} of the configuration"
         raise
 
@@ -188,11 +188,11 @@ class CertificateSource:
         The certificate is tried without the password first: a one-time or revoked password would cause a refusal.
         """
         est = managed.issued.by
-        assert isinstance(est, EstIssuance)  # noqa: S101 (who else has somebody to ask)
+        assert isinstance(est, EstIssuance)  # noqa: S101 (only EST reaches this)
         if proof.identity is not None and est.auth.username is not None:
             try:
                 return await self._asked(managed, request, proof, replace(est, auth=replace(est.auth, username=None)))
-            except ServerUntrustedError:  # which refuses nobody
+            except ServerUntrustedError:  # not a rejection
                 raise
             except (UnauthenticatedError, ForbiddenError):
                 if proof.is_expired:
@@ -220,7 +220,7 @@ class CertificateSource:
     ) -> IssuedChain:
         """Try one proof after another until one is accepted. Raise the last error."""
         refusal: BirthmarkError | None = None
-        async with contextlib.aclosing(proofs) as each:  # type: ignore[type-var]  # they are async generators
+        async with contextlib.aclosing(proofs) as each:  # type: ignore[type-var]  # async generators
             async for proof in each:
                 try:
                     return await self.ask(managed, request, proof)
@@ -232,7 +232,7 @@ class CertificateSource:
                     if not proof.is_expired:
                         raise
                     refusal = error
-        assert refusal is not None  # noqa: S101 (there is at least one proof)
+        assert refusal is not None  # noqa: S101 (at least one proof exists)
         raise refusal
 
     def _locally(self, managed: ManagedCertificate, local: LocalIssuance, key: HeldKey) -> tuple[Certificate, ...]:
@@ -294,7 +294,7 @@ class ByAzure:
         if current is not None:
             try:
                 chain = await self._by_hub(current, request)
-            except ServerUntrustedError:  # who refuses nobody
+            except ServerUntrustedError:  # not a rejection
                 raise
             except (UnauthenticatedError, ForbiddenError, NotIssuedError) as error:
                 log.info("certificate.not_by_hub", extra={"reason": str(error)})

@@ -248,7 +248,7 @@ class KeyStore:
             write_file(path, "".join(f"{one}\n" for one in (*doomed, uri)).encode())
 
     def _is_destroyed(self, uri: Pkcs11Uri, kept: Collection[Pkcs11Uri | None]) -> bool:
-        """Destroy a key pair; return whether it is gone.
+        """Destroy a key pair; return whether it no longer exists.
 
         A library may report that all objects of a removed token are gone; it then knows none of the kept keys.
         """
@@ -267,11 +267,11 @@ class KeyStore:
         return None if base is None else _pin_of(base)
 
     def _token(self, location: TokenLocation) -> tuple[Pkcs11Token, Pin | None]:
-        if self.settings is None:  # the configuration was changed under a key file that names a token
+        if self.settings is None:  # the configuration changed after the key file named a token
             raise ModuleMissingError(path="([aziot_keys] pkcs11_lib_path)")
         uri, pin = location.uri, _pin_of(location)
         module = uri.module_path or self.settings.module
-        label = None if uri.slot_id is not None else uri.token  # aziot: the slot's number comes first
+        label = None if uri.slot_id is not None else uri.token  # aziot: slot number comes first
         try:
             return Pkcs11Token.open(module, label=label, serial=uri.serial, slot_id=uri.slot_id, pin=pin), pin
         except (ModuleMissingError, PinMissingError, TokenNotFoundError) as error:

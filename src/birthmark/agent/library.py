@@ -126,7 +126,7 @@ class AgentDevice:
 
     async def _renewed(self) -> None:
         held, hub = await self.agent.renew(self.identity.held)
-        self._change(held)  # before any wait: the old one is gone, whoever gives up waiting
+        self._change(held)  # before any wait: the old one is gone even on cancellation
         if hub is not None:
             await hub.close()
 
@@ -139,7 +139,7 @@ class AgentDevice:
             self._news.notify_all()
 
     async def _tell(self) -> None:
-        """Announce the identity; if the caller of the renewal has given up, `keep` continues.
+        """Run the pending renewal callbacks; `keep` runs those that a cancelled renewal left.
 
         Callbacks run without the renewal lock, as a callback may renew.
         """
@@ -148,7 +148,7 @@ class AgentDevice:
             try:
                 if (answer := callback(self.identity)) is not None:
                     await await_third_party(answer)
-            except Exception:  # the program's own fault must not end the renewals
+            except Exception:  # a callback error must not stop renewals
                 log.exception("agent.callback_failed")
 
     async def keep(self) -> None:
@@ -158,7 +158,7 @@ class AgentDevice:
             try:
                 await self._tell()
                 await self._kept(upkeep)
-            except Exception:  # nobody waits for this task: what went wrong is told, and looked at again
+            except Exception:  # no task awaits this one: log the error, then retry
                 log.exception("agent.upkeep_failed")
                 await asyncio.sleep(_LOOK_S)
 
@@ -171,7 +171,7 @@ class AgentDevice:
             if (register_s := self._registers_at - now) <= 0:
                 await self._register()
                 return
-            if order is ControlCommand.RENEW:  # what falls due renews what is due alone
+            if order is ControlCommand.RENEW:  # a scheduled run covers due ones only
                 await upkeep.renew_all()
             if order is ControlCommand.RENEW or (due_s := self._due_s()) <= 0:
                 await self._noted(self._renewed)
@@ -188,7 +188,7 @@ class AgentDevice:
         is_manual = isinstance(self.agent.config.source, ManualSource)
         try:
             due = self.agent.due_in(managed) if is_manual else self.agent.renewal_due_in(self.identity.held)
-        except BirthmarkError:  # its token is away: the attempt says so
+        except BirthmarkError:  # no token: the attempt reports it
             due = timedelta(0)
         if is_manual and self.agent.prove is None:
             due = None
@@ -267,7 +267,7 @@ async def connect(
         agent.keeper.recover()
         if prove is not None:
             agent.prove = _wrap_prove(agent, prove)
-        orders = ControlServer(takes_stop=False)  # a program is not ended by an order
+        orders = ControlServer(takes_stop=False)  # commands must not end a program
         async with answering(orders_beside(places.lock), taken_by(agent, orders)):
             await agent.prepare()
             held = agent.held()

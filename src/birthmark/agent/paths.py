@@ -11,7 +11,7 @@ from birthmark import atomic_files
 from birthmark.errors import UnavailableError
 from birthmark.untrusted_text import reason_of
 
-# aziot's ids of what is issued.
+# IDs that aziot uses for issued certificates.
 DEVICE_ID = "device-id"
 EST_ID = "est-id"
 EDGE_CA = "aziot-edged-ca"

@@ -81,9 +81,9 @@ def renew_at(not_before: datetime, not_after: datetime, threshold: RenewalSpan) 
 
 
 def spread(timestamp: datetime, until: datetime, retry: timedelta, chance: float) -> datetime:
-    """Return a time soon after `at`, so that a fleet that was issued at once does not renew at once.
+    """Return a time soon after `timestamp`, so that devices with certificates issued together do not renew together.
 
-    It falls in the first quarter of the time left `until` the end, as a part of a long lifetime may exceed that.
+    It is in the first quarter of the time left `until` the end, because a fraction of a long lifetime may exceed that.
     """
     return timestamp + min(retry / 2, max(until - timestamp, timedelta(0)) / 4) * chance
 

@@ -38,7 +38,7 @@ class RetryPace:
     ) -> timedelta:
         """Count a failure and return the pause: what the server requested, otherwise a growing one.
 
-        `left` is the remaining lifetime of the current certificate; the pause ends before it.
+        `remaining` is the remaining lifetime of the current certificate; the pause ends before it.
         """
         self.failures += 1
         chance = chance_of(agent.entropy.token(4))
@@ -72,7 +72,7 @@ class RenewalTurn:
 
     agent: Agent
     _pace: RetryPace = field(default_factory=RetryPace)
-    _seen: str = ""  # the mark of an identity whose renewal was not overdue, or is being waited with
+    _seen: str = ""  # marker of an identity whose renewal is not overdue, or is postponed
 
     def due_s(self, identity: Held, due: timedelta | None) -> float | None:
         """Return the seconds until a renewal that is `due` after this time; None for never."""
@@ -140,14 +140,14 @@ class RenewalScheduler:
             return pace.not_before - now
         try:
             due = self.agent.due_in(managed)
-        except BirthmarkError:  # its token is away: the attempt says so
+        except BirthmarkError:  # no token: the attempt reports it
             return 0.0
         return NEVER_S if due is None else due.total_seconds()
 
     def _left(self, managed: ManagedCertificate) -> timedelta:
         try:
             return _left(self.agent, self.agent.keeper.slot(managed.id).current())
-        except BirthmarkError:  # its token is away
+        except BirthmarkError:  # token unavailable
             return timedelta(0)
 
     async def _renew(self, managed: ManagedCertificate) -> None:
@@ -175,7 +175,7 @@ class RenewalScheduler:
 
 
 def _find_expiry_error(agent: Agent, identity: Held) -> BirthmarkError | None:
-    """Return an error if a certificate has expired, as if signed by a server whose clock is behind."""
+    """Return an error if the certificate is outside its validity period, as with a slow clock of the issuer."""
     if isinstance(identity, HeldIdentity):
         try:
             check_dates(identity.leaf, agent.now_for(identity))

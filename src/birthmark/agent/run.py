@@ -27,8 +27,8 @@ from birthmark.est.client import EstServerBusyError
 from birthmark.iothub.client import HubClient
 
 _MAX_RECONNECT_S = 60.0
-_SHORT_S = 60.0  # a connection that ends sooner, again and again, is another's to have, or a hub's to refuse
-_LOOK_S = 30.0  # the wall clock may jump, or stand still while the machine sleeps
+_SHORT_S = 60.0  # shorter connections indicate a duplicate client or a rejecting hub
+_LOOK_S = 30.0  # the wall clock may jump, or stop during system sleep
 
 Tell = Callable[[str, dict[str, object]], None]
 
@@ -41,7 +41,7 @@ class Loop:
     orders: ControlServer
     tell: Tell
     telemetry_s: float | None = None
-    journal: Callable[[BirthmarkError], None] | None = None  # hears of each new kind of trouble, not of each repetition
+    journal: Callable[[BirthmarkError], None] | None = None  # called for each new error type, not for each repetition
     _journaled: str | None = None
     _failures: int = 0
     _short: int = 0
@@ -113,12 +113,12 @@ class Loop:
         agent = self.agent
         if self.orders.take_one(ControlCommand.REPROVISION):
             self._registers_at = agent.clock.monotonic()
-            agent.update(error=None)  # who gave the order waits for an error of its own
+            agent.update(error=None)  # a waiting command needs its own error
         try:
             held, hub = await agent.once_more(self._connected)
         except BirthmarkError as error:
             if isinstance(error, UnauthenticatedError | ForbiddenError) and agent.state.hub is not None:
-                self._registers_at = agent.clock.monotonic()  # the hub does not know us any more: ask DPS first
+                self._registers_at = agent.clock.monotonic()  # unknown to the hub: register at DPS first
             await self._failed(error)
             return None, None
         self._failures, self._journaled = 0, None
@@ -161,7 +161,7 @@ class Loop:
         self._note(problem)
         pause = min(_MAX_RECONNECT_S, 2.0 ** (min(self._failures, 10) - 1)) * (0.5 + self._chance())
         if isinstance(problem, EstServerBusyError | DpsBusyError) and problem.retry_after_s is not None:
-            # Whatever it holds, it is not connected: it has nothing to live on.
+            # The device is not connected, so the server's retry delay applies regardless of its credentials.
             pause = pause_as_asked(problem.retry_after_s, self._chance()).total_seconds()
         self.tell("failed", {**_words(problem), "again_in_s": round(pause, 1)})
         await self.orders.wait(pause)
@@ -172,7 +172,7 @@ class Loop:
         try:
             while True:
                 if (order := self.orders.take()) is not None:
-                    if order is ControlCommand.RENEW:  # what falls due renews what is due alone
+                    if order is ControlCommand.RENEW:  # a scheduled run covers due ones only
                         await self._upkeep.renew_all()
                     return order
                 if (register_s := self._registers_at - self.agent.clock.monotonic()) <= 0:
@@ -189,7 +189,7 @@ class Loop:
                 if lost.done():
                     reason = lost.result()
                     break
-        except BirthmarkError as error:  # a message could not be sent: the connection is over
+        except BirthmarkError as error:  # a send failed: the connection has ended
             reason = error
         finally:
             lost.cancel()
@@ -281,7 +281,7 @@ class Loop:
     def _note(self, problem: BirthmarkError, certificate_id: str | None = None) -> None:
         self.agent.note(problem, certificate_id, is_awaited=self.orders.is_any)
         if self.journal is not None and problem.code != self._journaled:
-            # So that `why` finds it by the device's name, whatever the refusal itself is about.
+            # `why` finds the error by device name, whatever the subject of the refusal.
             problem.add_facts(registration_id=self.agent.name)
             self.journal(problem)
         self._journaled = problem.code

@@ -176,7 +176,7 @@ class Agent:
             self.register,
         )
 
-    # ---- the steps
+    # ---- steps
 
     async def apply(self) -> HubAssignment | None:
         """Apply the configuration. Return the assignment.
@@ -189,7 +189,7 @@ class Agent:
         try:
             assigned = await self.register(held)
         except DpsRefusedError as refusal:
-            if held.mark != before:  # it was issued a moment ago: another would fare no better
+            if held.mark != before:  # just issued: a new one would fail, too
                 raise
             assigned = await self._replaced(held, refusal)
         if assigned is None:
@@ -210,7 +210,10 @@ class Agent:
         return None if held is None else held.mark
 
     async def _replaced(self, identity: Held, refusal: BirthmarkError) -> HubAssignment | None:
-        """Get other certificates by the configured credentials, with other keys. Raise `refusal` if that is no help."""
+        """Request replacement certificates with the configured credentials and new keys.
+
+        Raise `refusal` if that fails.
+        """
         try:
             made = await self._use_pending(identity) or await self._renewed(identity, is_key_over=True)
         except BirthmarkError as error:
@@ -220,7 +223,7 @@ class Agent:
         if hub is not None:
             await hub.close()
         self.update(is_connected=False)
-        for managed in self.others:  # who was taken back was so with all of it
+        for managed in self.others:  # a revocation covers all certificates
             await self.keeper.renew(managed, is_key_over=True)
         return assigned
 
@@ -332,8 +335,9 @@ class Agent:
     async def connect_or_anew(self, identity: Held) -> tuple[Held, Connected]:
         """Connect; if the hub refuses an Azure-issued certificate, use the pending one or request another.
 
-        A renewal may have been interrupted after the hub dropped the old certificate; then the pending one works.
-        Another is requested with the bootstrap certificate, at most once per hour: it does not help a disabled device.
+        A renewal may have been interrupted after the hub dropped the old certificate; then the pending certificate
+        works. Another is requested with the bootstrap certificate, at most once per hour, because it does not help a
+        disabled device.
         """
         try:
             return identity, await self.connect(identity)
@@ -365,7 +369,7 @@ class Agent:
         self.update(thumbprint=pending.mark)
         try:
             slot.commit()
-        except BirthmarkError as error:  # its disk is in trouble: it is connected all the same
+        except BirthmarkError as error:  # disk error: connect anyway
             log.warning("certificate.not_put_to_use", extra={"code": error.code})
             return pending, hub
         return slot.current() or pending, hub
@@ -382,7 +386,7 @@ class Agent:
 
     async def _connect_hub(self, identity: Held) -> HubClient:
         hub, device_id = self.state.hub, self.state.device_id
-        assert hub is not None  # noqa: S101 (registering has set both)
+        assert hub is not None  # noqa: S101 (registration sets both)
         assert device_id is not None  # noqa: S101 (as above)
         password = (
             identity.for_hub(hub, device_id, self.now_for(identity)) if isinstance(identity, SharedIdentity) else None
@@ -435,7 +439,7 @@ class Agent:
             else:
                 await self.prove(fresh)
             slot.commit()
-        except (Exception, asyncio.CancelledError):  # who gives up a renewal leaves nothing half done
+        except (Exception, asyncio.CancelledError):  # a cancelled renewal leaves no partial state
             if hub is not None:
                 await hub.close()
             await self._restore_registration(held)
@@ -458,7 +462,7 @@ class Agent:
     ) -> IssuedChain:
         """Issue a certificate by the hub if it may know `current`, otherwise at registration."""
         is_known = current is not None and self.state.hub is not None and not self.keeper.is_expired(current)
-        is_known = is_known and self.prove is None  # a connection of ours would end that of the program
+        is_known = is_known and self.prove is None  # our connection would end the application's
         return await self.by_azure.issue(issued, request, current if is_known else None)
 
     async def _connect_again(self, identity: HeldIdentity) -> HubClient:
@@ -466,10 +470,10 @@ class Agent:
 
     async def _register_with(self, csr: bytes) -> HubAssignment:
         azure, source = self._azure, self.config.source
-        assert azure is not None  # noqa: S101 (who else asks)
-        assert isinstance(source, DpsSource)  # noqa: S101 (the configuration has it so)
+        assert azure is not None  # noqa: S101 (Azure only)
+        assert isinstance(source, DpsSource)  # noqa: S101 (required by configuration)
         assigned = await self.register(self.identities.preloaded(azure.bootstrap), csr=csr)
-        assert assigned is not None  # noqa: S101 (there is somebody to register at)
+        assert assigned is not None  # noqa: S101 (a DPS is configured)
         return assigned
 
     # ---- facts
@@ -543,7 +547,7 @@ class Agent:
         due = None if is_untold else self.renew_at(identity)
         if due is None:
             return None
-        with contextlib.suppress(BirthmarkError):  # its token is away: who is connected stays so
+        with contextlib.suppress(BirthmarkError):  # token unavailable: keep the connection
             if self.keeper.is_unfinished(DEVICE_ID):
                 return timedelta(0)
         return due - self.now_for(identity)
@@ -564,7 +568,7 @@ class Agent:
         identity = self.config.source.identity
         if not self.state.is_individual or not isinstance(identity, IssuedIdentity) or identity.renewal is None:
             return None
-        if self._azure is not None:  # nobody renews by what it registers with
+        if self._azure is not None:  # registration credentials never renew
             return None
         name, ca = self.state.registration_id, "est-root"
         return (
@@ -654,7 +658,7 @@ class Agent:
         """Register the old certificate again after the new one failed; DPS may already have updated the hub."""
         if self.is_registered(identity) or self.keeper.is_expired(identity):
             return
-        if self._azure is not None:  # the hub takes both, until the new one is used
+        if self._azure is not None:  # both are valid until the new one is used
             self.update(thumbprint=identity.mark)
             return
         try:

@@ -73,10 +73,10 @@ class AgentState(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     hub: str | None = None
     device_id: str | None = None
     registration_id: str | None = None
-    endpoint: str | None = None  # which DPS and scope assigned it
-    thumbprint: str | None = None  # the certificate that was registered
+    endpoint: str | None = None  # by this DPS endpoint and scope
+    thumbprint: str | None = None  # the registered certificate
     registered_at: datetime | None = None
-    is_individual: bool | None = None  # registered by an individual enrollment; None when DPS did not say
+    is_individual: bool | None = None  # from an individual enrollment; None if DPS did not report it
     config_digest: str | None = None
     is_connected: bool = False
     renewals: int = 0
@@ -84,11 +84,11 @@ class AgentState(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     failures: int = 0
     clock_offset_s: float = 0.0
     clock_why: str = ""
-    clock_boot: str = ""  # the offset counts until the machine starts anew
-    seen_at: datetime | None = None  # the latest time that an authenticated server told
-    planned: dict[str, PlannedRenewal] = {}  # renewals by certificate id, where the issuer gave a window
+    clock_boot: str = ""  # the offset is valid until the next boot
+    seen_at: datetime | None = None  # latest time from an authenticated server
+    planned: dict[str, PlannedRenewal] = {}  # renewals by certificate ID, if the issuer gave a window
     error: LastError | None = None
-    failing: dict[str, LastError] = {}  # what keeps a certificate from being renewed, by its id
+    failing: dict[str, LastError] = {}  # renewal errors by certificate ID
 
 
 def read_state(path: Path) -> AgentState:

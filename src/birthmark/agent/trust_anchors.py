@@ -63,7 +63,7 @@ def reached(trust: ServerTrust, steps: Sequence[TrustStep]) -> list[Certificate]
     """Return the roots that the steps add to `trust`."""
     told = "".join((trust.pem or "").split())
     found: list[Certificate] = []
-    for _ in steps:  # in whatever order they were learnt
+    for _ in steps:  # independent of learning order
         for step in steps:
             is_known = _is_in(step.known, told) or step.known in found
             if is_known and step.root not in found and not _is_in(step.root, told):

@@ -1,10 +1,10 @@
 """Current time on a device whose clock may be years off (ADR 26).
 
-A `Timekeeper` is a clock: the machine's, corrected by authenticated servers. It never goes back before the latest time
-on which the machine's clock and a server agreed (`floor`), which persists over restarts. Neither a single server nor a
-certificate's dates move that floor. `why` explains corrections for `status` and the log.
+A `Timekeeper` is a clock: the machine's, corrected by authenticated servers. It never returns a time before the latest
+one on which the machine's clock and a server agreed (`floor`). That floor persists over restarts. Neither a single
+server nor a certificate's dates move it. `why` explains corrections for `status` and the log.
 
-Pure but for the injected clock. Not here: the choice of servers (timely), the storage of the floor (state).
+Pure except for the injected clock. Not here: the choice of servers (`clock_sync`), the storage of the floor (`state`).
 """
 
 from dataclasses import dataclass, field

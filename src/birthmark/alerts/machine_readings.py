@@ -43,7 +43,7 @@ class Machines:
 
     async def _time(self) -> tuple[datetime, bool]:
         row = await self.database.one(store.TIME, now=self.clock.micros())
-        assert row is not None  # noqa: S101 - it asks no table
+        assert row is not None  # noqa: S101 - reads no table
         return from_micros(row["now"]), bool(row["is_another"])
 
 

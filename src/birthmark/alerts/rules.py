@@ -264,7 +264,7 @@ def found(readings: Readings, limits: Thresholds, off: Sequence[str] = ()) -> li
 
 
 def step(alert: Alert | None, finding: AlertFinding | None, rule: AlertRule, now: datetime) -> Alert | None:
-    """Return the next state of an alert after this finding or None; None if there is no alert any more.
+    """Return the next state of an alert, with a finding or without one; None if the alert no longer exists.
 
     A raised alert resolves after a time without findings; a pending one disappears at once.
     """

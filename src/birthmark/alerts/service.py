@@ -156,7 +156,7 @@ class Alerts:
         changes, said = Changes(), list[Said]()
         for key in sorted(there.keys() | found.keys()):
             was = there.get(key)
-            rule = RULES.get(key[0])  # an earlier version may have had others
+            rule = RULES.get(key[0])  # earlier versions had other rules
             became = None if rule is None else step(was, found.get(key), rule, now)
             became, word = decide_notification(
                 was, became, is_quiet=became is not None and is_silenced(became, silences, now)
@@ -170,7 +170,7 @@ class Alerts:
             return []
         try:
             await self.database.commit(changes)
-        except ConflictError:  # another worker judged meanwhile
+        except ConflictError:  # another worker evaluated it
             return []
         return said
 
@@ -178,7 +178,7 @@ class Alerts:
         if was == became:
             return
         if was is None:
-            assert became is not None  # noqa: S101 - one of them is there
+            assert became is not None  # noqa: S101 - one of them exists
             changes.run(store.ADD, **store.ALERTS.row(became))
             return
         row = store.ALERTS.row(was)

@@ -35,7 +35,7 @@ def _page(*named: str) -> Statement:
 
 
 ALL, BY = _page(), {name: _page(name) for name in ("subject", "actor", "action")}
-# Each action after the other by the index, however many rows have it.
+# Find each next action by the index, independent of the number of rows per action.
 ACTIONS = statement(
     sql("""
 WITH RECURSIVE known(action) AS (
@@ -47,7 +47,7 @@ SELECT action FROM known WHERE action IS NOT NULL
 )
 
 
-# Each person after the other by the index: of devices, which have rows too, there may be very many.
+# Find each next user by the index: devices, which also have rows, can be very many.
 PEOPLE = statement(
     sql("""
 WITH RECURSIVE known(actor) AS (

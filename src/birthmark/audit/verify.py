@@ -154,9 +154,9 @@ async def verify_chain(
         while rows := await database.all(ROWS, chain=chain, after=walk.seq, limit=_PAGE):
             for row in rows:
                 walk.follow(row)
-                await yield_turn()  # a server has others to serve
+                await yield_turn()  # let other work proceed
         head = await _head(database, chain)
-        if head is None or head.seq <= walk.seq or walk.seq == before:  # else a server has written meanwhile
+        if head is None or head.seq <= walk.seq or walk.seq == before:  # otherwise a server wrote in between
             break
     walk.check_claims()
     _check_head(head, key, walk.seq, walk.digest, chain)
@@ -227,7 +227,7 @@ def _check_exported(head: Head, key: bytes | None) -> None:
 
 def _check_head(head: Head | None, key: bytes | None, seq: int, digest: bytes, chain: str) -> None:
     facts: dict[str, Any] = {"seq": seq, "chain": chain}
-    if head is None:  # an installation that has begun has rows: its first start writes some
+    if head is None:  # an initialized installation has rows: the first start writes some
         detail = "its signed head is missing" if seq else "it is empty, though this installation has worked"
         raise AuditHeadError(detail=detail, **facts)
     if key is None or head.key != key:
@@ -257,7 +257,7 @@ async def record_chain_break(
     if head is None and not claims and (not is_used or (is_key_new and seq)):
         return None
     try:
-        if head is not None or seq or claims or chain == MAIN:  # a worker that is new has no chain yet
+        if head is not None or seq or claims or chain == MAIN:  # a new worker has no chain yet
             _check_head(head, signer.public_key, seq, digest, chain)
         for claim in claims:
             row = await database.one(ROW, chain=chain, seq=claim.seq)

@@ -44,7 +44,7 @@ class ConnectionString:
 
 def parse_connection_string(text: str) -> ConnectionString:
     """Parse a connection string. Raise `ConnectionStringError` naming the missing part."""
-    # Of a file that a person wrote: as a variable is set, or in the quotation marks of a text processor.
+    # The file may be handwritten: a variable assignment, or typographic quotation marks.
     begin = _HOST.search(text)
     bare = text[begin.start() if begin else 0 :].strip(_AROUND)
     if len(_HOST.findall(bare)) > 1:
@@ -53,7 +53,7 @@ def parse_connection_string(text: str) -> ConnectionString:
     for name in ("HostName", "SharedAccessKeyName", "SharedAccessKey"):
         if not parts.get(name):
             raise ConnectionStringError(part=name)
-        if not (parts[name].isascii() and parts[name].isprintable()) or " " in parts[name]:  # it ends up in a header
+        if not (parts[name].isascii() and parts[name].isprintable()) or " " in parts[name]:  # used in a header
             raise ConnectionStringError(part=name, why=_BROKEN)
     try:
         key = base64.b64decode(parts["SharedAccessKey"], validate=True)

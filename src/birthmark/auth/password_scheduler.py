@@ -60,10 +60,10 @@ class PasswordScheduler:
     _is_busy: bool = field(default=False, init=False)
 
     async def check(self, attempt: PasswordAttempt, is_right: Callable[[], Awaitable[bool]]) -> bool:
-        """Return the result of `is_right` when its turn comes.
+        """Return the result of `is_right` once the attempt is scheduled.
 
-        Existing users come first, so that made-up names delay none of them. Next come users with fewer wrong guesses
-        and fewer queued attempts. Last come addresses with fewer wrong guesses and fewer queued attempts.
+        Existing users have priority, so that made-up names delay none of them. Next are users with fewer wrong guesses
+        and fewer queued attempts. Last are addresses with fewer wrong guesses and fewer queued attempts.
 
         Raise the error of `sent_away` if the attempt is rejected.
         """
@@ -95,7 +95,7 @@ class PasswordScheduler:
         try:
             await turn
         except asyncio.CancelledError:
-            # It may have been given the turn at this very moment; or sent away, and then there is none to pass on.
+            # The turn may arrive at this moment and must be passed on; a cancelled waiter has none.
             if turn.done() and not turn.cancelled() and turn.exception() is None:
                 self._next(0.0)
             raise

@@ -66,7 +66,7 @@ class PasswordCheck:
 
     def __post_init__(self) -> None:
         self._key = self.entropy.token(32)
-        # As dear to check as any, and no password's: what scrypt makes is not told from chance.
+        # Same check cost as a real password but matches none: scrypt output is indistinguishable from random.
         self._decoy = _stored(self.entropy.token(_SALT_BYTES), self.entropy.token(_DIGEST_BYTES))
 
     def can_check_quickly(self, password: str, stored: str | None) -> bool:

@@ -50,7 +50,7 @@ class Principal:
 
     @property
     def actor(self) -> str:
-        """The form used in audit rows."""
+        """The principal's name in audit rows."""
         return self.by or f"{self.kind.value}:{self.name}"
 
 

@@ -2,10 +2,10 @@
 
     SharedAccessSignature sr={resource}&sig={base64 HMAC-SHA256}&se={epoch seconds}[&skn={policy}]
 
-The fields come in any order. The signature covers the raw `sr` text of the token, a line feed, and `se`. SDKs differ in
-percent-encoding and letter case, so the signature is verified over the raw text. The resource is compared decoded and
-case-insensitively. .NET and IoT Edge encode a device or module ID before they encode the audience, so each segment may
-be decoded once or twice. `sig` may contain an unescaped slash, and a plus sign is literal.
+The order of the fields is arbitrary. The signature covers the raw `sr` text of the token, a line feed, and `se`. SDKs
+differ in percent-encoding and letter case, so the signature is verified over the raw text. The resource is compared
+decoded and case-insensitively. .NET and IoT Edge encode a device or module ID before they encode the audience, so each
+segment may be decoded once or twice. `sig` may contain an unescaped slash, and a plus sign is literal.
 """
 
 import base64
@@ -129,7 +129,7 @@ def check_signature(token: SasToken, keys: Sequence[bytes]) -> None:
     """Raise `SasSignatureError` unless one of `keys` signed it."""
     signed = f"{token.signed_resource}\n{token.expiry_s}".encode()
     good = False
-    for key in keys:  # every key is tried, so that time does not tell which one it was
+    for key in keys:  # try every key so that timing does not reveal the match
         good |= hmac.compare_digest(hmac.digest(key, signed, hashlib.sha256), token.signature)
     if not good:
         raise SasSignatureError(resource=unquote(token.signed_resource))

@@ -50,7 +50,7 @@ class ThingRecords(DeviceRecords):
         return await self.aws.things.find_spellings(name)
 
     async def thumbprints(self, name: str) -> Iterable[bytes]:
-        with contextlib.suppress(BirthmarkError):  # no such thing, or no name that a thing has
+        with contextlib.suppress(BirthmarkError):  # no such thing, or an invalid thing name
             page = await self.aws.attachments.principals(name, "", _MAX_PRINCIPALS)
             return [bytes.fromhex(certificate_id) for certificate_id, _ in page.items]
         return ()
@@ -61,7 +61,7 @@ class ThingRecords(DeviceRecords):
                 yield part
 
     async def _thing(self, name: str) -> AsyncIterator[DevicePart]:
-        with contextlib.suppress(BirthmarkError):  # no name that a thing has
+        with contextlib.suppress(BirthmarkError):  # invalid thing name
             if await self.aws.things.find(name) is None:
                 return
             page = await self.aws.attachments.principals(name, "", _MAX_PRINCIPALS)

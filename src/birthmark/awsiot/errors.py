@@ -95,7 +95,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     RetainedShareUsedError: (429, "LimitExceededException"),
     AddressRefusedError: _INVALID,
     PlainRefusedError: _INVALID,
-    topic_rules.UnknownRuleError: (401, "UnauthorizedException"),  # as if somebody might not see it
+    topic_rules.UnknownRuleError: (401, "UnauthorizedException"),  # as if not permitted
     topic_rules.RuleExistsError: _EXISTS,
     topic_rules.SqlInvalidError: (400, "SqlParseException"),
     topic_rules.RuleLoopError: _INVALID,
@@ -153,7 +153,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     errors.UnavailableError: (503, "ServiceUnavailableException"),
 }
 
-# What MQTT 5 says of them; 3.1.1 closes the connection.
+# MQTT 5 reason codes; 3.1.1 closes the connection.
 REASONS: Mapping[type[errors.BirthmarkError], int] = {
     model.NameInvalidError: ReasonCode.CLIENT_ID_NOT_VALID,
     topic_validation.ClientIdInvalidError: ReasonCode.CLIENT_ID_NOT_VALID,

@@ -519,7 +519,7 @@ class Shadow(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """The name by which the service speaks of it."""
+        """The thing name, followed by `~` and the shadow name for a named shadow."""
         return f"{self.thing}~{self.name}" if self.name else self.thing
 
 
@@ -707,7 +707,7 @@ class RuleDestination:
 
 @dataclass(frozen=True, slots=True)
 class DataStream:
-    """A stream that rules write to; stands for an Amazon Kinesis stream."""
+    """A stream that rules write to, as a replacement for an Amazon Kinesis stream."""
 
     name: str
     created_at: datetime

@@ -26,7 +26,7 @@ Answer = Callable[[ArmRequest, Caller, Request], Awaitable[Response]]
 _MAX_SHOWN = 200
 _CHALLENGE = 'Bearer realm="birthmark"'
 _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
-# Where a path of the resource manager begins; what is served of it is in `rules.paths`.
+# First path segments of Azure Resource Manager; `rules.paths` lists the served paths.
 _BEGINS = ("/subscriptions", "/providers")
 
 
@@ -82,7 +82,7 @@ def _of_certificates(management: Management) -> Mapping[ArmOperation, Answer]:
         try:
             await room.remove(of, call.name, actor=caller.actor, etag=etag)
         except NotFoundError:
-            return Response(status_code=204)  # as Azure says of what is not there
+            return Response(status_code=204)  # Azure's reply for what is missing
         return Response(status_code=200)
 
     async def new_code(call: ArmRequest, caller: Caller, request: Request) -> Response:

@@ -106,7 +106,7 @@ def parse_name(body: bytes) -> str:
     return read_json(body, _Name, BodyInvalidError).name
 
 
-# What the SDKs' models have besides, and the service alone writes.
+# Fields of the SDKs' models that only the service writes.
 _READ_ONLY = frozenset({"id", "name", "type", "etag", "systemData"})
 _WRITTEN = frozenset({"subject", "expiry", "thumbprint", "created", "updated", "verificationCode"})
 

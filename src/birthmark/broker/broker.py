@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 SETTLE_S = 0.1
 _LOOK_S = 60.0
-STOP_S = 10.0  # then what is not done is found by the next start, as after a crash
+STOP_S = 10.0  # the next start finishes the rest, as after a crash
 _PAGE = 500
 _FREED = 64
 """Sessions of a dead worker freed per batch, to leave capacity for reconnecting devices."""
@@ -185,7 +185,7 @@ class Broker:
         """Start the due actions, after all namespaces are created."""
         if (workers := self.workers) is None:
             await self.free_lost()
-        elif self._beating is not None:  # what a dead worker had is freed in its order, which rooms have a part in
+        elif self._beating is not None:  # a dead worker's state is freed in order, with other modules
             self._watching = start_supervised(
                 "the look at other workers", lambda: run_failure_detector_loop(workers, self._timers)
             )
@@ -343,7 +343,7 @@ class Broker:
         return AppendReply(is_here=True)
 
     async def _deliver(self, request: DeliverTo) -> EmptyReply:
-        begun = [  # all of them at once: one whose turns are far away keeps no other waiting
+        begun = [  # concurrently: a long queue must not delay the others
             self._spaces[letter.space].messages.deliver_forwarded(message, letter.clients)
             for letter in request.letters
             for message in decode_messages(letter.message)
@@ -424,7 +424,7 @@ class Broker:
         except ChangedMeanwhileError:
             attached.space.fenced(attached)
 
-    # ---- what is due
+    # ---- scheduled work
 
     def due_at(self, timestamp: int | None) -> None:
         """Schedule the next check for due actions."""
@@ -443,11 +443,11 @@ class Broker:
         times: list[int] = []
         try:
             await self.do_what_is_due()
-            # What is due and may not end yet is looked at again with everything else.
+            # Due items that may not end yet are checked again with all others.
             finds = (store.FIRST_WILL,) if self.since() else (store.FIRST_EXPIRY, store.FIRST_WILL)
             rows = [await self.database.one(find) for find in finds]
             times = [row["at"] for row in rows if row is not None and row["at"] is not None]
-        finally:  # whatever went wrong: what is due then is looked at again
+        finally:  # after an error: check due items again
             self.due_at(min([*times, self.now() + int(_LOOK_S * 1_000_000)]))
 
     async def do_what_is_due(self) -> None:
@@ -471,7 +471,8 @@ class Broker:
         """Delete messages that can no longer be delivered."""
         since = self.since()
         await drop_unused(self.database, 0, at(now - _UNUSED_AFTER))
-        # Numbers go on from a clock that was ahead: those say no time, and are old when the last look saw them.
+        # Numbers continue from a clock that was ahead: they encode no time, and are old if the last run already saw
+        # them.
         ahead, upto, self._swept_upto = at(now + _UNUSED_AFTER), self._swept_upto, self.appends.numbers.last
         if upto > ahead:
             await drop_unused(self.database, ahead, upto + 1)
@@ -498,7 +499,7 @@ class Broker:
         rows = await self.database.all(store.COUNT_SESSIONS)
         totals = {row["space"]: row["total"] for row in rows}
         for space, before in seen.items():
-            if space.stored == before:  # else what came meanwhile is not in the count
+            if space.stored == before:  # otherwise messages arrived after the count
                 space.set_stored_count(totals.get(space.name, 0))
 
     async def free_lost(self) -> None:

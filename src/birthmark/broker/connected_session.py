@@ -70,8 +70,8 @@ class ConnectedSession:
         self.client = client
         self.connection = connection
         self.epoch = epoch
-        self.is_claimed = is_claimed  # a row says that this worker has it
-        self.has_row = is_claimed  # it has one at all; else its first subscription makes it
+        self.is_claimed = is_claimed  # a row assigns it to this worker
+        self.has_row = is_claimed  # has a row; otherwise the first subscription adds it
         self.is_stored = is_stored  # it outlives its connection
         self.session_present = session_present
         self.expiry_s = expiry_s
@@ -166,7 +166,7 @@ class ConnectedSession:
         """Send a queued message; return False if it cannot be sent now or ever."""
         try:
             return self.connection.forward(parcel, packet_id, dup=dup)
-        except LocalProtocolError as error:  # it would stand before all others at each connect
+        except LocalProtocolError as error:  # it would head the queue at each connect
             note(f"a message to {self.client}", error)
             return False
 
@@ -176,7 +176,7 @@ class ConnectedSession:
     async def _read(self, outgoing: SendWindow) -> None:
         try:
             await self._read_some(outgoing)
-        except UnavailableError:  # a database that is away comes back, and nothing else would wake this queue
+        except UnavailableError:  # nothing wakes this queue after a database outage
             await self.space.sleep(_AGAIN_S)
         finally:
             self._is_reading = False
@@ -196,11 +196,11 @@ class Observer(Protocol):
     """Callbacks for client events of a namespace."""
 
     def disconnected(self, attached: ConnectedSession, reason: CloseReason) -> None:
-        """A connected client disconnected."""
+        """Handle the disconnection of a connected client."""
         ...
 
     def lost(self, client: str, epoch: int) -> None:
-        """A client is disconnected because its worker ended without reporting it."""
+        """Handle a client that is disconnected because its worker ended without reporting it."""
         ...
 
     def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
@@ -211,7 +211,7 @@ class Observer(Protocol):
         ...
 
     def overrun(self, client: str, limit: int) -> None:
-        """A message was dropped because the client is too slow or was disconnected for too long."""
+        """Handle a dropped message of a client that is too slow or was disconnected for too long."""
         ...
 
 
@@ -275,7 +275,7 @@ class SessionNamespace(Protocol):
         ...
 
     def is_settled(self, attached: ConnectedSession) -> None:
-        """Its cursor is written."""
+        """Mark a connection as settled: its cursor is written."""
         ...
 
     def fenced(self, attached: ConnectedSession) -> None:

@@ -49,7 +49,7 @@ class DeviceQueues:
         self._rules = rules
         self._turns: KeyedLock[tuple[str, str]] = KeyedLock()
         self._looked_at = ("", "")
-        self._unsure: dict[tuple[str, str], list[str]] = {}  # locks that nobody may know of: an answer was lost
+        self._unsure: dict[tuple[str, str], list[str]] = {}  # possibly orphaned locks: an answer was lost
         self._ended = ended
 
     async def put(self, space: str, client: str, message: QueuedMessage, also: Changes | None = None) -> QueuedMessage:
@@ -65,7 +65,7 @@ class DeviceQueues:
             await self._database.commit(changes if also is None else changes.merge(also))
             return placed
 
-        async with self._turns.alone_with((space, client)):  # else many read one last place, and one wins each time
+        async with self._turns.alone_with((space, client)):  # otherwise parallel reads conflict, and one wins
             return await retry_on_conflict(put, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
 
     async def count(self, space: str, client: str) -> int:
@@ -100,11 +100,11 @@ class DeviceQueues:
         place: dict[str, Any] = {"space": space, "client": client, "after": -1}
         while (row := await self._database.one(store.FREE_LETTER, **place, now=(now := self._now()))) is not None:
             if (letter := letter_of(row)) == seen and condition.writes:
-                return None  # it is free, and still not ours
+                return None  # free, but still not ours
             seen = letter
             if (outcome := end_of(letter, self._rules, now)) is not None:
                 if outcome is QueueOutcome.EXPIRED and letter.enqueued_at < self._since():
-                    place["after"] = letter.seq  # it may be over, or may not: it stays, and nobody gets it now
+                    place["after"] = letter.seq  # its end is unknown: it stays, and is not delivered now
                     continue
                 await self._end(space, client, letter, outcome)
                 continue
@@ -119,8 +119,8 @@ class DeviceQueues:
                     Changes().merge(condition).merge(self._locking(space, client, letter, taken))
                 )
             except ChangedMeanwhileError:
-                continue  # somebody else has it now
-            except UnavailableError:  # or it may be ours, and nobody else's until the lock runs out
+                continue  # now locked elsewhere
+            except UnavailableError:  # or it is ours alone until the lock expires
                 self._note_unsure(space, client, (taken.lock or "",))
                 raise
             return taken
@@ -161,14 +161,14 @@ class DeviceQueues:
         try:
             await self._database.commit(self._locking(space, client, message, before))
         except ChangedMeanwhileError:
-            pass  # the lock ran out, and it is somebody else's now
+            pass  # the lock expired, and another has it now
         except UnavailableError:
             self._note_unsure(space, client, (message.lock or "",))
             raise
 
     def _note_unsure(self, space: str, client: str, locks: Sequence[str]) -> None:
         """Schedule locks for release before the next message of this queue is received."""
-        if len(self._unsure) < _MAX_UNSURE:  # else they run out
+        if len(self._unsure) < _MAX_UNSURE:  # the rest expire
             self._unsure.setdefault((space, client), []).extend(locks)
 
     async def free_held(self, holder: str) -> None:

@@ -50,4 +50,4 @@ class InFlightBudget:
             return None
         if (waiting := self._full.get(owner)) is None:
             waiting = self._full[owner] = asyncio.get_running_loop().create_future()
-        return asyncio.shield(waiting)  # several may wait, and one of them may go
+        return asyncio.shield(waiting)  # of several waiters, one may be cancelled

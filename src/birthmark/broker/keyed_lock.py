@@ -13,7 +13,7 @@ def until_done() -> tuple[asyncio.Future[None], Done]:
     future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def done(problem: BaseException | None) -> None:
-        if future.done():  # whoever waited was cancelled
+        if future.done():  # the waiter was cancelled
             return
         if problem is None:
             future.set_result(None)

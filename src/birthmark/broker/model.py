@@ -17,7 +17,7 @@ MICROS = 1_000_000
 Done: TypeAlias = Callable[[BaseException | None], None]
 """Called once: with None when a message meets its durability requirement, otherwise with the error."""
 
-# What a server hands on of a PUBLISH (5.0 section 3.3.2.3); the alias is the connection's own.
+# PUBLISH properties that a server forwards (5.0 section 3.3.2.3); the alias belongs to the connection.
 _HANDED_ON = frozenset(
     {
         PropertyId.PAYLOAD_FORMAT,

@@ -91,12 +91,12 @@ class Namespace(ClientPresence):
         for shape, count in shapes.items():
             self._router.stored_shapes.add(shape, count)
         self._arriving: KeyedLock[str] = KeyedLock()
-        self._latest: dict[str, Arrival] = {}  # of those that are about to come as a client, the last one
+        self._latest: dict[str, Arrival] = {}  # latest arrival per connecting client
         self._stored_count, retained = stored
         self._latest_epoch = 0
         self._shares = Portions()  # of stored sessions
         self.name = name
-        self.dropped = 0  # messages that found no room in a queue
+        self.dropped = 0  # messages dropped due to full queues
         self.rules = rules
         self.observer = observer
         self._condition = condition
@@ -105,7 +105,7 @@ class Namespace(ClientPresence):
         self.now = broker.now
         self.spawn = broker.spawn
         self.sleep = broker.sleep
-        self._leaving: dict[str, asyncio.Future[None]] = {}  # who is gone, and still gives back what it held
+        self._leaving: dict[str, asyncio.Future[None]] = {}  # disconnected, but still releasing state
         self.subscriptions = Subscriptions(broker, self, self._router)
         self.retained = RetainedMessages(broker.database, self, retained)
         self.messages = MessagePublisher(broker, self, self._router, self.retained, tap)
@@ -167,9 +167,7 @@ class Namespace(ClientPresence):
         """Return the clients connected to any worker, unordered; None if there are more than `most`."""
         if self._broker.is_alone:
             return None if len(self.live) > limit else list(self.live)
-        rows = await self._database.all(
-            store.OWNED_SOME, space=self.name, limit=limit + 1
-        )  # each connection has its row
+        rows = await self._database.all(store.OWNED_SOME, space=self.name, limit=limit + 1)  # one row per connection
         return None if len(rows) > limit else [row["client"] for row in rows]
 
     async def _rows_of(self, clients: Sequence[str]) -> Sequence[Row]:
@@ -207,7 +205,7 @@ class Namespace(ClientPresence):
         Raise `TooManySessionsError`, or `UnavailableError`.
         """
         await self._broker.wait_until_fresh()
-        # Whoever had it is closed first: what that one published may be on its way into this very session.
+        # Close the previous connection first: its messages may be in flight to this very session.
         claims = self._close_current(arrival)
         self._latest[arrival.client] = arrival
         try:
@@ -234,8 +232,8 @@ class Namespace(ClientPresence):
         """
         async with self._arriving.alone_with(arrival.client):
             if self._latest.get(arrival.client, arrival) is not arrival:
-                raise SessionTakenError(client=arrival.client)  # who came after it would end it at once
-            claims += self._close_current(arrival)  # one that was faster: a claim without an answer may have ended it
+                raise SessionTakenError(client=arrival.client)  # a newer client would end it at once
+            claims += self._close_current(arrival)  # a faster one: an unanswered claim may have ended it
             is_known = bool(self._shares.owner(arrival.client))
             for _ in range(_ATTEMPTS):
                 is_connected = False
@@ -244,7 +242,7 @@ class Namespace(ClientPresence):
                         attached = await self._connect(arrival, claims)
                         is_connected = True
                         return attached
-                    finally:  # also where whoever came has gone
+                    finally:  # also if the client has gone
                         if not is_connected and not is_known:
                             self._shares.remove(arrival.client)
                 self._broker.appends.forget(self, arrival.client)
@@ -254,7 +252,8 @@ class Namespace(ClientPresence):
         client, now = arrival.client, self.now()
         record = await self.record(client)
         goes_on = record is not None and not arrival.clean_start and record.goes_on(now, self._broker.since())
-        # Clean start alone says whether a session goes on; one that ends with this connection has its rows till then.
+        # Clean start alone decides whether a session continues; one that ends with this connection keeps its rows until
+        # then.
         keeps, is_alone = arrival.expiry_s > 0 or goes_on, self._broker.is_alone
         if record is not None and record.owner not in {None, self.worker} and not is_alone:
             await self._broker.vacate(self, client, record, ends=not goes_on)
@@ -321,12 +320,12 @@ class Namespace(ClientPresence):
         try:
             if changes.writes:
                 await self._database.commit(changes)
-            # What the connection before asked for may have been on its way until now.
+            # Subscriptions of the previous connection may have been in flight until now.
             known = await self.subscriptions.stored(attached.client) if goes_on else {}
-            if known or is_known_elsewhere:  # other workers send to where it was
+            if known or is_known_elsewhere:  # others send to its old worker
                 await self._broker.announce_shapes(self)
         except UnavailableError:
-            claims.append(attached)  # or only the answer was lost: nobody else would let go of it
+            claims.append(attached)  # or only the answer was lost: no other code would release it
             raise
         return known
 
@@ -357,8 +356,8 @@ class Namespace(ClientPresence):
         state = sessions.claimed_columns(self.worker, arrival.will, arrival.expiry_s, self.now())
         if record is None:
             if may_skip:
-                return 0, False  # its first subscription makes the row
-            epoch = self._next_epoch(self.now())  # greater than that of any session of this name that was forgotten
+                return 0, False  # the first subscription adds the row
+            epoch = self._next_epoch(self.now())  # greater than that of any dropped session of this name
             changes.merge(self.condition(arrival.client))
             changes.run(store.ADD, space=self.name, client=arrival.client, epoch=epoch, tail=0, **state)
             return epoch, True
@@ -434,13 +433,13 @@ class Namespace(ClientPresence):
                     await old.connection.wait_released()
                     await self._release_now(old, None, 0)
                 except UnavailableError:
-                    if old.is_claimed:  # who asked may ask no more, and nobody else would let go of it
+                    if old.is_claimed:  # the caller may not retry, and no other code would release it
                         self.spawn(self._release(old, None, 0))
                     raise
                 return
             row = await self._database.one(store.SESSION, space=self.name, client=client)
             if row is not None and row["owner"] == self.worker and client not in self.live:
-                await self.free(row)  # letting go of it has not succeeded yet
+                await self.free(row)  # its release has not succeeded yet
                 await self.await_subscription_removal()
 
     def fenced(self, attached: ConnectedSession) -> None:
@@ -461,7 +460,7 @@ class Namespace(ClientPresence):
         delay_s = min(will.delay_s, attached.expiry_s) if will is not None and attached.is_stored else 0
         self._remove(attached, reason, with_will=with_will and not delay_s)
         if not attached.has_row and attached.client not in self._arriving:
-            self._shares.remove(attached.client)  # it subscribed to nothing, and nothing of it is left
+            self._shares.remove(attached.client)  # no subscription and no state remains
         if attached.is_claimed:
             self.spawn(self._release(attached, will if delay_s else None, delay_s))
 
@@ -521,11 +520,11 @@ class Namespace(ClientPresence):
             state |= sessions.positions(outgoing)
             changes.run(store.DROP_SETTLED, space=self.name, client=attached.client, upto=outgoing.cursor)
         changes.run(store.RELEASE, expect=1, **state, **attached.fence)
-        with contextlib.suppress(ChangedMeanwhileError):  # somebody else has it already
+        with contextlib.suppress(ChangedMeanwhileError):  # already owned by another
             await self._database.commit(changes)
         self._broker.due_at(state["expires_at"])
         self._broker.due_at(state["will_at"])
-        if any(one.share for one in attached.subscriptions.values()):  # other members come before it now
+        if any(one.share for one in attached.subscriptions.values()):  # other members now come first
             self.subscriptions.changed()
             await self._broker.announce_shapes(self)
 
@@ -567,7 +566,7 @@ class Namespace(ClientPresence):
     async def free(self, row: Row) -> None:
         """Free a session of a dead worker: its will becomes due and its expiry starts.
 
-        The caller then calls `subscriptions_went` once for all sessions.
+        The caller then calls `await_subscription_removal` once for all sessions.
         """
         record, client, now = record_of(row), row["client"], self.now()
         will = will_of(record.will)
@@ -590,7 +589,8 @@ class Namespace(ClientPresence):
 
     def _send_will(self, client: str, will: Will | None, *, is_late: bool = True) -> None:
         if will is not None and (waiting := self.observer.will(client, will, is_late=is_late)) is not None:
-            # A session keeps its will until it is safe elsewhere: nobody goes on with it, or lets go of it, before.
+            # A session keeps its will until the will is stored elsewhere; until then it is neither resumed nor
+            # released.
             self.spawn(self.messages.track_until(waiting, will.message))
 
     async def send_due_will(self, row: Row) -> None:
@@ -630,7 +630,7 @@ class Namespace(ClientPresence):
         return attached in self._broker.unsettled
 
     def is_settled(self, attached: ConnectedSession) -> None:
-        """Its cursor is written."""
+        """Mark a connection as settled: its cursor is written."""
         self._broker.unsettled.discard(attached)
 
 

@@ -14,7 +14,7 @@ from birthmark.bus.ports import BusRequest, NoAnswerError, NobodyThereError, R
 from birthmark.store import Changes, Database
 
 _SMALL_BYTES, _FEW_CLIENTS = 8 * 1024, 64
-_MOST_BYTES = 128 * 1024  # a message of AWS has no more
+_MOST_BYTES = 128 * 1024  # maximum of an AWS message
 Sent = tuple[LiveMessage, str]
 """A message and its owner."""
 
@@ -28,7 +28,7 @@ class WorkerForwarder:
         self.underway = InFlightBudget()
         self._ask = ask
         self._spawn = spawn
-        self._waiting: dict[str, dict[str | None, list[Sent]]] = {}  # by worker; by owner, None's with those of others
+        self._waiting: dict[str, dict[str | None, list[Sent]]] = {}  # by worker; by owner, None for several owners
 
     def send(self, worker: str, message: LiveMessage, owner: str) -> None:
         """Forward a message of `owner` soon; `underway` reports whether the window has space."""
@@ -49,7 +49,7 @@ class WorkerForwarder:
     async def _sent(self, worker: str, some: Sequence[Sent]) -> None:
         try:
             await self._ask(worker, DeliverTo(tuple([letter for letter, _ in some])))
-        except (NobodyThereError, NoAnswerError):  # its clients are as good as cut off
+        except (NobodyThereError, NoAnswerError):  # its clients count as disconnected
             pass
         finally:
             for letter, owner in some:

@@ -22,8 +22,8 @@ class ClientPresence:
 
     def __init__(self) -> None:
         self.live: dict[str, ConnectedSession] = {}
-        self.arrivals = 0  # clients that came since this process began
-        self._gone: OrderedDict[str, tuple[int, CloseReason]] = OrderedDict()  # who was here since this process began
+        self.arrivals = 0  # clients since this process started
+        self._gone: OrderedDict[str, tuple[int, CloseReason]] = OrderedDict()  # clients since this process started
         self._tagged: defaultdict[str, set[ConnectedSession]] = defaultdict(set)
 
     def add_connection(self, attached: ConnectedSession, tags: frozenset[str]) -> None:

@@ -51,7 +51,7 @@ from birthmark.store.database import Row
 
 Away: TypeAlias = defaultdict[str, list[tuple[str, int, int]]]
 """Clients with QoS and options, by the other worker that they are connected to."""
-_FEW = 64  # subscriptions that a topic fits are read at once; more are by their pages
+_FEW = 64  # up to this many matching subscriptions are read at once, more by page
 
 
 class MessagePublisher:
@@ -133,8 +133,8 @@ class MessagePublisher:
     ) -> None:
         """Track messages that are not durable yet.
 
-        Until then, the publisher cannot open a new session elsewhere. `weight` counts against `owner` until then;
-        messages of the cloud service have no owner.
+        Until they are durable, the publisher cannot open a new session elsewhere, and `weight` counts against `owner`.
+        Messages of the cloud service have no owner.
         """
         publisher = messages[0].publisher if messages else ""
         if publisher:
@@ -194,7 +194,7 @@ class MessagePublisher:
                 owner = self._owner_of(message)
                 while (
                     no_room := self._broker.unwritten.wait_for_space(owner)
-                ) is not None:  # many may have waited for it
+                ) is not None:  # many waiters are possible
                     await no_room
                 part = pending.add_part()
                 try:
@@ -256,7 +256,7 @@ class MessagePublisher:
                 return await self._read_many(topic, filters)
         read.add(
             sorted(rows, key=_client_of), with_owners=not is_alone
-        )  # the members of a share stand in the same order for every worker
+        )  # share members have the same order on every worker
         return read
 
     async def _read_many(self, topic: str, filters: Sequence[str]) -> "_Read":
@@ -334,7 +334,7 @@ class MessagePublisher:
         for client, granted, options in stored:
             if options & NO_LOCAL and client == publisher:
                 continue
-            if is_plain and granted:  # as most are
+            if is_plain and granted:  # usual case
                 self._broker.appends.add(space, client, message, pending, is_for_many=is_for_many)
             else:
                 to = client, min(granted, qos), options
@@ -390,7 +390,7 @@ class MessagePublisher:
     ) -> Generator[None, None, None]:
         """Deliver to one member of a shared subscription.
 
-        A connected, authorized member comes first, then a stored session.
+        A connected, authorized member takes precedence over a stored session.
         """
         arrivals = self._space.arrivals
         first: Receiver | None = None
@@ -410,7 +410,7 @@ class MessagePublisher:
                 first = first or member
             if not count % PORTION:
                 yield
-        if not is_denied:  # who is allowed it later has not arrived
+        if not is_denied:  # a later permission is not an arrival
             share.note_absence(arrivals)
         if first is not None:
             client, _, granted, options = first
@@ -420,7 +420,7 @@ class MessagePublisher:
     def watch(self, topic_filter: str) -> Iterator[Viewer]:
         """Monitor the messages published to a filter, like a client without a session."""
         self._viewers += 1
-        viewer = Viewer(self._space, f"\0viewer/{self._viewers}")  # no client has U+0000 in its id
+        viewer = Viewer(self._space, f"\0viewer/{self._viewers}")  # client IDs never have U+0000
         one = Subscription(topic_filter, 1)
         self._router.add(viewer, one)
         try:

@@ -25,7 +25,7 @@ class RetainedMessages:
         self._shares = Portions()  # of topics
         self._turns: KeyedLock[str] = KeyedLock()
         self._on_their_way: dict[str, tuple[bool, int]] = {}  # topic -> whether it will have one, and writes
-        self._more = 0  # by what is on its way
+        self._more = 0  # from writes in flight
 
     async def keep(self, message: BrokerMessage, pending: PendingAppend) -> None:
         """Store, replace or delete the retained message of a topic (section 3.3.1.3)."""
@@ -78,7 +78,7 @@ class RetainedMessages:
         self._database.submit(changes).add_done_callback(written)
 
     async def recount(self, now: int, since: int) -> None:
-        """Recount: delete what expired by `now`, but nothing from before `since`.
+        """Count the retained messages again; remove those expired by `now`, except any stored before `since`.
 
         Other workers store messages too. Messages written during the read may be counted or not, so the count is
         approximate until the next recount.

@@ -1,7 +1,7 @@
 """Receivers of a message: connected clients, stored sessions and members of shared subscriptions.
 
 Clean sessions of connected clients are in memory. For stored sessions, only the shapes of their filters are; the
-filters are looked up in the database. Routes are cached until a subscription changes (`rules.known`).
+filters are looked up in the database. Routes are cached until a subscription changes (`rules.filter_index`).
 """
 
 from collections import defaultdict
@@ -21,14 +21,14 @@ Receiver: TypeAlias = tuple[str, ConnectedSession | None, int, int]
 
 
 class Share:
-    """Members of a shared subscription; each message goes to one of them."""
+    """Members of a shared subscription; each message is delivered to one of them."""
 
     __slots__ = ("_nobody_at", "_turn", "members")
 
     def __init__(self, members: Sequence[Receiver], turn: int = 0) -> None:
         self.members = members
-        self._turn = turn  # of whoever is first before the next
-        self._nobody_at = -1  # so many clients had connected to the space when all members were away
+        self._turn = turn  # first member of the next round
+        self._nobody_at = -1  # number of arrivals in the space when all members were away
 
     def in_turn(self, arrivals: int) -> Iterator[Receiver]:
         """Yield the members in rotation.

@@ -1,7 +1,7 @@
 """Queue writer of stored sessions: batches messages, commits them, and acknowledges them once durable.
 
-Messages that arrive during a commit go into the next one. The order per publisher is preserved, even if a session moved
-and its messages must follow it: they are sent before later ones.
+Messages that arrive during a commit are written by the next one. The order per publisher is preserved, even if a
+session moved and its messages must follow it: they are sent before later ones.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ MAX_ITEMS = 256
 """Maximum items per commit in each of the two classes, one item per receiving session."""
 _MOST_BYTES = 512 * 1024
 """Maximum bytes per session in a commit or in a request to another worker; NATS allows 1 MB."""
-_AT_ONCE = 8  # of what one publisher's messages have on their way to other workers
-_STEPS = 32  # sessions between two looks at the clock
+_AT_ONCE = 8  # one publisher's messages in flight to other workers
+_STEPS = 32  # sessions between two clock checks
 _MAX_KNOWN = 4096
 _AGAIN_S = 0.05
 _MOST_HELD_S = 1.0
@@ -51,7 +51,7 @@ class PendingAppend:
     __slots__ = ("_done", "_left", "_problem", "_then", "sender")
 
     def __init__(self, done: Done, sender: str = "") -> None:
-        self.sender = sender  # the worker that took it, where there are several
+        self.sender = sender  # worker that accepted it, if several run
         self._done = done
         self._left = 1
         self._problem: BaseException | None = None
@@ -138,11 +138,11 @@ class SessionQueueWriter:
         self._sending: set[Key] = set()  # to another worker
         self._lines: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
         self._waiting: OrderedDict[Key, list[Item]] = OrderedDict()
-        self._for_many: OrderedDict[Key, list[Item]] = OrderedDict()  # no session is in both
-        self._records: dict[Key, SessionRecord] = {}  # of sessions nobody has, as they were last seen
+        self._for_many: OrderedDict[Key, list[Item]] = OrderedDict()  # no session in both
+        self._records: dict[Key, SessionRecord] = {}  # of unowned sessions, as last seen
         self._held_back: dict[Key, asyncio.Future[None]] = {}
         self._is_running = False
-        self.numbers = Numbers(database.sharing)  # of messages that go to several sessions
+        self.numbers = Numbers(database.sharing)  # of messages for several sessions
 
     def add(
         self,
@@ -163,7 +163,7 @@ class SessionQueueWriter:
             (self._for_many if is_for_many else self._waiting)[key] = [(message, pending)]
         elif len(waiting) <= space.rules.max_waiting:
             waiting.append((message, pending))
-        else:  # there will be no room for it, which is told of the one before
+        else:  # it will not fit; the previous one reports that
             space.count_dropped(1)
             pending.complete_one()
         if not self._is_running:
@@ -172,7 +172,7 @@ class SessionQueueWriter:
     def _begin(self) -> None:
         if (self._waiting or self._for_many) and not self._is_running:
             self._is_running = True
-            self._spawn(self._run())  # begins with the next turn of the loop, with all that comes until then
+            self._spawn(self._run())  # starts with the next loop iteration, with all items until then
 
     def forget(self, space: SessionNamespace, client: str) -> None:
         """Clear the cached state of a session that changed hands."""
@@ -201,7 +201,7 @@ class SessionQueueWriter:
                     break
                 key, items = queue.popitem(last=False)
                 if self._has_to_wait(key):
-                    queue[key] = items  # behind the others
+                    queue[key] = items  # after the others
                     self._held_back.setdefault(key, asyncio.get_running_loop().create_future())
                     continue
                 self._let_through(key)
@@ -218,7 +218,7 @@ class SessionQueueWriter:
         """
         try:
             await self._write(batch)
-        except Exception as error:  # noqa: BLE001 - told to whoever waits
+        except Exception as error:  # noqa: BLE001 - reported to waiters
             note("queues of stored sessions", error)
             for items in batch.values():
                 _all_done([item for item in items if not item[1].is_over], error)
@@ -259,7 +259,7 @@ class SessionQueueWriter:
         not_kept, was_refused = keeping[0].exception() if keeping else None, bool(writes)
         for write, commit in zip(writes, commits, strict=True):
             problem = commit.exception() or not_kept
-            if isinstance(problem, ChangedMeanwhileError) or may_be_kept(problem):  # twice is allowed, never not at all
+            if isinstance(problem, ChangedMeanwhileError) or may_be_kept(problem):  # duplicates allowed, no losses
                 self._records.pop(write.key, None)
                 self._take_again(write.key, await self._of_the_living(write.items))
                 if write.attached is not None and not write.attached.is_over:
@@ -268,7 +268,7 @@ class SessionQueueWriter:
                 was_refused = False
                 try:
                     self._written(write, problem)
-                except Exception as error:  # noqa: BLE001 - a mistake of ours is one session's
+                except Exception as error:  # noqa: BLE001 - our errors affect one session
                     note(f"the queue of {write.key[1]}", error)
             await slices.step()
         if was_refused:
@@ -283,7 +283,7 @@ class SessionQueueWriter:
         return [item for item in items if item[1].sender not in dead]
 
     async def _lives(self, worker: str) -> bool:
-        with contextlib.suppress(BirthmarkError):  # an engine that is away says nothing
+        with contextlib.suppress(BirthmarkError):  # a database outage proves nothing
             return await self._database.one(store.WORKER, id=worker) is not None
         return True
 
@@ -316,7 +316,7 @@ class SessionQueueWriter:
             return None
         if isinstance(write, str):
             own = [item for item in items if item[1].sender in {"", key[0].worker}]
-            if len(own) < len(items):  # who sent the others looks for the session itself: two would wait for each other
+            if len(own) < len(items):  # other senders find the session themselves: mutual waits would deadlock
                 moved = ChangedMeanwhileError(what="The session")
                 _all_done([item for item in items if item[1].sender not in {"", key[0].worker}], moved)
             if own:
@@ -337,7 +337,7 @@ class SessionQueueWriter:
             async with line:
                 messages = encode_messages([message for message, _ in items])
                 is_here = await self._ask(owner, key[0].name, key[1], messages)
-        except (NobodyThereError, NoAnswerError):  # it may have them all the same: twice is allowed, never not at all
+        except (NobodyThereError, NoAnswerError):  # it may have them anyway: duplicates are allowed, losses not
             await self._sleep(_AGAIN_S)
         except BirthmarkError as error:
             problem = error
@@ -402,7 +402,7 @@ class SessionQueueWriter:
                 changes.run(store.DROP_SETTLED, space=space.name, client=client, upto=cursor)
         elif write.record is not None:
             changes.run(self._away(write.record, space), expect=1, **self._as_read(write.record, space, client, tail))
-        for sender in sorted(senders):  # what a worker took that was declared dead since is nobody's any more
+        for sender in sorted(senders):  # messages of workers declared dead since have no owner
             changes.run(store.STILL_LIVES, expect=1, key_id=sender)
         for row in _rows(write, shared):
             changes.run(store.APPEND, space=space.name, client=client, at=now, **row)
@@ -418,9 +418,9 @@ class SessionQueueWriter:
         return seen if record.owner != space.worker else {**seen, "key_owner": space.worker, "cursor": record.cursor}
 
     def _kept_once(self, writes: Sequence[_Write]) -> tuple[Mapping[int, int], list[asyncio.Future[None]]]:
-        """Submit each message that goes to several sessions once.
+        """Submit each message for several sessions only once.
 
-        Return numbers by object identity, and the commit.
+        Return the message numbers by object identity, and the pending commit, if any.
         """
         if len(writes) < 2:  # noqa: PLR2004 - several
             return {}, []

@@ -1,7 +1,7 @@
 """Tables of sessions, subscriptions, queues and retained messages.
 
 sessions:       one row for each stored session; `owner` is the worker that holds the connection.
-subscriptions:  by the exact text of the filter, with its shape (`rules.matching`).
+subscriptions:  by the exact text of the filter, with its shape (`rules.filter_index`).
 queue:          rows of messages for one session; a row's key is the position of its last message.
 messages:       messages queued for more than one session, stored once.
 retained:       the last retained message of a topic.
@@ -67,12 +67,12 @@ sessions = Table(
     text("client", key=True),
     number("epoch"),
     text("owner", optional=True),
-    number("expires_at", optional=True),  # NULL while a connection has it, and where it never ends
+    number("expires_at", optional=True),  # NULL while connected, and if it never ends
     *(number(name) for name in ("expiry_s", "tail", "cursor", "sent")),
     blob("will", optional=True),
     number("will_at", optional=True),
-    number("seen_at", optional=True),  # when a worker took it last, or let go of it
-    text("gone", optional=True),  # how its connection ended
+    number("seen_at", optional=True),  # last claim or release by a worker
+    text("gone", optional=True),  # close reason
     sqlite_with_rowid=False,
 )
 _EXPIRING = sessions.c.expires_at.is_not(None)
@@ -104,7 +104,7 @@ queue = Table(
 _SHARED = queue.c.message.is_not(None)
 partial_index("queue_message", queue.c.message, condition=_SHARED)
 
-# Ids grow with the time: microseconds since 1970, shifted by eight bits.
+# Ids increase with time: microseconds since 1970, shifted by eight bits.
 messages = Table("messages", metadata, number("id", key=True), blob("body"))
 
 retained = Table(
@@ -128,7 +128,7 @@ HEARD = change(workers, ("heard",), "id")
 HEARD_AND_LIVES = change(workers, ("heard", "beat"), "id", "beat", "missed")
 WORKERS = statement(select(workers).order_by(workers.c.id).limit(bindparam("limit")))
 WORKER = find(workers)
-DECLARE_DEAD = remove_if_free(workers, "id", "beat")  # not while a commit counts on it
+DECLARE_DEAD = remove_if_free(workers, "id", "beat")  # not while a commit relies on it
 LEAVE = remove(workers)
 STILL_LIVES = guard_exists(workers)
 
@@ -175,7 +175,7 @@ positions = Table(
     number("position"),
 )
 
-# What version 0.1.0 kept for sessions of AWS, one row a message; it is moved at the first start.
+# Table of version 0.1.0 for AWS sessions, with one row per message; the first start migrates it.
 queued_before = Table(
     "aws_queued",
     metadata,
@@ -228,7 +228,8 @@ EXPIRED = statement(
 )
 NEXT_TO_EXPIRE = statement(
     select(sessions)
-    # Nearly all that expire are of one space; by the name alone SQLite would sort all of them to find the first.
+    # Nearly all expiring sessions belong to one space; with the plain name SQLite would sort all of them to find the
+    # first.
     .where(_EXPIRING, sessions.c.space.concat("") == bindparam("space"))
     .order_by(sessions.c.expires_at)
     .limit(bindparam("limit"))
@@ -281,7 +282,8 @@ def _matching(engine: str) -> object:
     )
     return (
         select(*(subscriptions.c[name] for name in ("filter", "client", "share", "qos", "options")))
-        # Without an order: SQLite would rather read all of a space in that order than look up a few filters.
+        # Without an order: otherwise SQLite would read a complete space in that order instead of looking up a few
+        # filters.
         .where(subscriptions.c.space == bindparam("space"), subscriptions.c.filter.in_(sql(each)))
         .limit(bindparam("limit"))
     )
@@ -312,7 +314,7 @@ MATCHING_PAGE_ANYWHERE = statement(_with_owners(_OF_FILTER))
 
 
 MATCHING_ANYWHERE = Statement(_matching_anywhere)  # type: ignore[arg-type] # as below
-MATCHING = Statement(_matching)  # type: ignore[arg-type] # SELECT is executable; its type says so only to SQLAlchemy
+MATCHING = Statement(_matching)  # type: ignore[arg-type] # SELECT is executable; only SQLAlchemy's types show it
 
 # ---- queues
 
@@ -372,7 +374,7 @@ DROP_LETTER = remove(inbox, *_NAME, "seq", "deliveries", _lock_as_seen("lock"))
 _UNLOCKED = or_(
     inbox.c.locked_until.is_(None),
     inbox.c.locked_until <= bindparam("now"),
-    inbox.c.locked_until > bindparam("now") + MAX_LOCK_S * 1_000_000,  # of a clock that was ahead
+    inbox.c.locked_until > bindparam("now") + MAX_LOCK_S * 1_000_000,  # from a clock ahead
 )
 LETTERS_DUE = statement(
     select(inbox)
@@ -474,8 +476,8 @@ def _add_segments_at_the_end(count: int) -> Statement:
     return statement(insert_into(segments).from_select(names, union_all(*(row(place) for place in range(count)))))
 
 
-# Where workers write to one stream: the row of its end is locked from here to the commit, so that who reads up to the
-# end has read all that was committed before it.
+# If workers share a stream, the row of its end is locked from here to the commit, so that a reader up to the end sees
+# all earlier commits.
 ADD_AT_THE_END = {count: _add_segments_at_the_end(count) for count in range(1, PARTITIONS + 1)}
 MOVE_END = statement(
     update(stream_ends)

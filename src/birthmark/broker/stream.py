@@ -47,7 +47,7 @@ MAX_NAMED = 64 * 1024
 BEFORE = 0
 """Partition of all messages that version 0.1.0 stored."""
 _ATTEMPTS = 20
-_LOOK_S = 0.25  # for what another worker wrote
+_LOOK_S = 0.25  # for other workers' writes
 _ROWS = 16
 MAX_PAGE_BYTES = 1024 * 1024
 """Maximum stored size of a page of the newest messages.
@@ -81,7 +81,7 @@ class _Names:
     def __init__(self) -> None:
         self._keys: set[int] = set()
         self._commits = 0
-        self._is_whole = False  # what came before this process is not known
+        self._is_whole = False  # data from before this process is unknown
         self._owed: dict[int, bytes] = {}
 
     def note(self, keys: Sequence[int]) -> bool:
@@ -93,7 +93,7 @@ class _Names:
             is_told = self._is_whole and len(self._keys) <= MAX_NAMED
             for partition in range(PARTITIONS):
                 own = [key for key in self._keys if partition_of(key) == partition]
-                before = self._owed.get(partition)  # it has had no row since it was to say so
+                before = self._owed.get(partition)  # no row since the reset was due
                 if not is_told or before == b"":
                     self._owed[partition] = b""
                 elif own:
@@ -117,16 +117,16 @@ class SqlStream(Generic[T]):
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._encode = msgspec.msgpack.Encoder().encode
-        messages: Any = list[kind | None]  # type: ignore[valid-type] # the stream's own; None where one was taken out
+        messages: Any = list[kind | None]  # type: ignore[valid-type] # the stream's type; None for removed messages
         self._trimming = StreamRetention[T](name, kind, database, lambda message: message.device_id)
-        self._sent: Counter[int] = Counter()  # bytes of what is kept, by the key of the device, as far as is known
+        self._sent: Counter[int] = Counter()  # known stored bytes by device key
         self._decode: Callable[[bytes], list[T | None]] = msgspec.msgpack.Decoder(messages).decode
-        self._waiting: OrderedDict[int, deque[_Burst[T]]] = OrderedDict()  # by sender, whose turn is next first
+        self._waiting: OrderedDict[int, deque[_Burst[T]]] = OrderedDict()  # by sender, next turn first
         self._is_writing = False
         self._idle = asyncio.Event()
         self._idle.set()
         self._looking: asyncio.Task[None] | None = None
-        self._end: tuple[int, int, int] | None = None  # sequence number, time, bytes; None: has to be looked at
+        self._end: tuple[int, int, int] | None = None  # sequence number, time, bytes; None: must be read
         self._closed: BaseException | None = None
         self._names = _Names()
         self._woken: asyncio.Future[None] | None = None
@@ -192,7 +192,7 @@ class SqlStream(Generic[T]):
                 await self._store_end(end)
         except BirthmarkError as error:
             self._answer(batch, error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next batch may be written
+        except Exception as error:  # noqa: BLE001 - any error: the next batch may succeed
             note("the stream", error)
             self._answer(batch, error)
         else:
@@ -220,7 +220,7 @@ class SqlStream(Generic[T]):
     def _submit(self, batch: list[_Burst[T]], end: tuple[int, int, int], attempt: int) -> None:
         parts: list[list[T]] = [[] for _ in range(PARTITIONS)]
         for key, items, size_of_burst, _ in batch:
-            parts[key % PARTITIONS].extend(items)  # `partition_of`, which would be a call for each burst
+            parts[key % PARTITIONS].extend(items)  # `partition_of` inlined: avoids a call per burst
             self._sent[key] += size_of_burst
         keys = [burst[0] for burst in batch]
         is_named = self._names.note(keys)
@@ -240,7 +240,7 @@ class SqlStream(Generic[T]):
         self._end = (seq, at, upto)
         if self._database.sharing.is_alone:
             changes = Changes().run(store.ADD_SEGMENTS[place], **row)
-        else:  # others write, too: where it ends is known in the commit alone
+        else:  # with other writers only the commit knows the end
             own = {name: value for name, value in row.items() if name not in {"seq", "at", "upto"}}
             changes = Changes().run(
                 store.MOVE_END, expect=1, stream=self.name, now=self._clock.micros(), size=upto - end[2]
@@ -283,7 +283,7 @@ class SqlStream(Generic[T]):
         for _, _, _, done in batch:
             try:
                 done(problem)
-            except Exception as error:  # noqa: BLE001 - the others are to hear of it too
+            except Exception as error:  # noqa: BLE001 - the others need the error, too
                 note("the stream", error)
 
     def _behind(self, batch: list[_Burst[T]]) -> list[_Burst[T]]:
@@ -298,7 +298,7 @@ class SqlStream(Generic[T]):
     ) -> StreamPage[T]:
         trimmed = await self._trimming.trimmed()
         thinned = (await self._trimming.frontier()).seq
-        newest = (await self._newest()).seq  # before the rows: what comes meanwhile is not taken for read
+        newest = (await self._newest()).seq  # before the rows: later messages must not count as read
         is_gap = any(0 < one < through(max(trimmed, thinned))[0] for one in after)
         reached, found, kept = list(after), list[T](), 0
         first = max(seq_of(min(after)), trimmed + 1)
@@ -318,7 +318,7 @@ class SqlStream(Generic[T]):
                 everything = [max(one, through(newest)[0]) for one in reached]
                 return StreamPage(found, tuple(everything), is_end=True, is_gap=is_gap)
             first = rows[-1]["seq"]
-            await asyncio.sleep(0)  # the others' turn: SQLite reads in the loop
+            await asyncio.sleep(0)  # yield: SQLite reads in the loop
         return StreamPage(found, tuple(reached), is_end=False, is_gap=is_gap)
 
     async def latest(self, limit: int, device: str | None = None) -> list[T]:
@@ -329,7 +329,7 @@ class SqlStream(Generic[T]):
             found = await self._newest_of(device, partition, limit)
             if len(found) < limit and partition != BEFORE:
                 found += await self._newest_of(device, BEFORE, limit - len(found))
-        # In the order of their commits: workers' clocks differ. Within one, which one worker made, by its clock.
+        # In commit order, because workers' clocks differ; within one commit of one worker, by its clock.
         found.sort(key=(lambda one: one[0]) if device is not None else (lambda one: (one[0], one[1].enqueued_micros)))
         return [message for _, message in found[-limit:]]
 
@@ -350,13 +350,13 @@ class SqlStream(Generic[T]):
     async def tail(self, after: Positions, wait_s: float) -> bool:
         if self._woken is None:
             self._woken = self._loop.create_future()
-        woken = self._woken  # before the look: no commit falls between the two
+        woken = self._woken  # before the read: no commit falls between the two
         if (await self._newest())[0] > seq_of(min(after)):
             return True
         if self._database.sharing.is_alone:
             return bool((await asyncio.wait((woken,), timeout=wait_s))[0])
         until = self._loop.time() + wait_s
-        while (left := until - self._loop.time()) > 0:  # what another worker writes wakes nobody here
+        while (left := until - self._loop.time()) > 0:  # other workers' writes wake no waiter here
             if (await asyncio.wait((woken,), timeout=min(left, _LOOK_S)))[0]:
                 return True
             if (await self._newest()).seq > seq_of(min(after)):
@@ -430,7 +430,7 @@ class SqlStream(Generic[T]):
             for row in rows:
                 here = (row["seq"], row["partition"])
                 if (len(found) >= limit or kept > MAX_PAGE_BYTES) and here[0] != seen[0]:
-                    return found  # whole commits: another partition of the last may have what is newer
+                    return found  # complete commits: another partition of the last may have newer data
                 if here < seen:
                     found += [(row["seq"], message) for _, message in self._of(row, None)]
                     seen, kept = here, kept + len(row["body"])

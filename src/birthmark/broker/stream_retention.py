@@ -22,7 +22,7 @@ from birthmark.store.database import Row
 _AT_ONCE = 256
 _ROWS = 16
 TRIMMED, _THINNED = "", " thinned"
-_SEQ, _BYTES = 0, 1  # the two numbers of `_THINNED`, each in the place of a partition
+_SEQ, _BYTES = 0, 1  # the two numbers of `_THINNED`, each in place of a partition
 T = TypeVar("T")
 
 
@@ -50,7 +50,7 @@ def whole_commits(rows: Sequence[Row]) -> Sequence[Row]:
     if len(part) == len(rows):
         return rows
     last = part[-1]["seq"]
-    if rows[len(part)]["seq"] == last and rows[0]["seq"] != last:  # cut within a commit: up to the one before
+    if rows[len(part)]["seq"] == last and rows[0]["seq"] != last:  # cut within a commit: use the previous one
         last = max(row["seq"] for row in part if row["seq"] != last)
     return [row for row in rows if row["seq"] <= last]
 
@@ -87,14 +87,14 @@ class StreamRetention(Generic[T]):
             await self._drop(whole_commits([row for row in rows if row["seq"] <= last]))
 
     async def by_size(self, keep_bytes: int, newest: LastCommit, heavy: AbstractSet[int]) -> int:
-        """Delete what exceeds the size limit, first of the `heavy` devices (keys); return the retained bytes."""
+        """Delete data above the size limit, first that of the `heavy` devices (keys); return the retained bytes."""
         while (kept := await self.kept(newest)) > keep_bytes:
             frontier = await self.frontier()
             too_much, may_thin = kept - keep_bytes, heavy and frontier.seq < newest.seq - 1
             if may_thin and frontier.kept <= keep_bytes // 2:
                 await self._thin(too_much, newest, heavy, frontier)
                 continue
-            if may_thin:  # some of the light devices' oldest, before the next of the heavy
+            if may_thin:  # drop some of the light devices' oldest before the next heavy
                 too_much = min(too_much, frontier.kept - keep_bytes // 4)
             if not await self._drop_oldest(too_much, newest):
                 break
@@ -161,7 +161,7 @@ class StreamRetention(Generic[T]):
             if gone >= too_much and row["seq"] != last:
                 break
             last, body = row["seq"], row["body"]
-            await asyncio.sleep(0)  # a row of megabytes takes some milliseconds, and others have their turn
+            await asyncio.sleep(0)  # a row of megabytes takes milliseconds: yield to others
             left = self._without(body, heavy) if row["partition"] in partitions else body
             gone, kept = gone + len(body) - len(left), kept + len(left)
             place: dict[str, Any] = {"stream": self._name, "seq": row["seq"], "partition": row["partition"]}

@@ -142,7 +142,7 @@ class Workers:
             if row is None or row["beat"] not in {self._beat, self._beat + 1}:
                 self._lost()
                 return
-            self._beat = row["beat"]  # the answer to the last one was lost, or:
+            self._beat = row["beat"]  # the last answer was lost, or:
             if row["missed"] != self._missed:
                 await self._hear_what_was_missed(row["missed"])
             return
@@ -164,7 +164,7 @@ class Workers:
             return
         await self._database.write_outside_batch(
             store.HEARD, heard=mark, key_id=self._worker
-        )  # it was marked again meanwhile
+        )  # marked again in between
         await self.beat()
 
     async def look(self) -> None:
@@ -183,8 +183,8 @@ class Workers:
         owners = {row["owner"] for row in await self._database.all(store.OWNERS, limit=_PAGE)}
         self._left.note(owners - alive, now)
         for owner in self._left.due(rank, self._timers.monotonic()):
-            # Also where others took its sessions over: it may have held more.
-            if await self._database.one(store.WORKER, id=owner) is None:  # nor came meanwhile
+            # Check even if others took over its sessions: it may have owned more.
+            if await self._database.one(store.WORKER, id=owner) is None:  # did not restart
                 await self._free(owner)
             self._left.forget(owner)
 
@@ -213,7 +213,7 @@ class Workers:
             if await self._database.write_outside_batch(
                 store.MARK, missed=mark, key_id=worker, key_missed=row["missed"]
             ):
-                return mark  # else another one marked it
+                return mark  # otherwise another did
         return None
 
     async def has_read(self, worker: str, mark: int) -> bool:

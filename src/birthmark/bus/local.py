@@ -66,7 +66,7 @@ class LocalBus:
         self._handlers: defaultdict[type[Event], list[Callable[[Any], None]]] = defaultdict(list)
         self._servers: dict[type[BusRequest[Any]], Callable[[Any], Awaitable[Any]]] = {}
         self._latest = LatestVersions()
-        self._handed_on: set[int] = set()  # the numbers of rows that the outbox has not been read up to
+        self._handed_on: set[int] = set()  # rows handed on before the outbox was read up to them
         self._last = 0
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -90,14 +90,14 @@ class LocalBus:
     async def confirm(self, event: Event) -> None:
         self.announce(event)
         handled = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().call_soon(_resolve, handled)  # after its handlers, and those of what came before
+        asyncio.get_running_loop().call_soon(_resolve, handled)  # after its handlers and those of earlier events
         await handled
 
     async def catch_up(self) -> None:
         """Do nothing: there are no other workers."""
 
     def on_missed(self, handler: Callable[[], Awaitable[None]]) -> None:
-        self._missed.append(handler)  # nothing is, within one process
+        self._missed.append(handler)  # never in a single process
 
     def serve(self, kind: type[BusRequest[R]], handler: Callable[[Any], Awaitable[R]]) -> None:
         self._servers[kind] = handler
@@ -148,14 +148,14 @@ class LocalBus:
         await cancel_and_wait(*self._told, self._task)
         self._is_draining = False
 
-    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - port signature
         self._wanted.set()
         if is_sure:
             for number, event in events if self.is_draining else ():
-                if number > self._last:  # else its row was read before this was heard
+                if number > self._last:  # otherwise the row was read before this
                     self._handed_on.add(number)
                     self._tell_all(event)
-        else:  # the engine may still be about to keep them
+        else:  # the database may still commit them
             self._later = asyncio.get_running_loop().call_later(UNSURE_S, self._wanted.set)
 
     async def _handle(self, batch: Sequence[BusRequest[Any]]) -> None:
@@ -174,7 +174,7 @@ class LocalBus:
 
     async def _drain_for_ever(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):  # what woke nobody is found all the same
+            with contextlib.suppress(TimeoutError):  # the poll finds rows without a wakeup
                 async with asyncio.timeout(_LOOK_S):
                     await self._wanted.wait()
             self._wanted.clear()
@@ -188,7 +188,7 @@ class LocalBus:
                             self._deliver_here(row["kind"], row["body"])
                     await self.wait_for_other_workers(rows)
                     self._database.discard_events(self._last)
-            except BirthmarkError as error:  # an engine that is away comes back; nothing may be missed meanwhile
+            except BirthmarkError as error:  # retry after a database outage: no event may be missed
                 log.warning("bus.waiting", extra={"reason": error.explain_cause()})
                 await asyncio.sleep(_RETRY_S)
                 self._wanted.set()
@@ -202,7 +202,7 @@ class LocalBus:
             return None  # nobody listens
         try:
             event = decode_event(body, kind)
-        except msgspec.MsgspecError:  # of another version of this program
+        except msgspec.MsgspecError:  # from another version of Birthmark
             log.exception("bus.event_unreadable", extra={"kind": name})
             return None
         self._tell_all(event)
@@ -213,7 +213,7 @@ class LocalBus:
         self._announce_here(event)
 
     def _hand_on(self, event: Event) -> None:
-        for handler in self._handlers.get(type(event), ()):  # on its own, so that one that fails ends nothing else
+        for handler in self._handlers.get(type(event), ()):  # separately, so that a failure affects no other
             asyncio.get_running_loop().call_soon(handler, event)
 
 

@@ -96,7 +96,7 @@ class MissedWorkerMarker:
 
     async def _rounds(self) -> None:
         while True:
-            with contextlib.suppress(BirthmarkError):  # the engine that all share is away: the lease ends all the same
+            with contextlib.suppress(BirthmarkError):  # shared database unavailable: the lease ends all the same
                 await self._look()
             self._lapse()
             with contextlib.suppress(BirthmarkError):
@@ -121,7 +121,7 @@ class MissedWorkerMarker:
         """Write a mark for all new waiters, unless an unread mark exists."""
         if self._last is not None or not self._unmarked:
             return
-        count = len(self._unmarked)  # who comes while it is marked needs the next one
+        count = len(self._unmarked)  # later waiters need the next mark
         log.info("bus.marked", extra={"worker": self._worker})
         mark = await self._members.mark(self._worker)
         some, self._unmarked = self._unmarked[:count], self._unmarked[count:]

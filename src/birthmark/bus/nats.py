@@ -66,7 +66,7 @@ OPTIONS: dict[str, Any] = {
     "allow_reconnect": True,
     "max_reconnect_attempts": -1,
     "reconnect_time_wait": 0.2,
-    "ping_interval": 2,  # a line that is cut is seen in seconds; the library asks every two minutes
+    "ping_interval": 2,  # detects a dead connection in seconds; the library, in two minutes
     "max_outstanding_pings": 2,
     "pending_size": 0,
     "no_echo": True,
@@ -98,7 +98,7 @@ def create_tls_context(ca: str | None, certificate: str | None, key: str | None)
         context = ssl.create_default_context(cadata=None if ca is None else pem_bundle(Path(ca).read_bytes()))
         if certificate is not None:
             context.load_cert_chain(certificate, key)
-    except OSError as error:  # as ssl's own are
+    except OSError as error:  # like ssl errors
         named = ", ".join(one for one in (ca, certificate, key) if one)
         raise BusAwayError(where="this server", reason=f"its files {named}: {reason_of(error)}") from error
     except CertificateInvalidError as error:
@@ -124,7 +124,7 @@ async def connected(url: str, tls: ssl.SSLContext | None = None, **options: Any)
 
     connecting = asyncio.ensure_future(connection.connect(url, **OPTIONS, error_cb=told, **options))
     try:
-        async with asyncio.timeout(CONNECT_S):  # the library would try for ever, and not say why
+        async with asyncio.timeout(CONNECT_S):  # the library retries forever without a reason
             either: set[asyncio.Future[Any]] = {connecting, trouble}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if trouble.done():
@@ -139,7 +139,7 @@ async def connected(url: str, tls: ssl.SSLContext | None = None, **options: Any)
 
 def _reason_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno).lower()  # the loop's own words name the place again
+        return os.strerror(error.errno).lower()  # the loop's message repeats the address
     return reason_of(error)
 
 
@@ -167,7 +167,7 @@ class NatsBus(LocalBus):
         self._hearing: dict[int, dict[str, asyncio.Future[None]]] = {}
         self._others = CoalescedReader(self._read_others)
         self._markings: dict[str, MissedWorkerMarker] = {}
-        self._underway: dict[int, asyncio.Future[bool]] = {}  # numbers of rows, and whether each other has handled it
+        self._underway: dict[int, asyncio.Future[bool]] = {}  # row numbers, and whether every other worker handled it
 
     @property
     def is_connected(self) -> bool:
@@ -177,11 +177,11 @@ class NatsBus(LocalBus):
     async def join(self, members: Members) -> None:
         """Subscribe to the other workers' messages; then call `start`."""
         self._members = members
-        with contextlib.suppress(NatsError):  # what is asked keeps its order when there is where answers come
+        with contextlib.suppress(NatsError):  # requests keep their order once an inbox subscription exists
             await self._connection.request(f"{self._all}.nobody", b"", timeout=HEAR_S)
         await self._connection.subscribe(self._all, cb=self._dispatch)
         await self._connection.subscribe(self._at + self.worker, cb=self._dispatch)
-        for _ in range(2):  # the library's PING overtakes what it has not written yet: the first writes it
+        for _ in range(2):  # the library's PING overtakes unwritten data: the first writes it
             await self._connection.flush()
         self._sender = start_supervised("the bus", self._send)
         self._database.sharing.join(self._number, self._commit_confirmed, lambda: members.is_fresh)
@@ -206,7 +206,7 @@ class NatsBus(LocalBus):
         await self._handled()
         await self._database.sharing.has_read()
 
-    # ---- what rooms call
+    # ---- module interface
 
     def announce(self, event: Event) -> None:
         self._announce_here(event)
@@ -230,12 +230,12 @@ class NatsBus(LocalBus):
         while True:
             try:
                 answer: R = opened(await self._request_once(worker, asked, timeout_s, facts), facts)
-            except NoRespondersError:  # it has not got it, which says nothing of its lease
+            except NoRespondersError:  # not delivered: proves nothing about the lease
                 if not await self._lives(worker):
                     raise NobodyThereError(worker=worker) from None
                 if asyncio.get_running_loop().time() >= until:
                     raise NoAnswerError(reason="no response", **facts) from None
-                await asyncio.sleep(_PAUSE_S)  # it may be about to come back to the bus
+                await asyncio.sleep(_PAUSE_S)  # it may be rejoining the bus
             else:
                 return answer
 
@@ -244,7 +244,7 @@ class NatsBus(LocalBus):
         answering = asyncio.ensure_future(self._connection.request(self._at + worker, asked, timeout=timeout_s + 1.0))
         try:
             while not (await asyncio.wait({answering}, timeout=HEAR_S))[0]:
-                if not await self._lives(worker):  # else its end would be learnt when the time is over
+                if not await self._lives(worker):  # otherwise its end shows only at the timeout
                     raise NoAnswerError(reason="it has ended", **facts)
             return read_answer((await answering).data)
         except NoRespondersError:
@@ -255,7 +255,7 @@ class NatsBus(LocalBus):
             raise NoAnswerError(reason=f"the bus is not available: {reason_of(error)}", **facts) from error
         finally:
             answering.cancel()
-            del answering  # it has the error, whose trace has this, with what was asked
+            del answering  # breaks the cycle from the error's trace to this request
 
     def tell(self, worker: str, batch: Sequence[BusRequest[R]]) -> None:
         if worker == self.worker:
@@ -263,7 +263,7 @@ class NatsBus(LocalBus):
             return
         self._put(self._at + worker, Batch(tuple((kind_of_request(one), encode(one)) for one in batch)))
 
-    # ---- to the others
+    # ---- outgoing
 
     async def wait_for_other_workers(self, rows: Sequence[Row]) -> None:
         """Wait until every other worker has handled these rows, or is dead."""
@@ -361,13 +361,13 @@ class NatsBus(LocalBus):
             finally:
                 self._waiting.task_done()
 
-    # ---- from the others
+    # ---- incoming
 
     async def _dispatch(self, message: Msg) -> None:
         """Dispatch a message in order of arrival; slow work gets its own task."""
         try:
             sent = read_sent(message.data)
-        except msgspec.MsgspecError:  # of another version of this program
+        except msgspec.MsgspecError:  # from another version of Birthmark
             log.exception("bus.unreadable")
             return
         if isinstance(sent, EventAck):
@@ -384,7 +384,7 @@ class NatsBus(LocalBus):
         self._serve(self._answered(sent, message))
 
     def _serve(self, work: Coroutine[Any, Any, None]) -> None:
-        if len(self._serving) >= _MAX_SERVED:  # whoever asked looks again
+        if len(self._serving) >= _MAX_SERVED:  # the sender retries
             work.close()
             log.info("bus.lost")
             return
@@ -399,7 +399,7 @@ class NatsBus(LocalBus):
         self._put(self._at + sent.by, EventAck(sent.token, self.worker))
 
     def _heard_elsewhere(self, kind: str, body: str) -> None:
-        if kind not in self._known:  # classes of rooms that were loaded since
+        if kind not in self._known:  # classes of modules loaded since
             self._known = kinds()
         event = self._deliver_here(kind, body, self._known)
         if event is not None:
@@ -414,7 +414,7 @@ class NatsBus(LocalBus):
                     log.info("bus.told_in_vain", extra={"code": error.code, "request": kind})
             return
         answer = await self._answer(sent)
-        with contextlib.suppress(NatsError, OSError):  # whoever asked looks again
+        with contextlib.suppress(NatsError, OSError):  # the sender retries
             await message.respond(encode(answer))
 
     async def _answer(self, frame: RequestFrame) -> ReplyFrame:

@@ -1,8 +1,8 @@
 """Bus between packages and workers: the port, its messages and its errors.
 
-A worker is one process of a server; an embedded server has a single worker, which is its own only peer. Events go to
-all subscribers; a request goes to one worker, which replies. Both are frozen tagged structs, so that an adapter can
-send them to another machine.
+A worker is one process of a server; an embedded server has a single worker, which is its own only peer. Events are
+delivered to all subscribers; a request is delivered to one worker, which replies. Both are frozen tagged structs, so
+that an adapter can send them to another machine.
 
 Transport is in the adapters; semantics are in the `events.py` and `ports.py` of each package.
 """

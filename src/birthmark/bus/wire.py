@@ -82,7 +82,7 @@ def opened(answer: ReplyFrame, facts: dict[str, str]) -> Any:
         return msgspec.msgpack.decode(answer.body, type=known)
     refusal = next((one for one in _below(BirthmarkError) if vars(one).get("code") == answer.code), None)
     if refusal is not None:
-        with contextlib.suppress(TypeError):  # of another version of this program
+        with contextlib.suppress(TypeError):  # from another version of Birthmark
             raise refusal(**answer.facts)
     kind = next((one for one in BirthmarkError.__subclasses__() if vars(one).get("code") == answer.behaves_as), None)
     if kind is None:

@@ -174,7 +174,7 @@ class CertificateOrders:
             facts: dict[str, Any] = {"device_id": name or "", "burst": BURST, "every_s": EVERY_S}
             raise IssuingThrottledError(retry_after_s=EVERY_S, **facts)
         held = None if shown is None else await self.authority.find(shown)
-        old = None if order.supersedes == shown else order.supersedes  # whoever shows it uses it
+        old = None if order.supersedes == shown else order.supersedes  # presented means used
         unused = None if old is None else await self.authority.find(old)
         by = Principal(PrincipalKind.DEVICE, order.maker, name, None if held is None else shown)
 

@@ -27,7 +27,7 @@ from birthmark.store.database import Row
 CRL_LIFETIME = timedelta(days=7)
 ROOT_CRL_LIFETIME = timedelta(days=90)
 """CRL lifetime of a root, whose key may be offline; it revokes only CAs."""
-# An entry stays on one list after its certificate expired (RFC 5280 section 3.3).
+# An entry stays on one list after its certificate expires (RFC 5280 section 3.3).
 _LINGER = CRL_LIFETIME
 _ATTEMPTS = 5
 _PAGE = 5000
@@ -76,7 +76,7 @@ class RevocationLists:
             raise ChangedMeanwhileError(what="The revocation list")
         if not _is_stale(last, now):
             return await self._kept(name, last["number"])
-        # Read after the count: what comes between is on this list, and makes it stale all the same.
+        # Read after the count: a revocation in between is on this list, and still makes it stale.
         entries = await self._entries(name, to_micros(now - _LINGER))
         lifetime = ROOT_CRL_LIFETIME if issuer.certificate.is_self_signed else CRL_LIFETIME
         number, end = last["number"] + 1, now + lifetime

@@ -124,7 +124,7 @@ def create(
     if (directory / "root.pem").exists():
         raise CaExistsError(path=directory)
     parse_common_name(name)
-    tag = entropy.token(3).hex().upper()  # a CA made again under the same name must not be mistaken for this one
+    tag = entropy.token(3).hex().upper()  # a new CA with the same name must not be mistaken for this one
     root_key = ec.generate_private_key(ec.SECP256R1()) if token is None else token.make(f"root-{tag}")
     root = self_signed(
         ROOT, name_below(name, f"Root CA {tag}"), root_key, serial=new_serial(entropy), now=now, lifetime=lifetime
@@ -177,7 +177,7 @@ def load_or_create(
         check_directory(directory)
         found = load(directory, passphrase)
         thumbprint = found.anchor.thumbprint.hex()
-        # A server makes both: without the issuing CA the root must not stand in.
+        # A server creates both: the root must not replace a missing issuing CA.
         if not (directory / "issuing.pem").exists():
             raise CaLostError(path=directory / "issuing.pem", data=directory.parent, root=root or thumbprint)
         if root is not None and root not in {thumbprint, UNNOTED}:

@@ -95,7 +95,7 @@ class Generations:
         with alone_in(found):
             self._link(found, NEW_WITH_OLD, made.anchor, old)
             self._link(found, OLD_WITH_NEW, old.anchor, made)
-        if not made.has_root:  # what it cannot make when it signs has to be there before
+        if not made.has_root:  # must exist before, if it cannot be created on signing
             for purpose in {*old.issuers, Purpose.SERVERS} - {*made.issuers, Purpose.ROOT}:
                 raise PurposeMissingError(path=found, purpose=purpose)
         return made

@@ -1,7 +1,8 @@
 """A root and its subordinate CAs by purpose, as other packages use them; two during a root rollover.
 
-The device CAs exist from the start. Others are created on demand by the storage (`kept`); if the root key is on another
-machine, by an exchange of files (`offline`). A flat generation has only a root, which signs everything itself.
+The device CAs exist from the start. Others are created on demand by the storage (`hierarchy_files`); if the root key is
+on another machine, by an exchange of files (`offline_root`). A flat generation has only a root, which signs everything
+itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -88,12 +89,12 @@ class Generation:
 
     @property
     def is_flat(self) -> bool:
-        """The root signs everything itself."""
+        """Whether the root signs everything itself."""
         return not self._below
 
     @property
     def issuing(self) -> LeafIssuer:
-        """The CA of devices."""
+        """The CA that issues device certificates."""
         return self._below.get(Purpose.DEVICES) or self.root
 
     @property
@@ -193,7 +194,7 @@ class Hierarchy:
 
     @property
     def issuing(self) -> LeafIssuer:
-        """The CA of devices."""
+        """The CA that issues device certificates."""
         return self._signing.issuing
 
     @property

@@ -43,7 +43,7 @@ BELOW: Mapping[Purpose, tuple[str, CertificateProfile]] = {
 ROOT_LIST = "root.crl"
 MARK, NEXT = ".moving", ".next"
 """Files with the suffix `NEXT` replace the current ones once `MARK` exists (`rekey`)."""
-_PATIENCE, _PAUSE_S = 200, 0.05  # ten seconds: a server that waits does nothing else
+_PATIENCE, _PAUSE_S = 200, 0.05  # ten seconds: a waiting server does nothing more
 
 
 class CaBusyError(UnavailableError):
@@ -124,7 +124,7 @@ class HierarchyFiles:
                 certificate, key = below_root(
                     purpose, name, tag, root=root, now=now, entropy=entropy, points=points, token=place
                 )
-                (directory / f"{purpose}.key").unlink(missing_ok=True)  # of a process that was killed before its use
+                (directory / f"{purpose}.key").unlink(missing_ok=True)  # left by a process killed before use
                 write_key(directory / f"{purpose}.key", key, passphrase)
                 atomic_files.create(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
             return read_issuer(directory, purpose, passphrase)

@@ -96,7 +96,7 @@ def statement_for(query: CertificateQuery) -> Statement:
     return _STATEMENTS[revoked, query.profile is not None, query.issuer is not None]
 
 
-def _statement(revoked: bool | None, by_profile: bool, by_issuer: bool) -> Statement:  # noqa: FBT001 - what it is kept by
+def _statement(revoked: bool | None, by_profile: bool, by_issuer: bool) -> Statement:  # noqa: FBT001 - its storage key
     columns = certificates.c
     place = tuple_(columns.not_after, columns.thumbprint)
     begin = tuple_(bindparam("after_end", type_=BigInteger), bindparam("after", type_=LargeBinary))

@@ -81,7 +81,7 @@ def read_owned(path: Path, *, closed_to: int = _OTHERS_WRITE) -> bytes:
     """
     try:
         with path.open("rb") as file:
-            status = os.fstat(file.fileno())  # of what is read, not of what the name meant a moment ago
+            status = os.fstat(file.fileno())  # of the open file, not of what the path meant before
             data = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         raise SecretUnreadableError(path=path, reason=error.strerror) from error

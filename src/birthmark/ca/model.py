@@ -68,4 +68,4 @@ def _digest_anew(spki_der: bytes) -> bytes:
     return hashlib.sha256(spki_der).digest()
 
 
-_digest = lru_cache(maxsize=256)(_digest_anew)  # a key is asked for again and again while its request is decided
+_digest = lru_cache(maxsize=256)(_digest_anew)  # a key is hashed repeatedly while its request is decided

@@ -103,7 +103,7 @@ class OcspResponder:
         statuses = [(asked, status) for asked, (status, _) in found]
         made = build_answer(responder, statuses, wanted, nonce=request.nonce)
         self.signed += 1
-        # Else it may say what was read before a change.
+        # Otherwise the response may show the state before a change.
         is_sure = changes == self._changes and self.ca.clock.monotonic() >= self._unsure_until
         thumbprint = found[0][1][1]
         if len(found) == 1 and request.nonce is None and thumbprint is not None and is_sure:
@@ -132,7 +132,7 @@ class OcspResponder:
         if not names:
             del self._named[thumbprint]
 
-    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - port signature
         revoked = [event for _, event in events if isinstance(event, CertificateRevoked)]
         if not revoked:
             return

@@ -238,7 +238,7 @@ def _install_ca(
         raise AnswerRefusedError(detail="the revocation list in it is not of its root", purpose=purpose)
     if listed is not None and (wanted is None or _is_newer(directory, listed)):
         atomic_files.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
-    # Whatever is killed here can be done again: what waits goes last.
+    # The pending file goes last, so that an interrupted run can be repeated at any point.
     atomic_files.replace(directory / f"{purpose}.key", read_private(directory / f"{purpose}.pending"))
     atomic_files.replace(directory / f"{purpose}.pem", certificate.pem().encode(), mode=0o644)
     atomic_files.replace(directory / "root.pem", anchor.pem().encode(), mode=0o644)
@@ -249,7 +249,7 @@ def _install_ca(
 
 def _install_list(directory: Path, listed: x509.CertificateRevocationList, purpose: str) -> Purpose:
     """Install a CRL of the root if it is newer than the current one."""
-    if not listed.is_signature_valid(_root_of(directory).public_key()):  # type: ignore[arg-type]  # a CA has a key that signs
+    if not listed.is_signature_valid(_root_of(directory).public_key()):  # type: ignore[arg-type]  # CA keys can sign
         raise AnswerRefusedError(detail="the revocation list is not of the root here", purpose=purpose)
     if not _is_newer(directory, listed):
         raise AnswerRefusedError(detail="a list as new as this one is here", purpose=purpose)
@@ -307,7 +307,7 @@ def _place(directory: Path, secret: bytes) -> TokenPlace | None:
 
 
 def _begin(directory: Path, entropy: Entropy, passphrase: Passphrase | None) -> None:
-    # What was killed before it kept its key has asked nobody, and begins again.
+    # A run that was killed before it stored its key has sent no request, and starts over.
     begun = {BESIDE, _FIRST_ASKED}
     if directory.exists() and any(one.name not in begun for one in directory.iterdir()):
         raise CaExistsError(path=directory)
@@ -321,7 +321,7 @@ def _alone(directory: Path, passphrase: Passphrase | None) -> Iterator[bytes]:
     """Lock the directory between read and write, and yield the passphrase of its keys."""
     given = passphrase or Passphrase(directory)
     if not given.is_beside or not directory.is_dir():
-        given.reveal()  # before: a person may have to type it, and nobody waits for the directory so long
+        given.reveal()  # before the lock: a user may have to type it, and others must not wait that long
     with alone_in(directory):
         finish(directory)
         yield given.reveal()
@@ -341,6 +341,6 @@ def waits_for_root(directory: Path) -> bool:
 
 
 def _organization(directory: Path) -> str:
-    if waits_for_root(directory):  # what was asked first says it
+    if waits_for_root(directory):  # the first request has it
         return organization_of(x509.load_pem_x509_csr((directory / _FIRST_ASKED).read_bytes()).subject)
     return organization_of(_root_of(directory).subject)

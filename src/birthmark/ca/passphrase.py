@@ -78,12 +78,12 @@ class Passphrase:
 
     @property
     def is_beside(self) -> bool:
-        """Whether it is stored in the directory of its keys."""
+        """Whether the passphrase is stored in the directory of its keys."""
         return self.source is None
 
     @property
     def is_handed_over(self) -> bool:
-        """Whether a user or another process supplies it, which may take long."""
+        """Whether a user or another process supplies the passphrase, which may take long."""
         return self.source is not None and self.source.partition(":")[0] in {"prompt", "fd"}
 
     def of(self, directory: Path) -> "Passphrase":

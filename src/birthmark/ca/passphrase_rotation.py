@@ -27,7 +27,7 @@ def move(directory: Path, old: Passphrase, new: Passphrase, entropy: Entropy) ->
     """
     with alone_in(directory):
         finish(directory)
-        for stale in directory.glob(f".*{NEXT}"):  # of a run that ended before its mark
+        for stale in directory.glob(f".*{NEXT}"):  # left by an interrupted run
             stale.unlink()
         made = _made(new, entropy)
         before, after = old.reveal(), new.reveal() if made is None else made

@@ -143,9 +143,9 @@ class Revocations:
         await self.check_found(leaf, None if row is None else row["revoked_at"], bag)
 
     async def check_found(self, leaf: Certificate, revoked_at: int | None, bag: Sequence[Certificate] = ()) -> None:
-        """Raise as `check` does, given the revocation time of the certificate or its key.
+        """Raise the errors of `check`, given the revocation time of the certificate or its key.
 
-        The time was read before.
+        The caller has read that time before.
         """
         if revoked_at is not None:
             raise _revoked(leaf, "it or its key", revoked_at)
@@ -162,7 +162,8 @@ class Revocations:
             for authority, at in [one for issuer in issuers for one in await self._revoked_cas(issuer)]:
                 if any(_issued(authority, one, verdicts) for one in level):
                     raise _revoked(leaf, f"the CA '{authority.subject_text}'", at)
-            # All of a name and key, not only the first: what a device sends beside its CA must not hide it.
+            # Revoke all with this name and key, not only the first: extra certificates from a device must not hide its
+            # CA.
             rest |= {one.thumbprint: one for one in await self._named(issuers)}
             level = [
                 one
@@ -258,7 +259,7 @@ class Revocations:
         for one in page or await self._last(name):
             yield one
         while page:
-            await asyncio.sleep(0)  # others have their turn
+            await asyncio.sleep(0)  # yield to others
             last = page[-1].certificate
             asked |= {"beyond_end": to_micros(last.not_after), "beyond": last.thumbprint}
             page = await self._live(store.LIVE_PAGE, **asked)
@@ -322,7 +323,7 @@ class Revocations:
         for one in thumbprints:
             changes.run(store.ADD_KEY, key_digest=one, name=fold(name), revoked_at=None, revocation_reason=None)
             changes.run(store.REVOKE_KEY, key_key_digest=one, **facts)
-            # Its key is not known here: by its thumbprint it is taken back, and so it is after a restore.
+            # Its key is unknown here, so it is revoked by its thumbprint, also after a restore.
             told = {"thumbprint": one.hex(), "key": one.hex(), "reason": reason.value}
             changes.audit(principal.actor, "certificate.revoke", fold(name), **told)
             changes.event(CertificateRevoked(fold(name), one))
@@ -346,14 +347,14 @@ class Revocations:
         """
         digest, name = digest_of(certificate), fold(certificate.subject_cn or "")
 
-        # The key first: from then on nobody gets a certificate for it.
+        # The key first: from then on no certificate is issued for it.
         now = self.clock.micros()
         changes = Changes().run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
         changes.run(store.REVOKE_KEY, key_key_digest=digest, revoked_at=now, revocation_reason=reason.value)
         is_ca = certificate.is_ca and reason is not RevocationReason.SUPERSEDED
         if is_ca:
             changes.run(store.ADD_REVOKED_CA, **store.revoked_ca_row(certificate, digest, now))
-        told = {"ca": certificate.der.hex()} if is_ca else {}  # by which it can be taken back again
+        told = {"ca": certificate.der.hex()} if is_ca else {}  # data for revoking it again later
         changes.audit(principal.actor, "key.revoke", name, key=digest.hex(), reason=reason.value, **told)
         await self.database.commit(changes.event(CertificateRevoked(name, key=digest, is_ca=is_ca)))
 
@@ -371,7 +372,7 @@ class Revocations:
     ) -> tuple[IssuedCertificate, ...]:
         async def attempt() -> tuple[IssuedCertificate, ...]:
             names: dict[str, int] = {}
-            # The versions first: what is issued after this look makes the commit fail, and the next look takes it too.
+            # The versions first: a later issuance makes the commit fail, and the next read includes it.
             while (found := await targets()) and not names.keys() >= (wanted := {fold(one.device_id) for one in found}):
                 names |= {name: await self._version(name) for name in wanted - names.keys()}
             await self.database.commit(self._changes(found, principal, reason, names))
@@ -421,7 +422,7 @@ class Revocations:
                 changes.run(store.ADD_REVOKED_CA, **store.revoked_ca_row(one.certificate, digest, now))
             told = {"thumbprint": thumbprint.hex(), "reason": reason.value}
             told |= {} if reason is RevocationReason.SUPERSEDED else {"key": digest.hex()}
-            told |= {"ca": one.certificate.der.hex()} if is_ca else {}  # by both it can be taken back again
+            told |= {"ca": one.certificate.der.hex()} if is_ca else {}  # data for revoking it again by both
             changes.audit(principal.actor, "certificate.revoke", one.device_id, **told)
             key = b"" if reason is RevocationReason.SUPERSEDED else digest
             changes.event(CertificateRevoked(one.device_id, thumbprint, key, is_ca))

@@ -145,7 +145,7 @@ class Rollovers:
         if current is None:
             return None, await self._measured(None, self.hierarchy.generations[0], None, ())
         new = self.roots.generation(current.new)
-        if current.phase is Phase.FINISHED:  # the old one's files may be in a safe
+        if current.phase is Phase.FINISHED:  # the old files may be in a safe
             return current, await self._measured(current, None, new, ())
         old = self.roots.generation(current.old)
         left = () if (groups := self.groups.get()) is None else await groups.find_groups_missing_ca(old, new)
@@ -156,7 +156,7 @@ class Rollovers:
 
         Raise `RolloverRunningError`, `RootAwayError`, or the errors of `shared`.
         """
-        async with self._making:  # of two that are made at once nobody would take up one
+        async with self._making:  # of two created at once, one would go unused
             return await self._start(actor)
 
     async def _start(self, actor: str) -> RolloverState:
@@ -165,8 +165,8 @@ class Rollovers:
             raise _running(before)
         await self.shared.check_is_leader()
         old, now = self.hierarchy.generations[0], self.clock.now()
-        new = await run_in_thread(lambda: self.roots.make(old))  # a token takes its time
-        changes = await self.shared.publish_generation(new)  # before anybody is told of it
+        new = await run_in_thread(lambda: self.roots.make(old))  # a token is slow
+        changes = await self.shared.publish_generation(new)  # before any announcement
         version = 0 if before is None else before.version + 1
         made = RolloverState(old.anchor.thumbprint, new.anchor.thumbprint, Phase.OLD_SIGNS, now, now, version)
         row = store.RECORDS.row(made)
@@ -198,7 +198,7 @@ class Rollovers:
                 back = f"Restore its files: `cp -anT safe/ca {error.path}`. Then run this command again."
                 error.quote(cause=f"The rollback requires the old root, which is no longer in {error.path}.", fix=back)
                 raise
-        await self.shared.check_is_leader()  # the root that is given up is marked in its directory
+        await self.shared.check_is_leader()  # its directory marks a discarded root
         changes = await self.shared.publish_generation(self.hierarchy.generations[0])
         changes.run(store.END, expect=1, otherwise=_moved(), key_version=current.version)
         changes.run(store.FORGET, new=current.new).audit(actor, "ca.rollover.back", current.new.hex(), phase="none")
@@ -222,7 +222,7 @@ class Rollovers:
         current, progress = await self.status()
         if current is None:
             raise NoRolloverError
-        if seen not in {None, current.phase.value}:  # of two operators the second looked before the first stepped
+        if seen not in {None, current.phase.value}:  # another operator stepped after this check
             raise _moved()
         return current, progress
 
@@ -232,7 +232,7 @@ class Rollovers:
         root = to.new if to.phase is Phase.FINISHED else to.old
         changes.run(store.SET_ROOT, key_name=ROOT_FACT, value=root.hex())
         changes.audit(actor, f"ca.rollover.{verb}", to.new.hex(), phase=to.phase.value)
-        if Phase.FINISHED in {current.phase, to.phase}:  # else whoever has the old root's key goes on to be let in
+        if Phase.FINISHED in {current.phase, to.phase}:  # otherwise a holder of the old root's key keeps access
             old, is_trusted = self.roots.generation(to.old), to.phase is not Phase.FINISHED
             if (groups := self.groups.get()) is not None:
                 changes.merge(await groups.trust_changes(old, actor, is_trusted=is_trusted))
@@ -260,7 +260,7 @@ class Rollovers:
         row = await self.database.one(store.GET, id=store.ID)
         await self.shared.synchronize()
         found = None if row is None else store.RECORDS.of(row)
-        if found != before and self._current is before:  # else a step was taken after what was read
+        if found != before and self._current is before:  # otherwise a later step has happened
             self._take_over(found, self._read(found))
 
     def _read(self, rollover: RolloverState | None) -> Callable[[], None]:
@@ -294,7 +294,7 @@ class Rollovers:
         left = store.issuers_of(() if old is None else old.certificates)
         ahead = store.issuers_of(() if new is None else new.certificates)
         below_old = await self._one(store.LATEST_BELOW, after=after, **left)
-        if current is not None and current.phase is Phase.NEW_SIGNS:  # those that still have to renew
+        if current is not None and current.phase is Phase.NEW_SIGNS:  # devices that still must renew
             found = await self.database.read_in_background(store.NAMES_BELOW, after=after, **left)
         else:
             found = await self.database.read_in_background(store.MISSING, after=after, new=mark)
@@ -309,7 +309,7 @@ class Rollovers:
         )
 
     async def _one(self, statement: Statement, **key: Any) -> Row:
-        (row,) = await self.database.read_in_background(statement, **key)  # a count is always there
+        (row,) = await self.database.read_in_background(statement, **key)  # a count always exists
         return row
 
 

@@ -33,7 +33,7 @@ fetched = Table("ca_anchors_fetched", metadata, blob("new", key=True), text("nam
 ADD_FETCHED = insert(fetched, ignore_existing=True)
 FORGET = remove(fetched, "new")
 
-# A device is a name that has a certificate which is alive; our own CAs and servers have none.
+# A device is a name with a valid certificate; our own CAs and servers do not count.
 _LIVE = and_(
     certificates.c.not_after > bindparam("after"), certificates.c.revoked_at.is_(None), certificates.c.name > ""
 )
@@ -43,18 +43,18 @@ DEVICES = statement(select(_DEVICES).where(_LIVE))
 FETCHED = statement(select(_DEVICES).where(_LIVE, _HAS_FETCHED))
 MISSING = statement(select(certificates.c.name).distinct().where(_LIVE, not_(_HAS_FETCHED)).limit(MAX_NAMED))
 
-# The latest certificate of a device, of each profile: what it replaced lives on, and its key is gone.
+# The latest certificate of a device per profile: a replaced one remains valid, but its key is gone.
 _next, _child = certificates.alias(), certificates.alias()
 _LATEST_BELOW = and_(
     certificates.c.issuer.in_([bindparam(f"issuer_{n}") for n in range(MAX_ISSUERS)]),
     _LIVE,
-    # Two questions, each by an index of its own: a name may have very many that are alive.
+    # Two queries, each with its own index: a name may have very many valid certificates.
     not_(
         exists().where(
             _next.c.name == certificates.c.name,
             _next.c.not_after > certificates.c.not_after,
             _next.c.revoked_at.is_(None),
-            _next.c.profile + "" == certificates.c.profile,  # not by its index: a profile has all
+            _next.c.profile + "" == certificates.c.profile,  # not by its index: too many match
         )
     ),
     not_(

@@ -148,7 +148,7 @@ class CertificateAuthority:
         the valid certificates of a name. Raise `PolicyError`, `ForbiddenError` or `ConflictError` from `rules`.
         """
 
-        made: list[Certificate] = []  # by a CA elsewhere, which is asked once
+        made: list[Certificate] = []  # of an external CA, requested once
         if issued_certificate is None and principal.thumbprint is not None:
             issued_certificate = await self.find(principal.thumbprint)
 
@@ -157,7 +157,7 @@ class CertificateAuthority:
             standing, taken_back_at = await self._standing(request, asked, issued_certificate, most_alive or 0)
             device_id = decide(request, principal, profile, standing)
             check_alive(device_id, standing.alive, most_alive)
-            if issued_certificate is not None:  # taken back since the caller was identified?
+            if issued_certificate is not None:  # revoked since authentication?
                 await self.revocations.check_found(issued_certificate.certificate, taken_back_at)
             lives = lifetime or self.lifetimes.get(profile.name) or profile.lifetime
             subject = self._subject(request, device_id, principal, profile, issued_certificate)
@@ -245,10 +245,11 @@ class CertificateAuthority:
     async def newer(
         self, than: IssuedCertificate, in_use: Collection[Thumbprint]
     ) -> tuple[list[IssuedCertificate], frozenset[Thumbprint]]:
-        """Return newer, used certificates of the same name, and which of all these requested others.
+        """Return newer, used certificates of the same name, and the thumbprints of those that requested others.
 
-        These are certificates that it requested, and those requested with the same parent that were registered.
-        `in_use` has the certificates by which the device is registered elsewhere. Revoked certificates do not count.
+        Candidates are the certificates that it requested, and those requested with the same parent that were
+        registered. `in_use` has the certificates by which the device is registered elsewhere. Revoked certificates do
+        not count.
         """
         name, own = fold(than.device_id), than.certificate
         rows = [row for one in in_use for row in await self.database.all(store.BY_THUMBPRINT, thumbprint=one)]
@@ -288,7 +289,7 @@ class CertificateAuthority:
     async def search(self, query: str) -> list[IssuedCertificate]:
         """Return certificates by thumbprint, serial number (both hex) or device ID in any case, newest first."""
         rows = list(await self.database.all(store.BY_DEVICE, name=fold(query)))
-        plain = "".join(one for one in query if one.isprintable() and one not in ": ").lower()  # as Windows shows it
+        plain = "".join(one for one in query if one.isprintable() and one not in ": ").lower()  # as in Windows
         try:
             number = bytes.fromhex(plain if len(plain) % 2 == 0 else "0" + plain)
         except ValueError:
@@ -358,7 +359,7 @@ class CertificateAuthority:
             row = store.row_of(issued, issuer=above.thumbprint, key_digest=key_digest(one.spki_der), is_own=True)
             changes = Changes().run(store.ADD, **row).merge(store.counted(issued, store.VALID))
             changes.audit("server", "certificate.issue", issued.device_id, thumbprint=one.thumbprint.hex())
-            with suppress(ConflictError):  # another process was faster
+            with suppress(ConflictError):  # another process did it
                 await self.database.commit(changes)
 
     async def _standing(
@@ -456,7 +457,7 @@ def _changes(
         changes.count(store.RENEWALS, issued.profile, since=None)
     return (
         changes.run(store.MOVE_NAME, expect=1, otherwise=moved, key_name=name, key_version=standing.version)
-        # Taken or revoked since the look: the next look says which.
+        # Assigned or revoked since the read: the next read shows which.
         .run(store.HOLD_KEY, expect=1, otherwise=moved, key_key_digest=digest, key_name=name)
         .run(store.ADD, **row)
         .merge(store.counted(issued, store.VALID))

@@ -61,7 +61,7 @@ Index("ca_certificates_key", certificates.c.key_digest, certificates.c.revoked_a
 _ENDS = (certificates.c.not_after, certificates.c.thumbprint)
 _TAKEN_BACK = certificates.c.revoked_at.is_not(None)
 _GOOD = certificates.c.revoked_at.is_(None)
-# A name, or what asked for others, may have very many: what is alive of it, in use or taken back is found without them.
+# A name or a requester may have very many: its valid, used or revoked certificates are found without reading them all.
 partial_index(
     "ca_certificates_live",
     certificates.c.name,
@@ -117,7 +117,7 @@ revoked_cas = Table(
     blob("key_digest", key=True),
     blob("der"),
     number("revoked_at"),
-    text("subject_digest", optional=True),  # none where an earlier version wrote the row
+    text("subject_digest", optional=True),  # none in rows of an earlier version
 )
 Index("ca_revoked_cas_subject", revoked_cas.c.subject_digest)
 
@@ -129,7 +129,7 @@ crls = Table(
     number("made_at"),
     number("next_update"),
     blob("der"),
-    # How many times something of this issuer was revoked, and how many of them the list has: written by both sides.
+    # Number of revocations by this issuer, and how many of them the list covers; both sides write them.
     number("revocations", server_default="0"),
     number("covers", server_default="0"),
 )
@@ -146,7 +146,7 @@ BY_EITHER_THUMBPRINT = find(
     certificates, certificates.c.thumbprint.in_([bindparam(name) for name in ("thumbprint", *TWINS)])
 )
 BY_SERIAL = find(certificates, "serial", limit=2)
-_IS_NAMED = certificates.c.name != ""  # our own CAs and servers are no device's
+_IS_NAMED = certificates.c.name != ""  # our own CAs and servers are not devices
 BY_DEVICE = find(certificates, "name", _IS_NAMED, order=certificates.c.not_after.desc(), limit=100)
 LATEST = statement(
     select(certificates)
@@ -179,8 +179,8 @@ ENDING = statement(
 )
 """A page of valid certificates that expire soon, in order of expiry."""
 
-# Names and keys. Whoever decides on a name raises its version in the same commit, so that of two who decided on the
-# same state one is told to look again; a key's row names its one holder.
+# Names and keys. A decision on a name raises its version in the same commit, so that of two decisions on one state the
+# second is retried; a key's row names its one holder.
 NAME = find(names)
 ADD_NAME = insert(names, ignore_existing=True)
 LOSE_NAME = statement(
@@ -229,13 +229,13 @@ HOLD_KEY = statement(
         keys.c.name == bindparam("key_name"),
         keys.c.revoked_at.is_(None),
     )
-    .values(revocation_reason=keys.c.revocation_reason)  # changes nothing, and no index stands on it
+    .values(revocation_reason=keys.c.revocation_reason)  # changes no value and no index
 )
 _REVOCATION = ("revoked_at", "revocation_reason")
 REVOKE_KEY = change(keys, _REVOCATION, "key_digest", keys.c.revoked_at.is_(None))
 LIVE_OF_KEY = find(certificates, "key_digest", *_IS_LIVE, limit=1000)
-# A certificate of another CA that was taken back without its key being known stands here by its thumbprint.
-# Each is looked for by every thumbprint that it may have (`pki.signature_malleability`).
+# A certificate of another CA that was revoked without a known key is stored here by its thumbprint. Each is looked up
+# by every possible thumbprint (`pki.signature_malleability`).
 _IT_OR_TWIN: tuple[Any, ...] = tuple(bindparam(name) for name in ("thumbprint", *TWINS))
 _KEY_TAKEN_BACK = (keys.c.key_digest.in_((bindparam("key_digest"), *_IT_OR_TWIN)), keys.c.revoked_at.is_not(None))
 OTHERS_TAKEN_BACK = statement(
@@ -286,7 +286,7 @@ _LIVE = (
         certificates.c.name == bindparam("name"),
         certificates.c.holds_name == 1,
         *_IS_LIVE,
-        # Nothing hangs on those of the same key and spelling, and a device that renews often has many.
+        # Those with the same key and spelling do not matter, and a frequently renewed device has many.
         or_(certificates.c.device_id != bindparam("asked"), certificates.c.key_digest != bindparam("asked_digest")),
     )
     .limit(1000)
@@ -336,7 +336,7 @@ REGISTERED_BELOW = statement(
     select(certificates)
     .where(
         *_BELOW[:2],
-        func.coalesce(certificates.c.revoked_at, 0) == 0,  # not by its index, which has those that did not register
+        func.coalesce(certificates.c.revoked_at, 0) == 0,  # not by its index, which includes unregistered ones
         certificates.c.registered_at.is_not(None),
     )
     .order_by(certificates.c.not_after.desc())
@@ -350,7 +350,7 @@ _LAST_BELOW = (
     select(certificates.c.thumbprint)
     .where(*_BELOW)
     .order_by(certificates.c.not_after.desc())
-    .limit(1000)  # to hide one behind a thousand, a thief has to ask by the old key while it is good: that opens more
+    .limit(1000)  # hiding one behind 1000 takes an old key that is still valid, which allows worse
     .subquery()
 )
 ASKED_BELOW = statement(

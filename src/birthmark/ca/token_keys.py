@@ -49,14 +49,14 @@ class TokenSigner:
 
     def sign(self, data: bytes, scheme: Scheme) -> bytes:
         """Raise `TokenAwayError`."""
-        from birthmark.keys.pkcs11_library import LOCK, stop_library  # noqa: PLC0415 - see the module
+        from birthmark.keys.pkcs11_library import LOCK, stop_library  # noqa: PLC0415 - see module
 
         with LOCK:
             try:
                 return self._key().sign(data, scheme)
             except BirthmarkError:
                 self.close()
-                stop_library()  # only one that starts anew sees a token that came back
+                stop_library()  # only a restarted library sees a returned token
             try:
                 return self._key().sign(data, scheme)
             except BirthmarkError as error:
@@ -64,7 +64,7 @@ class TokenSigner:
                 raise self._away(error.explain_cause().rstrip(".")) from error
 
     def _key(self) -> "TokenKey":
-        from birthmark.keys.pkcs11_key import TokenKey  # noqa: PLC0415 - see the module
+        from birthmark.keys.pkcs11_key import TokenKey  # noqa: PLC0415 - see module
 
         if self._open is None:
             key = TokenKey.find(_opened(self.uri), label=self.uri.object)
@@ -97,13 +97,13 @@ class TokenPlace:
 
     @classmethod
     def of(cls, token: str, pin_file: Path, module: Path | None) -> "TokenPlace":
-        from birthmark.keys.pkcs11_library import find_softhsm  # noqa: PLC0415 - see the module
+        from birthmark.keys.pkcs11_library import find_softhsm  # noqa: PLC0415 - see module
 
         return cls((module or find_softhsm()).resolve(), token, pin_file.expanduser().absolute())
 
     def make(self, label: str) -> SigningKey:
         """Generate a P-256 key that never leaves the token. Raise the errors of opening a token."""
-        from birthmark.keys.pkcs11_key import generate_signing_key  # noqa: PLC0415 - see the module
+        from birthmark.keys.pkcs11_key import generate_signing_key  # noqa: PLC0415 - see module
 
         uri = Pkcs11Uri(
             token=self.token, object=label, type="private", module_path=self.module, pin_source=self.pin_file
@@ -151,7 +151,7 @@ def _signer(key: SigningKey) -> TokenSigner | None:
 
 
 def _opened(uri: Pkcs11Uri) -> "Pkcs11Token":
-    from birthmark.keys.pkcs11_token import Pkcs11Token  # noqa: PLC0415 - see the module
+    from birthmark.keys.pkcs11_token import Pkcs11Token  # noqa: PLC0415 - see module
 
     pin = None if uri.pin_source is None else Pin.from_file(uri.pin_source)
     return Pkcs11Token.open(cast("Path", uri.module_path), label=uri.token, pin=pin)

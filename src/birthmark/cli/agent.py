@@ -29,7 +29,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.untrusted_text import printable
 
 _WAIT_S = 60.0
-logging.getLogger("birthmark").addHandler(logging.NullHandler())  # what matters is printed; BIRTHMARK_LOG shows more
+logging.getLogger("birthmark").addHandler(logging.NullHandler())  # prints only results; BIRTHMARK_LOG shows more
 _SIGNS = {CheckResult.OK: "ok", CheckResult.WARNING: "warning", CheckResult.ERROR: "ERROR", CheckResult.SKIPPED: "-"}
 
 
@@ -79,7 +79,7 @@ def run(
 
     Runs until stopped.
     """
-    options.place.read(takes_last_good=True)  # a mistake in it is told before anything is done
+    options.place.read(takes_last_good=True)  # report configuration errors before any action
     become(options.place, as_json=options.as_json, telemetry_s=telemetry)
 
 
@@ -103,7 +103,7 @@ def renew(options: AgentOptions) -> None:
     try:
         if not _send_and_wait(options, ControlCommand.RENEW, "renewals"):
             options.run(_renew_once)
-    finally:  # also what was renewed before another was refused
+    finally:  # includes renewals before a rejection
         for name, leaf in _managed_certificates(options).items():
             if leaf != before.get(name):
                 said = f"Renewed {name}: {leaf.thumbprint.hex()}, until {leaf.not_after:%Y-%m-%d %H:%M:%S} UTC"
@@ -152,7 +152,7 @@ def stop(options: AgentOptions) -> None:
     except AgentInProgramError as error:
         error.add_facts(root=options.root)
         raise
-    except AgentNotRunningError:  # what was wanted is so
+    except AgentNotRunningError:  # already stopped
         emit(options.as_json, {"stopped": None})
         typer.echo("No agent was running here.", err=True)
     else:
@@ -161,7 +161,7 @@ def stop(options: AgentOptions) -> None:
 
 async def _renew_once(agent: Agent) -> None:
     held = await agent.ensure()
-    for name in agent.managed or (DEVICE_ID,):  # without any the refusal says that nothing is renewed here
+    for name in agent.managed or (DEVICE_ID,):  # if empty, the error reports that nothing is renewed here
         if name != DEVICE_ID:
             await agent.keeper.renew(agent.managed[name])
             continue

@@ -66,7 +66,7 @@ class AgentPlace:
     @contextmanager
     def working(self, *, takes_last_good: bool = False) -> Iterator[Agent]:
         """Open the agent for work under its lock."""
-        self.read(takes_last_good=takes_last_good)  # a mistake in it is told before anything is made
+        self.read(takes_last_good=takes_last_good)  # report configuration errors before any creation
         try:
             self.places.prepare()
             opened = self.opened(takes_last_good=takes_last_good, is_looking=False)
@@ -80,6 +80,6 @@ class AgentPlace:
                 agent.keeper.recover()
                 yield agent
         except (AgentRunningError, StateNotWritableError) as error:
-            # Which root, and where the configuration is: that stays when the state goes elsewhere.
+            # Names the root and the configuration file, which stays if the state moves elsewhere.
             error.add_facts(config=self.file, root=self.root)
             raise

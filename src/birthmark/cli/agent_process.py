@@ -29,7 +29,7 @@ from birthmark.untrusted_text import printable
 
 log = logging.getLogger(__name__)
 
-# From the service manager, a terminal, and commands of 0.1.0.
+# From the service manager, a terminal, and 0.1.0 commands.
 _SIGNALS = {
     signal.SIGTERM: ControlCommand.STOP,
     signal.SIGINT: ControlCommand.STOP,
@@ -52,9 +52,9 @@ class EventPrinter:
         try:
             sys.stdout.write(f"{told}\n")
             sys.stdout.flush()
-        except (OSError, ValueError) as error:  # a full disk, a pipe that somebody closed
+        except (OSError, ValueError) as error:  # a full disk or a closed pipe
             if self._is_heard:
-                log.error("agent.output_lost: %s", error)  # noqa: TRY400 - no traceback: nothing is wrong here
+                log.error("agent.output_lost: %s", error)  # noqa: TRY400 - no traceback: not our error
             self._is_heard = False
         else:
             self._is_heard = True
@@ -66,7 +66,7 @@ def become(place: AgentPlace, *, as_json: bool, telemetry_s: float | None) -> No
     sys.stdout.flush()
     sys.stderr.flush()
     words = [sys.executable, "-m", __name__, json.dumps(given), *sys.argv[1:]]
-    os.execv(sys.executable, words)  # noqa: S606 (this very interpreter)
+    os.execv(sys.executable, words)  # noqa: S606 (same interpreter)
 
 
 async def serve(agent: Agent, tell: EventPrinter, telemetry_s: float | None) -> None:
@@ -89,7 +89,7 @@ def main(words: Sequence[str]) -> int:
     logging.getLogger("birthmark").addHandler(logging.NullHandler())
     logging.basicConfig(level=os.environ.get("BIRTHMARK_LOG", "ERROR").upper(), stream=sys.stderr)
     given = json.loads(words[1])
-    sys.argv = ["birthmark", *words[2:]]  # so that a fix can say what was typed
+    sys.argv = ["birthmark", *words[2:]]  # for fixes that quote the command
     try:
         with AgentPlace(Path(given["root"]), Path(given["file"])).working(takes_last_good=True) as agent:
             asyncio.run(serve(agent, EventPrinter(given["as_json"]), given["telemetry_s"]))

@@ -21,7 +21,7 @@ from birthmark.cli.common import FAILED, INTERRUPTED, UsageError, file_trouble, 
 from birthmark.errors import UnavailableError, is_utf_8
 from birthmark.untrusted_text import printable
 
-# Packages that only some commands need -> the extra that brings them.
+# Optional package of some commands -> the extra that installs it.
 EXTRAS = {
     **dict.fromkeys(
         (
@@ -51,7 +51,7 @@ EXTRAS = {
     **dict.fromkeys(("azure", "awsiot"), "demo"),
     "awscrt": "token",
     "tpm2_pytss": "tpm",
-    "nats_server": "workers",  # a program, by a wheel
+    "nats_server": "workers",  # installed by a wheel
 }
 
 
@@ -157,7 +157,7 @@ class Branch(TyperGroup):
         raise CommandUnknownError(words=printable(words), nearest=nearest, command=near[0])
 
 
-_CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # the root of its usage errors, which it does not name
+_CLICK_ERROR: Any = typer.BadParameter.__mro__[2]  # base class of usage errors, not exported
 
 
 _NAMES = {
@@ -189,7 +189,7 @@ _FILES = {"path", "file", "directory"}
 
 def _hide_type(option: Any) -> None:
     if getattr(option, "is_flag", False) and option.metavar is None:
-        option.metavar = ""  # typer would show <bool>, as if a value followed
+        option.metavar = ""  # typer would show <bool>, as if it had a value
 
 
 def _refuse_empty(option: Any) -> None:
@@ -271,16 +271,16 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Take the options of the command line as a whole."""
+    """Accept the global options."""
 
 
 def main() -> None:
     """Run the command line; print an error that a command did not handle."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without UTF-8 is no reason to fail
-    if "_BIRTHMARK_COMPLETE" in os.environ:  # a shell asks what could come next
-        typer.completion.completion_init()  # type: ignore[attr-defined] # typer's own entry does the same
+            stream.reconfigure(errors="replace")  # no UTF-8 support is no reason to fail
+    if "_BIRTHMARK_COMPLETE" in os.environ:  # a shell requests completions
+        typer.completion.completion_init()  # type: ignore[attr-defined] # same as typer's own entry
     code: int | str | None
     as_json = "--json" in sys.argv
     if (old := renamed(sys.argv[1:])) is not None:

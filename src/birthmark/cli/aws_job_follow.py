@@ -77,7 +77,7 @@ def progress_fields(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_over(values: Mapping[str, Any]) -> bool:
     """Return whether a job has no execution in progress or queued."""
-    queued = values["things"].get("QUEUED", 0)  # a canceled job takes these back; what is begun may go on for long
+    queued = values["things"].get("QUEUED", 0)  # cancelling the job removes these; started ones may run long
     return values["status"] not in _GOES_ON and not queued
 
 

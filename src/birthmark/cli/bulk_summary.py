@@ -57,7 +57,7 @@ class BulkSummary:
         if self.as_json:
             typer.echo(json.dumps(outcome.as_row() | ({} if self.to is None else {"to": self.to})))
         elif (error := outcome.refusal) is not None:
-            facts = error.facts  # one wrong signer, one missing policy, one key of the template
+            facts = error.facts  # one wrong signer, missing policy or template key
             about = facts.get("reason") or facts.get("detail") or facts.get("key") or ""
             kind = (error.code, error.explain_fix(), error.facts.get("thumbprint", ""), about)
             self._count(kind, error, outcome.device_id)

@@ -1,7 +1,7 @@
 """`birthmark chip`: secure elements, used through their PKCS#11 library.
 
-Each command opens a single token: by --token, by --slot, or as the only one. The PIN comes from a file of mode 0600, a
-descriptor, or a prompt.
+Each command opens a single token: by --token, by --slot, or as the only one. The PIN is read from a file of mode 0600,
+a descriptor, or a prompt.
 """
 
 import os
@@ -84,8 +84,8 @@ def list_(chip: ChipOutputOptions, pick: PickOptions) -> None:
     found = list_chips(chip.library)
     wanted = [info for info in found if chip.token in (None, info.label) and chip.slot in (None, info.slot_id)]
     if not wanted:
-        chip.open_by(pin)[0].close()  # says what there is instead
-    alone = pin if len(wanted) == 1 else None  # a wrong PIN may lock a chip
+        chip.open_by(pin)[0].close()  # lists existing tokens
+    alone = pin if len(wanted) == 1 else None  # a wrong PIN may lock it
     for row, line in pick.filter_rows(
         (one for info in wanted for one in _listed(chip, info, alone)), lambda one: one[0]
     ):

@@ -60,7 +60,7 @@ class StationOptions:
     def who(self) -> str:
         try:
             return self.operator or getpass.getuser()
-        except (KeyError, OSError) as error:  # a user without a name, as in containers
+        except (KeyError, OSError) as error:  # a user without a name, in containers
             raise typer.BadParameter("specify the operator who records the chips", param_hint="--operator") from error
 
     def opened(self, *, may_begin: bool) -> AbstractContextManager[Station]:
@@ -200,7 +200,7 @@ def _take_all(line: IntakeSession, station: Station, *, as_json: bool) -> bool:
         else:
             taken += 1
             _tell(row, as_json=as_json)
-        stop_library()  # which sees the next chip when it starts anew
+        stop_library()  # only a restart detects the next chip
     typer.echo(f"{format_count(taken, 'chip')} recorded, {refused} refused.", err=True)
     return not refused
 
@@ -215,7 +215,7 @@ def _scanned() -> Iterator[str]:
         raw = sys.stdin.buffer.readline(_MAX_SCAN_BYTES)
         if not raw:
             return
-        if utf_16_of(raw) is not None:  # a list in a file, and no scanner
+        if utf_16_of(raw) is not None:  # from a file, not a scanner
             raw += sys.stdin.buffer.read(_MAX_LIST_BYTES)
         for line in plain_text(raw).splitlines():
             if board := line.decode("utf-8", "surrogateescape").strip():

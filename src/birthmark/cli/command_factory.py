@@ -27,13 +27,13 @@ def as_command(body: Callable[..., Any], name: str, example: str) -> Any:
         with print_errors(as_json=given.get("as_json", False)):
             done = body(**{parameter.name: _built(parameter, given) for parameter in parameters})
             if inspect.iscoroutine(done):
-                import asyncio  # a tenth of a second that --help need not wait for
+                import asyncio  # takes 0.1 s, which --help need not wait for
 
                 asyncio.run(done)
 
     called.__name__, called.__doc__, called.__module__ = body.__name__, _flowing(body.__doc__), body.__module__
     called.__annotations__ = {one.name: one.annotation for one in seen}
-    called.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined] # what inspect looks for first
+    called.__signature__ = inspect.Signature(seen)  # type: ignore[attr-defined] # inspect checks this first
     alone = typer.Typer(add_completion=False)
     alone.command(name, epilog=f"Example: {example}")(called)
     return typer.main.get_command(alone)

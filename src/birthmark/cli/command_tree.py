@@ -556,7 +556,7 @@ APPROVAL = CommandGroup(
     "ls",
 )
 TREE = CommandGroup(
-    "",  # `birthmark.cli.app.root` says it, and what exit codes mean
+    "",  # `birthmark.cli.app.root` has the text and the exit codes
     {
         "demo": Leaf("demo:demo", "azure"),
         "serve": Leaf("serve:serve", "--data ./birthmark-data"),
@@ -654,7 +654,9 @@ RENAMED = {
 }
 """Commands of earlier releases, which stay valid and print their current name.
 
-A command that never asked for confirmation does not under its old name, unless it deletes a device with its twin."""
+A command that previously required no confirmation requires none under its old name, unless it deletes a device with its
+twin.
+"""
 _TRUST = {"--root": "--trust-root"}
 _CERTIFICATES = {"--profile": "--cert-profile"}
 _CHIP = {"--element": "--chip"}
@@ -752,7 +754,7 @@ def renamed(words: list[str]) -> tuple[str, str, list[str]] | None:
 
 def options_renamed(words: list[str]) -> tuple[dict[str, str], list[str]]:
     """Return the renamed options of a command line, and all words with current names."""
-    end = words.index("--") if "--" in words else len(words)  # what follows is another program's
+    end = words.index("--") if "--" in words else len(words)  # the rest is another program's
     names = next((now for path, now in RENAMED_OPTIONS.items() if words[: path.count(" ") + 1] == path.split()), {})
     said: dict[str, str] = {}
     new = list(words)

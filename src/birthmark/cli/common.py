@@ -25,14 +25,14 @@ from birthmark.text_files import copy_of, encoding_of, format_conversion_fix, no
 from birthmark.untrusted_text import printable, reason_of
 
 if TYPE_CHECKING:
-    from birthmark.pki.certificates import Certificate  # which loads what no --help needs
+    from birthmark.pki.certificates import Certificate  # imports more than --help needs
 
 FAILED, WRONG_USAGE, NOT_FOUND, NOT_AUTHORIZED, CANNOT_REACH, ACTION_NEEDED, SOME_ROWS_REFUSED = range(1, 8)
 _PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@\s]+@")
 _CHIP = frozenset({"--module", "--pin-file", "--slot", "--token"})
 MAX_FILE_BYTES = 4 * 1024 * 1024
 _LIST = b"-----BEGIN X509 CRL-----"
-INTERRUPTED = 130  # as shells report Ctrl-C
+INTERRUPTED = 130  # the shells' Ctrl-C code
 
 
 class UsageError(errors.InvalidRequestError):
@@ -115,7 +115,7 @@ EXIT_CODES: Mapping[type[errors.BirthmarkError], int] = {
     errors.UnavailableError: CANNOT_REACH,
     errors.ThrottledError: CANNOT_REACH,
 }
-# Of classes whose rooms a command may not load: a mistake in a configuration is wrong usage.
+# Classes by code, as a command may not load their modules: a configuration error is wrong usage.
 _BY_CODE = {
     "agent.config_invalid": WRONG_USAGE,
     "agent.config_unsupported": ACTION_NEEDED,
@@ -190,7 +190,7 @@ def tell(error: errors.BirthmarkError, *, as_json: bool = False) -> int:
     if (better := hint(error)) is not None:
         error.quote(fix=better)
     log_refusal(error)
-    others = error.facts.get("others", "").splitlines()  # what else is wrong in the same file
+    others = error.facts.get("others", "").splitlines()  # further errors in the same file
     if as_json:
         view = {"error": error.code, "message": str(error), "cause": error.explain_cause(), "fix": error.explain_fix()}
         typer.echo(json.dumps(view | ({"others": others} if others else {})), err=True)
@@ -266,7 +266,7 @@ def read_device_certificate(path: Path) -> "Certificate":
     with about(path):
         every = leaf_first(parse_bundle(read_file(path)))
         devices = {one for one in every if not one.is_ca}
-        if len(devices or chain_ends(every)) > 1:  # OpenSSL's own signed certificates are of CAs, too
+        if len(devices or chain_ends(every)) > 1:  # OpenSSL's self-signed certificates are CAs, too
             whose = "devices" if devices else "devices, or of several CAs"
             raise CertificateInvalidError(detail=f"it contains certificates of several {whose}; use one file for each")
         return every[0]
@@ -391,7 +391,7 @@ def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[
             atomic_files.replace_incrementally(target, mode) if is_beside else path.open("wb") as file,
         ):
             if is_beside and seen is not None:
-                with suppress(PermissionError):  # of a group that is not ours, or where the file system has no modes
+                with suppress(PermissionError):  # foreign group, or a file system without modes
                     os.fchown(file.fileno(), seen.st_uid, seen.st_gid)
                     os.fchmod(file.fileno(), mode)
             yield file
@@ -399,7 +399,7 @@ def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[
     except OSError:
         if kept is not None:
             kept.replace(target)
-            kept.unlink(missing_ok=True)  # two names of one file, of which the line above changes neither
+            kept.unlink(missing_ok=True)  # two names of one file, neither changed by the line above
         raise
     if kept is not None:
         typer.echo(printable(f"The previous {path.name} was kept as {kept}."), err=True)

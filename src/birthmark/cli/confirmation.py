@@ -48,7 +48,7 @@ def only(applies: bool, when: str, **options: object) -> None:
 
 
 def only_typed(applies: bool, when: str, *options: str) -> None:
-    """Check options that may also come from the environment as `only` does, but only if typed."""
+    """Check options as `only` does, but ignore values from the environment."""
     for option in options:
         if not applies and any(word == option or word.startswith(f"{option}=") for word in sys.argv):
             rest = without(option, takes_value=True)

@@ -58,14 +58,14 @@ def demo(
     """
     from birthmark.cli.app import check_extra
 
-    check_extra("demo")  # before the first step, not at the fourth
+    check_extra("demo")  # before the first step, not the fourth
     from birthmark.clock import SystemEntropy
     from birthmark.demo.harness import stage
 
     chosen = [j for j in DemoScenario if j is not DemoScenario.ALL] if journey is DemoScenario.ALL else [journey]
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal:
-        console.width = _WIDE  # a program that reads the table finds each name in one piece
+        console.width = _WIDE  # keeps names unbroken for programs that parse the table
     tables = []
     with ExitStack() as held:
         stages = []

@@ -1,6 +1,7 @@
 """`birthmark device`: device operations without writing code.
 
-The hub's host name comes from --hub, otherwise from the secure element's storage, otherwise from registration at DPS.
+The hub's host name is taken from --hub, otherwise from the secure element's storage, otherwise from registration at
+DPS.
 """
 
 import asyncio
@@ -41,7 +42,7 @@ class Transport(StrEnum):
 
 
 _MAX_PORT = 65535
-_DEFAULT_DATA = "~/.local/share/birthmark"  # `birthmark.operator_api.api_client`, which a device does not have
+_DEFAULT_DATA = "~/.local/share/birthmark"  # `birthmark.operator_api.api_client`, which devices lack
 
 
 class DpsNotNamedError(UsageError):

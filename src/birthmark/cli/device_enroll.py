@@ -441,7 +441,7 @@ def _say_still_a_device(where: TargetOptions, verb: str, device_id: str | None, 
 
 
 def _ask_about(who: str, doubts: list[str], *, is_decided: bool, is_ca: bool = False) -> None:
-    """Print why a record could not work, and ask whether to create it anyway."""
+    """Print why a record may not work, and request confirmation to create it."""
     if not doubts:
         return
     error = CannotWorkError(who=who, detail=" and ".join(doubts))

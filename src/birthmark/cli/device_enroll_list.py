@@ -167,7 +167,7 @@ class EachTarget:
             if where.is_azure:
                 judged = replace(judged, hub_host=cache(where.profile.hub_host))
                 if (hub := shipment.template.azure.hub) is not None and "{" not in hub:
-                    judged.hub_host(hub)  # the same for all, so that it is refused before the first
+                    judged.hub_host(hub)  # the same for all, so check it before the first
             enroll_shipment(target, judged, tally, run, update=update, dry_run=self.writing.dry_run)
             new = tally.counts[TargetOutcome.WOULD_CREATE]
             if isinstance(target, AzureTarget) and new:

@@ -302,7 +302,7 @@ class WriteOptions:
     ] = False
 
     def confirm(self, target: "EnrollmentTarget", profile: ProfileOptions, count: int, what: str = "record") -> None:
-        """Print the target, and ask for confirmation unless it is a local server."""
+        """Print the target, and request confirmation unless it is a local server."""
         typer.echo(f"{format_count(count, what)} for {target.description}", err=True)
         confirm(f"Write to {target.description}?", yes=self.yes or self.dry_run or profile.is_local)
 

@@ -48,7 +48,7 @@ def renew(
     if (certificate := read_device_certificate(cert)).is_ca:
         raise CertificateInvalidError(detail=f"{cert.name} contains a CA certificate, but no device certificate")
     target = where.open()
-    assert isinstance(target, AwsTarget)  # noqa: S101 - as was just said
+    assert isinstance(target, AwsTarget)  # noqa: S101 - just checked
     writing.confirm(target, where.profile, 1, "certificate")
     again_by, again = without("--old", takes_value=True), f"{without('--wait', takes_value=True)} --wait 10min"
     carried = target.carry(name, certificate, old, dry_run=True, command=again_by)

@@ -111,7 +111,7 @@ def revoke(
         dict.fromkeys(to or [TargetSelection(CloudName.AZURE, "local", "local")]),
         key=lambda one: one.profile != "local",
     )
-    if not (asked.yes or asked.dry_run):  # one that nothing is known of is told before anything is asked
+    if not (asked.yes or asked.dry_run):  # report a device without any record before the prompt
         list(_everywhere(_DeviceRevocation(name, server, replace(asked, dry_run=True)), wanted))
     confirm(
         f"Permanently revoke all access of '{name}' at {', '.join(map(str, wanted))}?", yes=asked.yes or asked.dry_run

@@ -70,7 +70,7 @@ def follow(
 
     try:
         is_reached = _until(look, wishes, patience.seconds if goal is not None else 0)
-    finally:  # what was seen is told, whatever ends it
+    finally:  # print results in any case
         if as_json:
             _print(stand.as_row() for stand in found.values())
         thumbprints = {wish.device_id: wish.certificate.thumbprint.hex() for wish in wishes}
@@ -107,7 +107,7 @@ def move(
 
     try:
         is_over = _until(look, pairs, patience_s)
-    finally:  # what was done is told, whatever ends it
+    finally:  # print results in any case
         for refusal in filter(None, (progress.refusal for progress in found.values())):
             refusal.add_facts(options=options[isinstance(refusal, TakenAtDestinationError)], again=again())
         if as_json:
@@ -120,7 +120,7 @@ def move(
                 tally.add(JournalOutcome(progress.device_id, None, TargetOutcome.REFUSED, progress.refusal))
         tally.show_refusals()
         where = f"{moving.source.description} to {moving.destination.description}"
-        # Why one is refused was just told.
+        # The reason for each rejection is already printed.
         _show({one.device_id: (one.moved.value, "" if one.refusal else one.detail) for one in found.values()}, where)
     if tally.has_refusals or not is_over:
         raise typer.Exit(SOME_ROWS_REFUSED)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from birthmark.doctor.runner import InspectionContext
 
 _LATELY = timedelta(hours=1)
-# What an option says, and the variable that says it where the option is not given.
+# Option name, and the variable that replaces a missing option.
 _SETTINGS = {
     "config": ("--config", "BIRTHMARK_AGENT_CONFIG"),
     "data": ("--data", "BIRTHMARK_DATA"),
@@ -70,7 +70,7 @@ def doctor(
     given = {"config": config, "data": data, "module": module, "token": token, "slot": slot}
     given |= {"pin_file": pin_file, "key": key}
     said = {name: None if value is None else str(value) for name, value in given.items()}
-    from birthmark.doctor.runner import InspectionContext, examine  # it loads what it looks at: keys, links, the agent
+    from birthmark.doctor.runner import InspectionContext, examine  # it loads what it checks: keys, links, agent
 
     patient = InspectionContext(os.environ, SystemClock().now(), dict(_settings(said)), root, is_offline=offline)
     found = [*remove_consequences(examine(patient, working)), *_lately(patient)]
@@ -137,7 +137,7 @@ def _summary(findings: list[DoctorFinding]) -> str:
 
 
 def _several(severity: FindingSeverity, count: int) -> str:
-    """Return `1 fault`, `2 faults`; `ok` and `unknown` are no nouns."""
+    """Return the count with its severity, such as `1 fault` or `2 faults`; `ok` and `unknown` have no plural."""
     return (
         format_count(count, severity)
         if severity in {FindingSeverity.FAULT, FindingSeverity.WARNING, FindingSeverity.NOTE}

@@ -17,7 +17,7 @@ class DurationParser:
     minimum: float = 0
     maximum: float | None = None
     is_whole: bool = False
-    __name__ = "TIME"  # typer asks a parser for its name
+    __name__ = "TIME"  # typer requires a parser name
 
     def __call__(self, value: str | float) -> float:
         """Return the number. Raise `typer.BadParameter`."""

@@ -98,7 +98,7 @@ def env(
     if wait and not server.is_elsewhere:
         _wait_until_ready(server.directory / "endpoints.json", wait)
     endpoints = endpoints_for(server.data)
-    if not server.is_elsewhere and not is_served(server.directory):  # it crashed: what it wrote is of no use to anybody
+    if not server.is_elsewhere and not is_served(server.directory):  # it crashed: its endpoints are no longer valid
         raise not_running(server.directory, "the server has ended")
     if form is Format.AZIOT:
         get_service(endpoints, "est", server.directory)
@@ -138,7 +138,7 @@ def _wait_until_ready(path: Path, seconds: float) -> None:
     while clock.monotonic() < min(deadline, hopeless_at):
         with contextlib.suppress(OSError, ValueError, KeyError):
             url = json.loads(path.read_bytes())["health_url"].rsplit("/", 1)[0] + "/readyz"
-            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - http on loopback, by our own file
+            with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 - http on loopback, our own file
                 if answer.status == HTTPStatus.OK:
                     return
         if is_server_starting(path.parent):

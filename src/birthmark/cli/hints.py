@@ -39,7 +39,7 @@ def find_port_holder(address: str, port: int) -> PortHolder | None:
     sockets = {f"socket:[{inode}]" for inode in _listening(address, port)}
     for process in sorted(_PROC.glob("[0-9]*"), key=lambda path: int(path.name)) if sockets else ():
         if sockets & {str(target) for target in open_files(process)}:
-            for pid in (int(process.name), parent_of(process)):  # a worker's parent holds the directory
+            for pid in (int(process.name), parent_of(process)):  # a worker's parent holds the lock
                 if (data := directory_of(_PROC / str(pid), _LOCK)) is not None:
                     return PortHolder(pid, data)
     return None

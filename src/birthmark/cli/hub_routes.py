@@ -103,7 +103,7 @@ def read_endpoint(
         for page in announce_first(pages) if follow else pages:
             if page["gap"]:
                 typer.echo("Some messages are missing here: they were trimmed before they were read.", err=True)
-            with uninterrupted(twice=True):  # what was shown is not shown again by the place that is said
+            with uninterrupted(twice=True):  # items must not repeat after the printed position
                 for row in page["items"]:
                     say(server.as_json, row, "  ".join((row["came"], row["device"], row["body"])))
                 sys.stdout.flush()

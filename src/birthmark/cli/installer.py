@@ -74,7 +74,7 @@ class Installer:
         different = [name for name in different if name not in others]
         for name in different:
             yield InstallStep(f"write /{name}", self._writer(name, self.service.files[name]))
-        has_users = (self.root / "etc/passwd").exists()  # without, the image's first start makes user and modes
+        has_users = (self.root / "etc/passwd").exists()  # otherwise the image's first start creates them
         if not self._has_user() and has_users:
             yield InstallStep(f"make the system user {self.service.user}", self._make_user)
         missing = [name for name in self.service.directories if not (self.root / name).is_dir()]
@@ -94,7 +94,7 @@ class Installer:
         """Yield the steps that undo the installation."""
         made = self._made = self._recorded()
         unit = f"etc/systemd/system/{self.service.name}.service"
-        if self.is_here and made.files and (self.root / unit).exists():  # else it was stopped before it was removed
+        if self.is_here and made.files and (self.root / unit).exists():  # otherwise stopped before the removal
             yield from self._systemctl("stop", f"{self.service.name}.service")
         yield from self._files_back(made)
         if made.user is not None and self._has_user():
@@ -167,7 +167,7 @@ class Installer:
 
     def _make(self, missing: list[Path]) -> None:
         for one in missing:
-            one.mkdir(mode=0o755, exist_ok=True)  # that of the record was made meanwhile
+            one.mkdir(mode=0o755, exist_ok=True)  # the record's may exist by now
 
     def _writer(self, name: str, text: str) -> Callable[[], None]:
         def write() -> None:
@@ -223,7 +223,7 @@ class Installer:
         yield InstallStep(" ".join(command), partial(_run, command))
 
     def _systemctl(self, *arguments: str) -> Iterator[InstallStep]:
-        if Path("/run/systemd/system").is_dir():  # systemd is what runs this machine
+        if Path("/run/systemd/system").is_dir():  # systemd manages this machine
             yield InstallStep(f"systemctl {' '.join(arguments)}", partial(_run, ["systemctl", *arguments]))
 
 
@@ -242,7 +242,7 @@ def groups_of(root: Path) -> set[str]:
 
 
 def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (tools by their whole paths)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 (tools by absolute paths)
     if done.returncode:
         raise FileUnusableError(path=command[-1], reason=" ".join(done.stderr.split()) or f"{command[0]} failed")
 
@@ -265,5 +265,5 @@ def _remove(path: Path) -> None:
 
 
 def _rmdir(path: Path) -> None:
-    with contextlib.suppress(OSError):  # not empty: somebody else's
+    with contextlib.suppress(OSError):  # not empty: foreign files
         path.rmdir()

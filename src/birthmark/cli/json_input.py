@@ -15,7 +15,7 @@ _MOST_SHOWN = 40
 def json_of(text: str, subject: str) -> Any:
     """Return the JSON of an argument. Raise `typer.BadParameter` naming it."""
     try:
-        # the mark of a file of Windows, put here by the shell
+        # Windows byte order mark, passed by the shell
         plain = text.removeprefix("\ufeff")
         return json.loads(plain, object_pairs_hook=keys_once, parse_constant=_refuse, parse_float=_finite)
     except KeyTwiceError as error:
@@ -23,7 +23,7 @@ def json_of(text: str, subject: str) -> Any:
     except json.JSONDecodeError as error:
         seen = unseen(text.replace("\r\n", "\n"), error.lineno)
         raise typer.BadParameter(f"{subject} is not JSON: {error}{seen}") from error
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits
+    except (ValueError, RecursionError) as error:  # thousands of digits
         said = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise typer.BadParameter(f"{subject} is not JSON: {said}") from error
 

@@ -228,7 +228,7 @@ def diagnostics_in(text: str) -> list[DiagnosticPattern]:
 
 
 def tracking_ids_in(text: str) -> list[str]:
-    """Return possible tracking IDs, each once."""
+    """Return the distinct possible tracking IDs in a text."""
     return list(dict.fromkeys(found.lower() for found in _TRACKING_ID.findall(text)))
 
 
@@ -243,7 +243,7 @@ def _classes() -> set[type[BirthmarkError]]:
     never = ("birthmark.secure_elements.hook", "birthmark.demo.apps", "birthmark.store.migrations")
     for module in pkgutil.walk_packages(birthmark.__path__, "birthmark.", onerror=lambda _name: None):
         if not module.name.startswith(never):
-            with contextlib.suppress(ImportError):  # an extra that is not installed: its refusals cannot have happened
+            with contextlib.suppress(ImportError):  # missing extra: its refusals cannot occur
                 importlib.import_module(module.name)
     found: set[type[BirthmarkError]] = set()
     waiting: list[type[BirthmarkError]] = [BirthmarkError]

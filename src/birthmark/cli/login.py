@@ -123,7 +123,7 @@ def _by_url(url: str, roots: Path | None, thumbprint: str | None, token_file: Pa
 
 def _by_token(url: str, roots: str, file: Path, *, as_json: bool) -> None:
     text = read_file(file, _MAX_BYTES).decode("ascii", "replace")
-    found = set(_TOKEN.findall(text))  # alone in it, or as `token create` prints it
+    found = set(_TOKEN.findall(text))  # only the token, or output of `token create`
     if len(found) != 1:
         raise TokenFileError(path=file)
     token = found.pop()

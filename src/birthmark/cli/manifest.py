@@ -230,7 +230,7 @@ def extract(
     for entry in shipped.verified(refused):
         try:
             certificate = entry.certificate
-        except BirthmarkError as error:  # its maker vouched for bytes that nobody else can read
+        except BirthmarkError as error:  # validly signed, but unreadable content
             refused.add(error, {"device": entry.device_id})
             continue
         if certificate is None:

@@ -49,7 +49,7 @@ class StationsOptions:
         for path in self.trust_root or ():
             with about(path):
                 for one in _certificates_in(path):
-                    if not one.is_ca and one.version != 1:  # the oldest roots cannot say that they are one
+                    if not one.is_ca and one.version != 1:  # the oldest roots have no CA flag
                         raise typer.BadParameter(
                             f"{path} contains {one.subject_text}, which is not a CA", param_hint="--trust-root"
                         )
@@ -119,6 +119,6 @@ def merge(
             if refused:
                 typer.echo(f"{format_count(refused, 'entry')} refused; nothing was written.", err=True)
                 raise typer.Exit(SOME_ROWS_REFUSED)
-    except FileExistsError as error:  # made by another meanwhile
+    except FileExistsError as error:  # created in between
         raise FileExistsAlreadyError(path=out) from error
     emit(as_json, {"bundle": str(out), "chips": verifier.place, "merged": len(files)})

@@ -19,7 +19,7 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
-    from birthmark.pki.certificates import Certificate  # which loads what no --help needs
+    from birthmark.pki.certificates import Certificate  # imports more than --help needs
 
 _PASSWORD_BYTES = 18
 _ISSUED_COLUMNS = ("device", "not_after", "revoked", "reason", "requested_by", "thumbprint")

@@ -45,7 +45,7 @@ def show_keys(
             err=True,
         )
     strings = _strings(told)
-    del told["https_port"]  # the strings say it
+    del told["https_port"]  # in the strings
     emit(server.as_json, told | strings)
 
 

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 Row = dict[str, Any]
 
 _CLOSE = timedelta(seconds=10)
-_SLOW = timedelta(seconds=60)  # a handshake that ends in silence is recorded when its clock has run out
+_SLOW = timedelta(seconds=60)  # a silent handshake is recorded at its timeout
 _NAMES = ("registration_id", "device_id", "thing", "common_name", "client_id", "device")
 
-# The client's code -> how the server's begins when both tell of the same refusal.
+# The client's code -> prefix of the server's code for the same refusal.
 _PAIRS: Mapping[str, tuple[str, ...]] = {
     "dps.client_failed": ("dps.",),
     "dps.client_not_found": ("dps.",),
@@ -72,7 +72,7 @@ class ThisServer:
 def correlate_refusals(server: Sequence[Row], client: Iterable[Row]) -> list[Row]:
     """Return refusals, newest first: server rows with the matching client row in `client`, and unmatched rows."""
     stories, alone = [dict(row) for row in server], list(client)
-    for is_same in (_is_surely_same, _is_same):  # a name or an id decides before the time does
+    for is_same in (_is_surely_same, _is_same):  # a name or an id takes precedence over time
         left: list[Row] = []
         for row in alone:
             fitting = (story for story in stories if "client" not in story and is_same(story, row))

@@ -15,7 +15,7 @@ from birthmark.clock import SystemClock, SystemEntropy, new_uuid
 from birthmark.errors import BirthmarkError
 
 MAX_BYTES = 512 * 1024
-_OURS = frozenset({"again", "options", "without"})  # the command as it was typed may hold anything
+_OURS = frozenset({"again", "options", "without"})  # a typed command may contain anything
 _ABOUT = (("host", "host"), ("scope", "id_scope"), ("data", "data"), ("target", "target"))
 
 
@@ -80,7 +80,7 @@ def noted(subject: str | None, limit: int) -> list[dict[str, Any]]:
     for line in reversed(lines):
         with contextlib.suppress(ValueError, KeyError, TypeError):
             row = json.loads(line)
-            row.setdefault("server", {})  # version 0.1.0 did not note which it was: none that can be named
+            row.setdefault("server", {})  # version 0.1.0 did not record it: no known server
             names = {str(row["id"]).lower(), row["code"], *(str(value).lower() for value in row["facts"].values())}
             if wanted is None or wanted in names:
                 found.append(row)

@@ -49,7 +49,7 @@ def opened(reports: Sequence[Path] | None, title: str, where: str, *, dry_run: b
         try:
             yield kept
         except BaseException as ending:
-            # Only a run that came to its end says that some rows were refused.
+            # Only a completed run reports that some rows were refused.
             is_over = isinstance(ending, typer.Exit) and ending.exit_code == SOME_ROWS_REFUSED
             for report in kept:
                 report.is_cut_off = not is_over

@@ -20,7 +20,7 @@ def mark_revoked_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield rows, with the state `revoked` where the device or its certificate was revoked."""
     coming = iter(rows)
-    # Who may look at one hub alone sees its devices, and not what the CA says of their names.
+    # A user with rights for only one hub sees its devices, but not the CA's state of their names.
     while page := list(islice(coming, _PAGE)):
         asked = {
             "names": [row[name] for row in page],

@@ -67,7 +67,7 @@ def serve(
     import gc
     import json
 
-    gc.disable()  # what is imported stays: to look through it took a fifth of the start; `collect_seldom` looks again
+    gc.disable()  # imported objects stay: scanning them took a fifth of the start; `collect_seldom` rescans
     from birthmark.bus import BusAwayError
     from birthmark.net.listener import PortTakenError
     from birthmark.server.file_descriptors import check_descriptors

@@ -59,7 +59,7 @@ class PassphraseOptions:
             return Pin.from_descriptor(self.passphrase_fd).reveal()
         if self.passphrase_file is not None:
             found = Pin.from_file(self.passphrase_file)
-            if is_new:  # an earlier backup may have it
+            if is_new:  # an older backup may use it
                 found.check_blanks()
             return found.reveal()
         if not sys.stdin.isatty():
@@ -96,7 +96,7 @@ def backup(
     settings = settings_of(config, data, database)
     if out.exists():
         raise FileExistsAlreadyError(path=out)
-    check_is_server(settings.directory)  # before a passphrase is asked for: it may be another machine
+    check_is_server(settings.directory)  # before the passphrase prompt: it may be another machine
     secret = passphrase.read(is_new=True)
     making = make_backup(
         settings.directory, out, secret, url=settings.database_url, now=SystemClock().now(), config=config
@@ -104,7 +104,7 @@ def backup(
     working(f"Backing up {settings.directory}")
     try:
         made = run_with_cleanup(making)
-    except FileExistsError as error:  # made by another meanwhile
+    except FileExistsError as error:  # created in between
         raise FileExistsAlreadyError(path=out) from error
     except DatabaseElsewhereError as error:
         error.add_facts(again=again())
@@ -131,7 +131,7 @@ def run_with_cleanup(work: Coroutine[Any, Any, T]) -> T:
     try:
         return asyncio.run(work)
     except BaseException as error:
-        if told:  # whatever became of it on its way through others' code
+        if told:  # regardless of how library code handled it
             raise SystemExit(128 + told[0]) from error
         raise
     finally:

@@ -20,7 +20,7 @@ def figures(
     last: Annotated[
         timedelta,
         typer.Option(parser=parse_within, metavar="DURATION", help=f"Period of the hourly and weekly counts: {FORMS}."),
-    ] = "1d",  # type: ignore[assignment] # the parser makes it a duration
+    ] = "1d",  # type: ignore[assignment] # converted by the parser
     prove: Annotated[bool, typer.Option("--prove", help="Recount all records and print the differences.")] = False,
 ) -> None:
     """Show counts of devices, things and certificates.

@@ -57,7 +57,7 @@ def invite(
     try:
         with written_as(out):
             atomic_files.create(out, json.dumps(invitation, indent=2).encode() + b"\n")
-    except FileExistsError as error:  # made by another meanwhile
+    except FileExistsError as error:  # created in between
         raise FileExistsAlreadyError(path=out) from error
     emit(as_json, {"file": str(out), "installation": invitation["installation"]})
 

@@ -51,7 +51,7 @@ def restore(
     from birthmark.server.backup.database_copy import DatabaseNotEmptyError
     from birthmark.server.backup.restore import RestoreTargetError, restore_backup
 
-    read_file(file, 0)  # told as any missing file is
+    read_file(file, 0)  # like any missing file
     if replay is not None:
         read_file(replay, 0)
     secret = passphrase.read(is_new=False)

@@ -43,7 +43,7 @@ def status(server: ServerOutputOptions) -> None:
 
 def _readiness(server: ServerOutputOptions, url: str) -> dict[str, Any]:
     """Return the response of the health endpoint, ready or not. Raise `ServerNotRunningError`."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this machine
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # same machine
     try:
         with opener.open(url, timeout=_PATIENCE_S) as answer:
             text = answer.read(_MAX_BYTES)

@@ -28,7 +28,7 @@ ProgramOption = Annotated[
 ]
 
 
-EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - who names a host wants to be reached by it
+EVERYWHERE = ("0.0.0.0",)  # noqa: S104 - a host name implies remote access
 
 
 class OutOfReachError(errors.InvalidRequestError):
@@ -120,7 +120,7 @@ def _do(
     except OSError as error:
         refused = FileUnusableError(path=str(error.filename or root), reason=reason_of(error))
         if isinstance(error, PermissionError) and os.geteuid():
-            this = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo looks in directories of its own
+            this = shutil.which(sys.argv[0]) or sys.argv[0]  # sudo has its own search path
             refused.quote(fix=f"Do it as root: `{as_root(shlex.join([this, *sys.argv[1:]]))}`")
         raise refused from error
     if not count:
@@ -128,7 +128,7 @@ def _do(
 
 
 def _program(given: str | None) -> str:
-    """Return the path by which the service calls this program. Raise `OutOfReachError`."""
+    """Return the path at which the service starts this program. Raise `OutOfReachError`."""
     path = given or shutil.which(sys.argv[0]) or str(Path(sys.executable).with_name("birthmark"))
     if is_hidden(path):
         typed = without("--program", takes_value=True)

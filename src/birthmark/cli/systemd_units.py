@@ -33,7 +33,7 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
 """
-# What ProtectHome and PrivateTmp hide from it.
+# Directories that ProtectHome and PrivateTmp hide.
 _HIDDEN = tuple(PurePosixPath(one) for one in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))  # noqa: S108 - names
 _CHIP_GROUPS = ("i2c", "tss")
 _STATE = tuple(f"var/lib/aziot/{name}" for name in ("certd", "certd/certs", "keyd", "keyd/keys", "identityd"))
@@ -103,7 +103,7 @@ MemoryDenyWriteExecute=yes
 [Install]
 WantedBy=multi-user.target
 """
-    # Files of an agent that ran as root before become the service's too; their modes stay.
+    # The service also takes over the files of an agent that ran as root; their modes stay.
     owned = "".join(f"{kind} /{name} {mode} {AGENT_USER} {AGENT_USER} -\n" for name in _STATE for kind, mode in _OWNED)
     tmpfiles = f"""\
 d /etc/aziot 0755 root root -
@@ -136,8 +136,8 @@ def server_service(
     given = [*(("--host", host) if host else ()), *(part for one in listen for part in ("--listen", one))]
     given += ["--config", config] if config else []
     options = f" {shlex.join(given)}" if given else ""
-    # It is started when it answers, however long a database of before takes to be brought up to date.
-    # Without MemoryDenyWriteExecute: OpenSSL calls back into Python by code that cffi makes as it runs.
+    # It counts as started once it answers, however long a migration of an old database takes. MemoryDenyWriteExecute is
+    # off: OpenSSL calls back into Python through code that cffi generates at run time.
     unit = f"""\
 [Unit]
 Description=Birthmark server: device identities and a local cloud

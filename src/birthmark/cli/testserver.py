@@ -59,9 +59,7 @@ def trial(
         ports = (bound.mqtt, bound.https, bound.est, bound.health, bound.pki)
         address = listen or find_free_address(ports, SystemEntropy())
         behind = find_free_address(ports, SystemEntropy())
-        os.environ.update(
-            proxy_bypass_variables(address, os.environ)
-        )  # what makes things here asks it by its own address
+        os.environ.update(proxy_bypass_variables(address, os.environ))  # local setup code uses its own address
         run_trial(read_settings(config, {}, **place, listen=(address,)), behind, words.answer, say, tell)
     if words.refused:
         raise typer.Exit(FAILED)

@@ -112,7 +112,7 @@ def remove_user(server: RemoveOptions, name: UserArgument) -> None:
 
 
 def _list_remaining_objects(server: ServerOptions, name: str) -> None:
-    """List what a user created or was shown and what remains; of objects for a single device, only the latest."""
+    """List the remaining objects that a user created or was shown; for a single device, only the latest."""
     left: dict[tuple[str, ...], dict[str, Any]] = {}
     typer.echo(f"Searching the audit log for objects that {name} created.", err=True)
     for row in server.client.rows(at("people", "users", name, "left")):
@@ -230,7 +230,7 @@ def logout(as_json: JsonOption = False) -> None:
     left = ""
     try:
         RemoteClient.signed_in(login).delete(at("people", "tokens", login.token_id))
-    except BirthmarkError as error:  # it is taken back already, or the server is away
+    except BirthmarkError as error:  # already revoked, or the server is unavailable
         left = f" The token was not revoked there: {error}."
     atomic_files.remove(place())
     say(as_json, {"url": login.url, "user": login.user, "taken_back": not left}, f"Signed out at {login.url}.{left}")
@@ -257,7 +257,7 @@ def _invite(server: ServerOptions, name: str, file: Path, *, as_json: bool) -> N
     try:
         with written_as(file):
             atomic_files.create(file, json.dumps(made, indent=2).encode() + b"\n")
-    except FileExistsError as error:  # made by another meanwhile
+    except FileExistsError as error:  # created in between
         raise FileExistsAlreadyError(path=file) from error
     shown = {"user": name, "file": str(file), "url": made["url"], "ends": made["ends"]}
     until = made["ends"][:16].replace("T", " ")

@@ -27,8 +27,8 @@ from birthmark.operator_api.api_client import NoAnswerInTimeError, ServerNotRunn
 from birthmark.operator_api.database_location import has_own_file
 from birthmark.untrusted_text import printable
 
-_FEWEST_WORDS = 3  # fewer may stand in any text
-_MORE = 20  # rows of each side, so that both halves of a story are among them
+_FEWEST_WORDS = 3  # fewer match any text
+_MORE = 20  # rows per side, enough for both halves of a refusal
 _MOST = 1000
 _REASONS = ("count", "new", "code", "what", "fix")
 _FACT = re.compile(r"\{(\w+)\}")
@@ -79,8 +79,8 @@ def why(
     this, source = _server_of(data), ctx.get_parameter_source("data")
     said = "DEFAULT" if source is None else source.name
     is_any = not this.scope and said == "DEFAULT"
-    # A mistake made on this machine alone is no server's. It is told where it is asked for, and if it came after the
-    # server was started that this shell is about.
+    # An error on this machine alone belongs to no server. It is shown on request, and if it is newer than the start of
+    # this shell's server.
     since, is_asked_for = "" if is_any else _started(data), subject is not None or code is not None
     here = [
         row
@@ -96,7 +96,7 @@ def why(
         typer.echo(f"No refusals{of}.", err=True)
         if subject is None:
             return
-        if not server.as_json and code is None:  # where rows are refusals, and there are none
+        if not server.as_json and code is None:  # the table would hold refusals; none exist
             with contextlib.suppress(ServerNotRunningError, NoAnswerInTimeError):
                 show_device(server, subject)
         raise typer.Exit(NOT_FOUND)

@@ -111,7 +111,7 @@ def _identity(stage: Stage, chip: Mapping[str, str], name: str, label: str) -> d
 
 
 def _aws(stage: Stage, profile: tuple[str, ...], *arguments: str) -> dict[str, str]:
-    # A profile's command runs without the variables of the first way, so that it stands on its own.
+    # A profile's command runs without the variables of the first option, so that it works on its own.
     without = tuple(n for n in stage.environment if n.startswith("AWS_")) if profile else ()
     done = stage.run("aws", *profile, "iot", *arguments, without=without)
     answer: dict[str, str] = json.loads(done.stdout) if done.stdout.strip() else {}

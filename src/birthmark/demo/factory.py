@@ -128,7 +128,7 @@ def _run_intake(stage: Stage, station: str, chips: Sequence[_Chip]) -> None:
 
 def _scan_board(line: "subprocess.Popen[str]", board: str) -> dict[str, Any]:
     """Enter a serial number as a scanner does, and return the response."""
-    with suppress(BrokenPipeError):  # then there is no answer either
+    with suppress(BrokenPipeError):  # no answer to read either
         print(board, file=line.stdin, flush=True)
     told: dict[str, Any] = json.loads(next(iter(line.stdout or ()), "{}"))
     return told

@@ -200,7 +200,7 @@ class Stage:
     ) -> subprocess.CompletedProcess[str]:
         """Do the same without showing it; several may run at a time."""
         env = {name: value for name, value in self.environment.items() if name not in without}
-        done = subprocess.run(  # noqa: S603 - the commands are ours
+        done = subprocess.run(  # noqa: S603 - fixed commands
             [_resolve(command[0]), *command[1:]],
             input=stdin,
             capture_output=True,
@@ -211,7 +211,7 @@ class Stage:
             check=False,
         )
         if done.returncode != 0 and not may_fail:
-            output = " ".join((done.stderr or done.stdout).split())[-1500:]  # a refusal is one line
+            output = " ".join((done.stderr or done.stdout).split())[-1500:]  # refusals are one line
             raise StepFailedError(
                 command=shlex.join(command), exit_code=done.returncode, output=output, directory=self.directory
             )
@@ -265,7 +265,7 @@ class Stage:
         """Start a background program, which ends with the scenario. With `is_told`, its standard input is a pipe."""
         self.console.print(f"   [dim]$ {escape(shlex.join(command))} &", soft_wrap=True)
         with self.path(log).open("a") as file:
-            process = subprocess.Popen(  # noqa: S603 - the commands are ours
+            process = subprocess.Popen(  # noqa: S603 - fixed commands
                 [_resolve(command[0]), *command[1:]],
                 stdin=subprocess.PIPE if is_told else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,

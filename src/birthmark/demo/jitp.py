@@ -123,7 +123,7 @@ def _chips(stage: Stage) -> list[_Chip]:
     together(stage, [((*csr, chip.name, "--out", f"{chip.directory}.csr"), chip.variables) for chip in chips])
     sign = ("birthmark", "ca", "sign", "--dir", "ca")
     jobs: list[Job] = [((*sign, f"{one.directory}.csr", "--out", f"{one.directory}.pem"), {}) for one in chips]
-    together(stage, jobs, at_once=1)  # one CA, one after the other
+    together(stage, jobs, at_once=1)  # one CA: sequential
     for chip in chips:
         chip.thumbprint = parse_bundle(stage.path(f"{chip.directory}.pem").read_bytes())[0].thumbprint.hex()
     return chips

@@ -125,7 +125,7 @@ def _pumps(stage: Stage) -> Mapping[str, str]:
     names = [f"pump-{number:02}" for number in range(1, _COUNT + 1)]
     sign = ("birthmark", "ca", "sign", "--dir", "ca")
     jobs: list[Job] = [((*sign, f"{name}.csr", "--out", f"{name}.pem"), {}) for name in names]
-    together(stage, jobs, at_once=1)  # one CA, one after the other
+    together(stage, jobs, at_once=1)  # one CA: sequential
     return {name: parse_bundle(stage.path(f"{name}.pem").read_bytes())[0].thumbprint.hex() for name in names}
 
 

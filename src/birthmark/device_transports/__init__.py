@@ -9,5 +9,5 @@ Two ports at the level of messages, not bytes (`HttpsClient`, `MqttClient`), hav
 
 `open_links` chooses the adapter. The server's certificate is always verified against the given trust and the host name.
 
-Not here: protocols over a connection (est, dps, iothub), sources of keys (keys, elements), retry policy (agent).
+Not here: protocols over a connection (est, dps, iothub), sources of keys (keys, secure_elements), retry policy (agent).
 """

@@ -30,8 +30,8 @@ def open_links(identity: Identity | None, trust: ServerTrust, clock: Clock) -> L
         case None | FileIdentity():
             return _Links(partial(OpensslHttps, identity, trust), partial(OpensslMqtt, identity, trust, clock))
         case TokenIdentity():
-            # Imported late: its native library takes a while to load, and file keys do not need it.
-            from birthmark.device_transports.crt import https, mqtt  # noqa: PLC0415 - an extra, not on every machine
+            # Late import: the native library loads slowly, and file keys do not need it.
+            from birthmark.device_transports.crt import https, mqtt  # noqa: PLC0415 - optional extra
 
             return _Links(partial(https.CrtHttps, identity, trust), partial(mqtt.CrtMqtt, identity, trust))
         case _:

@@ -97,7 +97,7 @@ class ServerTrust:
         """Return the trust with the CAs of these files added. Raise `OSError` or `CertificateInvalidError`."""
         present = (path for path in _SYSTEM_BUNDLES if path.exists())
         system = next((path.read_bytes() for path in present), b"") if self.pem is None else b""
-        roots = system.decode("ascii", "ignore") if self.pem is None else self.pem  # comments may name a CA otherwise
+        roots = system.decode("ascii", "ignore") if self.pem is None else self.pem  # comments may have CA names
         return ServerTrust(roots.rstrip() + "\n" + (ServerTrust.of(files).pem or ""))
 
     def including(self, pem: str) -> "ServerTrust":

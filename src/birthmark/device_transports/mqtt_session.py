@@ -48,7 +48,7 @@ class Conversation(ABC):
         except BaseException:
             await self.close()
             raise
-        assert isinstance(connack, ConnAck)  # noqa: S101 (what ConnAck waits for)
+        assert isinstance(connack, ConnAck)  # noqa: S101 (ConnAck waits for this)
         if connack.code:
             await self.close()
             refusal = CONNACK.get(connack.code, MqttRefusedError)

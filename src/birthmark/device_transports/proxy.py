@@ -59,7 +59,7 @@ def proxy_of(host: str, port: int, proxies: dict[str, str] | None = None) -> Htt
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
         name, number = parts.hostname, parts.port
-    except ValueError:  # whose text may have the password
+    except ValueError:  # its text may have the password
         raise ProxyFailedError(proxy="of the environment", host=host, port=port, reason=_ODD) from None
     if parts.scheme != "http" or not name or (parts.username is None and "@" in url):
         raise ProxyFailedError(proxy="of the environment", host=host, port=port, reason=_ODD)
@@ -73,7 +73,7 @@ def tunnel(line: socket.socket, proxy: HttpProxy, host: str, port: int) -> None:
         line.sendall(request(proxy, host, port))
         answer = b""
         while b"\r\n\r\n" not in answer and len(answer) < _MAX_ANSWER_BYTES:
-            if not (part := line.recv(1)):  # what follows the answer is the server's
+            if not (part := line.recv(1)):  # later bytes belong to the server
                 break
             answer += part
         reason = parse_refusal(answer)

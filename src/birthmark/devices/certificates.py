@@ -62,7 +62,7 @@ class CertificateRecords(DeviceRecords):
             if one.parent is not None:
                 parents.add(one.parent)
         for parent in sorted(parents - issued.keys() - order.shared):
-            await asyncio.sleep(0)  # others have their turn: there may be one for each certificate
+            await asyncio.sleep(0)  # yield: there may be one for each certificate
             if await self.authority.find(parent) is not None:
                 order.certificates.add(parent)
                 continue
@@ -83,7 +83,7 @@ class CertificateRecords(DeviceRecords):
             yield one
 
     async def _revoke(self, certificate: IssuedCertificate, order: RevocationOrder) -> None:
-        with contextlib.suppress(AlreadyRevokedError):  # it was revoked with another one of its key
+        with contextlib.suppress(AlreadyRevokedError):  # revoked with another one of its key
             revocations = self.authority.revocations
             await revocations.certificate(certificate.certificate.thumbprint, order.principal, order.reason)
 
@@ -99,7 +99,7 @@ class CertificateRecords(DeviceRecords):
             yield DeviceAccess("ca", FOREIGN, one.hex(), revoke if is_good else None, note=note)
 
     async def _foreign(self, thumbprints: Iterable[Thumbprint]) -> Sequence[Thumbprint]:
-        """Return those thumbprints whose certificates another CA issued, sorted."""
+        """Return the thumbprints whose certificates another CA issued, sorted."""
         return [one for one in sorted(thumbprints) if await self.authority.find(one) is None]
 
     def scopes(self) -> Iterable[DeviceScope]:

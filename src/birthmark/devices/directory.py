@@ -58,7 +58,7 @@ class DeviceDirectory:
 
     async def _names(self, name: str) -> AbstractSet[str]:
         names = {name}
-        for one in reversed(self.records):  # a hub names the registration that made its device, which has more names
+        for one in reversed(self.records):  # a hub adds the registration of its device, which has more names
             names |= await one.names(frozenset(names))
         return names
 
@@ -101,7 +101,7 @@ class DeviceDirectory:
         every = chain.from_iterable([await one.counts(connected) for one in self.records])
         return sorted((one for one in every if sees(one.at)), key=lambda one: one.at)
 
-    # Connections, at this worker and at the others.
+    # Connections at this worker and other workers.
 
     def answer_workers(self, bus: Bus) -> None:
         """Answer other workers that count or close the connections of a device."""
@@ -152,5 +152,5 @@ def _request(names: Iterable[str], certificates: Iterable[Thumbprint], *, ends: 
 def _close(found: Mapping[Place, Sequence[MqttPump]]) -> None:
     for pumps in found.values():
         for pump in pumps:
-            if not pump.is_over:  # an earlier step of the revocation has closed it
+            if not pump.is_over:  # closed by an earlier step of the revocation
                 pump.close(CloseReason.ADMINISTRATIVE)

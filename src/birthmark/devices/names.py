@@ -163,7 +163,7 @@ class ScopeNames:
             key = ("", f"{row['not_after']}.{bytes(row['thumbprint']).hex()}")
             found.append(DeviceName(key, row["name"] if is_last else None))
             if is_last:
-                del last[row["name"]]  # of two that end at one moment, the first
+                del last[row["name"]]  # of two with one end time, the first
         return found, len(rows) < limit
 
     async def _refused(self, key: tuple[str, str], limit: int) -> _Page:
@@ -185,7 +185,7 @@ class ScopeNames:
     async def _spelled(
         self, key: tuple[str, str], every: Sequence[str], subjects: Sequence[str]
     ) -> Sequence[DeviceName]:
-        begun = [key[0]] if key[1] else []  # more spellings of it may follow
+        begun = [key[0]] if key[1] else []  # more spellings may follow
         of: dict[str, list[str]] = {}
         cut = {name_index.folded(subject) for subject in (*begun, *subjects)}
         async for row in each_among(self.database, name_index.WHOLE, cut, place=self.scope.word_scope):
@@ -216,7 +216,7 @@ class ScopeNames:
     async def _connected(self, space: Namespace, names: Sequence[str]) -> AbstractSet[str]:
         """Return the names that are connected to any worker."""
         found = {name for name in names if name in space.live}
-        if not space.is_alone:  # each connection has its row
+        if not space.is_alone:  # one row per connection
             away = [name for name in names if name not in found]
             rows = each_among(self.database, broker_store.OWNED_NAMED, away, space=space.name)
             found |= {row["client"] async for row in rows}

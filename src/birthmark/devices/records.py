@@ -52,7 +52,7 @@ class DeviceIdentity:
 
     @property
     def folded(self) -> Sequence[str]:
-        """Its names at services that ignore case, sorted."""
+        """Sorted names of the device at services that ignore case."""
         return sorted({fold(one) for one in self.names})
 
 

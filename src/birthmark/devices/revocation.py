@@ -55,12 +55,12 @@ class DeviceRevoker:
         Raise `DeviceNotOnRecordError`, unless `block`; `DeviceNameUnseenError` for a name with invisible characters.
         """
         asked = principal
-        if principal.by is not None:  # it is counted as one device, however many parts it has
+        if principal.by is not None:  # counts as one device, with any number of parts
             principal = replace(principal, by=principal.by.without_write_guard)
         first = await self._look(name, principal, reason, may)
         if not any(one.is_record for one in first):
             if not self.only and not (name.isprintable() and name == name.strip()):
-                raise DeviceNameUnseenError(name=name)  # a line of a list, which with its end is no device's name
+                raise DeviceNameUnseenError(name=name)  # a list line whose ending makes it no valid device id
             if not block:
                 raise DeviceNotOnRecordError(name=name)
         if dry_run:

@@ -73,7 +73,7 @@ class DeviceSearch:
             return None
         sources = _sources(self._names(device_filter, sees), device_filter)
         order = _order(sources, device_filter)
-        most = MAX_COUNTED if order is Key.NAME else MAX_COUNTED // 5  # a row of a word costs more
+        most = MAX_COUNTED if order is Key.NAME else MAX_COUNTED // 5  # rows of a word cost more
         figures = await self.directory.counts(sees=sees) if order is Key.NAME and device_filter.state is None else ()
         known = max((one.on_record or 0 for one in figures if device_filter.scope in {"", one.at}), default=0)
         if known > most:
@@ -82,7 +82,7 @@ class DeviceSearch:
         for names in sources:
             page, is_last = await names.page(names.source(order), ("", ""), most + 1)
             some = [name for _, name in page if name is not None]
-            if device_filter.state is DeviceState.CONNECTED:  # connections may be of what is no device
+            if device_filter.state is DeviceState.CONNECTED:  # a connection may not belong to a device
                 some = [name for name, state in (await names.states(some)).items() if state is DeviceState.CONNECTED]
             found |= {fold(name) for name in some}
             if not is_last or len(found) > most:
@@ -167,7 +167,7 @@ def _texts(tags: Mapping[str, Any], path: str = "") -> Iterator[str]:
 
 
 def _sources(every: Sequence[ScopeNames], device_filter: DeviceFilter) -> Sequence[ScopeNames]:
-    """Return the places whose names match the filter's scope and state."""
+    """Return the sources whose names match the filter's scope and state."""
     if device_filter.order is DeviceOrder.ENDS or (
         device_filter.state is DeviceState.ENDING and not device_filter.begin
     ):
@@ -197,7 +197,7 @@ def _order(sources: Sequence[ScopeNames], device_filter: DeviceFilter) -> Key:
 async def _merged(
     sources: Sequence[ScopeNames], order: Key, key: tuple[str, str], size: int
 ) -> tuple[Mapping[tuple[str, str], str | None], bool]:
-    """Return the entries after a key at all places, each key once, and whether they are the last."""
+    """Return the entries of all sources after a key, each key once, and whether they are the last."""
     found: dict[tuple[str, str], str | None] = {}
     ends: list[tuple[str, str]] = []
     for names in sources:

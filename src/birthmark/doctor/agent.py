@@ -41,7 +41,7 @@ def inspect_agent(named: SourcedSetting | None, root: Path) -> AgentFacts | None
     file = Path(named.value) if named is not None else AgentPaths(root).config
     if named is None and not file.exists():
         return None
-    file = file.absolute()  # it is written into commands, and its directory into the file
+    file = file.absolute()  # used in commands; its directory is used in the file
     try:
         return AgentFacts(file, root.absolute(), read_config(file))
     except BirthmarkError as error:
@@ -89,7 +89,7 @@ def _seen(name: str, file: Path, error: BirthmarkError) -> CheckFacts:
     )
 
 
-# ---- the chips that the configuration names
+# ---- chips in the configuration
 
 
 def has_token(agent: AgentFacts | None) -> bool:

@@ -38,7 +38,7 @@ def inspect_chip(
         question.module,
         inspect_file(Path(sys.executable))
         if is_atecc(path)
-        else inspect_file(path),  # Microchip's own library is a Python package
+        else inspect_file(path),  # Microchip's library is a Python package
         built_for=this_machine() if is_atecc(path) else machine_of(path),
         here=this_machine(),
         others=tuple(one for one in libraries(root) if Path(one).resolve() != path.resolve()),
@@ -48,14 +48,14 @@ def inspect_chip(
     )
     if not found.library.exists or found.built_for != found.here:
         return found
-    if pin is not None and (not pin.exists or pin.reason or pin.mode & 0o077):  # told by itself
+    if pin is not None and (not pin.exists or pin.reason or pin.mode & 0o077):  # own finding
         question = msgspec.structs.replace(question, pin_file=None)
     return _run_probe(found, question)
 
 
 def _run_probe(facts: ChipFacts, question: ProbeQuestion) -> ChipFacts:
     """Run the library in the probe process."""
-    with tempfile.TemporaryFile() as printed:  # a file has an end: a library may print without one
+    with tempfile.TemporaryFile() as printed:  # a file has an end: a library may print endlessly
         try:
             done = subprocess.run(
                 [sys.executable, "-P", "-m", "birthmark.doctor.pkcs11_probe"],

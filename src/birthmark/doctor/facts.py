@@ -18,7 +18,7 @@ class FileFacts:
     reason: str = ""
 
 
-# ---- the chip
+# ---- chip
 
 
 class ProbeExit(StrEnum):
@@ -158,13 +158,13 @@ class ServerFacts:
 
     @property
     def env(self) -> str:
-        """The command that sets its environment."""
+        """The command that sets the server's environment variables."""
         is_known = self.setting is not None and self.setting.kind is SettingSource.VARIABLE
         data = "" if is_known else f" --data {shlex.quote(self.data)}"
         return f'eval "$(birthmark env{data})"'
 
 
-# ---- the device's files
+# ---- device files
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +210,7 @@ class IdentityFacts:
     registration_id: SourcedSetting | None = None
 
 
-# ---- OpenSSL's configuration, and the way to a chip on a bus
+# ---- OpenSSL configuration and bus access to a chip
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +245,7 @@ class BusFacts:
     filestore: FileFacts | None = None
 
 
-# ---- the agent
+# ---- agent
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +278,7 @@ class CheckFacts:
     for_a_person: str = ""
 
 
-# ---- the network
+# ---- network
 
 
 @dataclass(frozen=True, slots=True)

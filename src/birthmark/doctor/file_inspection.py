@@ -37,7 +37,7 @@ def inspect_file(path: Path) -> FileFacts:
 
 
 def libraries(root: Path) -> list[str]:
-    """Return the PKCS#11 libraries of this machine and below `root`; one without its hardware here comes last."""
+    """Return the PKCS#11 libraries of this machine and below `root`; those without their hardware are last."""
     found = dict.fromkeys(str(path) for place in (root, Path("/")) for path in find_libraries(place))
     has_tpm = "TPM2_PKCS11_TCTI" in os.environ or any(Path(place).exists() for place in _TPMS)
     return sorted(found, key=lambda path: not has_tpm and _TPM_LIBRARY in path)
@@ -51,7 +51,7 @@ def text_of(path: Path) -> str:
 def bytes_of(path: Path, limit: int) -> bytes:
     """Return at most `limit` bytes of a regular file; none if it cannot be read."""
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would wait for a writer
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
             return b""
         with path.open("rb") as file:
             return file.read(limit)
@@ -60,13 +60,13 @@ def bytes_of(path: Path, limit: int) -> bytes:
 
 
 def machine_of(path: Path) -> str:
-    """Return the architecture of a library, or that it is no library; empty if it cannot be read."""
+    """Return the architecture of a library; a note if the file is no library; empty if it cannot be read."""
     head = bytes_of(path, 20)
     if not head:
         return ""
     if not head.startswith(_ELF):
         return "unknown machine: not a library"
-    number = int.from_bytes(head[18:20], "big" if head[5:6] == b"\2" else "little")  # its byte order: EI_DATA
+    number = int.from_bytes(head[18:20], "big" if head[5:6] == b"\2" else "little")  # byte order: EI_DATA
     return _MACHINES.get(number, f"machine {number}")
 
 

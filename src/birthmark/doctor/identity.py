@@ -104,7 +104,7 @@ def _with_key(facts: IdentityFacts, path: Path, environment: Mapping[str, str]) 
         return replace(facts, key_file=inspect_file(path))
     raw = bytes_of(path, MAX_KEY_FILE_BYTES)
     if raw and uri_in(raw) is not None:
-        return facts  # a key in a token: looked at with the chip
+        return facts  # a token key: checked with the chip
     given, raw = raw, pem_of_key(raw)
     is_certificate = b"BEGIN CERTIFICATE" in raw and b"PRIVATE KEY-----" not in raw
     facts = replace(facts, key_file=inspect_file(path), is_certificate_in_key=is_certificate)

@@ -15,7 +15,7 @@ _ENC = re.compile(r"^[ \t]*ENC[ \t]+([0-9A-Fa-f]{32})[ \t]*$", re.MULTILINE)
 _FILESTORE = re.compile(r"^[ \t]*filestore[ \t]*=[ \t]*(\S+)", re.MULTILINE)
 _MAX_SLOTS = 16
 
-# The platform SCP keys ENC that NXP publishes for each variant (AN12436): SHA-256, first half -> variant.
+# Platform SCP keys ENC that NXP publishes per variant (AN12436): first half of the SHA-256 -> variant.
 PUBLISHED: Mapping[str, str] = {
     "a97d7e385e275ee55a4e0cf6b602508f": "SE050A1",
     "17febec335ac662576d3464f66990bfd": "SE050A2",

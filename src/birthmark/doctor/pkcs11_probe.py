@@ -153,7 +153,7 @@ def main() -> None:
     stop_library()
     os.write(answer_to, answer + b"\n")
     os.close(answer_to)
-    os._exit(0)  # some libraries crash at exit, after all was said
+    os._exit(0)  # some libraries crash at exit, after the output
 
 
 if __name__ == "__main__":

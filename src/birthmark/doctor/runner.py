@@ -24,7 +24,7 @@ from birthmark.keys.errors import SoftHsmMissingError
 from birthmark.keys.pkcs11_library import find_libraries, find_softhsm
 from birthmark.untrusted_text import whole_number
 
-_DEBIAN = Path("/usr/lib/softhsm/libsofthsm2.so")  # named in the finding that there is none
+_DEBIAN = Path("/usr/lib/softhsm/libsofthsm2.so")  # path in the finding if none exists
 _MADE_FOR_A_CHIP = ("libsss_pkcs11", "libcryptoauth")
 _SAID = ("module", "token", "slot", "pin_file", "key")
 

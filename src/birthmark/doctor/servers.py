@@ -34,7 +34,7 @@ _HOSTS = (
     "AWS_ENDPOINT_URL_IOT_DATA_PLANE",
     "AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE",
 )
-# What counts only beside the host that it is for: name -> that host's variable. These are secrets, but for the scope.
+# Variables that count only together with their host's: name -> the host's variable. All but the scope are secrets.
 _BESIDE = {
     "PROVISIONING_IDSCOPE": "PROVISIONING_HOST",
     "PROVISIONING_CONNECTION_STRING": "PROVISIONING_HOST",
@@ -44,7 +44,7 @@ _BESIDE = {
 _OF_THE_HUB = "IOTHUB_CONNECTION_STRING"
 _SHOWN = frozenset({*_CAS, *_HOSTS, "PROVISIONING_IDSCOPE"})
 _OTHERS = 0o077
-_PATIENCE_S = 5.0  # it asks its database anew, and waits for that a moment
+_PATIENCE_S = 5.0  # its database check takes a moment
 
 
 def inspect_server(named: SourcedSetting | None, environment: Mapping[str, str]) -> ServerFacts | None:
@@ -67,7 +67,7 @@ def _server(data: Path, named: SourcedSetting | None, environment: Mapping[str, 
     if _is_closed(data):
         return ServerFacts(str(data), named, as_owner=as_owner(other_owner(data) or "root"))
     is_running, theirs = is_served(data), _variables(data)
-    has_run = (data / "server.lock").exists()  # a server that ends takes its endpoints.json away
+    has_run = (data / "server.lock").exists()  # a server removes endpoints.json when it ends
     return ServerFacts(
         str(data),
         named,
@@ -94,8 +94,8 @@ def _is_closed(data: Path) -> bool:
 def _others(data: Path, environment: Mapping[str, str], *, has_run: bool) -> list[str]:
     """Return the directories of other running servers, the environment's own first.
 
-    If a server has run in `data`, only one whose ID scope the environment has counts, because several servers can use
-    one host in turn.
+    If a server has run in `data`, only one whose ID scope matches the environment's counts, because several servers can
+    use one host in turn.
     """
 
     def is_meant(other: Path) -> bool:
@@ -151,7 +151,7 @@ def _is_same_policy(one: str, other: str) -> bool:
 
 def _is_loopback(value: str) -> bool:
     host = value.partition(":")[0]
-    with contextlib.suppress(ValueError):  # neither a URL, or no address
+    with contextlib.suppress(ValueError):  # not a URL, or not an address
         host = urlsplit(value).hostname or "" if "//" in value else host
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
@@ -190,7 +190,7 @@ def _has_database(data: Path) -> bool | None:
         try:
             with opener.open(url, timeout=_PATIENCE_S) as answer:
                 told = json.load(answer)
-        except urllib.error.HTTPError as refused:  # 503, and says what is away
+        except urllib.error.HTTPError as refused:  # 503, lists missing parts
             with refused:
                 told = json.load(refused)
         return {"ready": True, "away": False}.get(told.get("database"))

@@ -41,7 +41,7 @@ MAX_GROUPS = 10_000
 _key_of = msgspec.json.Encoder(order="sorted").encode
 
 
-class TooManyGroupsProblem(Exception):  # noqa: N818 - each service makes its own error of it
+class TooManyGroupsProblem(Exception):  # noqa: N818 - base of each service's error
     """The documents fall into more groups than the limit."""
 
 
@@ -168,7 +168,7 @@ def _hashable(value: Any) -> Hashable:
     return kind, bytes(_key_of(value))
 
 
-def _holds(condition: Condition, document: Document) -> bool | None:  # noqa: PLR0911 - one for each form
+def _holds(condition: Condition, document: Document) -> bool | None:  # noqa: PLR0911 - one per form
     match condition:
         case Conjunction(parts=parts):
             return _both(parts, document, decided=False)

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 Stamps = dict[str, Any]
-_UNDATED: list[Any] = [0, 0, {}]  # of a document without stamps
+_UNDATED: list[Any] = [0, 0, {}]  # without timestamps
 
 
 class DocumentSection(msgspec.Struct, frozen=True, array_like=True):
@@ -68,7 +68,7 @@ def submitted(stamps: Mapping[str, Any], patch: Mapping[str, Any]) -> Stamps:
         stamp = stamps.get(name)
         if stamp is None:
             continue
-        if isinstance(new, dict) and len(stamp) > 2:  # noqa: PLR2004 - that of an object
+        if isinstance(new, dict) and len(stamp) > 2:  # noqa: PLR2004 - an object's
             found[name] = [stamp[0], stamp[1], submitted(stamp[2], new)]
         else:
             found[name] = stamp

@@ -23,7 +23,7 @@ class Problem(StrEnum):
     TEXT = "is a string that is too long"
 
 
-class DocumentProblem(Exception):  # noqa: N818 - each cloud makes its own error of it
+class DocumentProblem(Exception):  # noqa: N818 - base of each cloud's error
     """An invalid document; `path` is the position, as `a.b.c`."""
 
     def __init__(self, problem: Problem, path: str | None = None) -> None:

@@ -32,12 +32,12 @@ from birthmark.untrusted_text import printable
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883
 _SERVICE = "the provisioning service"
-_DEFAULT_RETRY_S = 2  # what the vendors' SDKs wait when nothing is said
-_MAX_RETRY_S = 60  # that is waited for here; whoever asked has more to do than to wait longer
+_DEFAULT_RETRY_S = 2  # default of the vendors' SDKs
+_MAX_RETRY_S = 60  # maximum wait here; callers need not wait longer
 _MAX_ASKS = 60
 _MAX_BUSY = 5
 _BUSY, _UNAUTHORIZED, _NOT_FOUND, _FAILED = 429, 401, 404, 300
-_NO_RESOURCE = 404001  # of error codes: no such scope, where a device that never registered has another
+_NO_RESOURCE = 404001  # error code: unknown scope; an unregistered device has another
 _ANSWER_S = 30.0
 
 Pause = Callable[[float], Awaitable[None]]

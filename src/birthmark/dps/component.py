@@ -66,7 +66,7 @@ class DpsDeviceRecords(DeviceRecords):
 
     async def _enrolled(self, instance: Instance, name: str) -> AsyncIterator[DevicePart]:
         place = f"dps {instance.name}"
-        with contextlib.suppress(BirthmarkError):  # no name that a device registers with
+        with contextlib.suppress(BirthmarkError):  # invalid registration ID
             registration_id = parse_registration_id(name)
             enrolled = await self.enrollments.find(instance.id_scope, registration_id, is_group=False)
             if enrolled is not None:
@@ -88,7 +88,7 @@ class DpsDeviceRecords(DeviceRecords):
                     yield one
 
     async def _enrollment(self, instance: Instance, name: str, order: RevocationOrder) -> AsyncIterator[DeviceAccess]:
-        with contextlib.suppress(BirthmarkError):  # no name that a device registers with
+        with contextlib.suppress(BirthmarkError):  # invalid registration ID
             parse_registration_id(name)
             own = await self.enrollments.own(instance.id_scope, name)
             if own is None and not await self.enrollments.has_groups(instance.id_scope):
@@ -148,7 +148,7 @@ class DpsComponent(Component):
         self._clock = clock
 
     def routes(self, record: Record) -> Sequence[BaseRoute]:
-        from birthmark.dps import http  # noqa: PLC0415 - the first request loads it
+        from birthmark.dps import http  # noqa: PLC0415 - first request loads it
 
         services = self._instances, self.devices.enrollments, self._registrations
         return [

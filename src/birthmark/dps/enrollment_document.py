@@ -109,7 +109,7 @@ class CustomAllocation(msgspec.Struct, rename="camel", frozen=True, omit_default
 
 
 class IssuancePolicy(msgspec.Struct, rename="camel", frozen=True):
-    """The policy by which certificates are issued, as the preview of 2021 named it."""
+    """The policy that issues certificates, under its name in the 2021 preview."""
 
     certificate_authority_name: str
 

@@ -20,7 +20,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
     registrations.RegistrationNotFoundError: (404, 404202),
     errors.InvalidRequestError: (400, 400004),
     errors.UnauthenticatedError: (401, 401002),
-    RightMissingError: (403, 403000),  # the real service knows no people
+    RightMissingError: (403, 403000),  # the real service has no users
     errors.ForbiddenError: (401, 401002),
     errors.NotFoundError: (404, 404001),
     errors.ConflictError: (409, 409001),

@@ -211,9 +211,9 @@ def service_routes(
             if len(items) > _MAX_BULK or given.mode not in _BULK_MODES:
                 raise wire.BodyInvalidError(detail="at most 10 items; mode create, update …")
             if any(item.is_group != is_group or bool(item.registration_id) == is_group for item in items):
-                # The token was for this path: what the other one is for may not be done by it.
+                # The token was for this path and must not authorize actions on another one.
                 raise wire.BodyInvalidError(detail="each item has the id of this path")
-            # All at once, so that they become durable together; those of one id in their order.
+            # All at once, so that they become durable together; items with one id keep their order.
             by_id: defaultdict[str, list[EnrollmentDocument]] = defaultdict(list)
             for item in items:
                 by_id[item.id.lower()].append(item)
@@ -248,7 +248,7 @@ def service_routes(
     def route(path: str, handler: Handler, *methods: str) -> None:
         made.append(Route(path, _guarded(handler, record, clock), methods=list(methods)))
 
-    # Letter case does not count at Azure, and Node's SDK asks for a group's keys in lower case.
+    # Azure ignores case in paths, and Node's SDK requests a group's keys in lower case.
     for path, is_group in (("/enrollments", False), ("/enrollmentGroups", True), ("/enrollmentgroups", True)):
         route(path + "/query", query(is_group=is_group), "POST")
         route(path, bulk(is_group=is_group), "POST")

@@ -175,7 +175,7 @@ class Registration:
     issued_key: bytes | None = None
     """SHA-256 of the public key for which its last operation issued a certificate, if any."""
     issued_by: str | None = None
-    """The policy by which that was."""
+    """The policy under which the certificate was issued."""
     issued_at: datetime | None = None
     issued_chain: tuple[str, ...] | None = None
     """The issued certificate, in base64 of DER, and its issuers, the root last."""
@@ -203,5 +203,5 @@ class Claim:
 
     @property
     def spelling(self) -> str:
-        """Its name as the proof has it."""
+        """The registration ID as spelled in the proof."""
         return (self.leaf and self.leaf.subject_cn) or self.registration_id

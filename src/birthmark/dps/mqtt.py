@@ -28,7 +28,7 @@ from birthmark.refusals import Ledger
 MAX_KEEP_ALIVE_S = 1177
 
 
-MAX_OF_ONE = 4  # a device registers on one; those before may be on their way out
+MAX_OF_ONE = 4  # a device registers on one; earlier ones may still be closing
 
 
 class DpsMqtt:
@@ -182,5 +182,5 @@ class DpsConnection:
         self.pump.ack(packet.packet_id)
         retry = waits_s if status == HTTPStatus.TOO_MANY_REQUESTS else None
         topic = wire.response_topic(status, request.rid, retry)
-        with suppress(LocalProtocolError):  # it acknowledges nothing, and asks again when it wants to know
+        with suppress(LocalProtocolError):  # unacknowledged; the device polls again if needed
             self.pump.publish(topic, json.dumps(answer).encode(), self._qos)

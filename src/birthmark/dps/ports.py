@@ -26,7 +26,7 @@ class CertificateInventory(Protocol):
         ...
 
     def registered(self, certificate: Certificate, now: datetime) -> Changes:
-        """Return the changes that note a certificate by which a device registered."""
+        """Return the changes that record the certificate that a device registered with."""
         ...
 
 
@@ -77,11 +77,11 @@ class HubRegistry(Protocol):
     async def move(
         self, device_id: str, present: str, target: str, identity: HubIdentity, now: datetime, *, with_twin: bool
     ) -> Changes:
-        """Return the changes that move a device from the hub at `present` to the one at `wanted`, atomically.
+        """Return the changes that move a device from the hub at `present` to the one at `target`, atomically.
 
         The twin moves with the device, or starts as in `identity`. A disabled device stays disabled in both cases, and
-        its connections to the old hub are closed. If `present` is no hub of this server, or has no such device, it is
-        new at the other. Raise the errors of `provision`.
+        its connections to the old hub are closed. If `present` is no hub of this server, or has no such device, the
+        device is created at the target. Raise the errors of `provision`.
         """
         ...
 

@@ -302,7 +302,7 @@ def challenge_json(sealed: bytes, error: dict[str, Any]) -> dict[str, Any]:
     return error | {"authenticationKey": base64.b64encode(sealed).decode(), "keyName": "registration"}
 
 
-# ---- the device's side
+# ---- device API
 
 API_VERSION = "2021-06-01"
 ISSUING_API_VERSION = "2025-07-01-preview"

@@ -158,7 +158,7 @@ class EstClient:
 
     async def _certificate(self, operation: str, csr: bytes) -> EnrollmentResponse:
         wanted = parse_csr(csr).spki_der
-        # First, as it costs nothing to ask again: a password for once is spent by what follows.
+        # First, because it can be repeated: the next request uses up a one-time password.
         above = await self.cacerts()
         answer = await self._request("POST", operation, wire.render_csr(csr))
         received = self._certificates(answer)
@@ -238,7 +238,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> int | None:
     if (seconds := whole_number(header)) is None:
         try:
             apart = parsedate_to_datetime(header) - parsedate_to_datetime(headers.get("date", ""))
-        except (ValueError, TypeError, OverflowError):  # a year of fifty digits, too
+        except (ValueError, TypeError, OverflowError):  # also a year of fifty digits
             return None
         seconds = max(0, int(apart.total_seconds()))
     return seconds if seconds <= _MAX_RETRY_AFTER_S else None

@@ -56,7 +56,7 @@ class EstDeviceRecords(DeviceRecords):
         if since is not None:
             note = f"held since {since:%Y-%m-%d %H:%M:%S} UTC; {note}"
         revoke = partial(revocations.lose, name, order.principal, order.reason) if since is None else None
-        # A name that is revoked proves an earlier revocation, whatever else is left of the device.
+        # A revoked name proves an earlier revocation, whatever remains of the device.
         yield DeviceAccess("est", "name", name, revoke, note=note, is_record=since is not None)
         for user in await self.credentials.of_device(name):
             remove = partial(self.credentials.remove_user, user.name, actor=order.actor)

@@ -18,7 +18,7 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     errors.PolicyError: 403,
     errors.ThrottledError: 429,
     errors.UnavailableError: 503,
-    # of this room
+    # of this module
     wire.EstBodyTooLargeError: 413,
     wire.EstMediaTypeError: 415,
     wire.FullCmcError: 501,
@@ -28,7 +28,7 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     operations.TokenUsedError: 403,
     approvals.ApprovalPendingError: 202,
     caller_rate_limit.EstBusyError: 503,
-    # of the CA, where its kind is not what a client of EST expects
+    # CA errors whose kind differs from what an EST client expects
     issuance.KeyTakenError: 403,
     revocation.CertificateRevokedError: 403,
     revocation.NameMovedError: 503,
@@ -36,13 +36,13 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
 
 
 _NOT_FAILED = (
-    *(errors.ThrottledError, upstream.UpstreamPendingError),  # it is asked again, and may be granted
+    *(errors.ThrottledError, upstream.UpstreamPendingError),  # the client retries and may succeed
     *(
         client_identity.ClientCertificateRevokedError,
         revocation.CertificateRevokedError,
         approvals.ApprovalRejectedError,
     ),
-    *(issuance.KeyRevokedError, issuance.NameLostError),  # somebody wants it so
+    *(issuance.KeyRevokedError, issuance.NameLostError),  # operator decision
 )
 
 

@@ -19,7 +19,7 @@ from birthmark.untrusted_text import printable
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _UNAUTHORIZED = 401
 _RETRY_S = 30
-# Kept ahead of newer forms: embedded clients parse no more than this.
+# Before newer forms: embedded clients parse no more than this.
 _CHALLENGE = 'Basic realm="birthmark"'
 _BASE64 = {"Content-Transfer-Encoding": "base64"}
 
@@ -36,7 +36,7 @@ def routes(service: EstService, ledger: Ledger) -> list[Route]:
         label = _label(request)
         body = wire.render_certs_only(service.cacerts(label), is_wrapped=service.has_base64_lines(label))
         await service.record_anchor_fetch(_caller(request))
-        # A device without a clock of its own learns the time here, before it judges any certificate.
+        # A device without a clock gets the time here, before it verifies any certificate.
         return _certs_only(body, {"Date": format_datetime(service.ca.clock.now(), usegmt=True)})
 
     async def csrattrs(request: Request) -> Response:

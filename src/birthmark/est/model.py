@@ -67,7 +67,7 @@ class CallerProof:
     authority: RegistrationAuthority | None = None
     bootstrap: BootstrapCa | None = None
     late_renewal: LateRenewalRule | None = None
-    """The rule by which a certificate counted that had expired."""
+    """The rule under which an expired certificate was accepted."""
     issued: IssuedCertificate | None = None
     """The certificate that was shown, as the inventory has it."""
 

@@ -51,7 +51,7 @@ bootstrap_cas = Table(
     metadata,
     blob("thumbprint", key=True),
     blob("der"),
-    Column("any_name", Integer, nullable=False),  # as the first migration has it
+    Column("any_name", Integer, nullable=False),  # as in the first migration
     number("added_at"),
 )
 ADD_BOOTSTRAP_CA = upsert(bootstrap_cas)
@@ -107,7 +107,7 @@ PURGE_WAITING = remove(
     waiting,
     or_(
         and_(_IS_UNDECIDED, waiting.c.asked_at < bindparam("before")),
-        waiting.c.decided_at < bindparam("before"),  # whenever it was asked: who waits long for a decision may have it
+        waiting.c.decided_at < bindparam("before"),  # whatever its request time: a client that waits long may have it
         waiting.c.fetched_at < bindparam("fetched_before"),
     ),
 )

@@ -34,7 +34,7 @@ BASE_PATH = "/.well-known/est"
 OPERATIONS = ("cacerts", "simpleenroll", "simplereenroll", "fullcmc", "serverkeygen", "csrattrs")
 PKCS10 = "application/pkcs10"
 PKCS8 = "application/pkcs8"
-# This exact lower-case form: Azure's client compares it letter by letter.
+# This exact lower-case form: Azure's client compares byte by byte.
 CERTS_ONLY = "application/pkcs7-mime; smime-type=certs-only"
 CSR_ATTRIBUTES = "application/csrattrs"
 REFERENCE, REASON = "Birthmark-Reference", "Birthmark-Reason"
@@ -111,7 +111,7 @@ def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
     """Return the DER in a body. Raise `EstBodyInvalidError` or `RequestsSeveralError`."""
     if len(body) > limit:
         raise EstBodyTooLargeError(limit=limit)
-    if body[:1] == _SEQUENCE:  # as text it would be "0", and base64 of a SEQUENCE begins with "M"
+    if body[:1] == _SEQUENCE:  # text would start with "0", and base64 of a SEQUENCE with "M"
         return body
     text = b"".join(_ARMOR.sub(b"", _request_in(pem_in(plain_text(body)))).split())
     try:

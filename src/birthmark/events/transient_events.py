@@ -101,13 +101,13 @@ class Notices:
                 await self._database.commit(Changes().run(store.FIRST_NOTICED, chain=self._chain, seq=0))
             self._head = 0 if known is None else int(known["seq"])
         begin, changes = self._head, Changes()
-        self._head = None  # as it is not known until this is written
+        self._head = None  # unknown until this commit
         for seq, one in enumerate(some, begin + 1):
             row: dict[str, Any] = {**one._asdict(), "detail": json.dumps(one.detail)}
             changes.run(store.ADD_NOTICE, chain=self._chain, seq=seq, **row)
         other = ChangedMeanwhileError(what="The event list of this worker")
         end = begin + len(some)
-        if end > MOST:  # in the same commit, so that who comes and goes all the time fills no disk
+        if end > MOST:  # in the same commit, so that frequent reconnects never fill the disk
             changes.run(store.PRUNE_NOTICED, chain=self._chain, upto=end - MOST)
         changes.run(store.NOTICED_TO, expect=1, otherwise=other, key_chain=self._chain, key_seq=begin, seq=end)
         await self._database.commit(changes)

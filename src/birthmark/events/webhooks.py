@@ -141,7 +141,7 @@ class Webhooks:
     _telling: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False, repr=False)
     _has_claimed: bool = field(default=False, init=False, repr=False)
 
-    # What people do
+    # User operations
 
     async def all(self) -> Sequence[Webhook]:
         """Return every webhook, by name."""
@@ -235,7 +235,7 @@ class Webhooks:
                 done += one.count
         return done
 
-    # What this worker does
+    # Worker operations
 
     async def run_delivery_loop(self) -> None:
         """Deliver to every receiver that no other worker has leased, in a loop that never returns."""
@@ -347,7 +347,7 @@ class Webhooks:
             raise (RefusedByReceiverError if is_refused else NotAnsweredError)(host=host, reason=said)
 
     async def _failed(self, hook: Webhook, place: str, sent: DeadLetters, error: BirthmarkError) -> None:
-        """Schedule a retry with a growing pause; events that are rejected repeatedly become dead letters.
+        """Schedule a retry with a growing pause; convert events that are rejected repeatedly to dead letters.
 
         An email to an invalid address becomes a dead letter at once. Retries to an unavailable receiver, or one that
         denies access, have no time limit, because its events stay in the audit log.
@@ -385,7 +385,7 @@ class Webhooks:
         await self.database.commit(moving)
 
     def _is_wanted(self, hook: Webhook, event: OperationEvent) -> bool:
-        if event.action.startswith("webhook."):  # what tells of itself never ends
+        if event.action.startswith("webhook."):  # avoids an endless loop
             return False
         kind = type_of(event.action, event.detail)
         return any(fnmatchcase(kind, pattern) for pattern in hook.types)

@@ -81,7 +81,7 @@ class PacedTarget:
         attempt, refused = 0, None
         while True:
             with self._taking_turns():
-                if refused is not None and self._is_over:  # it was to come later, and there is no later
+                if refused is not None and self._is_over:  # the retry is due later, but the run ended
                     raise refused
                 try:
                     answer = question()
@@ -105,7 +105,8 @@ class PacedTarget:
     @contextmanager
     def _taking_turns(self) -> Iterator[None]:
         with self._turn:
-            # The clock is read once a round: whoever waits without end waits for one who asks, and is told.
+            # Read the clock once a round: a caller that waits without limit waits for a running request, which wakes
+            # it.
             while not self._is_over and ((wait_s := self._wait_s()) > 0 or self._asking >= self.pace.limit):
                 self._turn.wait(wait_s or None)
             self._asking += 1
@@ -124,6 +125,6 @@ class PacedTarget:
         with self._turn:
             before = self.pace.rounds
             self.pace.throttled(self._clock.monotonic(), attempt, wait_s, dice)
-            pause_s = self._wait_s() if self.pace.rounds > before else 0  # of several under way, one tells it
+            pause_s = self._wait_s() if self.pace.rounds > before else 0  # of several in flight, one reports
         if pause_s >= _WORTH_TELLING_S:
             self._says(pause_s)

@@ -43,14 +43,14 @@ _NO_CREDENTIALS = frozenset(
 """Errors of the SDK if its credential chain finds none, so that no request was sent."""
 _THROTTLED = {"ThrottlingException", "Throttling", "TooManyRequestsException", "RequestLimitExceeded"}
 _REFUSED_KEYS = {"UnrecognizedClientException", "InvalidSignatureException", "MissingAuthenticationTokenException"}
-_COARSE = timedelta(seconds=2)  # an HTTP date is cut to the second, and so may be a certificate's
+_COARSE = timedelta(seconds=2)  # HTTP dates, and maybe certificate dates, are cut to the second
 
 
 class AwsAccount:
     """An account in one region. Methods block and are thread-safe."""
 
     def __init__(self, profile: AwsProfile, clock: Clock = CLOCK) -> None:
-        # With awscrt at hand botocore signs by it, which takes twice as long as all the rest of a call.
+        # With awscrt installed, botocore signs through it, which takes twice as long as the rest of a call.
         os.environ.setdefault("BOTO_DISABLE_CRT", "true")
         try:
             import boto3
@@ -65,13 +65,13 @@ class AwsAccount:
         """Errors of the SDK, or of readers of its results, for a response of another form."""
         self._profile = profile
         verify = str(profile.ca_file) if profile.ca_file else None
-        # Each call is repeated where it stands, at a pace that adapts to what the account bears.
+        # Retry each call in place, at a rate that adapts to the account's limits.
         config = botocore.config.Config(
             retries={"mode": "adaptive", "total_max_attempts": _ATTEMPTS},
             max_pool_connections=AT_ONCE,
-            ignore_configured_endpoint_urls=True,  # `cloud` means the vendor's cloud, whatever the shell has set
+            ignore_configured_endpoint_urls=True,  # `cloud` means the vendor's cloud, whatever the shell sets
         )
-        # A local server's keys count, whatever profile the shell names: the variables of that are not looked at.
+        # A local server's keys apply, whatever profile the shell names; the profile variables are ignored.
         unnamed = {"profile": (None, None, None, None)} if profile.is_local else None
         try:
             session = boto3.Session(
@@ -82,7 +82,7 @@ class AwsAccount:
                 botocore_session=botocore.session.Session(session_vars=unnamed),
             )
             self._iot: Any = session.client("iot", endpoint_url=profile.endpoint_url, verify=verify, config=config)
-        except (botocore.exceptions.BotoCoreError, ValueError) as error:  # of the AWS configuration, or a wrong URL
+        except (botocore.exceptions.BotoCoreError, ValueError) as error:  # AWS configuration error, or invalid URL
             mend = _MEND.get(type(error).__name__, "")
             raise ProfileError(profile=profile.name, detail=str(error).rstrip("."), mend=mend) from error
         self._clock, self._ahead = clock, timedelta()
@@ -104,7 +104,7 @@ class AwsAccount:
     def identity(self) -> str:
         if self._profile.account is not None:
             return self.description
-        with self._translated():  # the name of the data endpoint is the account's own
+        with self._translated():  # the data endpoint's name belongs to the account
             endpoint = self._iot.describe_endpoint(endpointType="iot:Data-ATS")["endpointAddress"]
         return f"{self.description} account of {endpoint}"
 
@@ -187,7 +187,7 @@ class AwsAccount:
             told = reason if is_missing or is_unknown else f"{code}: {reason}"
             facts = {"name": name, "how": how}
             raise refusal(self.description, told, is_missing=is_missing, is_unknown=is_unknown, **facts) from error
-        except self._errors.ParamValidationError as error:  # one device's, which the SDK does not even ask for
+        except self._errors.ParamValidationError as error:  # error of one device, found by the SDK itself
             raise TargetRefusedError(target=self.description, reason=" ".join(str(error).split())) from error
         except self._errors.BotoCoreError as error:
             if type(error).__name__ in _NO_CREDENTIALS:

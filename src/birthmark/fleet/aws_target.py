@@ -110,7 +110,7 @@ class AwsTarget(AwsRenewer):
     def enroll(
         self, request: EnrollmentRequest, note: Note = unnoted, *, update: bool, dry_run: bool
     ) -> EnrollmentOutcome:
-        # Who was not there when all were read is asked for all the same before something is written.
+        # A device that was missing in the first scan is checked again before a write.
         is_new = dry_run and self._known is not None and request.device_id not in self._known
         present = None if is_new else self._present(request)
         difference = () if present is None else present.difference(request)
@@ -192,7 +192,8 @@ class AwsTarget(AwsRenewer):
             if arn is None:
                 described = self._found_there(request)
                 arn = str(described["certificateArn"])
-                # The SDK repeats a registration whose answer is lost: what is there since this run began is its own.
+                # The SDK retries a registration with a lost reply: an object created since the start of this run is its
+                # own.
                 if not may_be_ours(msgspec.convert(way, msgspec_types.prepare_type(AwsRollbackEntry)), described):
                     status = str(described["status"])
                     had = self._policies_of(arn) if request.policy else frozenset()
@@ -212,20 +213,20 @@ class AwsTarget(AwsRenewer):
                 undo.callback(self._iot.detach_policy, policyName=policy, target=arn)
             self._join(request.device_id, way.get("groups", ()), None if present is None else undo)
             self._iot.attach_thing_principal(thingName=request.device_id, principal=arn)
-            undo.pop_all()  # all of it is there; until now, what failed took back what was made
+            undo.pop_all()  # complete; until now, a failure removed all created objects
 
     def _write_thing(self, request: EnrollmentRequest, way: WayBack, note: Note, undo: ExitStack) -> None:
         before = msgspec.convert(way["before"], msgspec_types.prepare_type(PreviousThing))
 
         def write_back() -> None:
             self._iot.update_thing(**before.asked(request.device_id), expectedVersion=before.version + 1)
-            # It is as it was, at another version: a way back would take that for somebody else's change.
+            # The content is restored, but with another version: an undo would take that for a foreign change.
             note(request.device_id, {name: value for name, value in way.items() if name != "before"})
 
         try:
             self._iot.update_thing(**thing_of(request, merge=True), expectedVersion=before.version)
         except self._iot.exceptions.VersionConflictException:
-            # The SDK repeats a change whose answer is lost, and the thing is at the next version then.
+            # The SDK retries a change with a lost reply, and the thing then has the next version.
             now = self._iot.describe_thing(thingName=request.device_id)
             left = AwsRecord((), type_name=now.get("thingTypeName"), attributes=now.get("attributes", {}))
             if now["version"] != before.version + 1 or left.changes_thing(request):
@@ -242,7 +243,7 @@ class AwsTarget(AwsRenewer):
     def get_progress(self, request: EnrollmentRequest) -> DeviceProgress:
         """Return a device's progress, by the client ID that equals its thing name."""
         name, certificate_id = request.device_id, request.certificate.thumbprint.hex()
-        if not (principals := self._principals(name)):  # a thing without a certificate is nobody yet
+        if not (principals := self._principals(name)):  # a thing without a certificate: no identity
             return DeviceProgress(
                 name, DeviceStage.MISSING, "" if principals is None else "a thing without a certificate"
             )
@@ -347,7 +348,7 @@ class AwsTarget(AwsRenewer):
                 certificate_id = arn.rpartition("/")[2]
                 if self._shared(arn, name):
                     self._iot.detach_thing_principal(thingName=name, principal=arn)
-                    if others := self._shared(arn, name):  # else who had it, too, was removed beside this one
+                    if others := self._shared(arn, name):  # otherwise the other holder was removed, too
                         notes.append(f"The certificate {certificate_id} stays as it is, for it is {others}.")
                         continue
                 with suppress(self._iot.exceptions.ResourceNotFoundException):  # as above
@@ -380,7 +381,7 @@ class AwsTarget(AwsRenewer):
                 missing.append(error)
             else:
                 self._there.add((argument, name))
-        if missing:  # all at once: who makes one after the other starts the run as often
+        if missing:  # all at once: separate reports cost one run each
             reason = "; ".join(error.facts["reason"].rstrip(".") for error in missing)
             how = "; then".join(error.facts["how"] for error in missing)
             raise ReferenceMissingError(target=self.description, reason=reason, how=how)

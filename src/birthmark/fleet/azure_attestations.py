@@ -174,7 +174,7 @@ class OtherAttestations(EnrollmentToggle):
         if dry_run:
             return EnrollmentOutcome(TargetOutcome.WOULD_UPDATE, difference)
         made, present = wish.over(told), told.get("attestation") or {}
-        if wish.has_keys and present.get("type") == "symmetricKey":  # whose keys are told by this alone
+        if wish.has_keys and present.get("type") == "symmetricKey":  # only this call returns the keys
             made["attestation"] = self._json("get_enrollment_group_attestation_mechanism", group_id)
         write = self._operation("create_or_update_enrollment_group")
         with self._below_the_sdk("" if how else group_id, how):

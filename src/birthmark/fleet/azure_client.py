@@ -49,21 +49,21 @@ class AzureService:
         parsed = parse_connection_string(profile.connection_string)
         self._host = parsed.host
         self._sdk: Any = sdk.ProvisioningServiceClient.create_from_connection_string(parsed.render())
-        runtime = self._sdk._runtime_client  # noqa: SLF001 - the SDK has no public way
+        runtime = self._sdk._runtime_client  # noqa: SLF001 - no public SDK method
         runtime._serialize = _passing(made_by.Serializer(vars(models)))  # noqa: SLF001 - as above
         self._scope = profile.scope
         runtime._deserialize = record_reader(models, self.description)  # noqa: SLF001 - as above
         config = runtime.config
-        config.keep_alive = True  # else each call makes a connection of its own
-        # It would sleep as long as the service says, where nothing wakes it; how long to wait, `pace` decides.
+        config.keep_alive = True  # otherwise one connection per call
+        # It would sleep for the service's delay without a wakeup; `pace` controls the delay.
         config.retry_policy.policy.respect_retry_after_header = False
-        # What is created is refused when it is repeated, as if another had made it.
+        # A repeated create fails, as if another client had created the object.
         config.retry_policy.policy.allowed_methods = frozenset({"GET", "PUT", "DELETE"})
         hub = profile.hub_connection_string
         self._hub = None if hub is None else HubDevices(hub, profile.ca_file, clock)
-        if profile.ca_file is not None:  # this root alone: told with each request, it counts before the environment's
+        if profile.ca_file is not None:  # only this root; set per request, it overrides the environment's
             config.connection.verify = str(profile.ca_file)
-            # It looks for proxies and passwords in the environment and in files, for each request anew.
+            # It reads proxies and passwords from the environment and files, for each request.
             config.proxies.use_env_settings = bool(getproxies())
 
     @property
@@ -111,7 +111,7 @@ class AzureService:
             try:
                 with self._translated():
                     page = query.next()
-            except (StopIteration, KeyError):  # the SDK wants a header that the last page need not have
+            except (StopIteration, KeyError):  # the SDK requires a header that the last page may lack
                 return
             yield page
 
@@ -128,7 +128,7 @@ class AzureService:
                 return
 
     def _operation(self, name: str) -> Callable[..., Any]:
-        found: Callable[..., Any] = getattr(self._sdk._runtime_client, name)  # noqa: SLF001 - the SDK has no public way
+        found: Callable[..., Any] = getattr(self._sdk._runtime_client, name)  # noqa: SLF001 - no public SDK method
         return found
 
     @contextmanager
@@ -147,9 +147,9 @@ class AzureService:
             yield
         except self._error as error:
             raise self._refused(error, name, how) from error
-        except OSError as error:  # requests' errors are OSErrors
+        except OSError as error:  # requests raises OSErrors
             raise TargetUnreachableError(target=self.description, reason=network_reason(error)) from error
-        except (AttributeError, TypeError) as error:  # the SDK expects what the service sent to be of a kind
+        except (AttributeError, TypeError) as error:  # the SDK expects a certain type of response
             raise self._unread(error) from error
         except Exception as error:
             if type(error).__name__ == "DeserializationError":

@@ -11,7 +11,7 @@ from birthmark.dps.model import TAKEN_BACK
 from birthmark.fleet.azure_client import AzureService, RawBulkOperation
 from birthmark.fleet.target import TargetOutcome
 
-_NOTES = "optionalDeviceInformation"  # of which the SDK's models know nothing
+_NOTES = "optionalDeviceInformation"  # unknown to the SDK's models
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class EnrollmentToggle(AzureService):
         if dry_run:
             return EnablementResult(TargetOutcome.WOULD_UPDATE, *registered)
         told["provisioningStatus"] = wanted
-        (told.get(_NOTES) or {}).pop(TAKEN_BACK, None)  # whoever switches it has another reason
+        (told.get(_NOTES) or {}).pop(TAKEN_BACK, None)  # the new change has another reason
         self._write(kind, name, told)
         return EnablementResult(TargetOutcome.UPDATED, *registered)
 
@@ -57,7 +57,7 @@ class EnrollmentToggle(AzureService):
 
     def _write(self, kind: str, name: str, values: dict[str, Any]) -> None:
         """Write an enrollment in the service's JSON form."""
-        if (values.get("attestation") or {}).get("type") == "symmetricKey":  # whose keys are told by this alone
+        if (values.get("attestation") or {}).get("type") == "symmetricKey":  # only this call returns the keys
             values["attestation"] = self._json(f"get_{kind}_attestation_mechanism", name)
         write = self._operation(f"create_or_update_{kind}")
         with self._below_the_sdk(name):

@@ -30,7 +30,7 @@ _TOKEN_LIFE = timedelta(minutes=10)
 _MAX_TOLD = 500
 TAKEN_BACK = "taken back: "
 """Prefix of the status reason of a device that was disabled as lost."""
-_NEVER = 1  # the year of what never happened
+_NEVER = 1  # year that means never
 
 
 class HubDevices:
@@ -103,7 +103,7 @@ class HubDevices:
         signed = {"Authorization": token, **(headers or {})}
         try:
             answer = self._session.request(method, url, headers=signed, json=body, timeout=self.patience_s)
-        except OSError as error:  # those of requests, too, and its own where the file of CAs is not there
+        except OSError as error:  # also those of requests, and its own if the CA file is missing
             raise TargetUnreachableError(target=self.description, reason=network_reason(error)) from error
         if answer.status_code == HTTPStatus.NOT_FOUND:
             return answer

@@ -31,7 +31,7 @@ def _extended(kind: Any, values: dict[str, Any]) -> Any:
     added: dict[str, Any] = {name: {"key": key, "type": "str"} for name, key in POLICY_NAMES.items()}
     added["capabilities"] = {"key": "capabilities", "type": "DeviceCapabilities"}
     added[_TWIN] = {"key": "initialTwin", "type": "object"}
-    kept = {name: how for name, how in kind._attribute_map.items() if name != _SDK_TWIN}  # noqa: SLF001 - no public way
+    kept = {name: how for name, how in kind._attribute_map.items() if name != _SDK_TWIN}  # noqa: SLF001 - no public API
     members = {**dict.fromkeys(added), "_attribute_map": {**kept, **added}}
     return type(kind.__name__, (kind,), {**members, "_infer_class_models": classmethod(lambda _: values)})
 
@@ -39,7 +39,7 @@ def _extended(kind: Any, values: dict[str, Any]) -> Any:
 class UnreadableRecord:
     """A record in a query result that the models cannot hold, by its name."""
 
-    initial_twin = None  # the SDK wraps it in each record of an answer
+    initial_twin = None  # the SDK adds it to each record of an answer
 
     def __init__(self, error: RecordUnreadableError) -> None:
         self.name, self.reason = error.name, error.reason
@@ -48,11 +48,11 @@ class UnreadableRecord:
 def record_reader(models: SimpleNamespace, target: str) -> Any:
     """Return an SDK deserializer that replaces each unreadable record in a list with its name."""
     from msrest import Deserializer
-    from msrest.exceptions import DeserializationError  # type: ignore[attr-defined] # as the library says it itself
+    from msrest.exceptions import DeserializationError  # type: ignore[attr-defined] # as documented by the library
 
     untyped: Any = Deserializer
 
-    class _Reader(untyped):  # type: ignore[misc] # the library has no types
+    class _Reader(untyped):  # type: ignore[misc] # untyped library
         def deserialize_iter(self, attr: Any, iter_type: str) -> Any:
             if iter_type not in _ENROLLMENTS or not isinstance(attr, list):
                 return super().deserialize_iter(attr, iter_type)

@@ -96,7 +96,7 @@ class AzureRecord:
     hubs: tuple[str, ...] = ()
     """Hubs that it may assign; empty: all linked hubs."""
     issue: str | None = None
-    """The policy by which devices are issued certificates."""
+    """The policy that issues the devices' certificates."""
 
     def marks(self) -> bytes:
         """Return the digests of every request that this record satisfies; a million of them fit into memory."""

@@ -76,9 +76,7 @@ class AzureRevoker(OtherAttestations):
             if present is None:
                 raise
             self._shut_as_it_is(name, present, refused)
-        with contextlib.suppress(
-            TargetRefusedError
-        ):  # of a service that keeps no such note it is shut out all the same
+        with contextlib.suppress(TargetRefusedError):  # without support for the note, it is still disabled
             self.mark(name, reason)
         return RevocationOutcome.REVOKED
 
@@ -94,12 +92,12 @@ class AzureRevoker(OtherAttestations):
     def _exchange(self, name: str, present: Any) -> None:
         """Remove a record, and replace it with a blocking one. Raise `_OpenError` if none can be created."""
         with contextlib.suppress(NoSuchRecordError, TargetUnreachableError), self._translated(name):
-            self._sdk.delete(present)  # where its answer is lost, it may be done
+            self._sdk.delete(present)  # the answer may be lost after success
         for pause_s in _PAUSES_S:
             time.sleep(pause_s)
             try:
                 now = self._found(self._sdk.get_individual_enrollment, name)
-                if now is None or now.provisioning_status != "disabled":  # one whose answer was lost is there
+                if now is None or now.provisioning_status != "disabled":  # exists after a lost answer
                     self._put(self._in_the_way(name), None)
             except BirthmarkError as error:
                 why = error

@@ -41,10 +41,10 @@ from birthmark.fleet.target import (
 from birthmark.fleet.tracking import DeviceProgress, DeviceStage
 
 _PAGE = 100
-_BULK = 10  # the service takes no more (Azure DPS quotas)
+_BULK = 10  # service limit (Azure DPS quotas)
 _SURVEY_AT_LEAST = 1000
 _AZURE = ".azure-devices-provisioning."
-# Of its one tier (S1), unless Microsoft raised it on request (Azure DPS quotas).
+# Limits of its one tier (S1), unless Microsoft raised them on request (Azure DPS quotas).
 _MOST_RECORDS, _REGISTERED_A_MINUTE = 1_000_000, 1000
 _OTHERS = ("allocationPolicy", "iotHubs", "customAllocationDefinition", "reprovisionPolicy")
 
@@ -52,7 +52,7 @@ _OTHERS = ("allocationPolicy", "iotHubs", "customAllocationDefinition", "reprovi
 class AzureTarget(AzureRevoker):
     """A provisioning service as an enrollment target."""
 
-    # By registration id on record, the marks of what it serves as: a million of them fit into memory.
+    # Fingerprints of known records by registration id; a million of them fit into memory.
     _known: dict[str, bytes] | None = None
 
     def survey(self, count: int) -> None:
@@ -95,9 +95,9 @@ class AzureTarget(AzureRevoker):
     def enroll_new(self, requests: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
         fresh: dict[str, int] = {}
         for place, wish in enumerate(requests):
-            # Whoever could not look asks for each: a refusal for every record that is there would fill the ledger.
+            # Without a first scan each is requested: one refusal per existing record would fill the ledger.
             if self._known is not None and (key := key_of(wish)) not in self._known:
-                fresh.setdefault(key, place)  # the first of a name
+                fresh.setdefault(key, place)  # the first per name
         if not fresh:
             return [False] * len(requests)
         refused = self._create([requests[place] for place in fresh.values()], note)
@@ -124,7 +124,7 @@ class AzureTarget(AzureRevoker):
         is_there = known is not None and key_of(request) in known
         if known is not None and is_there and mark_of(request) in known[key_of(request)]:
             return EnrollmentOutcome(TargetOutcome.UNCHANGED)
-        # Who was not there when all were read is asked for all the same before something is written.
+        # A device that was missing in the first scan is checked again before a write.
         present = self._seen(request) if known is None or is_there or not dry_run else None
         if present is None:
             if dry_run:
@@ -147,7 +147,7 @@ class AzureTarget(AzureRevoker):
         """Create the record and return None; otherwise return the record that another client created."""
         if not self._create([request], note):
             return None
-        if (present := self._seen(request)) is None:  # alone it is refused in the service's own words
+        if (present := self._seen(request)) is None:  # singly, the service gives its own reason
             note(request.device_id, _way_back(request, None))
             self._put(self._record_of(request), None)
         return present
@@ -160,7 +160,7 @@ class AzureTarget(AzureRevoker):
         try:
             self._put(self._as_wished(present, request), present)
         except TargetRefusedError:
-            # The SDK repeats a write whose answer is lost, and then the record is no more the one that was seen.
+            # The SDK retries a write with a lost reply, and then the record differs from the one read.
             now = self._seen(request)
             if now is None or on_record(now).difference(request):
                 note(request.device_id, {})
@@ -227,7 +227,7 @@ class AzureTarget(AzureRevoker):
     def _disabled(self, present: Any, request: EnrollmentRequest) -> Any:
         before = kept(present)
         record = self._as_kept(before)
-        if not _has_certificate(before):  # which the service then wants told again
+        if not _has_certificate(before):  # the service then requires it again
             models = self._models
             record.attestation = models.AttestationMechanism.create_with_x509_client_certs(request.certificate.pem())
         record.provisioning_status = "disabled"
@@ -275,7 +275,7 @@ class AzureTarget(AzureRevoker):
             self._put(self._as_kept(before), present)
             return TargetOutcome.TAKEN_BACK
         with self._translated(name):
-            self._sdk.delete(present)  # by its etag: as it was just seen, or not at all
+            self._sdk.delete(present)  # by its etag: as just read, or not at all
         return TargetOutcome.TAKEN_BACK
 
     def _earlier(self, before: Mapping[str, Any]) -> tuple[str, ...]:
@@ -347,7 +347,7 @@ class _AzureRollbackEntry(msgspec.Struct, frozen=True):
 
     registration_id: str
     thumbprint: str
-    is_edge: bool | None = None  # an older journal does not say, as of the twin
+    is_edge: bool | None = None  # unknown in older journals, like the twin
     twin: str | None = None
     before: dict[str, Any] | None = None
     hub: str | None = None
@@ -379,7 +379,7 @@ def _keeps_certificates(now: AzureRecord, record: Mapping[str, Any], request: En
 
 
 def _settings(record: Mapping[str, Any]) -> list[Any]:
-    """Return members that no run changes: a difference in them was made by others."""
+    """Return the members that enrollment runs never change; other clients made any difference in them."""
     return [record.get(name) for name in _OTHERS]
 
 

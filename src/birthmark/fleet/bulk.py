@@ -40,8 +40,8 @@ def enroll_all(
 ) -> None:
     """Enroll each device, and report the outcome by `tell`. Raise errors that end the run.
 
-    These are no response, and rejected credentials. At the end of the run, requests in flight are awaited and reported,
-    so that no change is unreported.
+    These are a missing response and rejected credentials. At the end of the run, requests in flight are awaited and
+    reported, so that no change is unreported.
     """
 
     told: SimpleQueue[JournalOutcome] = SimpleQueue()
@@ -139,7 +139,7 @@ def undo_all(
         thumbprint = way.get("thumbprint") or way.get("certificate")
         try:
             if device_id in journal.moved:
-                name = record_name(device_id, way)  # another device may have this one's id for its own record
+                name = record_name(device_id, way)  # another device's own record may have this ID
                 raise NotTakenBackError(device=name, target=target.description, detail=_MOVED)
             return JournalOutcome(device_id, thumbprint, target.undo_enrollment(device_id, way, dry_run=dry_run))
         except _ENDS:
@@ -153,7 +153,7 @@ def undo_all(
             tried = [written for written in several if written[0] not in left]
             for outcome in pool.map(lambda written: paced.ask(lambda: one(written)), tried):
                 with uninterrupted():
-                    if outcome.refusal is not None:  # what was refused is tried again by the next
+                    if outcome.refusal is not None:  # the next attempt retries refusals
                         left.add(outcome.device_id)
                     elif not dry_run:
                         journal.add(outcome)
@@ -183,7 +183,7 @@ def _created(
         created = target.enroll_new(together, journal.begin)
     except _ENDS:
         raise
-    except BirthmarkError:  # of them all, for what is wrong with one
+    except BirthmarkError:  # one invalid item fails all
         return list(together)
     pairs = list(zip(together, created, strict=True))
     for wish, is_created in pairs:

@@ -49,7 +49,7 @@ def network_reason(error: BaseException) -> str:
     for _ in range(_MOST_CAUSES):
         if found is None:
             break
-        if type(found).__name__.startswith("Proxy"):  # of each library its own
+        if type(found).__name__.startswith("Proxy"):  # each library's own
             by = "the proxy: "
         if getattr(found, "reason", None) == "NO_CERTIFICATE_OR_CRL_FOUND":  # of OpenSSL
             return "the CA certificate file contains no certificates: check REQUESTS_CA_BUNDLE and AWS_CA_BUNDLE"

@@ -3,7 +3,7 @@
 The rollback entry is stored before a device is written, so that an interrupted run can be undone like any other.
 
 The first line identifies the format, the target, account and scope; another file, or another target's journal, is never
-written. The journal shows how far an interrupted run came. Only the target itself determines the records there.
+written. The journal shows the progress of an interrupted run. Only the target itself determines the records there.
 """
 
 import codecs
@@ -176,7 +176,7 @@ class Journal:
                 if _is_undo(self._again):
                     raise NoJournalOfRunError(path=self._path, again=self._again)
                 self._head = _line({"format": FORMAT, "target": self._target})
-            else:  # what stands before without an outcome was a killed run's
+            else:  # earlier entries without an outcome are a killed run's
                 after_cut = "" if self._check(self._path) else "\n"
                 self._head = after_cut + _line({"run": "another"})
             self._file = opened.enter_context(self._path.open("a", encoding="utf-8"))
@@ -196,7 +196,7 @@ class Journal:
         if self._path is not None:
             self.moved.discard(device_id)
             self._write({"begun": device_id, "way_back": way})
-            self._sync()  # a machine that loses its power knows the way back of all that it wrote
+            self._sync()  # after a power failure the undo data of all writes exists
 
     def settle(self, device_id: str) -> None:
         """Record that a device has been retired at its source."""
@@ -291,7 +291,7 @@ def _is_undo(again: str) -> bool:
 
 
 def _changed(path: Path, line: int, again: str) -> JournalChangedError:
-    """Return the refusal for a journal with a line that no run wrote, whose meaning is unknown."""
+    """Return the error for a journal with a line that no run wrote, whose meaning is unknown."""
     form = f"line {line} is not a JSON record of a run"
     error = JournalChangedError(path=path, command="", copy=path, form=form, again=again)
     fix = "Name the file that the run wrote, or an untouched copy; each run's own, if two were joined: `ls -l {}`"
@@ -359,7 +359,7 @@ def _written(file: BinaryIO) -> "array[int]":
             found.append(at)
         elif "outcome" in row:
             begun.pop(str(row.get("device")), None)
-        elif "run" in row:  # that a run was killed before it heard does not mean that nothing was made
+        elif "run" in row:  # a killed run may have created it before the reply arrived
             found.extend(begun.values())
             begun = {}
         elif row.get("end") == TAKEN_BACK:
@@ -373,7 +373,7 @@ def _object(line: bytes) -> dict[str, Any]:
     try:
         found = json.loads(line.removeprefix(codecs.BOM_UTF8).decode())
     except ValueError:
-        return {}  # the line a kill cut off
+        return {}  # cut off by a kill
     return found if isinstance(found, dict) else {}
 
 

@@ -85,7 +85,7 @@ def next_step(source: DeviceStage, destination: DeviceStage) -> MigrationStep:
         return MigrationStep.ENROLL
     if not DeviceProgress("", destination).reached(Goal.CONNECTED):
         return MigrationStep.WAIT
-    # Of a disabled record nobody knows whether the run that disabled it came as far as the hub: to retire asks again.
+    # For a disabled record it is unknown whether the disabling run also reached the hub: retiring checks again.
     return MigrationStep.NOTHING if source is DeviceStage.MISSING else MigrationStep.RETIRE
 
 
@@ -163,7 +163,7 @@ class Move:
     def _retired(self, before: EnrollmentRequest, after: EnrollmentRequest, here: DeviceProgress) -> MigrationProgress:
         done, why_left = self.source.retire(before, dry_run=True)
         if done is not TargetOutcome.LEFT and not self.dry_run:
-            self.journal.settle(after.device_id)  # before: who is killed in between takes nothing back there
+            self.journal.settle(after.device_id)  # first: a kill in between must not cause an undo there
             if done is TargetOutcome.WOULD_RETIRE:
                 done, why_left = self.source.retire(before, dry_run=False)
         if done is TargetOutcome.LEFT:
@@ -180,7 +180,7 @@ class Move:
         """Enroll a device at the destination. Raise for one that is disabled there, unless `update` is set."""
         is_disabled, where = there.standing is DeviceStage.DISABLED, self.destination.description
         if is_disabled and not self.update:
-            self.destination.enroll(after, update=False, dry_run=True)  # which says more, but for a hub's own record
+            self.destination.enroll(after, update=False, dry_run=True)  # a better error, except for the hub's record
             status = {"present": "status disabled", "wanted": "status enabled"}
             raise DifferentRecordError(device=after.device_id, target=where, **status)
         done = self.destination.enroll(after, note, update=is_disabled, dry_run=self.dry_run).done
@@ -188,7 +188,7 @@ class Move:
             return MigrationProgress(
                 after.device_id, MigrationStage.WOULD_ENROLL, "disabled now" if is_disabled else ""
             )
-        # With its outcome this way back stands for itself, also where a later look of this run writes once more.
+        # With its outcome this undo entry is complete, even if a later pass of this run writes again.
         self.journal.add(JournalOutcome(after.device_id, after.certificate.thumbprint.hex(), done))
         if is_disabled:
             self.destination.reinstate(after)

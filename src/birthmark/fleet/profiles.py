@@ -129,7 +129,7 @@ def _check_azures_own(connection_string: str, variable: str = _AZURE_STRING) -> 
 
     At Azure, devices and operators use different hosts.
     """
-    with suppress(ConnectionStringError):  # told when it is used
+    with suppress(ConnectionStringError):  # reported on use
         if parse_connection_string(connection_string).host.lower() != _host_of_server():
             return
         detail = _NOT_OURS.format(variable, "Azure")
@@ -137,7 +137,7 @@ def _check_azures_own(connection_string: str, variable: str = _AZURE_STRING) -> 
 
 
 def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:
-    """Return the profile of a service whose key comes from the signed-in user."""
+    """Return the profile of a service whose key is obtained by the signed-in user."""
     from birthmark.fleet.azure_account import POLICY, AzureAccount, connect
 
     subscription = table.get("subscription") or os.environ.get("AZURE_SUBSCRIPTION_ID")
@@ -186,7 +186,7 @@ def named_for(cloud: str) -> str:
         tables = _tables(Path(_FILE).expanduser())
     except FileNotFoundError:
         tables = {}
-    except (OSError, ValueError):  # which is told to whoever names one of them
+    except (OSError, ValueError):  # reported when one of them is used
         return ""
     names = sorted(name for name, clouds in tables.items() if cloud in clouds)
     return f"; for {cloud}: {', '.join(names)}" if names else f"; it has none for {cloud}"
@@ -235,7 +235,7 @@ def _named(name: str, cloud: str) -> dict[str, Any]:
         raise ProfileError(
             profile=name, detail=f"{path} {not_utf_8(raw, is_shown=False)}", mend=mend, instead=""
         ) from error
-    except ValueError as error:  # it is no UTF-8, no TOML, or no tables of tables
+    except ValueError as error:  # not UTF-8, not TOML, or not nested tables
         mend = f"Correct {path}, and try again. "
         raise ProfileError(profile=name, detail=f"{path}: {error}", mend=mend, instead="") from error
     table = tables.get(name, {}).get(cloud)

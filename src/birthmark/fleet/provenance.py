@@ -50,7 +50,7 @@ def links_of_list(found: Sequence[ManifestEntry | ManifestError]) -> list[Proven
     good = [one for one in found if isinstance(one, ManifestEntry)]
     if not found:
         return [ProvenanceLink("manifest", ProvenanceState.MISSING, "no entry of the list is about it", "the list")]
-    if len(good) > 1:  # a board may be called like another one's device, or like another one in other letters
+    if len(good) > 1:  # a board's name may equal another device's, also in different case
         called = ", ".join(
             f"{one.unique_id} ({one.thumbprint.hex() if one.thumbprint else one.device_id})" for one in good
         )

@@ -90,7 +90,7 @@ class Report:
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         part = _part_of(self.path)
-        part.unlink(missing_ok=True)  # whatever stands there, a link to another file too, is not written through
+        part.unlink(missing_ok=True)  # never write through an existing entry, such as a link
         self._file = part.open("x", encoding="utf-8", errors="backslashreplace", newline="")
         self._form = _FORMS[self.path.suffix](self._file, self.run)
         return self
@@ -211,7 +211,7 @@ def _outcome(report: Report) -> str:
 
 
 _SHOWN = ("device", "outcome", "thumbprint", "cause", "fix")
-# What is known only at the end stands at the top: the order is the style's.
+# The style moves the end results to the top.
 _STYLE = (
     "body{font:15px/1.4 system-ui,sans-serif;margin:2em;color:#222}main{display:flex;flex-direction:column}"
     "h1,h1+p{order:0;margin:.2em 0}header{order:1}table{order:2;border-collapse:collapse}table+p{order:3}"

@@ -53,7 +53,7 @@ class EnrollmentRequest:
     hub: str | None = None
     """Azure only: host of the only hub that the device may be assigned to."""
     issue: str | None = None
-    """Azure's: the policy by which the device is issued a certificate when it registers with a request."""
+    """Azure's: the policy that issues the device's certificate when it registers with a CSR."""
     policy: str | None = None
     """AWS's, as is all below."""
     thing_type: str | None = None

@@ -23,7 +23,7 @@ _MOST_OF_ONE = 100
 _LATER_S = 3600
 _ID_BYTES = 4
 MACHINE = ""
-"""Approver name that stands for the local administrator."""
+"""Approver name of the local administrator."""
 
 
 class SecondPersonWantedError(PolicyError):
@@ -97,7 +97,7 @@ class Approvals:
         row = await self.database.one(store.BY_DIGEST, digest=digest)
         known = None if row is None else store.APPROVALS.of(row)
         if known is not None and (known.ends_at <= now or (known.is_approved and not self._can_still_approve(known))):
-            known = None  # it is asked for anew
+            known = None  # request again
         if known is None:
             known = await self._ask(caller.user, digest, request, now, actor=caller.actor)
         if known.is_approved:

@@ -1,7 +1,8 @@
 """Device authorization grant for commands on other machines (RFC 8628).
 
-The command shows a code, and a user enters it in a browser. The user sees the requesting machine and its address, and
-agrees or rejects. The command polls with a secret of its own. It receives a token as from an invitation.
+The command displays a code, and a user enters it in a browser. The page displays the requesting machine and its
+address, and the user approves or rejects the request. The command polls with its own secret. It receives a token as
+from an invitation.
 """
 
 from collections import Counter
@@ -90,7 +91,7 @@ class DeviceCodeFlow:
         made = PendingDeviceLogin(
             hash_generated(secret), code, label[:_MAX_LABEL], address, now + HOLDS, EVERY_S, now - HOLDS
         )
-        again = TooManyAskingError(count=len(waiting), retry_after_s=1)  # another has the code, which never happens
+        again = TooManyAskingError(count=len(waiting), retry_after_s=1)  # duplicate code, practically impossible
         changes = Changes().run(store.PURGE_ASKING, now=to_micros(now))
         if leaves is not None:
             changes.run(store.GIVE_UP_ASKING, digest=leaves.digest)

@@ -31,7 +31,7 @@ def _typed(*words: str) -> Callable[[_Row], str]:
         facts = {"of": "*", "which": "primary", **row["detail"], "subject": row["subject"]}
         try:
             return shlex.join([word.format_map(facts) for word in words])
-        except KeyError:  # A row of an earlier release says less.
+        except KeyError:  # Earlier releases have fewer fields.
             return ""
 
     return typed

@@ -121,8 +121,8 @@ class Providers:
         provider, share = self.provider(name), share_of(browser.address)
         metadata, _ = await self._get_provider_data(provider)
         code = _code_of(values, login, provider, metadata)
-        assert login is not None  # noqa: S101 - else it was refused
-        # What the browser kept is its own, so that a stranger may have made it up: he takes no place of others.
+        assert login is not None  # noqa: S101 - otherwise rejected
+        # An unauthenticated client may forge the browser's state, so it must not use up other users' quota.
         if self._coming[share] >= _MOST_OF_ADDRESS:
             reason = "too many sign-ins from this address are in progress"
             raise ProviderAwayError(name=provider.name, issuer=provider.issuer, reason=reason)
@@ -189,7 +189,7 @@ class Providers:
         actor = Actor(by, {"from": browser.address})
         return name, by, people.making(name, grants, actor=actor)
 
-    # What the provider says
+    # Provider requests
 
     async def _exchange_code(
         self, provider: Provider, metadata: Metadata, code: str, login: PendingOidcLogin, redirect_uri: str
@@ -212,7 +212,7 @@ class Providers:
         try:
             return verify_id_token(tokens, keys, provider, login.nonce, now)
         except ProviderRefusedError:
-            again = await self._get_provider_data(provider, but=keys)  # it may have made another key since
+            again = await self._get_provider_data(provider, but=keys)  # it may have a new key since
             if again[1] is keys:
                 raise
             return verify_id_token(tokens, again[1], provider, login.nonce, now)
@@ -266,7 +266,7 @@ class Providers:
             if metadata is None:
                 metadata = read_metadata(body, provider)
                 url = metadata.jwks_uri
-        assert metadata is not None  # noqa: S101 - it was read
+        assert metadata is not None  # noqa: S101 - just read
         return metadata, read_keys(found[1], provider)
 
     async def _fetched(

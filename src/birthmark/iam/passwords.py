@@ -74,7 +74,7 @@ class Passwords:
     _turn: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(1), init=False, repr=False)
 
     def __post_init__(self) -> None:
-        # As dear to check as any, and no password's: what Argon2 makes is not told from chance.
+        # Same check cost as a real password but matches none: Argon2 output is indistinguishable from random.
         parts = (self.entropy.token(_SALT_BYTES), self.entropy.token(_DIGEST_BYTES))
         salt, digest = (base64.b64encode(part).decode().rstrip("=") for part in parts)
         costs = f"m={self.hasher.memory_cost},t={self.hasher.time_cost},p={self.hasher.parallelism}"

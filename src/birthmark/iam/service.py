@@ -42,7 +42,7 @@ from birthmark.store.reloading_cache import ReloadingCache
 INVITED_FOR = timedelta(days=2)
 SIGNED_IN_FOR = timedelta(days=30)
 MAX_LIFETIME = timedelta(days=366)
-_ABOUT = timedelta(minutes=1)  # the end of a sign-in is told before it is made
+_ABOUT = timedelta(minutes=1)  # the end is reported before creation
 _TOKEN, _INVITATION = "bmt", "bmi"
 _ID_BYTES, _SECRET_BYTES = 6, 24
 _MAX_CHARS = 128
@@ -303,12 +303,12 @@ class People:
         """Delete a user and revoke the user's tokens. Raise `UserMissingError`."""
         missing = UserMissingError(name=name)
         changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=missing, name=name)
-        changes.run(store.PURGE_ALLOWANCES, before=to_micros(self.clock.now()))  # this one's goes on for its day
+        changes.run(store.PURGE_ALLOWANCES, before=to_micros(self.clock.now()))  # this user's stays for its day
         own = (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS)
         for statement in (*own, *sign_in_model.REMOVE_OF):
             changes.run(statement, user_name=name)
         changes.run(approvals_model.REMOVE_OF, user_name=name).run(approvals_model.REMOVE_BY, decided_by=name)
-        self._rights.pop(name, None)  # before the answer, which may be lost
+        self._rights.pop(name, None)  # before the reply, which may be lost
         await self.commit(changes.audit(actor, "people.user_remove", name), name)
 
     async def grant(self, name: str, role: UserRole, scope: str, *, actor: str) -> None:
@@ -326,7 +326,7 @@ class People:
         missing = GrantMissingError(name=name, role=role.value, place=scope)
         row = store.GRANTS.row(RoleAssignment(name, role, scope))
         changes = Changes().run(store.REMOVE_GRANT, expect=1, otherwise=missing, **row)
-        self._rights.pop(name, None)  # until it is read what is left
+        self._rights.pop(name, None)  # until its rights are read
         await self.commit(changes.audit(actor, "people.role_remove", name, role=role.value, place=scope), name)
 
     async def allow(self, name: str, more: int, *, by: Caller) -> int:
@@ -410,7 +410,7 @@ class People:
     ) -> CreatedToken:
         """Create a token of a user, limited to `role` and `scope` where these are given.
 
-        `by` is who admits the user with it, where it is not `actor`.
+        `by` is the actor who admits the user with the token, if it is not `actor`.
 
         Raise `TokenLifetimeError`, `TooManyTokensError`, `PlaceInvalidError`, `PlaceMissingError`, `UserMissingError`.
         """
@@ -427,13 +427,13 @@ class People:
         return made
 
     async def remove_token(self, token_id: str, *, of: str | None, actor: str) -> None:
-        """Revoke a token, only if it is `of` this user where given. Raise `TokenMissingError`."""
+        """Revoke a token; with `of`, only a token of that user. Raise `TokenMissingError`."""
         missing = TokenMissingError(id=token_id[:_MAX_LABEL])
         known = self._tokens.get(token_id)
         if known is None or of not in {None, known.user}:
             raise missing
         changes = Changes().run(store.REMOVE_TOKEN, expect=1, otherwise=missing, id=token_id)
-        self._tokens.pop(token_id, None)  # before the answer, which may be lost
+        self._tokens.pop(token_id, None)  # before the reply, which may be lost
         await self.commit(changes.audit(actor, "people.token_remove", known.user, id=token_id), known.user)
 
     def token_in(

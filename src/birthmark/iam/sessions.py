@@ -123,7 +123,7 @@ class BrowserSessions:
             self._used = {**used, **self._used}
             raise
 
-    # Made and ended
+    # Creation and end
 
     def begin(self, changes: Changes, user: str, how: str, let_in_by: str, browser: Browser) -> str:
         """Add a new session to the changes and return the text for the browser."""
@@ -157,12 +157,12 @@ class BrowserSessions:
         await self.end(known.id, of=known.user, actor=actor)
 
     async def end(self, name: str, *, of: str | None, actor: str) -> None:
-        """End a session, only if it is `of` this user where given. Raise `SessionMissingError`."""
+        """End a session; with `of`, only a session of that user. Raise `SessionMissingError`."""
         known, missing = self._all.get(name), SessionMissingError(id=name[:_MAX_LABEL])
         if known is None or of not in {None, known.user}:
             raise missing
         changes = Changes().run(store.REMOVE_SESSION, expect=1, otherwise=missing, id=name)
-        self._all.pop(name, None)  # before the answer, which may be lost
+        self._all.pop(name, None)  # before the reply, which may be lost
         await self.people.commit(changes.audit(actor, "people.session_end", known.user, id=name), known.user)
 
     async def end_all(self, user: str, *, actor: str) -> int:

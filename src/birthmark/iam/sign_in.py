@@ -239,7 +239,7 @@ class SignIn:
         for statement in store.SIGNED_IN:
             changes.run(statement, user_name=name)
         again = ChangedMeanwhileError(what="The password")
-        if password is not None:  # it is the one that was looked at
+        if password is not None:  # the one that was checked
             changes.run(store.DROP_PASSWORD, expect=1, otherwise=again, user_name=name, hash=password.hash)
         changes.run(store.ADD_PASSWORD, expect=1, otherwise=again, **store.PASSWORDS.row(made))
         changes.audit(actor, "people.password_set", name)
@@ -261,7 +261,7 @@ class SignIn:
         self._check(counted)
 
         async def is_right() -> bool:
-            self._check(counted)  # those that came before in the queue were counted meanwhile
+            self._check(counted)  # earlier ones in the queue were counted since
             right = await self.passwords.matches(password, kept)
             now = self.people.clock.monotonic()
             if not right:
@@ -276,7 +276,7 @@ class SignIn:
             await self._note_refused(name, address, self._here.tries(here, self.people.clock.monotonic()))
             raise SignInRefusedError
         self._here.passed(here)
-        self._of_user.passed(name)  # not of the address: who guesses may have a user of his own
+        self._of_user.passed(name)  # not per address: an attacker may have an own user
         return row
 
     def _check(self, counted: Sequence[tuple[Pauses, str]]) -> None:

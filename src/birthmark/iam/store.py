@@ -49,7 +49,7 @@ allowances = Table("people_allowances", metadata, text("user_name", key=True), n
 
 
 def _put(engine: Engine, more: ColumnElement[int], condition: ColumnElement[bool] | None) -> Any:
-    """Start a day's quota with the given value, or change the remaining quota of the current day by `more`."""
+    """Return an upsert that starts a day's quota, or changes the remaining quota of the current day by `more`."""
     clause = insert_into(engine, allowances).values({one.name: bindparam(one.name) for one in allowances.columns})
     begun = {name: case((_IS_OVER, clause.excluded[name]), else_=allowances.c[name]) for name in ("remaining", "until")}
     begun["remaining"] = case((_IS_OVER, clause.excluded["remaining"]), else_=allowances.c.remaining + more)

@@ -54,7 +54,7 @@ class HubClient:
         """Request a certificate that replaces the one of this connection; `csr` is DER.
 
         Return the chain, leaf first and root last. The connection stays as it is. Raise `NotIssuedError` or connection
-        errors; a hub that asks for a later retry counts as one that does not respond.
+        errors; a hub that requests a later retry is treated as one that does not respond.
         """
         await self.mqtt.subscribe(wire.CREDENTIALS)
         await self.mqtt.publish(wire.issue_topic(rid), wire.credential_request_json(self.device_id, csr))

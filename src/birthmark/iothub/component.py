@@ -77,7 +77,7 @@ class HubDeviceRecords(DeviceRecords):
 
     async def _devices(self, name: str) -> AsyncIterator[tuple[Hub, Device]]:
         for hub in self.iothub.hubs.all():
-            with contextlib.suppress(BirthmarkError):  # no such device there, or no name that a device has
+            with contextlib.suppress(BirthmarkError):  # no such device, or an invalid device ID
                 yield hub, await self.iothub.registry.device(hub, name)
 
     def connections(
@@ -136,7 +136,7 @@ class HubComponent(Component):
         self._iothub, self._connections, self._calls = devices.iothub, devices.mqtt, calls
 
     def routes(self, record: Record) -> Sequence[BaseRoute]:
-        from birthmark.iothub import http  # noqa: PLC0415 - the first request loads it
+        from birthmark.iothub import http  # noqa: PLC0415 - first request loads it
 
         return http.routes(self._iothub, self._calls, record)
 

@@ -115,7 +115,7 @@ TWINS_NAMED = find(twins, "hub", is_among(twins.c.device_id), of=("device_id", "
 _WRITTEN = ("version", "updated_at", "body")
 _NEVER: ColumnElement[int] = literal_column(str(NEVER_INDEXED))
 _MARKED = case((twins.c.unindexed == _NEVER, _NEVER), else_=literal_column(str(CHANGED)))
-ADD_TWIN = insert(twins, without=("unindexed",))  # which is NEVER_INDEXED
+ADD_TWIN = insert(twins, without=("unindexed",))  # it is NEVER_INDEXED
 
 
 def _changing(*conditions: ColumnElement[bool]) -> Statement:
@@ -193,7 +193,7 @@ SAME_HUB = guard_exists(hubs, "name", "policies")
 DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins, authorities, credentials, routings))
 HUBS_PAGE = page(hubs, "name")
 
-# Of each device the latest word counts: whoever writes names the etag that was read.
+# The latest version of each device counts: a writer passes the etag that it read.
 _STATE = ("etag", "enabled", "status_reason", "auth_type", "iot_edge", "updated_at", "maker", "parent_scopes")
 _PROOFS = ("primary_thumbprint", "secondary_thumbprint", "primary_key", "secondary_key")
 _AS_READ = ("hub", "device_id", "etag")
@@ -220,12 +220,12 @@ HAS_ROOM = guard_unchanged(
 """Guard that holds where a device can have another module."""
 SAME_GENERATION = guard_unchanged(devices, "hub", "device_id", "generation_id")
 REPLACE_DEVICE = change(devices, (*_STATE, *_PROOFS), *_AS_READ)
-# Changes nothing: the condition of whoever decided on the device as it was read.
+# Changes nothing; it guards a decision on the device as read.
 SAME_DEVICE = guard_unchanged(devices, *_AS_READ)
 DELETE_DEVICE = remove(devices, *(devices.c[name] == bindparam(f"key_{name}") for name in _AS_READ))
 
 
-# A module is read with whether its device may connect.
+# A module is read with its device's enabled state.
 _MODULE = select(modules, devices.c.enabled).where(
     devices.c.hub == modules.c.hub, devices.c.device_id == modules.c.device_id
 )

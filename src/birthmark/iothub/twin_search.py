@@ -65,7 +65,7 @@ def _twin(hub: str, device_id: str, *, is_kept: bool) -> Any:
 def _adding(engine: Engine) -> Any:
     twin = _twin("place", "subject", is_kept=False).subquery()
     place, path, value = (bindparam(name, type_=terms.c[name].type) for name in ("place", "path", "value"))
-    # Where nothing is asked, SQLite takes ON CONFLICT for a condition of the join.
+    # Without a condition, SQLite takes ON CONFLICT for a condition of the join.
     found = select(place, path, value, twin.c.device_id).where(twin.c.device_id.is_not(None))
     made = insert_into(engine, terms)
     return made.from_select([column.name for column in terms.columns], found).on_conflict_do_nothing()
@@ -83,7 +83,7 @@ _DROP_BELOW = remove(
     terms, "place", terms.c.subject >= bindparam("first", type_=Text), terms.c.subject < bindparam("beyond", type_=Text)
 )
 DROP_PLACE = remove(terms, "place")
-# By their subjects: of one place there are very many.
+# Uses the subject index: a place has very many rows.
 TERMS_OF = find(terms, terms.c.place + literal("", Text) == bindparam("place"), is_among(terms.c.subject))
 
 _IN_STATE = UNINDEXED, twins.c.unindexed == bindparam("state")
@@ -122,7 +122,7 @@ _KEYS = {column.name: None for column in devices.columns if column.name.endswith
 def without_terms(hub: str, name: str) -> Changes:
     """Return changes that delete the terms of a device and its modules, or of a module."""
     changes = Changes().run(DROP_TERMS, place=hub, subject=name)
-    return changes.run(_DROP_BELOW, place=hub, first=f"{name}/", beyond=f"{name}0")  # the character behind the slash
+    return changes.run(_DROP_BELOW, place=hub, first=f"{name}/", beyond=f"{name}0")  # the character after the slash
 
 
 class _Values(msgspec.Struct, array_like=True):
@@ -218,7 +218,7 @@ def _unindexed(parameters: BoundParameters, hub: str, state: int, after: str) ->
     return named.where(UNINDEXED, is_so, twins.c.hub == parameters(hub), twins.c.device_id > parameters(after))
 
 
-def _select(parameters: BoundParameters, hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one for each form
+def _select(parameters: BoundParameters, hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one per form
     """Return a SELECT of the subjects that a leaf finds behind another."""
     if isinstance(leaf, TwinsByTerm | TwinsByRange):
         named = select(terms.c.subject.label("subject"))
@@ -229,11 +229,11 @@ def _select(parameters: BoundParameters, hub: str, leaf: Leaf, after: str = "") 
         )
         return found.where(*_valued(parameters, leaf))
     found = select(devices.c.device_id.label("subject")).where(devices.c.hub == parameters(hub))
-    if isinstance(leaf, NamedWithin) and leaf.span.low > after:  # of two lower bounds, an index takes either
+    if isinstance(leaf, NamedWithin) and leaf.span.low > after:  # of two lower bounds, an index uses either
         return found.where(*_within(parameters, devices.c.device_id, leaf.span))
     found = found.where(*_behind(parameters, devices.c.device_id, after))
     match leaf:
-        case TwinsByName(names=()):  # which no IN can say
+        case TwinsByName(names=()):  # IN cannot be empty
             return found.where(literal_column("1") == literal_column("0"))
         case TwinsByName(names=names):
             return found.where(devices.c.device_id.in_([parameters(name, Text) for name in names]))

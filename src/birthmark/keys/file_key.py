@@ -51,7 +51,7 @@ def pem_of_key(raw: bytes) -> bytes:
         der = unarmor(text)
         key = load_der_private_key(der, None)
         return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    except TypeError:  # a passphrase protects it
+    except TypeError:  # passphrase-protected
         body = base64.encodebytes(der)
         return b"-----BEGIN ENCRYPTED PRIVATE KEY-----\n%b-----END ENCRYPTED PRIVATE KEY-----\n" % body
     except (PemInvalidError, ValueError, UnsupportedAlgorithm):
@@ -141,7 +141,7 @@ def read_key_file(path: Path) -> tuple[bytes, int]:
     """Return content and mode. Raise `KeyFileMissingError` or `KeyFileInvalidError`."""
     try:
         with path.open("rb") as file:
-            seen = os.fstat(file.fileno())  # of what is read, whatever stands there by that name a moment later
+            seen = os.fstat(file.fileno())  # of the open file, whatever the path means a moment later
             if seen.st_uid not in {0, os.geteuid()} and os.geteuid() != 0:
                 log.warning("key.of_another_user", extra={"path": str(path), "user": seen.st_uid})
             mode = stat.S_IMODE(seen.st_mode)
@@ -160,7 +160,7 @@ def read_key_file(path: Path) -> tuple[bytes, int]:
 def _load(path: Path, text: bytes, secret: bytes | None) -> PrivateKey:
     is_encrypted = b"ENCRYPTED" in text
     try:
-        # A passphrase for a key that has none is a habit of configurations, not a mistake.
+        # A passphrase for an unencrypted key is common in configurations, and no error.
         key = load_pem_private_key(text, secret if is_encrypted else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         seen = unseen_in_pem(text)

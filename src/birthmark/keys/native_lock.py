@@ -21,5 +21,5 @@ class NativeLock:
 
     def __exit__(self, *_error: object) -> None:
         with contextlib.suppress(ssl.SSLError):
-            self._context.set_ciphers("none")  # which fails, and calls ERR_clear_error: `ssl` has no other way to it
+            self._context.set_ciphers("none")  # it fails and calls ERR_clear_error: `ssl` has no other access to it
         self._lock.release()

@@ -22,7 +22,7 @@ class Pin:
 
     def __init__(self, text: str, path: Path | None = None) -> None:
         self._text = text
-        self.path = path  # the file it came from, for programs that read it themselves
+        self.path = path  # source file, for programs that read it themselves
 
     def __repr__(self) -> str:
         return "Pin(<hidden>)"
@@ -72,7 +72,7 @@ def check_blanks(text: str, path: Path) -> None:
     if not (detail := blanks_around(text)):
         return
     error = PinFileError(path=path, detail=detail)
-    with suppress(OSError):  # a pipe was read; a file may be gone
+    with suppress(OSError):  # pipes are read; files may be gone
         error.quote(fix=f"{without_blanks(path, path.read_bytes()[:_MAX_BYTES])}.")
     raise error
 
@@ -82,7 +82,7 @@ def _read(descriptor: int, path: Path) -> str:
     try:
         while len(raw) <= _MAX_BYTES and (piece := os.read(descriptor, _MAX_BYTES + 1)):
             raw += piece
-    except OSError as problem:  # such as that of a directory
+    except OSError as problem:  # for example a directory
         missing = PinFileMissingError(path=path, detail=(problem.strerror or "error").lower())
         missing.quote(fix="Give a file that holds the PIN or password in one line.")
         raise missing from problem

@@ -1,15 +1,15 @@
 """Thread-safe initialization of a PKCS#11 library (`CKF_OS_LOCKING_OK`).
 
 The binding calls `C_Initialize(NULL)`, which promises that only one thread will ever call (PKCS#11 section 5.4). But
-awscrt signs on threads of its own in the same library. So the library is initialized and finalized here, and the
-binding finds it initialized. The binding is otherwise unchanged.
+awscrt signs on its own threads in the same library. So the library is initialized and finalized here, and the binding
+finds it initialized. The binding is otherwise unchanged.
 """
 
 import ctypes
 from typing import Any
 
 from pkcs11 import exceptions as p11
-from pkcs11._pkcs11 import lib as Library  # noqa: N812 (its own name is lower case)
+from pkcs11._pkcs11 import lib as Library  # noqa: N812 (its name is lower case)
 
 _OK, _ARGUMENTS_BAD, _CANT_LOCK, _STARTED_ALREADY = 0x00, 0x07, 0x0A, 0x191
 _OS_LOCKING_OK = 0x2
@@ -47,7 +47,7 @@ class SharedLibrary(Library):
     _is_ours = False
 
     @property
-    def initialized(self) -> bool:  # type: ignore[override] # the stub forgets that it cannot be set
+    def initialized(self) -> bool:  # type: ignore[override] # missing in the stub: it is read-only
         return self._is_started
 
     def initialize(self) -> None:
@@ -55,7 +55,7 @@ class SharedLibrary(Library):
         if self._is_started:
             return
         code = self._functions().initialize(ctypes.byref(_Arguments(flags=_OS_LOCKING_OK)))
-        if code in (_ARGUMENTS_BAD, _CANT_LOCK):  # one that has no locks of its own; `LOCK` is all there is then
+        if code in (_ARGUMENTS_BAD, _CANT_LOCK):  # it has no locks of its own; `LOCK` is the only one then
             code = self._functions().initialize(None)
         if code not in (_OK, _STARTED_ALREADY):
             raise p11.PKCS11Error(f"C_Initialize failed: 0x{code:x}")
@@ -69,7 +69,7 @@ class SharedLibrary(Library):
 
     def _functions(self) -> Any:
         if (found := vars(self).get("_list")) is None:
-            handle = ctypes.CDLL(self.so)  # the copy that the binding has loaded
+            handle = ctypes.CDLL(self.so)  # the copy loaded by the binding
             pointer = ctypes.POINTER(_Functions)()
             code = handle.C_GetFunctionList(ctypes.byref(pointer))
             if code:

@@ -20,7 +20,7 @@ from birthmark.keys.pkcs11_token import Pkcs11Token, bytes_of, text_of
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.private_key import PublicKey, Scheme
 
-# Sensitive and not extractable: said in so many words, because tokens differ in what they assume.
+# Set sensitive and not extractable explicitly, because token defaults differ.
 _GUARDED = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
 _SIGN = pkcs11.MechanismFlag.SIGN | pkcs11.MechanismFlag.VERIFY
 
@@ -49,7 +49,7 @@ class TokenKey:
             raise KeyUnsupportedError(where=self.describe(), scheme=scheme)
         with self.token.session():
             if is_ec:
-                # Hash here: few tokens have ECDSA with a hash, and some write flash for every part of a digest.
+                # Hash here: few tokens support ECDSA with a hash, and some write flash for each part of a digest.
                 digest = hashlib.new(scheme.hash.name, data).digest()
                 return encode_ecdsa_signature(self._private_key.sign(digest, mechanism=Mechanism.ECDSA))
             if scheme is Scheme.RSA_PSS_SHA256:

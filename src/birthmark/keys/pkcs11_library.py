@@ -28,9 +28,9 @@ _SOFTHSM = (
     "usr/lib64/pkcs11/libsofthsm2.so",
     "usr/local/lib/softhsm/libsofthsm2.so",
 )
-# Chips' libraries by where their packages and their makers' instructions put them.
+# Libraries of secure elements, at the paths of their packages and their manufacturers' instructions.
 _CHIPS = (
-    "usr/lib/plug-and-trust/libsss_pkcs11.so",  # NXP's middleware, as Debian and Alpine packages have it
+    "usr/lib/plug-and-trust/libsss_pkcs11.so",  # path of NXP's middleware in Debian and Alpine packages
     "usr/local/lib/libsss_pkcs11.so",
     "usr/lib/libsss_pkcs11.so",
     "usr/lib/*/libsss_pkcs11.so",
@@ -129,5 +129,5 @@ def generation() -> int:
     return _loaded.generation
 
 
-# Some libraries crash when sessions are still open at exit, and all when they are stopped below a thread that signs.
+# Some libraries crash on open sessions at exit, and all crash if stopped during a signature in another thread.
 atexit.register(_stop, always=False)

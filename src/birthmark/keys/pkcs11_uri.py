@@ -46,7 +46,7 @@ class Pkcs11Uri:
     def __str__(self) -> str:
         texts = [(name, getattr(self, name)) for name in _TEXTS]
         path = [f"{name}={quote(text, _PATH_SAFE)}" for name, text in texts if text is not None]
-        if self.id is not None:  # RFC 7512 section 2.3: best written with every byte encoded
+        if self.id is not None:  # RFC 7512 section 2.3: all bytes should be encoded
             path.append("id=" + "".join(f"%{byte:02X}" for byte in self.id))
         if self.slot_id is not None:
             path.append(f"slot-id={self.slot_id}")

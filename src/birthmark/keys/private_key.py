@@ -54,7 +54,7 @@ class KeyHandle(Protocol):
 
     @property
     def public_key(self) -> PublicKey:
-        """The public half."""
+        """The public key."""
 
     def sign(self, data: bytes, scheme: Scheme) -> bytes:
         """Return the signature of `data`. Raise `KeyUnsupportedError`, or `UnavailableError` when the token fails."""

@@ -101,7 +101,7 @@ def _public_key(label: bytes, der: bytes) -> ec.EllipticCurvePublicKey | rsa.RSA
         key = keys.RSAPrivateKey.load(body)
         return rsa.RSAPublicNumbers(key["public_exponent"].native, key["modulus"].native).public_key()
     inner = keys.ECPrivateKey.load(body)
-    # PKCS#8 has the curve outside, and may leave the point out: such a file tells no public half.
+    # PKCS#8 has the curve outside, and may omit the point: such a file contains no public key.
     outer = keys.PrivateKeyInfo.load(der)["private_key_algorithm"]["parameters"] if label == b"PRIVATE KEY" else None
     curve = _CURVES[(inner["parameters"] if outer is None else outer).native]
     return ec.EllipticCurvePublicKey.from_encoded_point(curve, inner["public_key"].native)
@@ -123,7 +123,7 @@ def _object_id(label: bytes, der: bytes) -> int | None:
         return int.from_bytes(tail[:4], "big") if tail[4:-2] == _MAGIC else None
     if algorithm == "rsa":
         key = keys.RSAPrivateKey.load(der)
-        first, second = (int(key[name].native) for name in ("prime1", "prime2"))  # some writers turn them around
+        first, second = (int(key[name].native) for name in ("prime1", "prime2"))  # some writers swap them
         is_reference = key["coefficient"].native == _RSA_MAGIC and 1 in (first, second)
         return (second if first == 1 else first) & 0xFFFFFFFF if is_reference else None
     return None

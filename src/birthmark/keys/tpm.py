@@ -117,7 +117,7 @@ class Tpm:
         """Open the TPM and yield the commands module and the ESAPI connection."""
         given = self.settings
         try:
-            from birthmark.keys import tpm_commands  # noqa: PLC0415 - an extra, not on every machine
+            from birthmark.keys import tpm_commands  # noqa: PLC0415 - optional extra
         except (ImportError, OSError, NotImplementedError) as error:
             raise self._unavailable(f"its library tpm2-pytss is missing ({error})") from error
         with _LOCK:

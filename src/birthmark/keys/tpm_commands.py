@@ -29,7 +29,7 @@ from birthmark.pki.tpm_public import sized
 from birthmark.pki.tpm_sealing import SealedKey
 
 ENDORSEMENT_KEY, STORAGE_ROOT_KEY = 0x81010001, 0x81000001
-# PolicySecret(endorsement hierarchy), which every endorsement key of the TCG's template L-1 asks for.
+# PolicySecret(endorsement hierarchy), required by every endorsement key of the TCG's template L-1.
 _POLICY = bytes.fromhex("837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa")
 _KIND = "rsa2048:aes128cfb"
 REFUSALS: tuple[type[Exception], ...] = (TSS2_Exception, ValueError, RuntimeError)
@@ -38,7 +38,7 @@ REFUSALS: tuple[type[Exception], ...] = (TSS2_Exception, ValueError, RuntimeErro
 @contextlib.contextmanager
 def opened(tcti: str, endorsement: bytes, owner: bytes) -> Iterator[ESAPI]:
     """Open the TPM with the passwords of its two hierarchies."""
-    os.environ.setdefault("TSS2_LOG", "all+NONE")  # what goes wrong is raised; the library would print it too
+    os.environ.setdefault("TSS2_LOG", "all+NONE")  # errors are raised; the library would also print them
     with ESAPI(tcti) as tpm:
         tpm.tr_set_auth(ESYS_TR.ENDORSEMENT, endorsement)
         tpm.tr_set_auth(ESYS_TR.OWNER, owner)

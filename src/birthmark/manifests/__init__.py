@@ -6,6 +6,6 @@ can be gigabytes, so only one entry is held in memory.
 | module | |
 |---|---|
 | microchip | verified entries of a file |
-| anchors | Microchip's signers of manifests and device certificates |
+| trust_anchors | Microchip's signers of manifests and device certificates |
 | writer | manifests in the same format, signed with your own key |
 """

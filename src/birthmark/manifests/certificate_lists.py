@@ -68,7 +68,7 @@ _WORKBOOK = "xl/workbook.xml"
 _ZIP = b"PK"
 _END, _LOCATOR, _END_64 = b"PK\x05\x06", b"PK\x06\x07", b"PK\x06\x06"
 _END_BYTES, _LOCATOR_BYTES, _END_64_BYTES = 22, 20, 56
-_MOST_END = 65_536 + _END_BYTES + _LOCATOR_BYTES + _END_64_BYTES  # a comment and the records before it
+_MOST_END = 65_536 + _END_BYTES + _LOCATOR_BYTES + _END_64_BYTES  # comment and preceding records
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def is_list(path: Path, begin: bytes) -> bool:
     """Return whether a directory, or a file by name and beginning, is a certificate list."""
     if path.is_dir() or begin.startswith(_ZIP) or path.suffix.lower() == ".csv":
         return True
-    return path.suffix.lower() in _TEXT and is_table(begin)  # as Excel calls its "Unicode text"
+    return path.suffix.lower() in _TEXT and is_table(begin)  # Excel calls it "Unicode text"
 
 
 def is_table(begin: bytes) -> bool:
@@ -119,7 +119,7 @@ def find_skipped_files(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return [one.filename for one in archive.infolist() if not (one.is_dir() or _is_looked_at(one.filename))]
-    except _ZIP_BROKEN:  # as whoever reads it is told
+    except _ZIP_BROKEN:  # the reader reports it
         return []
 
 
@@ -206,7 +206,7 @@ def _verify(listed: _ListEntry, trust: ListTrust, now: datetime, cache: Signatur
         raise MalformedEntryError(detail=detail)
     try:
         path = path_above(chain, trust.roots, now, cache)
-    except ChainIncompleteError as error:  # without the device's name, so that a wrong root is told once for all
+    except ChainIncompleteError as error:  # no device name, so that a wrong root is reported once for all
         detail = f"the issuer '{error.issuer}' is not one of the given roots and does not chain to one"
         raise ChainBrokenError(detail=detail, unique_id=name) from error
     except BirthmarkError as error:
@@ -297,7 +297,7 @@ def _of_zip(path: Path, called: Path) -> Iterator[_ListEntry]:
         raise MalformedEntryError(place=1, detail=f"the ZIP cannot be read: {str(error)[:200]}") from error
 
 
-# What the library raises for a broken archive, and its ways to pack for broken data.
+# Exceptions of the library for broken archives, and of its compression modules for broken data.
 _ZIP_BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
@@ -330,7 +330,7 @@ def _of_table(path: Path, label: str) -> Iterator[_ListEntry]:
             first, separator = next(said_lines, "").lstrip("\ufeff"), None
             if first.startswith(_TYPE):
                 first = next(said_lines, "")
-            if (said := _SEPARATOR.match(first)) is not None:  # as Excel is told which one
+            if (said := _SEPARATOR.match(first)) is not None:  # Excel's separator line
                 first, separator = next(said_lines, ""), said[1]
             separator = separator or max(_SEPARATORS, key=first.count)
             rows = csv.reader(itertools.chain((first,), lines), delimiter=separator, strict=True)
@@ -373,7 +373,7 @@ def _of_header(columns: list[str], holders: list[int]) -> str:
     if holders:
         named = ", ".join(columns[at] for at in holders)
         return f"the first line of the table names {len(holders)} columns of certificates, {named}"
-    if not all(_COLUMN.fullmatch(name) for name in columns if name):  # whatever it is, it may be a secret
+    if not all(_COLUMN.fullmatch(name) for name in columns if name):  # any other text may be a secret
         return f"the first line of the table is not a header with one of the columns {', '.join(_CERTIFICATES[:3])}"
     said = printable(", ".join(columns))[:_MAX_HEADER_CHARS] or "nothing"
     return f"the header of the table has the columns {said}, but none of {', '.join(_CERTIFICATES[:3])}"

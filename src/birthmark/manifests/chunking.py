@@ -54,7 +54,7 @@ def pieces_of(file: BinaryIO, called: str = "") -> Iterator[ManifestChunk]:
     """Yield the entries of a manifest in order, many per chunk; `called` is the file's display name."""
     held, place = _begin(file, called or _name_of(file)), 1
     read = len(held)
-    held = held[_BEGIN.match(held).end() :]  # type: ignore[union-attr]  # _begin has looked
+    held = held[_BEGIN.match(held).end() :]  # type: ignore[union-attr]  # checked by _begin
     while chunk := file.read(_PIECE_BYTES):
         held += chunk
         read += len(chunk)
@@ -104,10 +104,10 @@ def _name_of(file: BinaryIO) -> str:
 
 def _end(held: bytes, position: int, offset: int) -> Iterator[ManifestChunk]:
     """Yield the rest before the closing bracket."""
-    last = held.rstrip().removesuffix(b"\x1a").rstrip()  # where DOS ended a text
+    last = held.rstrip().removesuffix(b"\x1a").rstrip()  # DOS end-of-file mark
     is_closed = last.endswith(b"]")
     last = last.removesuffix(b"]").rstrip()
-    if not is_closed:  # what may be half an entry is none
+    if not is_closed:  # an incomplete entry is dropped
         found = _find_last_boundary(held)
         if found is not None:
             piece = ManifestChunk(position, offset, held[: found[0]])

@@ -9,7 +9,7 @@ Checks per entry:
 - device certificate → signer certificate → accepted root
 
 Certificates of real parts contain characters that their string type forbids, so extensions are mostly ignored here.
-Duplicate chips and keys are detected by `verifying`, which sees all entries.
+Duplicate chips and keys are detected by `verification`, which sees all entries.
 """
 
 import binascii
@@ -54,7 +54,7 @@ _ES256 = ec.ECDSA(hashes.SHA256())
 
 
 class _Header(msgspec.Struct, frozen=True):
-    uniqueId: str = ""  # noqa: N815 - the wire's name
+    uniqueId: str = ""  # noqa: N815 - wire name
 
 
 class _RawEntry(msgspec.Struct):
@@ -186,7 +186,7 @@ class ManifestVerifier:
         signed = (
             f"{entry.protected.rstrip('=')}.{entry.payload.rstrip('=')}".encode()
         )  # padding is not signed (RFC 7515)
-        try:  # a signature of another length is cut or padded here and does not verify
+        try:  # a signature of wrong length is cut or padded, and then fails
             r, s = int.from_bytes(signature[:_POINT_BYTES]), int.from_bytes(signature[_POINT_BYTES:])
             self._key_of(signer).verify(encode_dss_signature(r, s), signed, _ES256)
         except InvalidSignature as error:
@@ -221,7 +221,7 @@ class ManifestVerifier:
         if not any(_is_below(issuer, root) for root in self.trust.roots):
             detail = f"'{issuer.issuer_text}' is not an accepted root, or did not sign '{issuer.subject_text}'"
             raise ChainBrokenError(detail=detail, unique_id=unique_id)
-        if not issuer.is_ca:  # a device of the root's may sign for none
+        if not issuer.is_ca:  # a device under the root must not sign
             raise ChainBrokenError(detail=f"'{issuer.subject_text}' is not a CA", unique_id=unique_id)
         key = issuer.public_key()
         found = _ChipSigner(issuer, key if isinstance(key, ec.EllipticCurvePublicKey) else None)
@@ -258,7 +258,7 @@ def _is_below(issuer: Certificate, root: Root) -> bool:
         if not isinstance(hashed, hashes.SHA256 | hashes.SHA384 | hashes.SHA512):
             return False
         _key_at(root.public_point).verify(parsed.signature, parsed.tbs_certificate_bytes, ec.ECDSA(hashed))
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError):  # an algorithm is read only when it is asked for
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError):  # algorithms are only parsed on access
         return False
     return True
 
@@ -295,7 +295,7 @@ def _device(der: bytes) -> _Device:
 def _unbase64(text: str) -> bytes:
     try:
         return binascii.a2b_base64(text, strict_mode=True)
-    except ValueError as error:  # also for what is no ASCII
+    except ValueError as error:  # also for non-ASCII text
         raise MalformedEntryError(detail="x5c cannot be read") from error
 
 
@@ -319,7 +319,7 @@ def _unbase64url(text: str) -> bytes:
         raise MalformedEntryError(detail=f"it has more than {MAX_ENTRY_BYTES} bytes")
     text = text.rstrip("=")
     try:
-        # the library's urlsafe_b64decode drops what is not in its alphabet without a word
+        # the library's urlsafe_b64decode silently drops characters outside its alphabet
         return binascii.a2b_base64(
             text.encode("ascii").translate(_URL_SAFE) + b"=" * (-len(text) % 4), strict_mode=True
         )

@@ -51,7 +51,7 @@ class ManifestEntry:
 
     @property
     def issuer(self) -> Certificate | None:
-        """The CA's that signed it."""
+        """The certificate of the CA that issued the device certificate."""
         return None if self.issuer_der is None else parse_der(self.issuer_der)
 
     @property

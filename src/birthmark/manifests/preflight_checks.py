@@ -35,7 +35,7 @@ class Judge:
         """Return the doubts about an entry; none for one without a certificate."""
         try:
             certificate = entry.certificate
-        except CertificateInvalidError as error:  # its maker vouched for bytes that nobody else can read
+        except CertificateInvalidError as error:  # validly signed, but unreadable content
             return (f"its certificate cannot be read: {error}",)
         if certificate is None:
             return ()

@@ -70,7 +70,7 @@ def _by_processes(
     workers: int, path: str, pieces: Iterable[Piece | Exception], work: PoolTask[Piece, Told]
 ) -> Iterator[tuple[Piece, Told | None]]:
     running: deque[tuple[Piece, Future[Any]]] = deque()
-    context = multiprocessing.get_context("spawn")  # a fork would lose this process's threads, whatever they hold
+    context = multiprocessing.get_context("spawn")  # a fork would lose threads and leave their locks held
     with ProcessPoolExecutor(workers, context, _begin, (path, work.make, work.arguments, work.do)) as pool:
         try:
             for piece in pieces:
@@ -104,15 +104,15 @@ def _lost() -> Future[Any]:
     return lost
 
 
-# ---- in a worker
+# ---- worker process
 
 
-# It is told where to read and not what: CPython 3.11 hangs when a worker dies that was sent more than a pipe holds.
+# Workers get the position, not the data: CPython 3.11 hangs when a worker dies that was sent more than a pipe holds.
 _own: dict[str, Any] = {}
 
 
 def _begin(path: str, make: Callable[..., Any], arguments: tuple[Any, ...], do: Callable[..., Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the one who reads is told, and ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, and ends the workers
     _own.update(file=os.open(path, os.O_RDONLY), made=make(*arguments), do=do)
 
 

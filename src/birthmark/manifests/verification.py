@@ -25,7 +25,7 @@ class Marks:
         self._buckets = [bytearray() for _ in range(_BUCKETS)]
 
     def add(self, kind: str, value: str | bytes, position: int) -> int | None:
-        """Record a value; return its earlier place, which is kept, or None."""
+        """Record a value; return its earlier position, which is kept, or None."""
         bucket, mark = self._bucket(kind, value)
         before = _place_in(bucket, mark)
         if before is None:
@@ -44,7 +44,7 @@ class Marks:
 
 def _place_in(bucket: bytearray, mark: bytes) -> int | None:
     at = bucket.find(mark)
-    while at >= 0 and at % _SLOT.size:  # across two slots, or in a place
+    while at >= 0 and at % _SLOT.size:  # across two, or inside a place
         at = bucket.find(mark, at + 1)
     if at < 0:
         return None

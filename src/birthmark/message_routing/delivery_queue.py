@@ -121,7 +121,7 @@ class Queue:
         """Check for due deliveries at once."""
         self._woken.set()
 
-    # ---- what people do
+    # ---- user operations
 
     async def counts(self, rule: str = "") -> Mapping[str, DeliveryPartition]:
         """Return the counters of each lane, of one rule or of all."""
@@ -204,8 +204,8 @@ class Queue:
             while await self._portion(name):
                 pass
         except ChangedMeanwhileError:
-            self.wake()  # somebody took one of them out: look again
-        except Exception as error:  # noqa: BLE001 - whatever it is, the other lanes go on, and this one is tried again
+            self.wake()  # some were removed: check again
+        except Exception as error:  # noqa: BLE001 - any error: other lanes continue, and this one is retried
             note(f"deliveries to {name}", error)
             self._paused[name] = self._clock.now() + _LONGEST_PAUSE
 
@@ -229,7 +229,7 @@ class Queue:
         for one, problem in failures:
             await self._fail(changes, one, problem)
         await self._database.commit(changes)
-        # What will never be taken says nothing of the receiver: who sends that keeps nobody else waiting.
+        # A final rejection does not mean that the receiver is down, so it must not delay other messages.
         again = [one for one, problem in failures if not is_final(problem)]
         if again:
             self._paused[name] = self._clock.now() + min(_pause(one.tries + 1) for one in again)
@@ -278,7 +278,7 @@ class Queue:
                     changes.run(store.DELETE, id=row["id"])
                     lane.dead, lane.count = lane.dead - 1, lane.count - 1
                     lane.dead_size -= row["bytes"]
-                if not rows:  # somebody else did it, or lets them go out again
+                if not rows:  # already done, or now being resent
                     lane.dead = lane.dead_size = 0
                     self._forget_counts()
                 await self._database.commit(changes)

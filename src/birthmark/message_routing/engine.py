@@ -35,7 +35,7 @@ _HELD_TOGETHER = 8
 _MOST_LOOKED_AT = 32
 """Maximum pages of deferred messages that are scanned at start for their publishers."""
 GROUP = "rules"
-_TURN_S = 0.005  # so long rules decide before others have their turn
+_TURN_S = 0.005  # time slice of rules before others get a turn
 _MADE_BYTES = 4 * 1024 * 1024
 """Maximum output before delivery: one message may cause a thousand deliveries of its size."""
 _WAIT_S = 1.0
@@ -55,7 +55,7 @@ class RoutingRule(Protocol[A_contra]):
 
     @property
     def name(self) -> str:
-        """Its name, unique among all."""
+        """The rule's name, unique among all rules."""
         ...
 
     async def decide(self, message: A_contra) -> Sequence[Delivery]:
@@ -97,7 +97,10 @@ class RuleEngine(Generic[T]):
         gone: Counter[str] | None = None,
         while_: Callable[[], Changes] = Changes,
     ) -> None:
-        """`while_` returns a guard for all writes of processed messages; `gone` counts by rule."""
+        """Create an engine; `while_` returns a guard for all writes of processed messages.
+
+        `gone` counts sent messages by lane.
+        """
         self._database = database
         self._clock = clock
         self._stream = stream
@@ -113,7 +116,7 @@ class RuleEngine(Generic[T]):
         self._group = group
         self._trims = trims
         self._after: Positions | None = None
-        self._read_at = 0  # when what was read last had come
+        self._read_at = 0  # arrival of the last one read
         self._trimmed_at: float | None = None
         self._leads = leads
         self._refused: Refused[T] = refused or _nobody
@@ -147,7 +150,7 @@ class RuleEngine(Generic[T]):
                 await asyncio.sleep(_WAIT_S)
                 continue
             if not await self.step():
-                assert self._after is not None  # noqa: S101 - a step read it
+                assert self._after is not None  # noqa: S101 - already read
                 await self._stream.tail(self._after, _WAIT_S)
             if self._trims:
                 with contextlib.suppress(BirthmarkError):
@@ -191,7 +194,7 @@ class RuleEngine(Generic[T]):
                 if loop.time() - began >= _TURN_S:
                     await asyncio.sleep(0)
                     began = loop.time()
-                if size > _MADE_BYTES:  # read again after a crash, the page queues it under the same ids
+                if size > _MADE_BYTES:  # after a crash the page is queued again under the same ids
                     await self._deliver_or_queue(made, self._while())
                     made, size = [], 0
         changes = self._while().merge(self._stream.position_changes(self._group, reached))
@@ -208,7 +211,7 @@ class RuleEngine(Generic[T]):
         for one in held:
             by_publisher[one.publisher].append(one)
         for publisher, some in by_publisher.items():
-            assert self._held is not None  # noqa: S101 - else nothing is held
+            assert self._held is not None  # noqa: S101 - otherwise no backlog
             for begin in range(0, len(some), _HELD_TOGETHER):
                 changes.merge(self._held.append_changes(key_of(publisher), some[begin : begin + _HELD_TOGETHER]))
         return changes
@@ -240,7 +243,7 @@ class RuleEngine(Generic[T]):
 
         After each decision, the engine yields the processor for as long as the decision took.
         """
-        assert self._held is not None  # noqa: S101 - whoever calls looked
+        assert self._held is not None  # noqa: S101 - caller checked it
         after, made = self._held_after, list[tuple[str, Delivery]]()
         page = await self._held.read(after, _HELD_PAGE)
         for place, one in in_turns(page.items):
@@ -288,7 +291,7 @@ class RuleEngine(Generic[T]):
         except BirthmarkError as error:
             self._refused(rule, message, error)
             return ()
-        except Exception as error:  # noqa: BLE001 - a mistake of ours costs one message of one rule, and is noted
+        except Exception as error:  # noqa: BLE001 - our bug costs one message of one rule, and is logged
             note(f"the rule {rule.name}", error)
             return ()
         finally:
@@ -307,9 +310,9 @@ class RuleEngine(Generic[T]):
         for kind, some in by_kind.items():
             try:
                 results = await self._carriers[kind].carry([letter for _, letter in some])
-            except UnavailableError:  # the database is away: the page is read again
+            except UnavailableError:  # database unavailable: the page is read again
                 raise
-            except Exception as error:  # noqa: BLE001 - a mistake of ours: these letters wait, each lane by itself
+            except Exception as error:  # noqa: BLE001 - our bug: these messages wait, separately per lane
                 note(f"deliveries of type {kind}", error)
                 continue
             found |= {id_: problem for (id_, _), problem in zip(some, results, strict=True)}

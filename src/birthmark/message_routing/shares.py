@@ -1,8 +1,8 @@
 """Time shares of rules: messages beyond a publisher's share of a second are deferred.
 
 A message can cost a thousand times as much as another, and all are read in the order of one stream. So each publisher
-and each rule has a share of a second; messages beyond it go to a second stream, which is read in turns. The order per
-publisher and rule is kept.
+and each rule has a share of a second. Messages beyond it are written to a second stream, which is read in turns. The
+order per publisher and rule is kept.
 """
 
 import time
@@ -19,7 +19,7 @@ OF_PUBLISHER_S, OF_RULE_S = 0.1, 0.3
 """Of the processor, in each second."""
 _ROUND_S = 1.0
 
-spent = time.thread_time  # what rules cost is measured by the processor's clock, whatever time a server is told
+spent = time.thread_time  # rule cost uses the CPU clock, whatever time a server is given
 
 
 class RoutedMessage(FromDevice, Protocol):
@@ -85,7 +85,7 @@ class TimeShares:
 
     def count(self, pair: RulePair, took: float) -> None:
         """Count the time of a decision in seconds."""
-        self._of_publisher[pair.publisher] += took  # type: ignore[assignment] # a counter of seconds
+        self._of_publisher[pair.publisher] += took  # type: ignore[assignment] # counter of seconds
         self._of_rule[pair.rule] += took  # type: ignore[assignment]
 
     def forget(self, pairs: Sequence[RulePair]) -> None:

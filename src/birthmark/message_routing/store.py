@@ -17,7 +17,7 @@ from birthmark.store.row_mapping import RowMapper
 PORTION, LANES = 64, 256
 """Number of deliveries per lane, and of lanes, read at once."""
 WAITING = RowMapper(QueuedDelivery)
-letters = WAITING.table("routing_letters", "id", sealed=("address",))  # which may have a token in a header
+letters = WAITING.table("routing_letters", "id", sealed=("address",))  # a header may contain a token
 _ALIVE = letters.c.dead_at.is_(None)
 _DEAD = letters.c.dead_at.is_not(None)
 Index("routing_letters_lane", letters.c.lane, letters.c.id)

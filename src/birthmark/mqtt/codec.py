@@ -43,7 +43,7 @@ from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import SHARED, is_valid_filter, is_valid_name, is_valid_shared
 
 REFUSED_LEVEL: Final = 1
-_BRIDGE: Final = 0x80  # a bit of the level by which mosquitto marks a bridge
+_BRIDGE: Final = 0x80  # level bit by which mosquitto marks a bridge
 REFUSED_CLIENT_ID: Final = 2
 
 NO_LOCAL, RETAIN_AS_PUBLISHED, RETAIN_HANDLING = 0x04, 0x08, 0x30
@@ -223,7 +223,7 @@ def _read_connack(body: bytes, level: int) -> ConnAck:
     if flags and code:
         raise RemoteProtocolError("CONNACK rejects the connection but reports a present session")
     properties: Properties = ()
-    # A server that only speaks 3.1.1 answers level 5 in the form of 3.1.1.
+    # A server for 3.1.1 only answers level 5 in 3.1.1 format.
     if level == LEVEL_5 and at < len(body):
         properties, at = read_properties(body, at, PropertyScope.CONNACK)
     _expect_end(body, at)
@@ -338,7 +338,7 @@ def _write_suback(packet: SubAck, level: int) -> bytes:
     if not packet.codes or any(not (0 <= code <= 2 or 0x80 <= code <= 0xFF) for code in packet.codes):
         raise LocalProtocolError("SUBACK needs codes of 0, 1, 2 or 0x80 and up")
     properties = write_properties(packet.properties, PropertyScope.ACK) if level == LEVEL_5 else b""
-    # In 3.1.1 there is one refusal only.
+    # 3.1.1 has only one failure code.
     codes = packet.codes if level == LEVEL_5 else (min(code, 0x80) for code in packet.codes)
     return _write_packet_id(packet.packet_id) + properties + bytes(codes)
 
@@ -386,7 +386,7 @@ def _write_unsuback(packet: UnsubAck, level: int) -> bytes:
     return head + write_properties(packet.properties, PropertyScope.ACK) + bytes(packet.codes)
 
 
-# ---- the rest
+# ---- other packets
 
 
 def _read_pingreq(body: bytes, _level: int) -> PingReq:
@@ -482,7 +482,7 @@ _READERS: dict[int, Callable[[bytes, int], Packet]] = {
 }
 
 
-def _body(packet: Packet, level: int) -> tuple[int, bytes]:  # noqa: C901, PLR0911, PLR0912 (one case per packet is the table)
+def _body(packet: Packet, level: int) -> tuple[int, bytes]:  # noqa: C901, PLR0911, PLR0912 (one case per packet type)
     match packet:
         case Connect():
             return CONNECT, _write_connect(packet)

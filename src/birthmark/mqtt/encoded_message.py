@@ -8,7 +8,7 @@ from birthmark.mqtt.properties import Properties, PropertyId, PropertyScope, get
 from birthmark.mqtt.topics import CACHED, is_valid_name
 
 _FIRST = tuple(bytes((0x30 | flags,)) for flags in range(4))  # by QoS and retain
-_ALIASED = b"\0\0"  # the topic of a message whose alias the receiver knows
+_ALIASED = b"\0\0"  # topic of a message whose alias the receiver knows
 
 
 class EncodedMessage:

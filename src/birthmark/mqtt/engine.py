@@ -7,7 +7,7 @@ A server engine requires CONNECT first. It returns no packets between CONNECT an
 processed before the decision. It answers PINGREQ and enforces the keep alive. A client engine sends PINGREQ itself.
 Acknowledgments are sent in the order of their messages, whatever the order of `ack`.
 
-At level 5 it also enforces the limits that both sides announced in CONNECT and CONNACK (`terms`).
+At level 5 it also enforces the limits that both sides announced in CONNECT and CONNACK (`negotiation`).
 
 The caller handles permitted protocol levels, topics, QoS and clients, stored sessions, and retained messages.
 """
@@ -53,7 +53,7 @@ from birthmark.mqtt.session import SessionState
 _PINGRESP = b"\xd0\x00"
 _PINGREQ = b"\xc0\x00"
 _LEVEL_5_CONNECT = b"\0\4MQTT\5"
-_MAX_PINGS = 100  # that came before the answers to earlier ones left: no client has more than one
+_MAX_PINGS = 100  # pings before earlier answers left: no client sends more than one
 _KEEP_ALIVE_FACTOR = 1.5  # [MQTT-3.1.2-24]
 _OF_QOS_2 = (PubRec, PubRel, PubComp)
 
@@ -69,7 +69,7 @@ class MqttEngine(MqttSender):
         self._connect_due: float | None = None
         self._ping_due: float | None = None
         self._pong_due: float | None = None
-        self._pings = 0  # whose answers have not left
+        self._pings = 0  # unanswered so far
 
     def begin(self, now: float) -> None:
         """Start a server's clock with the connection: a client that never sends a byte has no more time than others."""
@@ -177,7 +177,7 @@ class MqttEngine(MqttSender):
             return burst
         self.received_1 += count
         if excess := self._take(packet_ids):
-            self._failure = self._too_many()  # told after what came before it
+            self._failure = self._too_many()  # raised after earlier packets
             numbered = [at for at, packet in enumerate(burst) if packet.qos]
             return burst[: numbered[-excess]]
         return burst
@@ -221,7 +221,7 @@ class MqttEngine(MqttSender):
 
     def _decode(self, first: int, body: bytes) -> Packet:
         if self.state is MqttState.NEW and first == codec.CONNECT and body.startswith(_LEVEL_5_CONNECT):
-            self.level = LEVEL_5  # what is wrong with the rest of it is told in CONNACK
+            self.level = LEVEL_5  # CONNACK reports later errors in it
         return codec.decode(first, body, self.level)
 
     def _receive(self, packet: Packet) -> Packet | None:
@@ -274,7 +274,7 @@ class MqttEngine(MqttSender):
             return self._receive_connect(packet)
         if self.state is MqttState.NEW:
             raise RemoteProtocolError("the first packet is not CONNECT", reason_code=ReasonCode.PROTOCOL_ERROR)
-        # Nobody here speaks QoS 2 or authenticates in steps; in 3.1.1 the caller says so.
+        # QoS 2 and step-by-step authentication are not supported; in 3.1.1 the caller reports that.
         if isinstance(packet, FROM_SERVER_ONLY) or (self.level == LEVEL_5 and isinstance(packet, (*_OF_QOS_2, Auth))):
             raise _out_of_place("a client", packet)
         match packet:

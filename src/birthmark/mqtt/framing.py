@@ -26,8 +26,8 @@ class Framer:
         self.chunk = b""
         """Received bytes not yet read."""
         self._at = 0  # where the next packet begins in the chunk
-        self._tail = bytearray()  # what came after the chunk
-        self._need = 2  # bytes of chunk and tail together without which looking again is useless
+        self._tail = bytearray()  # data after the chunk
+        self._need = 2  # chunk and tail bytes needed before another check is useful
 
     @property
     def buffered(self) -> int:
@@ -67,7 +67,7 @@ class Framer:
         chunk, at = self.chunk, self._at
         if not chunk.startswith(_PUBACK, at):
             return ()
-        if len(chunk) - at == 4 and (only := chunk[at + 2] << 8 | chunk[at + 3]):  # what most subscribers send
+        if len(chunk) - at == 4 and (only := chunk[at + 2] << 8 | chunk[at + 3]):  # as most subscribers send
             self._need = 2
             self._move_to(at + 4)
             return (only,)
@@ -95,7 +95,7 @@ class Framer:
             self._at = offset
             return
         self.chunk, self._at = b"", 0
-        if self._tail:  # becomes the chunk at once: `receive_data` relies on an empty chunk meaning an empty tail
+        if self._tail:  # becomes the chunk at once: `receive_data` requires an empty chunk to imply an empty tail
             self.chunk = bytes(self._tail)
             self._tail.clear()
 

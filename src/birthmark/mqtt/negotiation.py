@@ -14,9 +14,9 @@ from birthmark.mqtt.properties import Properties, PropertyId, get_property, repl
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import SHARED
 
-MAX_ALIASES = 16  # of ours, whatever more the receiver takes: what one connection may cost
-_MAX_SEEN = 64  # topics remembered, those included that came once
-_WORTH_IT = range(4, 1025)  # shorter ones cost as much as an alias, longer ones are not kept
+MAX_ALIASES = 16  # our limit, whatever the receiver allows: bounds the cost
+_MAX_SEEN = 64  # topics cached, including those that came once
+_WORTH_IT = range(4, 1025)  # shorter ones cost as much as an alias, longer are not cached
 
 
 class OutboundAliases:
@@ -26,7 +26,7 @@ class OutboundAliases:
 
     def __init__(self, maximum: int) -> None:
         self._free = list(range(min(maximum, MAX_ALIASES), 0, -1))
-        self._seen: dict[str, int] = {}  # topic -> alias, 0 when it came once
+        self._seen: dict[str, int] = {}  # topic -> alias, 0 if it came once
 
     def assign_alias(self, topic: str) -> tuple[int, bool]:
         """Return the alias to send, or 0 for none, and whether the packet must include the topic."""
@@ -43,7 +43,7 @@ class OutboundAliases:
         return alias, True
 
     def forget(self, topic: str) -> None:
-        """The topic was not sent with its alias after all."""
+        """Release the alias of a topic that was not sent with it."""
         if alias := self._seen.pop(topic, 0):
             self._free.append(alias)
 
@@ -104,10 +104,10 @@ class Terms:
     __slots__ = ("aliases", "by_server", "heard", "ours", "theirs")
 
     def __init__(self, *, by_server: bool, ours: Offer = NOTHING_SAID, theirs: Offer = NOTHING_SAID) -> None:
-        self.by_server = by_server  # it is a server that receives
+        self.by_server = by_server  # the receiver is a server
         self.ours = ours
         self.theirs = theirs
-        self.heard: dict[int, str] | None = None  # alias -> topic, as the peer told us
+        self.heard: dict[int, str] | None = None  # alias -> topic, from the peer
         self.aliases: OutboundAliases | None = None
 
     def resolve(self, topic: str, properties: Properties) -> tuple[str, Properties]:

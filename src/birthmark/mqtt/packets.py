@@ -11,7 +11,7 @@ from birthmark.mqtt.properties import Properties, PropertyId, get_property
 
 LEVEL_3_1_1 = 4
 LEVEL_5 = 5
-NEVER = 0xFFFFFFFF  # an expiry that does not come
+NEVER = 0xFFFFFFFF  # no expiry
 
 
 class WillMessage(msgspec.Struct, frozen=True):

@@ -82,7 +82,7 @@ def write_u16(value: int) -> bytes:
 
 
 def write_varint(value: int) -> bytes:
-    if 0 <= value < 0x80:  # nearly always one byte or two
+    if 0 <= value < 0x80:  # usually one or two bytes
         return bytes((value,))
     if 0 < value < 0x4000:
         return bytes((value & 0x7F | 0x80, value >> 7))

@@ -118,7 +118,7 @@ _NEVER_ZERO: dict[PropertyId, ReasonCode] = {
 
 MAX_PROPERTIES = 1024
 """Maximum number of properties per packet. Each costs many times its size to read, store and write."""
-_EACH_BYTES = 256  # of one in memory, beside its text
+_EACH_BYTES = 256  # memory each, without its text
 
 
 def get_property(properties: Properties, property_id: PropertyId) -> PropertyValue | None:
@@ -162,7 +162,7 @@ def read_properties(body: bytes, offset: int, scope: PropertyScope) -> tuple[Pro
     entries = _ENTRIES[scope]
     seen = 0
     while offset < end:
-        number = body[offset]  # all identifiers that exist are one byte
+        number = body[offset]  # all defined identifiers are one byte
         entry = entries.get(number)
         if entry is None:
             raise _unauthenticated(number, scope)
@@ -254,7 +254,7 @@ _ENTRIES: dict[PropertyScope, dict[int, tuple[PropertyId, _Reader, bool]]] = {
 }
 
 
-def _write(kind: _Type, value: PropertyValue) -> bytes:  # noqa: PLR0911 (one return per type is the table)
+def _write(kind: _Type, value: PropertyValue) -> bytes:  # noqa: PLR0911 (one return per type)
     match kind, value:
         case _Type.FLAG, int() if value in (0, 1):
             return bytes((value,))

@@ -1,8 +1,8 @@
 """Fast path for a run of plain PUBLISH packets in one chunk (section 3.3).
 
 Telemetry arrives as QoS 0 or 1 messages, many in a chunk. This loop reads them without a call per field and stops
-before anything unusual. Every refusal is therefore decided in one module: `codec`, and `terms` for MQTT 5. Properties
-are parsed once for consecutive messages with equal properties.
+before anything unusual. Every refusal is therefore decided in one module: `codec`, and `negotiation` for MQTT 5.
+Properties are parsed once for consecutive messages with equal properties.
 """
 
 from birthmark.mqtt.errors import RemoteProtocolError
@@ -11,13 +11,13 @@ from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyScope, get_property, read_properties
 from birthmark.mqtt.topics import read_name
 
-MAX_BURST = 64  # messages made at a time: bounds what one chunk may cost in memory, and in time before the next look
+MAX_BURST = 64  # maximum messages per batch: bounds a chunk's memory, and the time until the next check
 _PLAIN = frozenset({0x30, 0x31, 0x32, 0x33})  # QoS 0 and 1, retained or not, never a duplicate
 _NOT_RETAINED = frozenset({0x30, 0x32})
 _NONE: Properties = ()
 
 
-def read_burst(  # noqa: C901, PLR0912 (one flat loop is the point: a call costs as much as the work)
+def read_burst(  # noqa: C901, PLR0912 (one flat loop: a call costs as much as the work)
     chunk: bytes, offset: int, max_packet_bytes: int, max_topic_bytes: int, terms: Terms | None
 ) -> tuple[list[Publish], list[int], int]:
     """Return complete plain PUBLISH packets at `at`, their packet IDs, and the position of the next packet.
@@ -91,7 +91,7 @@ def _read_block(chunk: bytes, offset: int, end: int, topic: str, terms: Terms) -
     return topic, properties, payload_at
 
 
-def _read_alike(  # noqa: PLR0917 (the state of the loop above)
+def _read_alike(  # noqa: PLR0917 (state of the loop above)
     chunk: bytes, offset: int, payload_at: int, end: int, out: list[Publish], ids: list[int], block: bytes
 ) -> int:
     """Read packets that differ from the last of `out`, located at `at`, only in packet ID and payload.

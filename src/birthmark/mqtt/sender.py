@@ -46,7 +46,7 @@ class Receipts:
 
     def __init__(self) -> None:
         self._owed: list[int] = []
-        self._early: dict[int, list[bytes]] = {}  # more than one where a client used an id twice
+        self._early: dict[int, list[bytes]] = {}  # several if a client used an ID twice
 
     def __len__(self) -> int:
         return len(self._owed)
@@ -114,7 +114,7 @@ class MqttState(StrEnum):
     NEW = "new"  # no CONNECT yet
     CONNECTING = "connecting"  # CONNECT sent or received, no CONNACK yet
     OPEN = "open"
-    CLOSED = "closed"  # DISCONNECT or a refusing CONNACK went over the wire
+    CLOSED = "closed"  # DISCONNECT or a rejecting CONNACK was sent
     FAILED = "failed"
 
 
@@ -136,7 +136,7 @@ DISCARDED = 0
 It is returned instead of a packet ID.
 """
 
-_PUBACK = 0x4002  # its first byte and its length
+_PUBACK = 0x4002  # first byte and length
 _pack_one = struct.Struct(">HH").pack
 
 FROM_CLIENT_ONLY = (Connect, Subscribe, Unsubscribe, PingReq)
@@ -175,11 +175,11 @@ class MqttSender:
         self.state = MqttState.NEW
         self.level = LEVEL_3_1_1
         self.keep_alive_s = 0  # a server may overwrite it after CONNECT
-        # Messages by QoS, and bytes, so far, for whoever counts them.
+        # Messages by QoS and bytes so far, for metrics.
         self.received_0 = self.received_1 = self.received_bytes = 0
         self.sent_0 = self.sent_1 = self.sent_bytes = 0
         self._framer = Framer(limits.max_packet_bytes)
-        self._burst: list[Packet] = []  # received, not yet given out, the next at the end
+        self._burst: list[Packet] = []  # received, not yet returned, the next at the end
         self._out = bytearray()
         self._failure: RemoteProtocolError | None = None
         self._requests: dict[int, int] | None = None  # packet id of a SUBSCRIBE or UNSUBSCRIBE -> codes expected
@@ -227,7 +227,7 @@ class MqttSender:
         topic: str,
         payload: bytes,
         qos: int = 0,
-        retain: bool = False,  # noqa: FBT001, FBT002 (the wire's own flag)
+        retain: bool = False,  # noqa: FBT001, FBT002 (wire flag)
         properties: Properties = (),
     ) -> int | None:
         """Send a message or queue it until the in-flight window has space; return its packet ID for QoS 1.
@@ -254,7 +254,7 @@ class MqttSender:
         packet_id, flies = session.add(parcel, may_fly=is_open)
         try:
             if not flies:
-                parcel.form(1)  # raises now for what it could not be sent as later
+                parcel.form(1)  # raises now for later send errors
             elif not self._write(parcel, 1, packet_id):
                 session.forget(packet_id)
                 return DISCARDED
@@ -340,7 +340,7 @@ class MqttSender:
         if self.role is MqttRole.SERVER and not connack.session_present:
             self.session.clear()
             return
-        # A server that lost the session never saw these: they are new to it, and still owed by us.
+        # A server that lost the session never saw these: they are new to it, and still must be delivered.
         self._write_in_flight(self.session.resend(as_duplicates=may_resume))
         self._write_in_flight(self.session.advance())
 

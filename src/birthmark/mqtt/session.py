@@ -26,8 +26,8 @@ class SessionState:
         self.window = window
         self.max_queued = max_queued
         self._in_flight: dict[int, EncodedMessage] = {}
-        self._waiting: dict[int, tuple[EncodedMessage, bool]] = {}  # and whether it was sent before
-        self._reserved: dict[int, None] = {}  # an empty set is three times as large
+        self._waiting: dict[int, tuple[EncodedMessage, bool]] = {}  # with a flag: sent before
+        self._reserved: dict[int, None] = {}  # an empty set takes three times more
         self._last_id = self._waiting_bytes = 0
 
     @property

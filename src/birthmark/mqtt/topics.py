@@ -10,7 +10,7 @@ from typing import TypeVar
 
 T = TypeVar("T", bound=Hashable)
 SHARED = "$share/"
-CACHED = 256  # bytes; longer names are not remembered
+CACHED = 256  # bytes; longer names are not cached
 
 
 def is_valid_name(name: str) -> bool:

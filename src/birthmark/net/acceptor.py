@@ -27,7 +27,7 @@ MAX_HEADERS = 1024
 
 `HEADER_S` is the time limit of one.
 """
-_AGAIN_S = 0.1  # where the process may hold no more descriptors
+_AGAIN_S = 0.1  # when the process is out of descriptors
 QUEUE = 4096
 """Length of the kernel's accept queue."""
 _NO_MORE = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -57,7 +57,7 @@ class Acceptor:
 
     @property
     def port(self) -> int:
-        """The port that it is bound to."""
+        """The bound port."""
         return int(self._socket.getsockname()[1])
 
     def close(self) -> None:
@@ -82,7 +82,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno not in _NO_MORE:
                     raise
-                self._loop.remove_reader(self._socket.fileno())  # it would be asked again at once, and for ever
+                self._loop.remove_reader(self._socket.fileno())  # otherwise a busy loop
                 self._later = self._loop.call_later(_AGAIN_S, self._open)
                 return
             host = address[0] if isinstance(address, tuple) else ""
@@ -100,7 +100,7 @@ class Acceptor:
             coming.add_done_callback(self._coming.discard)
 
     async def _connect(self, accepted: socket.socket, address: str) -> None:
-        with suppress(OSError):  # it went at once
+        with suppress(OSError):  # already gone
             await self._loop.connect_accepted_socket(lambda: self._make(address), accepted)
 
     async def _connect_proxied(self, accepted: socket.socket, proxy: str) -> None:

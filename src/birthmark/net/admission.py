@@ -62,17 +62,17 @@ def require_3_1_1(packet: Connect) -> None:
 class CloseReason(StrEnum):
     """Reason for the end of a connection. Only after `DISCONNECT` the will is not published ([MQTT-3.14.4-3])."""
 
-    DISCONNECT = "disconnect"  # the client said so
-    DISCONNECT_WITH_WILL = "disconnect_with_will"  # it said so and wants its will published, or told of an error
+    DISCONNECT = "disconnect"  # sent by the client
+    DISCONNECT_WITH_WILL = "disconnect_with_will"  # requested by the client with its will, or after an error
     LOST = "lost"
     KEEP_ALIVE = "keep_alive"
     PROTOCOL = "protocol"
     REFUSED = "refused"
     TAKEN_OVER = "taken_over"
-    ADMINISTRATIVE = "administrative"  # an operator ended it: a certificate revoked, a hub deleted
-    ENDED = "ended"  # the time for which it was let in is over
-    ASKED = "asked"  # an operator asked for that alone: the client may come back
-    STOPPING = "stopping"  # this server ends
+    ADMINISTRATIVE = "administrative"  # by an operator: a certificate revoked, a hub deleted
+    ENDED = "ended"  # the allowed session time is over
+    ASKED = "asked"  # an operator requested only that: reconnects are allowed
+    STOPPING = "stopping"  # server shutdown
     SERVER = "server"
 
 

@@ -16,7 +16,7 @@ from websockets.frames import Frame
 from birthmark.net.errors import HttpBrokenError
 from birthmark.net.fair_scheduler import SLICE_S, Backlog, now
 
-PIECE_BYTES = 16 * 1024  # a multiple of the mask's four bytes, so that each piece begins where its mask does
+PIECE_BYTES = 16 * 1024  # multiple of the mask's four bytes, so that pieces and masks stay aligned
 _FIN, _CONTROL, _MASKED, _LENGTH = 0x80, 0x08, 0x80, 0x7F
 _SHORT, _LONG = 126, 127
 
@@ -29,9 +29,9 @@ class FrameSplitter:
 
     def __init__(self, limit: int) -> None:
         self._most = limit
-        self._head = bytearray()  # as far as it came
-        self._now = 0  # bytes of payload until the next head
-        self._later = 0  # bytes of this frame's payload after that
+        self._head = bytearray()  # received so far
+        self._now = 0  # payload bytes until the next head
+        self._later = 0  # remaining payload bytes of this frame
         self._fin = 0
         self._mask = b""
 
@@ -55,7 +55,7 @@ class FrameSplitter:
     def _begin(self, out: bytearray) -> None:
         """Start a frame once its header is complete."""
         head = self._head
-        if len(head) < 2:  # noqa: PLR2004 - what says how long the head is
+        if len(head) < 2:  # noqa: PLR2004 - the head's length is in them
             return
         length, masked = head[1] & _LENGTH, bool(head[1] & _MASKED)
         more = {_SHORT: 2, _LONG: 8}.get(length, 0)
@@ -81,14 +81,14 @@ class FrameSplitter:
         out += bytes((first | fin, _MASKED | _SHORT)) + self._now.to_bytes(2) + self._mask
 
 
-# Some clients report why they were refused only at the end of the connection. What they still send, their Close too, is
-# read for a moment after ours (`Connection.close`).
+# Some clients report the reason for a rejection only at the end of the connection. Their remaining data and their Close
+# are read for a moment after ours (`Connection.close`).
 _CLOSE_WAIT_S = 0.0
-# Each frame costs, also an empty one: a stranger gets as many as a CONNECT in tiny pieces needs, and all are read in
-# steps, between which there is a look at the clock.
+# Each frame costs time, even an empty one: an unauthenticated client gets as many as a CONNECT in tiny pieces needs,
+# read in steps with a clock check in between.
 MAX_STRANGER_FRAMES = 1024
 _STEP_BYTES = 512
-# MQTT pings by itself. These cost as much as a message and nothing holds them back: a device has a share of them too.
+# MQTT has its own pings. These cost as much as a message without flow control, so they have a quota per device, too.
 MAX_PINGS = 600
 _PINGS_S = 60.0
 
@@ -124,12 +124,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.queue = ReceiveBuffer()  # type: ignore[assignment] # as much of a queue as is used
+        self.queue = ReceiveBuffer()  # type: ignore[assignment] # only the used queue methods
         self.close_timeout = _CLOSE_WAIT_S
         self.conn.max_fragment_size = PIECE_BYTES
         self._pieces = FrameSplitter(self.config.ws_max_size)
         self._rest = bytearray()
-        self._is_waiting = False  # in the backlog
+        self._is_waiting = False  # in backlog
         self._frames = 0
         self._pings = 0
         self._pings_since = self.loop.time()
@@ -139,9 +139,9 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self.handshake_initiated:  # the request, which comes at once and alone
+        if not self.handshake_initiated:  # the request, which comes at once, alone
             super().data_received(data)
-            if not self.handshake_initiated:  # HTTP's parser took what the library of WebSockets does not
+            if not self.handshake_initiated:  # HTTP's parser accepts more than the WebSocket library does
                 self._refuse()
             return
         self._rest += data

@@ -32,7 +32,7 @@ from birthmark.net.tls import NO_PEER, WAY, TlsPeer, certificate_of, peer_of
 from birthmark.net.tls_pipe import RECORD_BYTES, TlsBrokenError, TlsEndedError, TlsPipe
 from birthmark.pki.certificates import CertificateInvalidError
 
-_HEADER = 5  # RFC 8446 section 5.1: type, version, and in the last two bytes the length of what follows
+_HEADER = 5  # RFC 8446 section 5.1: type, version, and a length in the last two bytes
 
 
 class TlsRecords:
@@ -43,7 +43,7 @@ class TlsRecords:
     def __init__(self) -> None:
         self.waiting = b""
         """Bytes not yet consumed."""
-        self._missing = 0  # of the record that was handed on last
+        self._missing = 0  # bytes of the last record passed on
         self.taken = 0
         """Number of records started in the last result of `take`."""
 
@@ -53,7 +53,7 @@ class TlsRecords:
     def take(self, count: int) -> bytes:
         """Return available bytes of at most `count` more records; empty while a header is incomplete."""
         rest, at, size, begun = self.waiting, self._missing, len(self.waiting), 0
-        if not at and size > _HEADER and _HEADER + (rest[3] << 8 | rest[4]) == size:  # one, as most are
+        if not at and size > _HEADER and _HEADER + (rest[3] << 8 | rest[4]) == size:  # the usual case
             self.waiting, self.taken = b"", 1
             return rest
         while at < size and begun < count and at + _HEADER <= size:
@@ -76,11 +76,11 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 _TRUST_OR_TIME = "it does not trust this server, or it gave up"
 _LINGER_S = 2.0
 _LINGER_BYTES = 16 * 1024 * 1024
-_LAST_WORDS_S = 10.0  # in which a slow line takes this much of what was still said to it
+_LAST_WORDS_S = 10.0  # time for a slow connection to take this many remaining bytes
 _LAST_WORDS_BYTES = 16 * 1024
-_RECORDS = 8  # that TLS is handed at once
-_MAX_BARREN = 32  # records in a row with nothing for us in them, far more than any client sends
-_NOT_YET = asyncio.Transport()  # stands in until connection_made
+_RECORDS = 8  # passed to TLS at once
+_MAX_BARREN = 32  # consecutive records without plaintext, far above any client's use
+_NOT_YET = asyncio.Transport()  # until connection_made
 
 
 class PendingAnswer(Enum):
@@ -185,31 +185,31 @@ class Connection(asyncio.BufferedProtocol):
         self._inner: asyncio.Protocol | None = None
         self._raw: asyncio.Transport = _NOT_YET
         self._shut = False
-        self._awaits_trust = False  # our certificate was sent, and no word on it came back
+        self._awaits_trust = False  # certificate sent, no reaction received yet
         self._linger_bytes = _LINGER_BYTES
         self._records = TlsRecords()
         self._barren = 0  # records since the last plaintext
         self._is_gone = False
         self._unfinished_bytes = 0
-        self._last_words = 0  # bytes, that waited for the peer at the last look after the end
+        self._last_words = 0  # bytes still queued at the last check after the end
         self._on_deadline: Callable[[], None] | None = None
-        self._is_secure = False  # the handshake is finished
+        self._is_secure = False  # handshake complete
         self._has_unread = False
-        self.queued_bytes = 0  # that wait above, for their turn to be written
-        self._holds = 0  # by whom nothing more is taken at the moment
-        self._has_rest = False  # in TLS, to be handed on
-        self._is_waiting = False  # in the backlog
+        self.queued_bytes = 0  # bytes queued above, for a turn to be written
+        self._holds = 0  # number of active read holds
+        self._has_rest = False  # unread data in TLS
+        self._is_waiting = False  # in backlog
         self._owner: str | None = None
         self.address = ""
         self.deadline: float | None = None
-        self.problem: BirthmarkError | None = None  # why this side ended it at once
+        self.problem: BirthmarkError | None = None  # why this side aborted
 
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._raw = cast("asyncio.Transport", transport)  # uvloop's is one in behavior, not by class
+        self._raw = cast("asyncio.Transport", transport)  # uvloop's only behaves like one
         name = transport.get_extra_info("peername")
-        if not self.address:  # a load balancer did not say whom it speaks for; that of a Unix socket has no name
+        if not self.address:  # a load balancer sent no client address; a Unix socket has none
             self.address = name[0] if isinstance(name, tuple) else ""
         self.deadline = self._host.monotonic() + self._host.limits.handshake_s
         self._host.opened(self)
@@ -229,7 +229,7 @@ class Connection(asyncio.BufferedProtocol):
         backlog = self._host.backlog
         is_behind = backlog.is_behind(self._owner or self.owner)
         if not self._holds and (is_behind or ((not self._is_secure or self._inner is None) and backlog.is_full)):
-            self._defer_rest()  # what its owner sends by one connection keeps its others waiting, and nobody else
+            self._defer_rest()  # traffic of one connection delays only its owner's other ones
             return
         backlog.begin()
         self._process()
@@ -259,7 +259,7 @@ class Connection(asyncio.BufferedProtocol):
             log.debug("tls.broken", extra={"reason": str(error)})
             self.abort()
             return
-        if is_quiet and not self._shut:  # TLS may have a word of its own to send
+        if is_quiet and not self._shut:  # TLS may have output of its own
             self._flush()
 
     def _continue_handshake(self) -> bool:
@@ -349,7 +349,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_gone = True
-        if self._awaits_trust and not self._shut and not self._has_rest:  # which may be its word
+        if self._awaits_trust and not self._shut and not self._has_rest:  # may be its reaction
             self._host.refused(self._not_trusted("it closed the connection after it received the certificate"), self)
         self._shut = True
         self.deadline = None
@@ -370,7 +370,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._inner is not None:
             self._inner.resume_writing()
 
-    # For the plaintext side.
+    # For the plaintext layer.
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if self._shut or not data:
@@ -391,7 +391,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def can_buffer(self, size: int) -> bool:
         """Return whether the peer may have `size` unread bytes; close the connection if not."""
-        if self._shut:  # what is over was counted out
+        if self._shut:  # already uncounted
             return False
         limit = self._host.limits.max_write_buffer_bytes
         if size > limit:
@@ -406,7 +406,7 @@ class Connection(asyncio.BufferedProtocol):
         if not self._shut:
             self.problem = SlowReaderError(limit=limit, setting=setting, value=2 * limit)
         log.info("net.slow_reader_dropped", extra={"address": self.address, "setting": setting})
-        self.abort()  # also where it was to be closed when all is read
+        self.abort()  # even if it should close after the last read
 
     @property
     def unread_bytes(self) -> int:
@@ -429,12 +429,12 @@ class Connection(asyncio.BufferedProtocol):
             return
         self._shut = True
         self._say_goodbye()
-        if self._raw.is_closing():  # as the peer ended its side
+        if self._raw.is_closing():  # closed by the peer
             self.set_deadline(_LINGER_S, self._linger)
             return
         try:
             self._raw.write_eof()
-        except OSError:  # the peer has reset the connection, and nobody was told yet
+        except OSError:  # the peer reset the connection, not reported yet
             self._reset()
             return
         self._raw.resume_reading()
@@ -476,11 +476,11 @@ class Connection(asyncio.BufferedProtocol):
     def _kernel_send_queue_bytes(self) -> int:
         """Return the number of unacknowledged bytes in the kernel's send queue (SIOCOUTQ, tcp(7))."""
         sock = self._raw.get_extra_info("socket")
-        if sock is None or self._is_gone:  # its number may be another's by now
+        if sock is None or self._is_gone:  # its number may be reused by now
             return 0
         try:
             (waits,) = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))
-        except (OSError, ValueError):  # closed beside us
+        except (OSError, ValueError):  # closed by now
             return 0
         return int(waits)
 
@@ -513,7 +513,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._on_deadline is not None:
             self._on_deadline()
             return
-        if self._awaits_trust and not self._has_rest:  # some libraries fall silent instead of sending an alert
+        if self._awaits_trust and not self._has_rest:  # some libraries stop responding without an alert
             self._host.refused(self._not_trusted("it stopped responding after it received the certificate"), self)
             self.abort()
             return
@@ -600,7 +600,7 @@ class Connection(asyncio.BufferedProtocol):
         self._awaits_trust = False
         self.set_deadline(_LOOK_S, self._check_silent_peer)
         self._host.established(self)
-        return True  # the tickets leave with the answer, if there is one at once
+        return True  # tickets leave with an immediate answer, if any
 
     def _check_silent_peer(self) -> None:
         """Read the certificate of a silent peer, so that an unreadable certificate is recorded."""
@@ -634,7 +634,7 @@ class Connection(asyncio.BufferedProtocol):
         return self._peer
 
     def _give_up(self, error: BirthmarkError) -> None:
-        self._flush()  # the alert tells the client as much as TLS can
+        self._flush()  # the alert gives the client all that TLS can
         self._shut = True
         self._raw.close()
         self._host.refused(error, self)
@@ -658,7 +658,7 @@ class Connection(asyncio.BufferedProtocol):
         """Send pending TLS output and return its size in bytes."""
         if said := self._tls.drain():
             self._raw.write(said)
-            if self._is_secure and not self._shut:  # answers to what costs the peer nothing
+            if self._is_secure and not self._shut:  # answers that cost the peer nothing
                 self.can_buffer(self.unread_bytes)
         return len(said)
 
@@ -701,11 +701,11 @@ class PlainTransport(asyncio.Transport):
         self._connection.resume_reading()
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
-        self._connection._inner = cast("asyncio.Protocol", protocol)  # noqa: SLF001 - one class in two halves
+        self._connection._inner = cast("asyncio.Protocol", protocol)  # noqa: SLF001 - one logical class
 
     def get_protocol(self) -> asyncio.BaseProtocol:
-        inner = self._connection._inner  # noqa: SLF001 - one class in two halves
-        assert inner is not None  # noqa: S101 - a transport is given to a protocol that exists
+        inner = self._connection._inner  # noqa: SLF001 - one logical class
+        assert inner is not None  # noqa: S101 - a transport's protocol exists
         return inner
 
     def get_write_buffer_size(self) -> int:
@@ -716,8 +716,8 @@ class PlainTransport(asyncio.Transport):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "sslcontext":
-            return self._connection.is_tls or default  # uvicorn asks this to learn that the scheme is https
-        if name == "socket":  # uvicorn asks the kernel by it for what is known, twice for each connection
+            return self._connection.is_tls or default  # uvicorn's check for the https scheme
+        if name == "socket":  # uvicorn would query known values from the kernel, twice per connection
             return default
         if name in {"peername", "sockname"}:
             found = self._connection.raw.get_extra_info(name)

@@ -31,11 +31,11 @@ MAX_ANSWER_BYTES = 1024 * 1024
 SLICE_S = 0.001
 TURN_S = 0.004
 MAX_REST_S = 0.1
-_BEFORE_A_SLICE = SLICE_S / 2  # nobody has used one by then
-_KEPT = 0.9  # of what a dear step cost, when the next one costs less
+_BEFORE_A_SLICE = SLICE_S / 2  # no slice is used up by then
+_KEPT = 0.9  # decay of an expensive step's cost, if the next is less
 _NOT = -1.0
 
-now = time.perf_counter  # what work costs is measured by the real clock, whatever time a server is told
+now = time.perf_counter  # cost uses the real clock, whatever time a server is given
 
 
 T = TypeVar("T")
@@ -70,15 +70,15 @@ class Backlog:
     _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, Backlog]"] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()  # by owner, whose turn is next first
+        self._waiting: OrderedDict[str, deque[Callable[[], None]]] = OrderedDict()  # by owner, next turn first
         self._is_called = False
-        self._lent = 0.0  # to tasks that were woken in this turn and work after it
-        self._dear: dict[str, float] = {}  # what steps of those who wait cost, where that is more than a slice
-        self._rests: dict[str, float] = {}  # by owner, until when
-        self._used: dict[str, float] = {}  # by owner, in this round
-        self._spent = 0.0  # of it, by all of them
-        self._since = _NOT  # when what is at work began
-        self._has_turn = False  # what is at work
+        self._lent = 0.0  # for tasks woken in this turn that run after it
+        self._dear: dict[str, float] = {}  # waiting owners' step costs, if above one time slice
+        self._rests: dict[str, float] = {}  # end time by owner
+        self._used: dict[str, float] = {}  # by owner, this round
+        self._spent = 0.0  # total of all owners
+        self._since = _NOT  # start of the current work
+        self._has_turn = False  # for this work
         self._is_ending = False  # the round
         self._work: _Work | None = None
         """The work whose task is running."""
@@ -126,9 +126,9 @@ class Backlog:
                         return
             except StopIteration as end:
                 done.set_result(end.value)
-            except asyncio.CancelledError:  # of somebody else's future, which a step asked
+            except asyncio.CancelledError:  # of a foreign future that a step awaited
                 done.cancel()
-            except Exception as error:  # noqa: BLE001 - told to whoever waits
+            except Exception as error:  # noqa: BLE001 - reported to waiters
                 done.set_exception(error)
             steps.close()
 
@@ -195,7 +195,7 @@ class Backlog:
             self._dear[owner] = max(worked, _KEPT * self._dear.get(owner, 0.0))
         if worked > 2 * TURN_S and owner:
             self._rests[owner] = since + worked + min(worked, MAX_REST_S)
-        if spent > _BEFORE_A_SLICE and not self._is_ending:  # most loops never end a round
+        if spent > _BEFORE_A_SLICE and not self._is_ending:  # most iterations end no round
             self._is_ending = True
             asyncio.get_running_loop().call_soon(self._end_round)
 
@@ -227,7 +227,7 @@ class Backlog:
             try:
                 yield waited
                 problem = None
-            except BaseException as error:  # noqa: BLE001 - thrown into it
+            except BaseException as error:  # noqa: BLE001 - raised inside
                 problem = error
 
     async def wait_for_turn(self, owner: str) -> None:
@@ -271,7 +271,7 @@ class Backlog:
         try:
             while self._waiting and now() + self._lent <= until:
                 self._run_slice(*self._waiting.popitem(last=False))
-        finally:  # whatever ended it, the others are not to wait for ever
+        finally:  # in any case, so that others never wait forever
             self._is_called = False
             self._call()
 
@@ -284,7 +284,7 @@ class Backlog:
                 self._waiting[owner] = waiting
             try:
                 go_on()
-            except (Exception, asyncio.CancelledError):  # the others are not to wait for ever
+            except (Exception, asyncio.CancelledError):  # others must not wait forever
                 log.exception("net.bug")
             if now() + self._lent >= until:
                 return
@@ -311,7 +311,7 @@ def begin_task(work: Awaitable[T]) -> asyncio.Future[T]:
 
 def count_for(owner: str) -> None:
     """Account the current request to its authenticated caller from now on, whatever the connection."""
-    with suppress(RuntimeError):  # no loop: nothing else waits
+    with suppress(RuntimeError):  # no loop, no waiting work
         Backlog.running().assign_to(owner)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-# What title case would spoil: the vendors' own spelling.
+# Vendors' spellings that title case would break.
 _AS_WRITTEN = {
     b"etag": b"ETag",
     b"www-authenticate": b"WWW-Authenticate",
@@ -64,7 +64,7 @@ class Capitals:
             (capitals(name), colon, value) for name, colon, value in (f.partition(b":") for f in head.split(b"\r\n"))
         ]
         data = b"\r\n".join([line, *(name + colon + value for name, colon, value in fields)]) + end + body
-        # What comes in pieces is a stream: its reader waits for the head.
+        # A chunked response is a stream: its reader waits for the head.
         if any(name == _LENGTH for name, _, _ in fields):
             self._held = data
             asyncio.get_running_loop().call_soon(self._let_go)

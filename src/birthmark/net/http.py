@@ -42,9 +42,9 @@ Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 BodyLimit = Callable[[bytes], int]
 """From a request's target, as it was sent, to the bytes that its body may have."""
-# Chunks of one byte take six on the wire; whoever sends more than this beside its body sends trailers without end.
+# Chunks of one byte take six on the wire; any more than this besides the body can only be endless trailers.
 _RAW_FACTOR = 8
-# Requests that came before the answer to an earlier one; each is an object that waits, however few its bytes.
+# Pipelined requests; each is a waiting object, however few its bytes.
 _MAX_AHEAD = 16
 _BUSY = 503
 _BACKSTOP_S = 5.0
@@ -71,7 +71,7 @@ class BoundedHttp(HttpToolsProtocol):
         self.connection: Connection | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)  # type: ignore[arg-type] # it wants no more than any transport has
+        super().connection_made(transport)  # type: ignore[arg-type] # needs only common transport methods
         if isinstance(transport, PlainTransport):
             self.connection = transport.connection
             self.connection.set_eviction_callback(lambda error: self._refuse(_BUSY, error))
@@ -104,7 +104,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_headers:  # what comes after the body is a trailer: uvicorn would add it to the request's headers
+        if self._in_headers:  # fields after the body are trailers: uvicorn would add them to the request's headers
             super().on_header(name, value)
             if len(self.headers) > MAX_FIELDS:
                 self._stop(431, self._headers_too_large())
@@ -124,10 +124,10 @@ class BoundedHttp(HttpToolsProtocol):
         if len(self.pipeline) > _MAX_AHEAD:
             self._stop(400, HttpBrokenError())
         if self.cycle is not before:
-            self.cycle.transport = Capitals(self.transport)  # type: ignore[assignment] # as much of one as is used
+            self.cycle.transport = Capitals(self.transport)  # type: ignore[assignment] # only the used methods
 
     def on_body(self, body: bytes) -> None:
-        self._body_bytes += len(body)  # a chunked body has no length to look at before
+        self._body_bytes += len(body)  # a chunked body has no length to check before
         if self._body_bytes > self._body_limit:
             self._stop(413, self._body_too_large())
         super().on_body(body)
@@ -144,11 +144,11 @@ class BoundedHttp(HttpToolsProtocol):
         if not self.pipeline:
             self._understood()
         super().on_response_complete()
-        if not self._in_headers:  # of the next request, which have their own time
+        if not self._in_headers:  # of the next request, with its own timeout
             self._idle()
 
     def _idle(self) -> None:
-        if not self.transport.is_closing() and self._unanswered() is None:  # the next may be served already
+        if not self.transport.is_closing() and self._unanswered() is None:  # the next may already run
             self._set_deadline(self._limits.idle_s, self.transport.close)
 
     def drain(self) -> PendingAnswer:
@@ -158,7 +158,7 @@ class BoundedHttp(HttpToolsProtocol):
         if (waiting := self._unanswered()) is not None:
             waiting.keep_alive = False
             return PendingAnswer.PERHAPS if waiting.more_body else PendingAnswer.ANSWER
-        if self._has_answered and not self._in_headers:  # of a next request
+        if self._has_answered and not self._in_headers:  # of the next one
             self.transport.close()
             return PendingAnswer.NOTHING
         return PendingAnswer.PERHAPS
@@ -166,9 +166,9 @@ class BoundedHttp(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         if self.connection is not None:
             self.connection.set_eviction_callback(None)
-        # Until it has authenticated; MQTT's own clock is first, and explains itself.
+        # Until authentication; MQTT's own timeout is earlier and gives a reason.
         self._set_deadline(self._limits.mqtt_connect_s + _BACKSTOP_S, self.transport.abort)
-        self.config = copy.copy(self.config)  # which is where the next protocol looks for its application
+        self.config = copy.copy(self.config)  # the next protocol takes its application from there
         self.config.loaded_app = self.app
         super().handle_websocket_upgrade()
 
@@ -199,11 +199,11 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         waiting = self._unanswered()
-        if waiting is None and not self._in_headers:  # the rest of a body whose request was answered before its end
+        if waiting is None and not self._in_headers:  # remaining body of a request that was answered before its end
             self.transport.close()
             return
         self.record_refusal(error)
-        if waiting is None or not waiting.response_started:  # in the middle of an answer no other can begin
+        if waiting is None or not waiting.response_started:  # no second response inside a started one
             body = (str(error) + "\n").encode()
             retry = "Retry-After: 5\r\n" if status == _BUSY else ""
             head = (
@@ -212,7 +212,7 @@ class BoundedHttp(HttpToolsProtocol):
             )
             self.transport.write(head.encode() + body)
         self.transport.close()
-        if waiting is not None:  # whoever waits for the body waits in vain
+        if waiting is not None:  # no more body will arrive
             waiting.disconnected = True
             waiting.message_event.set()
 
@@ -238,7 +238,7 @@ class BoundedHttp(HttpToolsProtocol):
 
 
 def _websocket(*arguments: Any, **options: Any) -> asyncio.Protocol:
-    from birthmark.net.bounded_websocket import BoundedWebSocket  # noqa: PLC0415 - most servers are never asked for one
+    from birthmark.net.bounded_websocket import BoundedWebSocket  # noqa: PLC0415 - most servers never need one
 
     return BoundedWebSocket(*arguments, **options)
 
@@ -256,7 +256,7 @@ class HttpService:
             lifespan="off",
             timeout_keep_alive=int(limits.idle_s),
             ws_max_size=limits.max_body_bytes,
-            ws_ping_interval=None,  # MQTT has a clock of its own, which the client chose
+            ws_ping_interval=None,  # MQTT has its own timeout, chosen by the client
             ws_per_message_deflate=False,
             server_header=False,
         )

@@ -43,8 +43,8 @@ class PendingHandshakes(Generic[Holder]):
 
     def __init__(self) -> None:
         self._address: dict[Holder, str] = {}
-        self._of: dict[str, dict[Holder, None]] = {}  # the oldest of an address first
-        self._with: list[dict[str, None]] = [{}]  # addresses, by how many they have
+        self._of: dict[str, dict[Holder, None]] = {}  # oldest per address first
+        self._with: list[dict[str, None]] = [{}]  # addresses by count
         self._most = 0
 
     def __len__(self) -> int:
@@ -81,7 +81,7 @@ class PendingHandshakes(Generic[Holder]):
         if count:
             self._with[count][address] = None
         if count > self._most or not self._with[self._most]:
-            self._most = count  # one more than the most, or one less of the only one that had it
+            self._most = count  # one above the maximum, or one below if none remains there
 
 
 class ClearConnection(Connection):
@@ -127,7 +127,7 @@ class ClearConnection(Connection):
 
 log = logging.getLogger(__name__)
 
-_SEND_BUFFER_BYTES = 128 * 1024  # of the kernel, which takes twice that; it would take megabytes by itself
+_SEND_BUFFER_BYTES = 128 * 1024  # in the kernel, which doubles it; its default is megabytes
 _SWEEP_S = 0.5
 _LOOK_AGAIN_S = 0.02
 
@@ -200,11 +200,11 @@ class Listeners:
         self._at_once = AT_ONCE if grace_s else FEW_AT_ONCE
         self._on_refused = on_refused
         self.doors: list[Acceptor] = []
-        self._servers: list[asyncio.Server] = []  # on Unix sockets
+        self._servers: list[asyncio.Server] = []  # Unix sockets
         self._connections: set[Connection] = set()
         self._pending = PendingHandshakes[Connection]()
         self._per_peer: Counter[str] = Counter()
-        self._keys: dict[Connection, str] = {}  # of those that proved who they are by a certificate
+        self._keys: dict[Connection, str] = {}  # of clients authenticated by certificate
         self._per_key: Counter[str] = Counter()
         self.handshakes: Counter[tuple[str, str]] = Counter() if handshakes is None else handshakes
         """Finished handshakes by protocol and key exchange group."""
@@ -245,7 +245,7 @@ class Listeners:
                     one.close()
                 raise bind_error(error, address, port) from error
         make = partial(_accept, _Port(self, services), context)
-        for one in bound:  # and whom it lets in: what they do not read waits here, where it is counted
+        for one in bound:  # accepted sockets inherit it: unread data waits here, where it is counted
             one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
             self.doors.append(Acceptor(one, make, self._is_over_quota, self._at_once, self._proxies))
         self._begin_to_sweep()
@@ -307,9 +307,7 @@ class Listeners:
             if count > getattr(self.limits, setting):
                 self._turn_away(connection, self._too_many(scope, setting))
                 return
-        self._unauthenticated.take(
-            connection, share, 1, self.monotonic()
-        )  # its own share first: who has none pushes nobody
+        self._unauthenticated.take(connection, share, 1, self.monotonic())  # own quota first: an empty one evicts none
         if len(self._pending) > self.limits.max_pending_handshakes:
             too_many = self._too_many("The queue of handshakes", "max_pending_handshakes")
             self._turn_away(self._pending.find_eviction_candidate(), too_many)
@@ -322,7 +320,7 @@ class Listeners:
         return True
 
     def established(self, connection: Connection) -> None:
-        """A handshake is finished."""
+        """Record a completed handshake; the connection is no longer pending."""
         self._pending.remove(connection)
         if connection.is_tls:
             self.handshakes[connection.handshake_parameters] += 1
@@ -410,10 +408,10 @@ class Listeners:
         while late and work_time() < until:
             connection = late.pop()
             if connection.deadline is None or connection.deadline > self._clock.monotonic():
-                continue  # it was moved meanwhile
+                continue  # moved in between
             try:
                 connection.deadline_passed()
-            except Exception:  # the others' deadlines are not to pass unseen
+            except Exception:  # other deadlines must still be handled
                 log.exception("net.bug")
                 connection.abort()
         if late:

@@ -179,7 +179,7 @@ class MqttPump(asyncio.Protocol):
         self._dirty = False
         self._is_paused = self._is_lost = False
         self._over = False
-        self._keeps = False  # much of what came, at the last look
+        self._keeps = False  # much input at the last check
         self._acks: list[int] = []
         self._reason = CloseReason.LOST
         self._reason_of: Callable[[BirthmarkError], int] = reason_of
@@ -193,7 +193,7 @@ class MqttPump(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, PlainTransport)  # noqa: S101 - the mux gives nothing else
+        assert isinstance(transport, PlainTransport)  # noqa: S101 - the only type from the mux
         self.start(transport.connection, transport.connection.address)
 
     def start(self, transport: MqttTransport, address: str) -> None:
@@ -213,15 +213,15 @@ class MqttPump(asyncio.Protocol):
             self._broken(error)
             return
         if not self._busy:
-            self._dirty = True  # what is said to this leaves below, and needs no turn of its own
+            self._dirty = True  # output to it leaves below, without a turn of its own
             is_all = self._process()
             if self._acks or self._engine.wants_to_send:
                 self.flush()
             else:
                 self._dirty = False
-            if is_all and not self._keeps:  # which is most of them
+            if is_all and not self._keeps:  # the usual case
                 return
-        elif not self._is_paused:  # most answers are there before the peer says more
+        elif not self._is_paused:  # most answers are ready before more input
             self._is_paused = True
             self._transport.pause_reading()
         if self._keeps or self._engine.has_input:
@@ -233,8 +233,8 @@ class MqttPump(asyncio.Protocol):
         if isinstance(exc, BirthmarkError) and not self._over:
             self._tell(exc)
         if self._busy:
-            self._is_lost = True  # after what came before it is done
-        elif self._backlog.is_behind(self.owner):  # an end is work, too, and many may come at once
+            self._is_lost = True  # after the earlier input
+        elif self._backlog.is_behind(self.owner):  # closing is work, and many may close at once
             self._is_lost = self._busy = True
             self._backlog.add(self._process_rest, self.owner)
         else:
@@ -289,7 +289,7 @@ class MqttPump(asyncio.Protocol):
         """Acknowledge QoS 1 messages."""
         if not self._over:
             self._acks.extend(packet_ids)
-            if not self._dirty:  # as `_soon`: these are not among what waits to be written
+            if not self._dirty:  # like `_soon`: these are not among the pending writes
                 self._dirty = True
                 self._turn.add(self)
 
@@ -470,7 +470,7 @@ class MqttPump(asyncio.Protocol):
         try:
             await self._backlog.wait_for_turn(self._owner)
             await waiting
-        except RemoteProtocolError as error:  # the client has no room for our answer
+        except RemoteProtocolError as error:  # the client's buffer is full
             self._broken(error)
         except BirthmarkError as error:
             self.refuse(error)
@@ -505,10 +505,10 @@ class MqttPump(asyncio.Protocol):
         if reason is CloseReason.PROTOCOL:
             problem = MqttProtocolError(reason=error.reason)
             self._tell(problem)
-        self._end(reason)  # the engine has said its last word
+        self._end(reason)  # the engine sends nothing more
 
     def _tell(self, error: BirthmarkError) -> None:
-        if self.client_id:  # the name that a person finds in the client's own configuration
+        if self.client_id:  # this name is also in the client's own configuration
             error.add_facts(client_id=self.client_id)
         self._report(error, self.address, self.peer)
 
@@ -535,7 +535,7 @@ class MqttPump(asyncio.Protocol):
             self._turn.add(self)
         if self._engine.unsent >= SMALL_BYTES:
             self.flush_alone()
-            self._dirty = True  # its turn comes all the same
+            self._dirty = True  # its turn comes anyway
 
     def flush_alone(self) -> None:
         """Flush pending output; an error ends only this connection."""
@@ -543,7 +543,7 @@ class MqttPump(asyncio.Protocol):
             self.flush()
         except Exception:
             log.exception("mqtt.bug", extra={"address": self.address})
-            with contextlib.suppress(Exception):  # the others are not to wait for its last word
+            with contextlib.suppress(Exception):  # others must not wait for its last packet
                 self.close(CloseReason.SERVER)
 
     def flush(self) -> None:
@@ -565,7 +565,7 @@ class MqttPump(asyncio.Protocol):
         """Send the reason in MQTT 5: in CONNACK before opening ([MQTT-3.14.0-1]), otherwise in DISCONNECT."""
         if self._engine.level != LEVEL_5:
             return
-        with contextlib.suppress(RemoteProtocolError):  # it has no room for it
+        with contextlib.suppress(RemoteProtocolError):  # its buffer is full
             if self._engine.state is MqttState.OPEN:
                 self._flush_acks()
                 self._engine.send(Disconnect(disconnect_reason(code)))
@@ -594,5 +594,5 @@ class MqttPump(asyncio.Protocol):
         try:
             if connection is not None:
                 connection.closed(self._reason, session_expiry_s)
-        finally:  # what has to do with a connection refers to each other for as long as nobody collects it
+        finally:  # objects of a connection form reference cycles until garbage collection
             self._engine.forget()

@@ -51,9 +51,9 @@ class _OverWebSocket:
             self._closed = True
             self.set_deadline(None)
             self.outgoing.put_nowait(None)
-            if self._connection is not None:  # a peer that reads nothing keeps the sender from its end
+            if self._connection is not None:  # a peer that reads nothing blocks the sender's end
                 self._connection.set_deadline(_CLOSE_S, self._connection.abort)
-            self.may_read.set()  # nobody will resume what is over
+            self.may_read.set()  # no later event resumes it
 
     def pause_reading(self) -> None:
         self.may_read.clear()
@@ -67,7 +67,7 @@ class _OverWebSocket:
 
     def mark_authenticated(self, owner: str) -> None:
         if self._connection is not None:
-            self._connection.set_deadline(None)  # from here on the keep alive is the clock
+            self._connection.set_deadline(None)  # from now on keep alive applies
             self._connection.mark_authenticated(owner)
 
     def set_deadline(self, after_s: float | None, act: Callable[[], None] | None = None) -> None:
@@ -97,7 +97,7 @@ async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPu
         subprotocol = choose_subprotocol(websocket.scope.get("subprotocols") or [])
     except WebSocketSubprotocolError as error:
         report(error, websocket.client.host if websocket.client else "", extensions["tls"])
-        await websocket.close()  # before it is accepted: 403
+        await websocket.close()  # before acceptance: 403
         return
     connection: Connection | None = extensions.get("connection")
     transport = _OverWebSocket(connection)
@@ -119,7 +119,7 @@ async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPu
                 pump.data_received(data)
                 backlog.end(pump.owner)
     except (WebSocketDisconnect, RuntimeError, KeyError):
-        # RuntimeError: what was to be sent found the peer gone; KeyError: a text message, which MQTT forbids.
+        # RuntimeError: the peer was gone before the send; KeyError: a text message, which MQTT forbids.
         pass
     finally:
         pump.connection_lost(None if connection is None else connection.problem)

@@ -36,6 +36,6 @@ def user_of(peer: Address, here: Address) -> int | None:
         _, state, user, inode = _ANSWER.unpack_from(answer, _HEADER.size)
     except (OSError, ValueError, OverflowError, AttributeError, struct.error):
         return None
-    # Of a socket that was closed the kernel says user 0, and no inode.
+    # For a closed socket the kernel reports user 0 and no inode.
     is_held = kind == _BY_FAMILY and state == _ESTABLISHED and inode != 0
     return int(user) if is_held else None

@@ -21,7 +21,7 @@ Proxies: TypeAlias = Callable[[str], bool]
 
 
 class ProxyHeaderError(ValueError):
-    """That is no header of the PROXY protocol, version 2."""
+    """The data is not a PROXY protocol version 2 header."""
 
 
 def rest_of(head: bytes) -> int:

@@ -29,7 +29,7 @@ from birthmark.pki.certificates import Certificate, CertificateInvalidError, par
 log = logging.getLogger(__name__)
 
 _RELEASE_BUFFERS = 0x10
-_NO_CHAIN = -2  # -1 is that none is set
+_NO_CHAIN = -2  # -1: none is set
 _PARTIAL_WRITE: int = lib.SSL_MODE_ENABLE_PARTIAL_WRITE
 _TLS12_CIPHERS = (
     b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
@@ -37,16 +37,16 @@ _TLS12_CIPHERS = (
 )
 _TLS13_CIPHERS = b"TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256"
 
-# Taken when the client sent a share for it, the first before the others; no client is asked to begin again for one that
-# it only knows (one tuple, in the words of OpenSSL). The second list is for a library without ML-KEM (before 3.5).
+# Used if the client sent a share for it, in this order; no client has to retry for a group that it only supports (one
+# tuple, in OpenSSL's syntax). The second list is for a library without ML-KEM (before 3.5).
 _GROUPS = (b"X25519MLKEM768:X25519:P-256:P-384", b"X25519:P-256:P-384")
 
-# Major versions that `tls_pipe_cffi` was tested with.
+# Major versions tested with `tls_pipe_cffi`.
 _TESTED = {"cryptography": "50", "pyopenssl": "26"}
 
 _CACHED = 8192
 _MAX_CACHED_BYTES = 4096
-# Devices come back with the same certificate; reading it again would cost more than the rest of the look-up.
+# Devices reconnect with the same certificate; parsing it again would cost more than the rest of the look-up.
 _parse_again = lru_cache(maxsize=_CACHED)(parse_der)
 
 
@@ -101,7 +101,7 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes, *, a
     """
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    # Our order of ciphers counts, or clients that name AES-256 first get it, and SHA-384 for every handshake.
+    # Use the server's cipher order; otherwise clients that list AES-256 first get it, and SHA-384 for every handshake.
     context.set_options(
         SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_CIPHER_SERVER_PREFERENCE
     )
@@ -111,26 +111,26 @@ def server_context(chain: Sequence[x509.Certificate], key: PrivateKeyTypes, *, a
     context.use_certificate(chain[0])
     for certificate in chain[1:]:
         context.add_extra_chain_cert(certificate)
-    context.use_privatekey(key)  # type: ignore[arg-type] # pyOpenSSL names fewer key types than cryptography has
+    context.use_privatekey(key)  # type: ignore[arg-type] # pyOpenSSL declares fewer key types than cryptography
     context.check_privatekey()
     context.set_session_id(b"birthmark")
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(_RELEASE_BUFFERS)
-    # pyOpenSSL's default: a write would end with its first fragment, and a client may ask for small ones.
+    # pyOpenSSL's default would end a write at its first fragment, and a client may request small ones.
     context.clear_mode(_PARTIAL_WRITE)
     WAY.configure_context(context)
     if not asks:
         context.set_verify(SSL.VERIFY_NONE)
-    # What the library thinks of a chain is not asked (`rules` decide), so it builds none. With a depth of 0 it would
-    # take one issuer from what the client sent, and compare names with its constraints: 0.3 s, for anyone who asks.
+    # The library's chain verdict is not used (`rules` decide), so it builds none. With a depth of 0 it would take one
+    # issuer from the client's chain and compare names with its constraints: 0.3 s for any client.
     context.set_verify_depth(_NO_CHAIN)
     return context
 
 
 def _set_groups(context: SSL.Context) -> None:
-    # pyOpenSSL has no method for it, only the function itself.
+    # pyOpenSSL has no method for it, only the raw function.
     for groups in _GROUPS:
-        if lib.SSL_CTX_set1_curves_list(context._context, groups) == 1:  # noqa: SLF001 - pyOpenSSL has no call for it
+        if lib.SSL_CTX_set1_curves_list(context._context, groups) == 1:  # noqa: SLF001 - no method in pyOpenSSL
             return
         lib.ERR_clear_error()
     raise ValueError("OpenSSL does not know the groups of the key exchange")
@@ -155,7 +155,7 @@ def peer_of(pipe: TlsPipe) -> TlsPeer:
             if der != leaf:
                 chain.append(_parse(der))
         except CertificateInvalidError:
-            continue  # an extra that cannot be read is no issuer
+            continue  # an unreadable extra is not an issuer
     known = None if leaf is None else _parse(leaf)
     return TlsPeer(known, tuple(chain), pipe.alpn(), pipe.sni(), pipe.version(), pipe)
 

@@ -14,7 +14,8 @@ from OpenSSL import SSL
 from birthmark.pki.certificate_checks import MAX_EXPONENT_BITS, MAX_RSA_BITS
 
 RECORD_BYTES = 16384
-# What clients of our clouds offer; others (h2) are ignored, never refused: a handshake must not fail for ALPN.
+# ALPN values of our clouds' clients; others (h2) are ignored, never rejected: a handshake must not fail because of
+# ALPN.
 ALPN_PROTOCOLS = (b"x-amzn-mqtt-ca", b"mqtt", b"x-amzn-http-ca", b"http/1.1")
 BINDING_LABEL = b"EXPORTER-Channel-Binding"
 BINDING_BYTES = 32

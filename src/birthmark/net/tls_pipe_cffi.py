@@ -20,7 +20,7 @@ from birthmark.net.tls_pipe import (
     is_burden_to_check,
 )
 
-# A pipe holds an `SSL *` of a library without types.
+# A pipe holds an `SSL *` of an untyped library.
 _lib: Any = Binding.lib
 _ffi: Any = Binding.ffi
 
@@ -34,7 +34,7 @@ _REJECTED = 28  # X509_V_ERR_CERT_REJECTED
 _TAKEN, _NOT_TAKEN = 0, 3  # SSL_TLSEXT_ERR_OK and _NOACK
 
 
-@_ffi.callback("int(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator] # cffi has no types
+@_ffi.callback("int(int, X509_STORE_CTX *)")  # type: ignore[untyped-decorator] # untyped cffi
 def _take(_is_fine: int, store: Any) -> int:
     """Accept any certificate whose key can verify a signature. An exception rejects it: cffi then returns 0."""
     key = _lib.X509_get_pubkey(_lib.X509_STORE_CTX_get0_cert(store))
@@ -85,7 +85,7 @@ _desk = _ThreadBuffer()
 
 def configure_context(context: SSL.Context) -> None:
     """Implement `TlsWay.arm`."""
-    of_library = context._context  # noqa: SLF001 - the interface that is not promised
+    of_library = context._context  # noqa: SLF001 - not a stable interface
     _lib.SSL_CTX_set_verify(of_library, SSL.VERIFY_PEER, _take)
     _lib.SSL_CTX_set_alpn_select_cb(of_library, _choose_alpn, _ffi.NULL)
 
@@ -118,7 +118,7 @@ class LibraryPipe:
             self._ssl = None
             raise MemoryError
         self._in, self._out = _lib.BIO_new(_MEMORY), _lib.BIO_new(_MEMORY)
-        _lib.SSL_set_bio(ssl, self._in, self._out)  # which owns both from now on
+        _lib.SSL_set_bio(ssl, self._in, self._out)  # it owns both from now on
         _lib.SSL_set_accept_state(ssl)
         self._has_grown_in = self._has_grown_out = self.is_dry = False
 
@@ -129,7 +129,7 @@ class LibraryPipe:
     def handshake(self) -> bool:
         result = _lib.SSL_do_handshake(self._ssl)
         if result == 1:
-            # Memory keeps the room of its largest filling, which is the handshake's: an idle connection needs none.
+            # Memory BIOs keep their largest size, which the handshake needs; an idle connection does not.
             self._has_grown_in = self._has_grown_out = True
             return True
         if (error := _SSL_get_error(self._ssl, result)) == _WANT_READ:
@@ -144,10 +144,10 @@ class LibraryPipe:
             return plain
         error = _SSL_get_error(self._ssl, result)
         if error == _WANT_READ:
-            if self._has_grown_in:  # and all of it was read
+            if self._has_grown_in:  # and it is all read
                 self._has_grown_in = False
                 self._in = _lib.BIO_new(_MEMORY)
-                _lib.SSL_set_bio(self._ssl, self._in, self._out)  # which frees the old one
+                _lib.SSL_set_bio(self._ssl, self._in, self._out)  # frees the old one
             return b""
         if error == _ENDED:
             raise TlsEndedError
@@ -188,7 +188,7 @@ class LibraryPipe:
         if ssl is not None:
             _lib.SSL_free(ssl)
 
-    __del__ = close  # of a pipe whose connection never was
+    __del__ = close  # for a pipe without a connection
 
     def leaf(self) -> bytes | None:
         if self._ssl is None:

@@ -92,7 +92,7 @@ class PublicPipe:
             self._tls.shutdown()
 
     def close(self) -> None:
-        pass  # the object's own end frees it
+        pass  # the destructor frees it
 
     def leaf(self) -> bytes | None:
         sent = self._tls.get_peer_certificate()

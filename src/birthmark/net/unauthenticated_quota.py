@@ -61,7 +61,7 @@ class UnauthenticatedQuota(Generic[Holder]):
         while holder in self._held and self.used > self.total:
             most = self._most()
             crowd = next(iter(most))
-            most[crowd] = most.pop(crowd)  # each in its turn
+            most[crowd] = most.pop(crowd)  # in rotation
             oldest = next(iter(self._of[crowd]))
             if address in most:
                 self._make_room(oldest, holder, now, self.total, "")

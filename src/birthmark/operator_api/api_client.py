@@ -145,7 +145,7 @@ def _advice(data: Path) -> str:
         start += " To use a server on another machine, sign in to it (birthmark login)."
     others = (
         sorted(find_other_served_directories(data)) if data == Path(DEFAULT_DATA).expanduser() else []
-    )  # else it was named
+    )  # not the default
     if others:
         named = ", ".join(f"`export BIRTHMARK_DATA={shlex.quote(str(one))}`" for one in others[:_OTHERS])
         return f"A server runs for another directory; to use it: {named}. To start one here: {start}"
@@ -265,7 +265,7 @@ class OperatorClient:
             token = _read_owned_file(data, "operator.token").decode("ascii").strip()
         except UnicodeDecodeError as error:
             raise not_running(data, "damaged operator.token") from error
-        if not is_served(data):  # its port may be another program's by now, and that must not learn the token
+        if not is_served(data):  # its port may have a new owner, which must not get the token
             raise not_running(data, "it has ended")
         return cls(data, endpoints["health_url"].rsplit("/", 1)[0], token)
 
@@ -330,7 +330,7 @@ class OperatorClient:
         return answer
 
     def _by_curl(self, method: str, path: str, body: object) -> str:
-        """Return the equivalent curl command; the token goes through a pipe, hidden from other users."""
+        """Return the equivalent curl command; the token is passed through a pipe, hidden from other users."""
         token = shlex.quote(str(self.data / "operator.token"))
         more = "" if body is None else f" --data {shlex.quote(json.dumps(body))}"
         url = shlex.quote(f"{self.url}{path}")
@@ -365,7 +365,8 @@ class OperatorClient:
             connection.connect()
         except OSError as error:
             connection.close()
-            # Anybody may have the port of a server that has ended, or ends: its door is its owner's alone.
+            # Any user may take the port of a server that has ended or is ending: its Unix socket belongs to its owner
+            # alone.
             if not ((self.data / PORT_ALONE).exists() and is_served(self.data)):
                 raise not_running(self.data, reason_of(error)) from error
             parts = urlsplit(self.url)

@@ -179,7 +179,7 @@ class Endpoint:
 
     @property
     def template(self) -> str:
-        """The path as OpenAPI writes it."""
+        """The path in OpenAPI notation."""
         return _PARAMETER.sub(r"{\1}", self.path)
 
     def place(self, names: Mapping[str, str]) -> str:
@@ -206,7 +206,7 @@ def operator_mount(
 ) -> Mount:
     """Return the mount of the operator API; `identify` authenticates the caller."""
 
-    document = cache(lambda: bytes(JSONResponse(describe(table)).body))  # made once: anybody may ask for it
+    document = cache(lambda: bytes(JSONResponse(describe(table)).body))  # built once: no sign-in needed
 
     async def openapi(_request: Request) -> Response:
         return Response(document(), media_type="application/json")
@@ -323,7 +323,7 @@ def _carrying_out(
         check = partial(_check_again, endpoint, identify, request)
         answering = answered(asked, check, request.headers)
         response = await (respond_unless_disconnected(request, answering, check) if endpoint.waits else answering)
-        response.headers["cache-control"] = "no-store"  # a browser asks it, too, and keeps what it may
+        response.headers["cache-control"] = "no-store"  # browsers also call it, and cache if allowed
         return response
 
     async def answered(request: ApiRequest, check: Callable[[], None], values: Mapping[str, str]) -> Response:
@@ -382,7 +382,7 @@ async def respond_once(
     try:
         response = await carry_out()
     except errors.UnavailableError:
-        await once.store_response(begun, FAILED, None)  # what it did, if anything, is not known
+        await once.store_response(begun, FAILED, None)  # its effects, if any, are unknown
         raise
     except BirthmarkError:
         await once.forget(begun)
@@ -429,7 +429,7 @@ async def respond_unless_disconnected(
         while not (await asyncio.wait((asking, leaving), timeout=pause, return_when=asyncio.FIRST_COMPLETED))[0]:
             if check is not None:
                 check()
-        return asking.result() if asking.done() else Response(status_code=503)  # which nobody sees
+        return asking.result() if asking.done() else Response(status_code=503)  # never delivered
     finally:
         await cancel_and_wait(asking, leaving)
 
@@ -461,7 +461,7 @@ async def _asked(endpoint: Endpoint, request: Request, caller: Caller) -> ApiReq
     said = dict(request.query_params)
     last = request.headers.get("last-event-id") if SSE in request.headers.get("accept", "") else None
     if last and "after" in endpoint.query.__struct_fields__:
-        said["after"] = last  # one that was cut off asks by the same query, and says this besides
+        said["after"] = last  # a reconnect repeats the query, and adds this position
     if (long := next((name for name, text in said.items() if len(text) > MAX_QUERY_CHARS), None)) is not None:
         raise OperatorRequestError(detail=f"`{long[:64]}` has more than {MAX_QUERY_CHARS} characters")
     try:

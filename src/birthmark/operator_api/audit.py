@@ -1,4 +1,4 @@
-"""The operator interface of the audit chains, for databases that are no file of the data directory."""
+"""Operator API of the audit chains, for databases outside the data directory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence

@@ -112,7 +112,7 @@ async def _seen(space: Namespace, topic_filter: str) -> AsyncIterator[Mapping[st
 
 def _message_view(at: str, message: BrokerMessage) -> dict[str, Any]:
     body, encoding = readable(message.payload)
-    body = _SIGNATURE.sub(r"\1…", body)  # of a file's URL, which the device alone is told
+    body = _SIGNATURE.sub(r"\1…", body)  # of a file's URL, which only the device gets
     return {
         "at": at,
         "topic": message.topic,

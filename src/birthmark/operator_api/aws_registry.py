@@ -115,7 +115,7 @@ def _of_many(aws: AwsIot) -> Sequence[Endpoint]:
         known = await aws.thing_groups.get(request["name"])
         below = await aws.thing_groups.page("", _MOST, "", parent=known.name, recursive=False)
         things: Page[str] | None = None
-        if known.query is None:  # those of a dynamic one are what a search finds: birthmark aws search
+        if known.query is None:  # for dynamic groups use the search: birthmark aws search
             things = await aws.thing_groups.things_in(known.name, "", _MOST)
         policies = await aws.policies.attached(target_of_group(known.name), "", _MOST)
         return {

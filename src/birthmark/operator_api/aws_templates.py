@@ -66,13 +66,13 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
 
     async def set_claim(request: ApiRequest) -> None:
         certificate_id = parse_certificate_id(request["id"])
-        if request.body.claim:  # which shuts the device out that has it
+        if request.body.claim:  # this locks out the device that has it
             request.demand(Right.REVOKE, "aws")
         await aws.claims.set_claim(certificate_id, is_claim=request.body.claim, actor=request.actor)
 
     async def renew(request: ApiRequest) -> Any:
         certificate_id = parse_certificate_id(request["id"])
-        request.demand(Right.REVOKE, "aws")  # the certificate that it renews goes
+        request.demand(Right.REVOKE, "aws")  # it replaces the old certificate
         made = await aws.renewals.carry(certificate_id, parse_pem(request.body.certificate), actor=request.actor)
         return {"certificate": made.id, "replaces": certificate_id, "status": made.status.value}
 

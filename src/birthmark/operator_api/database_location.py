@@ -26,7 +26,7 @@ class DatabaseLocation(msgspec.Struct, frozen=True):
 def plain(url: str, data: Path) -> str:
     """Return the identity of a database; a file below the data directory stays valid if the directory moves."""
     if url.startswith(_SQLITE):
-        # A link that leads to itself is no reason to fail here, as it is to pathlib.
+        # Unlike pathlib, a link to itself must not cause a failure here.
         path, own = Path(os.path.realpath(url.removeprefix(_SQLITE))), data.resolve()
         return _SQLITE + str(path.relative_to(own) if path.is_relative_to(own) else path)
     parts = urlsplit(url)
@@ -52,4 +52,4 @@ def has_own_file(data: Path) -> bool:
     """Return whether the database is the file in the data directory, as far as is known."""
     known = find_recorded_location(data)
     is_here = known is None or known.database == f"{_SQLITE}birthmark.db"
-    return is_here and os.path.exists(data / "birthmark.db")  # noqa: PTH110 - False for what is closed to this user
+    return is_here and os.path.exists(data / "birthmark.db")  # noqa: PTH110 - False if not accessible

@@ -1,4 +1,4 @@
-"""The environment by which the vendors' tools reach a server, from its `endpoints.json`."""
+"""Environment variables that point the vendors' tools at a server, from its `endpoints.json`."""
 
 import shlex
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ _SYSTEM_ROOTS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bu
 
 def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
     """Return the environment that the vendors' tools read."""
-    # These replace a program's own list of roots, so they carry the system's too.
+    # These replace a program's own root list, so they also contain the system's roots.
     bundle = str(Path(endpoints["trust_bundle"]).with_name("bundle.pem"))
     found: dict[str, str] = {}
     if (dps := endpoints["dps"]) is not None:
@@ -43,7 +43,7 @@ def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
             "AWS_ENDPOINT_URL_IOT_DATA_PLANE": aws["endpoint_url"],
             "AWS_ENDPOINT_URL_IOT_JOBS_DATA_PLANE": aws["endpoint_url"],
             "AWS_REGION": aws["region"],
-            "AWS_DEFAULT_REGION": aws["region"],  # the only one that awscli 1 reads
+            "AWS_DEFAULT_REGION": aws["region"],  # the only one for awscli 1
             "AWS_ACCESS_KEY_ID": aws["access_key_id"],
             "AWS_SECRET_ACCESS_KEY": aws["secret_access_key"],
             "AWS_CA_BUNDLE": bundle,

@@ -105,7 +105,7 @@ def signed_in(environment: Mapping[str, str] = os.environ) -> Login | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        if not os.access(path.parent, os.X_OK):  # a HOME that is closed to this user
+        if not os.access(path.parent, os.X_OK):  # an inaccessible HOME
             return None
         damaged = LoginDamagedError(path=path)
         damaged.quote(fix="Set BIRTHMARK_LOGIN to the path of a login file, or unset it: `env | grep BIRTHMARK_LOGIN`.")
@@ -142,7 +142,7 @@ def check(login: Login) -> None:
     """Raise `LoginDamagedError` if the URL, the roots or the token is invalid."""
     try:
         ssl.create_default_context(cadata=login.roots)
-    except (TypeError, ValueError, ssl.SSLError) as error:  # the first for text that is not ASCII
+    except (TypeError, ValueError, ssl.SSLError) as error:  # TypeError: text that is not ASCII
         raise LoginDamagedError(path=place()) from error
     if not login.token.isascii() or not is_url(login.url) or "BEGIN CERTIFICATE" not in login.roots:
         raise LoginDamagedError(path=place())

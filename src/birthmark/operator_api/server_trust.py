@@ -1,6 +1,6 @@
 """Initial trust in an unknown server: no blind trust on first use.
 
-Its roots come from a file, the SHA-256 of one is known, or the system trusts it. The server then returns all of its
+Its roots are in a given file, the SHA-256 of one is known, or the system trusts it. The server then returns all of its
 roots over the verified connection, and these identify it from then on.
 """
 
@@ -56,7 +56,7 @@ def roots_of(url: str, roots: str | None, thumbprint: str | None) -> str:
     except (
         ServerUnknownError,
         ssl.SSLError,
-    ):  # its certificate is of an authority that it does not name
+    ):  # it has a certificate from an unlisted authority
         return told + (system_roots().decode("ascii", "ignore") if roots is None else roots)
     return told
 

@@ -180,7 +180,7 @@ class SessionGuard:
         own = self.origin(request)
         if site is None and origin is None:
             raise RequestForgedError(detail="it has neither Origin nor Sec-Fetch-Site")
-        # A page that sends no Referer says `null`; then the browser's own word on where it comes from counts.
+        # A page without a Referer sends `null`; then the browser's own origin header decides.
         allowed = {own} if site is None else {own, "null"}
         if site not in {None, "same-origin"} or (origin is not None and origin.lower() not in allowed):
             raise RequestForgedError(detail="it comes from another origin")
@@ -221,7 +221,7 @@ def _unmasked(token: str) -> str:
         raw = _decoded(token)
         half = len(raw) // 2
         return _encoded(bytes(a ^ b for a, b in zip(raw[:half], raw[half:], strict=True)))
-    except ValueError:  # also of one with signs in it that base64 has none of: it is shorter than it looks
+    except ValueError:  # also for characters outside base64: it is shorter than it appears
         return token
 
 

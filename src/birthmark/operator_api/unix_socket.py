@@ -82,7 +82,7 @@ async def connect_socket(directory: Path) -> socket.socket:
                 try:
                     sock.connect(path)
                     break
-                except BlockingIOError:  # so many stand there already
+                except BlockingIOError:  # the backlog is full
                     await asyncio.sleep(_CROWDED_S)
         _check_owner(sock, directory)
     except BaseException:

@@ -180,7 +180,7 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
         if user != request.caller.user:
             request.demand(Right.ADMINISTER, SERVER)
         lifetime = timedelta(seconds=body.lifetime_s)
-        # A token of one's own leaves it as it was; who makes another's, lets that one in.
+        # A token for oneself keeps the inviter; a token for another user makes its creator the inviter.
         let_in_by = request.caller.let_in_by
         by = let_in_by if user == request.caller.user else inviter_of(request.actor, let_in_by)
         made = await people.add_token(user, body.label, lifetime, body.role, body.place, actor=request.actor, by=by)

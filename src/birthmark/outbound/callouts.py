@@ -87,7 +87,7 @@ class Questions:
             raise NotAnsweredError(host=host, reason=f"no answer in {PATIENCE_S:g} s") from error
         finally:
             own.asking[whose] -= 1
-            own.asking += Counter()  # forgets who asks nothing
+            own.asking += Counter()  # drops zero entries
 
     def _line(self, line: Hashable) -> _CalloutQueue:
         """Return a queue; the oldest empty queues are dropped."""

@@ -163,7 +163,7 @@ class HttpSender:
         host = check_url(url, allows_plain=bool(self._allowed))
         try:
             async with asyncio.timeout(PATIENCE_S):
-                if self._context is None:  # the system's roots take 17 ms and 2 MB, and nobody may ever be called
+                if self._context is None:  # system roots take 17 ms and 2 MB, and may never be needed
                     self._context = await asyncio.to_thread(ssl.create_default_context)
                 network = partial(callable_addresses, allowed=self._allowed, is_plain=_is_plain(url))
                 return await fetch_response(method, url, headers, body, limit, context=self._context, addresses=network)

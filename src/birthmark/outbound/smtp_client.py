@@ -30,7 +30,7 @@ from birthmark.untrusted_text import printable, reason_of
 _PERMANENT = 500
 _OF_LOGIN = (530, 534, 535, 538)
 """Codes by which a server requires a login or rejects it (RFC 4954, 6)."""
-_TURNS = 3  # of TLS, of the transport below it, and of the socket
+_TURNS = 3  # TLS, its transport, and the socket
 _GOODBYE_S = 2.0
 _MAX_SAID = 200
 _POLICY = SMTP.clone(max_line_length=998, cte_type="7bit")
@@ -83,8 +83,8 @@ class Mailer:
             raise NotAnsweredError(host=self.host, reason=f"it was not done in {PATIENCE_S:g} s") from error
         except OSError as error:
             raise NotAnsweredError(host=self.host, reason=reason_of(error)) from error
-        way = client.transport  # which a goodbye that is answered begins to close, and TLS may take long to
-        with contextlib.suppress(aiosmtplib.SMTPException, OSError):  # it has the mail, whatever it says now
+        way = client.transport  # a confirmed QUIT begins to close it, and TLS may take long for that
+        with contextlib.suppress(aiosmtplib.SMTPException, OSError):  # the mail is sent, reply or not
             await client.quit(timeout=_GOODBYE_S)
         await _ended(client, way)
 
@@ -92,7 +92,7 @@ class Mailer:
         message = EmailMessage(policy=_POLICY)
         message["From"], message["To"], message["Subject"] = self.sender, to, subject
         message["Message-ID"] = f"<{message_id}@{self._address.rpartition('@')[2]}>"
-        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: nobody's absence answers
+        message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no automatic replies
         message.set_content(text)
         return message.as_bytes()
 
@@ -102,7 +102,7 @@ class Mailer:
 
     @property
     def _logs_in(self) -> bool:
-        return bool(self.user) and self.tls is not Tls.NONE  # a password goes to nobody who reads along
+        return bool(self.user) and self.tls is not Tls.NONE  # no password on unencrypted connections
 
     async def _password(self) -> str:
         if self.password_file is None or not self._logs_in:
@@ -178,7 +178,7 @@ class Mailer:
                 raise
             said = _redact_password(error.message, self.user, password)
             raise MailLoginError(host=self.host, user=self.user, reason=_said(error.code, said)) from None
-        except aiosmtplib.SMTPException as error:  # it has no way to log in that we know
+        except aiosmtplib.SMTPException as error:  # no supported login method
             raise MailLoginError(host=self.host, user=self.user, reason=str(error)) from None
 
     def _not_for(self, error: aiosmtplib.SMTPRecipientRefused) -> NotAnsweredError:
@@ -222,7 +222,7 @@ def _own_name(way: socket.socket) -> str:
 async def _ended(client: aiosmtplib.SMTP, transport: asyncio.BaseTransport | None) -> None:
     """End a connection, and return when its socket is closed: the loop does that in its next turns."""
     if (abort := getattr(transport, "abort", None)) is not None:
-        abort()  # not by a farewell that the other side may delay
+        abort()  # no close handshake, which the peer may delay
     client.close()
     for _ in range(_TURNS):
         await asyncio.sleep(0)

@@ -15,10 +15,10 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 PATIENCE_S, CONNECT_S = 15.0, 5.0
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _OTHERS = (
-    ipaddress.IPv4Network("168.63.129.16"),  # Azure's machines are told their secrets there, on a public address
-    ipaddress.IPv4Network("192.88.99.0/24"),  # RFC 7526: whoever announces it would get what is in it
-    ipaddress.IPv6Network("fec0::/10"),  # RFC 3879: inside, as long as somebody still routes it
-    ipaddress.IPv6Network("64:ff9b:1::/48"),  # RFC 8215: IPv4 addresses of somebody's own network
+    ipaddress.IPv4Network("168.63.129.16"),  # Azure VMs receive secrets there, on a public address
+    ipaddress.IPv4Network("192.88.99.0/24"),  # RFC 7526: any announcer of it would get the data
+    ipaddress.IPv6Network("fec0::/10"),  # RFC 3879: internal, as long as it is still routed
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # RFC 8215: IPv4 addresses of local networks
 )
 _EMBEDDING = (ipaddress.IPv6Network("2002::/16"), ipaddress.IPv6Network("2001::/32"), _NAT64)
 

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping, Sequence
 
-SECRET_BEGINS = "whsec_"  # noqa: S105 - how every secret begins
+SECRET_BEGINS = "whsec_"  # noqa: S105 - prefix of each secret
 SECRET_BYTES = 32
 
 

@@ -69,7 +69,7 @@ def create_template(model: Certificate) -> CertificateTemplate:
     """Return the template of certificates that differ from `model` in serial number, dates, subject and key."""
     der = model.der
     at, _ = element(der, element(der, 0)[0])
-    assert der[at] == EXPLICIT_0  # noqa: S101 - what has extensions has a version
+    assert der[at] == EXPLICIT_0  # noqa: S101 - extensions imply a version
     ends = [element(der, at)[1]]
     while der[ends[-1]] != _EXPLICIT_3:
         ends.append(element(der, ends[-1])[1])

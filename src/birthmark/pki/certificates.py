@@ -5,7 +5,7 @@ In: bytes from a file, a handshake or a request, at most MAX_CERTIFICATE_BYTES f
 Out: a `Certificate` whose names, dates, serial number and extensions are readable. Raises `CertificateInvalidError`; a
 private key or a request has its own class, because these files are often confused.
 
-Not here: the content of extensions (`extensions`), trust (`chains`).
+Not here: the content of extensions (`extensions`), trust (`path_validation`).
 """
 
 import base64
@@ -46,7 +46,7 @@ Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 of the DER certificate, 32 raw bytes; hex only at the edge."""
 
 MAX_CERTIFICATE_BYTES = 64 * 1024
-MAX_NAME_BYTES = 2048  # RFC 5280 bounds each part to some tens of characters; parts are not bounded
+MAX_NAME_BYTES = 2048  # RFC 5280 bounds each part to some tens of characters, not their number
 MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 MAX_BUNDLE_CERTIFICATES = 2000
 _THUMBPRINT_BYTES = 32
@@ -272,7 +272,7 @@ def parse_der(der: bytes) -> Certificate:
         raise CertificateTooLargeError(limit=f"{MAX_CERTIFICATE_BYTES} bytes")
     _check_form(der)
     try:
-        # cryptography reads lazily; touch what a Certificate promises, so that it fails here or never.
+        # cryptography parses lazily; read each promised field, so that errors occur here or never.
         parsed = _load(der)
         subject, issuer, spki = _cut(der)
         dates = parsed.not_valid_before_utc, parsed.not_valid_after_utc
@@ -292,12 +292,12 @@ def _check_form(der: bytes) -> None:
     """
     try:
         signed, _, signed_until = _parts_of(der)
-        if der[signed] != SEQUENCE:  # a key, whose bytes may look like anything where a certificate has its signature
+        if der[signed] != SEQUENCE:  # a key, whose bytes may look arbitrary at the position of a signature
             return
         subject, issuer, _ = _cut(der)
         bits, _ = element(der, element(der, signed_until)[1])
         has_unused_bits = der[bits] != 0
-    except IndexError:  # no certificate, as the library says with its reason
+    except IndexError:  # not a certificate; the library gives a reason
         return
     if has_unused_bits:
         raise CertificateInvalidError(detail="its signature is not a multiple of 8 bits")
@@ -332,7 +332,7 @@ def _load(der: bytes) -> x509.Certificate:
 
 
 def _load_anew(der: bytes) -> x509.Certificate:
-    with warnings.catch_warnings():  # of names that are too long and odd serial numbers, said once for each object
+    with warnings.catch_warnings():  # for long names and odd serial numbers, issued once per object
         warnings.simplefilter("ignore", UserWarning)
         parsed = x509.load_der_x509_certificate(der)
         _ = (parsed.subject, parsed.issuer)
@@ -411,7 +411,7 @@ def pem_bundle(data: str | bytes) -> str:
 
 def _loadable(der: bytes) -> bytes:
     try:
-        with warnings.catch_warnings():  # of serial numbers, as some of the system's roots have them
+        with warnings.catch_warnings():  # serial numbers, as in some system roots
             warnings.simplefilter("ignore", UserWarning)
             x509.load_der_x509_certificate(der)
     except UNREADABLE as error:
@@ -422,7 +422,7 @@ def _loadable(der: bytes) -> bytes:
 def _every(data: str | bytes) -> Iterator[bytes]:
     raw = _bounded(data)
     if not is_der(raw) and b"-----BEGIN" not in raw:
-        raw = _from_base64(raw)  # also of PEM, as Key Vault and Kubernetes keep it
+        raw = _from_base64(raw)  # PEM too, as in Key Vault and Kubernetes
         if is_pkcs12(raw):
             raise CertificateIsPkcs12TextError
     if is_der(raw):
@@ -494,7 +494,7 @@ def _parts_of(der: bytes) -> tuple[int, int, int]:
     """Return the positions of the signed part, of its signature algorithm, and of its end."""
     start, _ = element(der, 0)
     at, end = element(der, start)
-    if der[at] == EXPLICIT_0:  # the version, which a certificate of version 1 leaves out
+    if der[at] == EXPLICIT_0:  # the version, omitted in version 1
         at = element(der, at)[1]
     return start, element(der, at)[1], end
 
@@ -518,7 +518,7 @@ def _blocks_of(pem: str | bytes) -> Iterator[bytes]:
     blocks = [block[1] for block in _BLOCK.finditer(raw)]
     if not blocks:
         raise _identify_content(raw, None)
-    if not raw.isascii() and (seen := unseen_in_pem(raw)):  # which would leave a block out
+    if not raw.isascii() and (seen := unseen_in_pem(raw)):  # this would hide a block
         raise CertificateInvalidError(detail=seen)
     if len(blocks) > MAX_BUNDLE_CERTIFICATES:
         raise CertificateTooLargeError(limit=f"{MAX_BUNDLE_CERTIFICATES} certificates")
@@ -526,7 +526,7 @@ def _blocks_of(pem: str | bytes) -> Iterator[bytes]:
         der = _unbase64(block)
         if is_pkcs12(der):
             raise CertificateIsPkcs12TextError
-        if der.startswith(b"-----BEGIN"):  # certutil -encode of PEM
+        if der.startswith(b"-----BEGIN"):  # certutil -encode on PEM
             yield from _blocks_of(der)
         else:
             yield from _all_in(der)
@@ -537,7 +537,7 @@ def _all_in(der: bytes) -> Sequence[bytes]:
     if not is_pkcs7(der):
         return [der]
     try:
-        with warnings.catch_warnings():  # of BER, which some exporters write
+        with warnings.catch_warnings():  # for BER, as some exporters write
             warnings.simplefilter("ignore", UserWarning)
             found = pkcs7.load_der_pkcs7_certificates(der)
             if len(found) > MAX_BUNDLE_CERTIFICATES:

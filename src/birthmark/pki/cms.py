@@ -41,7 +41,7 @@ def parse_certs_only(der: bytes) -> tuple[Certificate, ...]:
     """Parse the certificates, at least one, in arbitrary order. Raise `InvalidRequestError`."""
     if len(der) > MAX_CMS_BYTES:
         raise CmsInvalidError(detail=f"more than {MAX_CMS_BYTES} bytes")
-    from asn1crypto import cms  # noqa: PLC0415 - a server only writes such bags
+    from asn1crypto import cms  # noqa: PLC0415 - servers only write such bags
 
     try:
         check_quick(der)

@@ -90,7 +90,7 @@ def entries_of(rows: Iterable[Revoked]) -> bytes:
         if (date := days.get(day)) is None:
             date = days[day] = time(datetime.fromtimestamp(day * _DAY_S, UTC))[: -len("000000Z")]
         content = _SIZED[len(number)] + number + date + clock[second] + reasons[reason]
-        add(_ENTRY[len(content)] + content)  # at most 21 bytes of number and 29 of the rest: all lengths are short
+        add(_ENTRY[len(content)] + content)  # at most 21 bytes of number and 29 of rest: all lengths are short
     return b"".join(made)
 
 
@@ -110,7 +110,7 @@ def build_crl_of(issuer: LeafIssuer, entries: bytes, *, number: int, now: dateti
         issuer.certificate.subject_der,
         time(this_update),
         time(this_update + lifetime),
-        wrap(SEQUENCE, entries) if entries else b"",  # section 5.1.2.6: absent where nothing is revoked
+        wrap(SEQUENCE, entries) if entries else b"",  # section 5.1.2.6: absent if nothing is revoked
         wrap(EXPLICIT_0, extensions),
     )
     return wrap(SEQUENCE, signed, algorithm, wrap(BIT_STRING, b"\0", signature_of(issuer.private_key, signed)))
@@ -124,7 +124,7 @@ def _clock() -> list[bytes]:
 
 def _reason(reason: RevocationReason) -> bytes:
     """Return the reason extension of an entry."""
-    if (code := _CODES.get(reason)) is None:  # section 5.3.1: unspecified, then the entry should be absent
+    if (code := _CODES.get(reason)) is None:  # section 5.3.1: no entry for unspecified
         return b""
     told = wrap(OCTET_STRING, wrap(ENUMERATED, bytes((code,))))
     return wrap(SEQUENCE, wrap(SEQUENCE, _REASON, told))

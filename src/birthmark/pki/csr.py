@@ -178,9 +178,9 @@ def _check_subject_size(der: bytes) -> None:
     """Reject an oversized name before the library creates an object for each part."""
     try:
         start, _ = element(der, element(der, 0)[0])
-        at = element(der, start)[1]  # behind the version (RFC 2986 section 4.1)
+        at = element(der, start)[1]  # after the version (RFC 2986 section 4.1)
         size = len(der[at : element(der, at)[1]])
-    except IndexError:  # no request, as the library says with its reason
+    except IndexError:  # not a request; the library gives a reason
         return
     if size > MAX_NAME_BYTES:
         raise CsrTooLargeError(part="The subject", size=size, limit=MAX_NAME_BYTES)
@@ -218,7 +218,7 @@ def parse_csr(der: bytes, curves: Curves = CURVES) -> CertificateRequest:
     _check_names_size(der)
     try:
         parsed = x509.load_der_x509_csr(der)
-        with warnings.catch_warnings():  # names that are too long are refused below, with a reason
+        with warnings.catch_warnings():  # long names are rejected below, with a reason
             warnings.simplefilter("ignore", UserWarning)
             subject = parsed.subject
         public_key = _accepted_key(parsed.public_key(), curves)
@@ -286,7 +286,7 @@ def _check_subject(subject: x509.Name) -> str | None:
     """Return the only common name, or None."""
     common_name = common_name_of(subject)
     if common_name is None or len(list(subject)) != 1:
-        text_of(subject)  # cryptography reads names lazily
+        text_of(subject)  # cryptography parses lazily
     if not subject.rdns:
         raise CsrSubjectInvalidError(detail="it is empty")
     if common_name is None:
@@ -295,7 +295,7 @@ def _check_subject(subject: x509.Name) -> str | None:
         raise CsrSubjectInvalidError(detail=f"the common name has {len(common_name)} characters")
     if not common_name.isprintable():
         raise CsrSubjectInvalidError(detail="control characters in the name")
-    if common_name != common_name.strip():  # two names that look alike are a trap
+    if common_name != common_name.strip():  # names that look alike mislead
         raise CsrSubjectInvalidError(detail="spaces around the common name")
     return common_name
 

@@ -22,7 +22,7 @@ _BAG = bytes.fromhex("060b2a864886f70d010c0a01")
 _KEY_BAGS = (1, 2)
 """keyBag and pkcs8ShroudedKeyBag (RFC 7292 section 4.2)."""
 _ENDLESS = re.compile(rb"[\x80-\xff]{2000}")
-_HEADER = 2  # tag and length, where the length is short
+_HEADER = 2  # tag and short-form length
 
 
 def element(der: bytes, offset: int) -> tuple[int, int]:

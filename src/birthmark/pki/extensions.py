@@ -16,14 +16,14 @@ from cryptography import x509
 from birthmark.pki.der import check_quick
 from birthmark.pki.name_constraints import MAX_CONSTRAINTS, ConstrainedName, NameConstraints
 
-# asn1crypto trips over damaged values in more ways than it says.
+# asn1crypto raises more types for damaged values than it documents.
 ASN1_TROUBLE = (ValueError, TypeError, OverflowError, IndexError, KeyError, AttributeError, RecursionError)
 
 CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
 SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
 CMC_RA = "1.3.6.1.5.5.7.3.28"
 """Extended key usage of a registration authority (RFC 6402 section 2.10)."""
-# By the extension's name: the field it fills, and how its value is read.
+# Extension name -> the field it fills, and the function that reads its value.
 _READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "basic_constraints": (
         "basic",
@@ -37,7 +37,7 @@ _READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "name_constraints": ("name_constraints_der", lambda value: value.contents),
 }
 _SUBTREES = ("permitted_subtrees", "excluded_subtrees")
-# Critical extensions whose meaning is honored here; key identifiers must not be critical.
+# Critical extensions that are enforced here; key identifiers must not be critical.
 _MOST_BYTES = {"key_usage": 16, "basic_constraints": 64, "name_constraints": 8192}
 _OFTEN_BYTES = 4096
 """Maximum length of a parsed value: far more than any CA uses, and parsed in milliseconds."""
@@ -105,7 +105,7 @@ def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Exten
             x509.UnsupportedGeneralNameType,
             _UncommonExtension,
         ):
-            pass  # the thorough reader decides
+            pass  # the full reader decides
     try:
         check_quick(der)
         return _read_thoroughly(der)
@@ -116,7 +116,7 @@ def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Exten
 _LEFT_TO_THE_OTHER = (x509.SubjectAlternativeName, x509.NameConstraints, x509.PolicyConstraints)
 
 
-class _UncommonExtension(Exception):  # noqa: N818 - a way out to the thorough reader
+class _UncommonExtension(Exception):  # noqa: N818 - signals the full reader
     """An extension that the fast parser leaves to the complete one."""
 
 
@@ -127,13 +127,13 @@ def _read_plain(extensions: x509.Extensions) -> Extensions:
     says: dict[str, Any] = {}
     for extension in extensions:
         value = extension.value
-        match type(value):  # an `isinstance` of these abstract classes costs as much as the library's whole reading
+        match type(value):  # `isinstance` with these abstract classes costs as much as the library's own parsing
             case x509.BasicConstraints:
                 says["is_ca"], says["path_length"] = value.ca, value.path_length
                 if extension.critical:
                     says["critical"] = _BASIC
             case x509.KeyUsage:
-                if value.key_agreement:  # encipherOnly and decipherOnly hang on it
+                if value.key_agreement:  # encipherOnly and decipherOnly need it
                     raise _UncommonExtension
                 says["key_usage"] = _usages_of(value)
             case x509.ExtendedKeyUsage:
@@ -148,7 +148,7 @@ def _read_plain(extensions: x509.Extensions) -> Extensions:
     return Extensions(**says)
 
 
-# Certificates of one profile say the same; what was read once is one object for all of them.
+# Certificates of one profile have equal extensions, so they share one parsed object.
 @lru_cache(maxsize=64)
 def _usages_of(value: x509.KeyUsage) -> frozenset[str]:
     given = {name for name in USAGES if getattr(value, name)}
@@ -169,7 +169,7 @@ def _read_thoroughly(der: bytes) -> Extensions:
     for extension in asn1.Certificate.load(der, strict=True)["tbs_certificate"]["extensions"] or ():
         name = _named(extension)
         if name in seen:
-            raise ValueError(f"extension {name} occurs twice")  # RFC 5280 section 4.2 forbids it
+            raise ValueError(f"extension {name} occurs twice")  # RFC 5280 section 4.2: forbidden
         seen.add(name)
         if len(seen) > _MOST_EXTENSIONS:
             raise ValueError("the certificate has too many extensions")

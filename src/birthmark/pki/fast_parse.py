@@ -75,7 +75,7 @@ def is_signed_with(certificate: ParsedLeaf, key: ec.EllipticCurvePublicKey) -> b
 def _glance(der: bytes) -> ParsedLeaf | None:
     start, end = shortest_element(der, 0)
     tbs, tbs_end = shortest_element(der, start)
-    at = shortest_element(der, tbs)[1]  # the version, which one without extensions leaves out
+    at = shortest_element(der, tbs)[1]  # the version, omitted without extensions
     serial, serial_end = shortest_element(der, at)
     issuer_at = serial_end + _ALGORITHM_BYTES
     algorithm = der[serial_end:issuer_at]

@@ -115,7 +115,7 @@ def issue(
     not_before, not_after = (one.astimezone(UTC).replace(microsecond=0) for one in (not_before, not_after))
     key, named = issuer.private_key, authority_key_id(issuer)
     has_names = bool(san) and _takes_names(profile)
-    # The builder refuses what no certificate can say: dates in the wrong order, or before its calendar begins.
+    # The builder rejects impossible dates: in the wrong order, or before the start of its calendar.
     if isinstance(key, ec.EllipticCurvePrivateKey) and not has_names and _FIRST_DAY <= not_before <= not_after:
         algorithm = hash_for(key)
         return _mold(
@@ -147,7 +147,8 @@ def _below(
     for extension in points.extensions(above) if points is not None else ():
         builder = builder.add_extension(extension, critical=False)
     if excluded and profile.is_ca:
-        # Critical by RFC 5280 section 4.2.1.10, but small clients refuse what they do not know; those who know it obey.
+        # Critical by RFC 5280 section 4.2.1.10, but small clients reject unknown critical extensions; clients that know
+        # it enforce it.
         builder = builder.add_extension(x509.NameConstraints(None, excluded), critical=False)
     return _with_profile(builder, profile, public_key, san)
 

@@ -83,7 +83,7 @@ def _may_match(name: ConstrainedName, constraint: ConstrainedName) -> bool:
 
 
 def _directory(name: Value, constraint: Value) -> bool:
-    assert isinstance(name, tuple)  # noqa: S101 - made by the reader of extensions
+    assert isinstance(name, tuple)  # noqa: S101 - made by the extension reader
     assert isinstance(constraint, tuple)  # noqa: S101 - as above
     return name[: len(constraint)] == constraint
 

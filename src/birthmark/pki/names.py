@@ -14,7 +14,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.untrusted_text import printable
 
 RegistrationId = NewType("RegistrationId", str)
-MAX_COMMON_NAME_BYTES = 64  # the bound is 64 characters; common tools count the bytes of UTF-8
+MAX_COMMON_NAME_BYTES = 64  # the bound is 64 characters; common tools count UTF-8 bytes
 MAX_REGISTRATION_ID_CHARS = 128
 MAKE_CERTIFICATE = "Your own CA issues a certificate with a key: `birthmark ca issue device-1 --dir ca`."
 """A fix for whatever is wrong with a device's certificate."""

@@ -127,7 +127,7 @@ def parse_request(der: bytes) -> OcspRequest:
 def _read(der: bytes) -> OcspRequest:
     try:
         return _read_one(der)
-    except NotImplementedError:  # it is about several
+    except NotImplementedError:  # several requested
         return _read_several(der)
 
 
@@ -144,7 +144,7 @@ def _read_one(der: bytes) -> OcspRequest:
 
 
 def _read_several(der: bytes) -> OcspRequest:
-    from asn1crypto import ocsp as asn1  # noqa: PLC0415 - few clients ask about several
+    from asn1crypto import ocsp as asn1  # noqa: PLC0415 - rarely several certificates
 
     request = asn1.OCSPRequest.load(der, strict=True)["tbs_request"]
     listed = request["request_list"]

@@ -158,7 +158,7 @@ class SignatureCache:
             self._verdicts.move_to_end(pair)
             return verdict
         try:
-            certificate_checks.check_strength(issuer)  # a stranger's key may be as large as the certificate allows
+            certificate_checks.check_strength(issuer)  # a foreign key may be as large as the certificate allows
             verdict = is_signed_by(certificate, issuer)
         except ChainError:
             verdict = False
@@ -235,7 +235,7 @@ def build_chain(
 ) -> tuple[Certificate, ...]:
     """Return the chain (leaf first, anchor last) that is valid at `now`, or raise a `ChainError`.
 
-    `allow_partial` lets a chain end at an anchor that is not self-signed, such as an enrolled intermediate: for a
+    `allow_partial` permits a chain to end at an anchor that is not self-signed, such as an enrolled intermediate. For a
     registered certificate, key and name count (RFC 5280 section 6.1.1 (d)). `purpose` is a required extended key usage
     of the leaf (dotted). Of several errors the deepest is raised: it is closest to a valid chain.
     """
@@ -364,7 +364,7 @@ class _Search:
             raise NotACAError(detail="it lacks basicConstraints CA:TRUE", **facts())
         if says.key_usage is not None and "key_cert_sign" not in says.key_usage:
             raise NotACAError(detail="its keyUsage lacks keyCertSign", **facts())
-        # RFC 5280 section 4.2.1.9: intermediates between this CA and the leaf; those issued to themselves do not count.
+        # RFC 5280 section 4.2.1.9: intermediates between this CA and the leaf; self-issued ones do not count.
         below = sum(not certificate.is_self_issued for certificate in path[1:])
         if says.path_length is not None and below > says.path_length:
             raise NotACAError(detail="its path length is exceeded", **facts())
@@ -376,7 +376,7 @@ def _check_names(path: Sequence[Certificate]) -> None:
         if not place or authority.extensions.name_constraints_der is None:
             continue
         for below, certificate in enumerate(path[:place]):
-            if below and certificate.is_self_issued:  # only a leaf that is issued to itself is bound
+            if below and certificate.is_self_issued:  # constraints skip self-issued intermediates
                 continue
             try:
                 constraints = authority.extensions.name_constraints

@@ -49,7 +49,7 @@ class PossessionSignatureError(PossessionNotProvenError):
 
 
 def which(ca: Certificate) -> str:
-    """Return the option of `birthmark ca verify-possession` by which a CA signs that is not a root."""
+    """Return the option of `birthmark ca verify-possession` for a CA that is not a root; empty for a root."""
     return "" if ca.is_self_signed else " --with issuing"
 
 

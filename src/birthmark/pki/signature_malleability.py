@@ -8,9 +8,9 @@ from birthmark.pki.certificates import Certificate, Thumbprint, thumbprint_of
 from birthmark.pki.der import BIT_STRING, SEQUENCE, element, positive, wrap
 
 MOST = 3
-_ECDSA_WITH = bytes.fromhex("2a8648ce3d04")  # where the object identifiers of RFC 3279, 5480 and 5758 begin
-# The orders n of the curves that CAs sign by, those of one size together: a signature does not say which it is by.
-# By size, the smallest first: the first that a signature fits into is its own.
+_ECDSA_WITH = bytes.fromhex("2a8648ce3d04")  # prefix of the object identifiers of RFC 3279, 5480 and 5758
+# The orders n of the curves that CAs sign with, grouped by size: a signature does not name its curve. Ordered by size,
+# so that the first that fits a signature is its own.
 _ORDERS = (
     (0xFFFFFFFFFFFFFFFFFFFFFFFF99DEF836146BC9B1B4D22831,),  # P-192
     (0xFFFFFFFFFFFFFFFFFFFFFFFFFFFF16A2E0B8F03E13DD29455C5C2A3D,),  # P-224
@@ -52,10 +52,11 @@ def _twins(certificate: Certificate) -> tuple[Thumbprint, ...]:
             return ()
         numbers, _ = element(der, bits + 1)
         r, s = _integer(der, numbers), _integer(der, element(der, numbers)[1])
-    except IndexError:  # no such signature: the library looks at that
+    except IndexError:  # malformed signature: the library handles it
         return ()
     signed = der[begin:algorithm_end]
-    # Both numbers are 32 bits shorter than those of their curve once in 2^64 signatures: that one has no twin here.
+    # Both numbers are 32 bits shorter than those of their curve once in 2^64 signatures: that signature has no twin
+    # here.
     orders = next((some for some in _ORDERS if max(r, s) < max(some)), ())
     return tuple(thumbprint_of(_written(signed, r, order - s)) for order in orders if max(r, s) < order)
 

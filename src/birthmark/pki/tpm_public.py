@@ -64,7 +64,7 @@ class TpmPublic:
 
     @property
     def base64(self) -> str:
-        """The same as text, as Azure's interfaces have it."""
+        """The key in base64, as in Azure's interfaces."""
         return b64encode(self.tpm2b).decode()
 
 
@@ -122,7 +122,7 @@ def parse_tpm_public(data: bytes, what: str) -> TpmPublic:
     attributes = fields.number(4)
     if attributes & (RESTRICTED | DECRYPT | SIGN) != RESTRICTED | DECRYPT:
         raise fields.wrong("it is not a restricted decryption key, as endorsement and storage keys are")
-    fields.sized()  # the policy of its use, which only the TPM judges
+    fields.sized()  # usage policy, which only the TPM evaluates
     aes_bits = _cipher(fields)
     if kind == ALG_RSA:
         key: TpmKey = _rsa(fields)

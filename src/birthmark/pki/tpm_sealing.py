@@ -19,7 +19,7 @@ from birthmark.pki.tpm_public import SIGN, TpmPublic, TpmReader, sized
 
 _KEYED_HASH, _HMAC, _SHA256 = b"\x00\x08", b"\x00\x05", b"\x00\x0b"
 _USER_WITH_AUTH, _NO_DICTIONARY_ATTACK = 1 << 6, 1 << 10
-_WRAP_BYTES = 16  # AES-128-CFB is what the vendors' clients import by
+_WRAP_BYTES = 16  # AES-128-CFB, as the vendors' clients import
 _MAX_KEY_BYTES = 64
 MAX_SEALED_BYTES = 8 * 1024
 _HASHES: dict[str, type[hashes.HashAlgorithm]] = {
@@ -104,7 +104,7 @@ def _seed(parent: TpmPublic, label: bytes, chance: RandomSource) -> tuple[bytes,
     width = (parent.key.curve.key_size + 7) // 8
     ours, theirs = once.public_key().public_numbers(), parent.key.public_numbers()
     x, y = (coordinate.to_bytes(width, "big") for coordinate in (ours.x, ours.y))
-    counter = (1).to_bytes(4, "big")  # one round, since the seed is as long as the hash
+    counter = (1).to_bytes(4, "big")  # one round, as the seed is as long as the hash
     seed = hashlib.new(parent.hash_name, counter + shared + label + x + theirs.x.to_bytes(width, "big")).digest()
     return seed, sized(x) + sized(y)
 

@@ -73,7 +73,7 @@ log = logging.getLogger(__name__)
 FIGURE, FAILED_RENEWALS = "refusals", "failed renewals"
 KEEP = timedelta(days=7)
 MAX_ROWS = 50_000
-MAX_ROWS_OF_ONE = 5_000  # of one address's share
+MAX_ROWS_OF_ONE = 5_000  # per address quota
 MAX_PENDING = 1000
 MAX_CHARS = 2000
 _MAX_FACT_CHARS = 500
@@ -83,7 +83,7 @@ _AT_ONCE = 16
 _PAGE, _SLICE = 500, 50
 _END = 2**62
 """After every moment."""
-# The facts under which a refusal is filed, as operators know them.
+# Facts that index a refusal, with names that operators know.
 _NAMES = (
     "registration_id",
     "device_id",
@@ -135,7 +135,7 @@ class _PendingRefusals:
             share, waiting = self._of.popitem(last=False)
             taken.append(waiting.popleft())
             if waiting:
-                self._of[share] = waiting  # behind the others
+                self._of[share] = waiting  # after the others
         self.count -= len(taken)
         return taken
 
@@ -234,7 +234,7 @@ class Ledger:
             for one in refused:
                 _add(changes, one)
             await self._commit_with_counts(changes)
-        except Exception as problem:  # noqa: BLE001 - what is wrong with one keeps no later one out
+        except Exception as problem:  # noqa: BLE001 - an invalid item must not block later ones
             if len(refused) > 1 and not isinstance(problem, UnavailableError):
                 for one in refused:
                     await self._file([one])

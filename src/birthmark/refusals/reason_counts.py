@@ -18,7 +18,7 @@ from birthmark.store import statement, to_micros
 from birthmark.store.counters import HOUR
 from birthmark.store.database import DatabaseReader
 
-# Of a code the hours that are asked for alone are read, and not those of all the time that figures are kept.
+# Read only the requested hours of a code, not its complete history.
 _COUNTS = statement(
     sql("""
 WITH RECURSIVE codes(code) AS (

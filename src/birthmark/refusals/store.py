@@ -13,7 +13,7 @@ from birthmark.store.columns import number, text
 from birthmark.store.crud_statements import find, is_among, page, remove
 from birthmark.store.row_mapping import RowMapper
 
-SHARE_CHARS = len("2001:0db8:0000:0000")  # no IPv4 address is as long
+SHARE_CHARS = len("2001:0db8:0000:0000")  # above IPv4's length
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ HUB_BYTES = 48
 _VERSION = 1
 _PADDING = b"\0\xff"
 _HOWTO_BYTES = SERIAL_BYTES + HUB_BYTES
-# What Azure takes as a device id, and what a host name is made of.
+# Characters of an Azure device ID, and of a host name.
 _SERIAL = re.compile(r"[A-Za-z0-9\-.%_*?!(),:=@$']+")
 _HUB = re.compile(r"[A-Za-z0-9][A-Za-z0-9\-.]*")
 

@@ -22,7 +22,7 @@ def open_chip(module: Path, *, label: str | None, slot_id: int | None, pin: Pin 
 
 
 def check_tls(element: Element) -> Element:
-    """Return the element when TLS can use its key. Raise `ChipWithoutTlsError`: cryptoauthlib is no PKCS#11 library."""
+    """Return the element if TLS can use its key. Raise `ChipWithoutTlsError`: cryptoauthlib is no PKCS#11 library."""
     if is_atecc(element.token.module):
         raise ChipWithoutTlsError
     return element

@@ -62,7 +62,7 @@ def _slot(object_id: int, algorithm: Algorithm) -> KeySlot:
     return KeySlot(f"sss:{object_id:08X}", algorithm, object_id)
 
 
-# Each is a device's key and a gateway's; certificates stand at the next id.
+# A device's key and a gateway's; the certificate has the next ID.
 _EC = (_slot(0xF0000100, Algorithm.P256), _slot(0xF0000102, Algorithm.P256))
 _RSA = (
     _slot(0xF0000110, Algorithm.RSA2048),
@@ -101,7 +101,7 @@ GENERIC = ChipProfile(name="generic", title="PKCS#11 token", memory_label="birth
 
 PROFILES: Mapping[str, ChipProfile] = {profile.name: profile for profile in (SE050, ATECC608, GENERIC)}
 
-# cryptoauthlib names a token by its slot: two hex digits and ABC.
+# cryptoauthlib labels a token by its slot: two hex digits and ABC.
 _ATECC_TOKEN = re.compile(r"[0-9A-F]{2}ABC")
 
 

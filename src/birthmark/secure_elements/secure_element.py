@@ -128,7 +128,7 @@ class Element:
         except KeyNotFoundError:
             if wanted.object_id is None or not wanted.object_id & 1:
                 raise
-            # NXP: a certificate's object id is its key's with the last bit set; people name either.
+            # NXP: a certificate's object id is its key's with the last bit set; users specify either.
             with contextlib.suppress(KeyNotFoundError):
                 return TokenKey.find(self.token, label=label_of(wanted.object_id & ~1))
             raise
@@ -322,7 +322,7 @@ class Element:
         out = []
         with self.token.session() as session:
             for item in session.get_objects({Attribute.CLASS: ObjectClass.CERTIFICATE}):
-                with contextlib.suppress(CertificateInvalidError, ValueError):  # not ours to judge: leave it out
+                with contextlib.suppress(CertificateInvalidError, ValueError):  # skip invalid certificates
                     out.append((text_of(item, Attribute.LABEL), parse_der(cut_der(bytes_of(item, Attribute.VALUE)))))
         return tuple(out)
 
@@ -337,7 +337,7 @@ class Element:
             old = list(session.get_objects({Attribute.CLASS: kind, Attribute.LABEL: label}))
             try:
                 session.create_object(template)
-            except p11.AttributeValueInvalid:  # tpm2-pkcs11 keeps data behind the PIN alone
+            except p11.AttributeValueInvalid:  # tpm2-pkcs11 requires the PIN for data
                 session.create_object(template | {Attribute.PRIVATE: True})
             for item in old:
                 item.destroy()

@@ -63,7 +63,7 @@ def initialize_token(directory: Path, label: str, pin: str) -> Path:
         stop_library()
         load_library(module)
         _initialize(module, label, pin)
-        stop_library()  # SoftHSM looks for tokens when it starts
+        stop_library()  # SoftHSM finds tokens only at start
     return module
 
 
@@ -73,7 +73,7 @@ def select(directory: Path) -> None:
 
 
 def _initialize(module: Path, label: str, pin: str) -> None:
-    library = ctypes.CDLL(str(module.resolve()))  # the copy that is loaded and started already
+    library = ctypes.CDLL(str(module.resolve()))  # the copy that is already loaded and started
     count = ctypes.c_ulong(8)
     slots = (ctypes.c_ulong * 8)()
     secret = pin.encode()
@@ -96,7 +96,7 @@ def _check(code: int, module: Path) -> None:
 
 _ORGANIZATION = "Software element (tests only)"
 _LIFETIME = timedelta(days=25 * 365)
-_PADDED_BYTES = 2048  # certificates in an SE050 stand in a larger file
+_PADDED_BYTES = 2048  # SE050 files are larger than their certificates
 _MAKERS = {
     SE050.name: ("NXP-like test root", "NXP-like test intermediate SE050"),
     ATECC608.name: ("Crypto Authentication test root", "Crypto Authentication test signer F600"),

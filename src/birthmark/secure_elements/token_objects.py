@@ -65,9 +65,9 @@ KINDS = {
     ObjectClass.DATA: "data",
 }
 _IDENTITY_KINDS = (KeyType.EC, KeyType.RSA)
-# Sensitive and not extractable: said in so many words, because tokens differ in what they assume.
+# Set sensitive and not extractable explicitly, because token defaults differ.
 _GUARDED = {Attribute.SENSITIVE: True, Attribute.EXTRACTABLE: False, Attribute.PRIVATE: True}
-# tpm2-pkcs11 has its own view of what an EC key may do, and refuses a key that is asked to differ.
+# tpm2-pkcs11 sets EC key usage itself, and rejects a different template.
 _AS_A_TPM: Mapping[str, Any] = {
     "public_template": {Attribute.VERIFY: None, Attribute.ENCRYPT: True, Attribute.WRAP: None},
     "private_template": {**_GUARDED, **dict.fromkeys((Attribute.DECRYPT, Attribute.UNWRAP, Attribute.DERIVE))},
@@ -86,7 +86,7 @@ class ElementObject:
     key_id: str
     object_id: str | None
     detail: str
-    is_guarded: bool | None  # of private keys: sensitive and not extractable; None when the token does not tell
+    is_guarded: bool | None  # private keys: sensitive and not extractable; None if not reported
 
 
 def certificate_label(key: TokenKey) -> str:

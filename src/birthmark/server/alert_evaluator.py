@@ -101,7 +101,7 @@ class AlertEvaluator:
                     await self.judge()
                 else:
                     self.last, self.firing = None, {}
-            except BirthmarkError as error:  # the database is away: the next look is in a moment
+            except BirthmarkError as error:  # database unavailable: the next run follows soon
                 log.warning("alerts.not_judged", extra={"reason": error.explain_cause()})
             await asyncio.sleep(self.every.total_seconds())
 
@@ -138,7 +138,7 @@ class AlertEvaluator:
         self._noticed = {name: at for name, at in self._noticed.items() if at > to_micros(now - _HOUR)}
         for name, ends in found.items():
             self._noticed[name] = ends[-1][0]
-            for address in sorted({where for _, where in ends})[:_PLACES]:  # so that `why` has both
+            for address in sorted({where for _, where in ends})[:_PLACES]:  # for both in `why`
                 self.rooms.ledger.record(IdentityContestedError(device_id=name[1], count=len(ends)), address=address)
 
     async def judge(self) -> None:
@@ -203,7 +203,7 @@ class AlertEvaluator:
         ):
             if one.since >= this:
                 within[one.state] = within.get(one.state, 0.0) + one.value
-            elif one.since == this - HOUR:  # the end of it is within the hour
+            elif one.since == this - HOUR:  # partly within the hour
                 within[one.state] = within.get(one.state, 0.0) + one.value * part
             else:
                 before[one.state] = before.get(one.state, 0.0) + one.value / _HOURS
@@ -219,9 +219,9 @@ class AlertEvaluator:
             row = await authority.database.one(ca_store.CRL_STATE, issuer=ca.thumbprint)
             end = None if row is None or not row["number"] else from_micros(row["next_update"])
             if end is None and authority.hierarchy.with_key(ca) is not None:
-                continue  # nobody has asked for it yet
+                continue  # not requested so far
             if end is None or end - now < self.limits.crl_ends:
-                with contextlib.suppress(BirthmarkError):  # its key is away
+                with contextlib.suppress(BirthmarkError):  # no key now
                     made = await authority.lists.named(purpose)
                     end = end if made is None else made.next_update
             if end is not None:

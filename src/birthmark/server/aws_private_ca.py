@@ -110,7 +110,7 @@ class PrivateCa:
             TemplateArn=template_for(profile),
             ApiPassthrough={"Subject": {"CustomAttributes": _attributes(subject)}},
             Validity={"Type": "ABSOLUTE", "Value": int((self.clock.now() + lifetime).timestamp())},
-            IdempotencyToken=self.entropy.token(16).hex(),  # boto3 tries again by itself
+            IdempotencyToken=self.entropy.token(16).hex(),  # for boto3 retries
         )
         answer = await self._issued(made["CertificateArn"])
         (issued,) = parse_bundle(answer["Certificate"])
@@ -159,7 +159,7 @@ def private_ca_of(
     import boto3
     from botocore.config import Config
 
-    logging.getLogger("botocore").setLevel(logging.WARNING)  # it tells of every call otherwise
+    logging.getLogger("botocore").setLevel(logging.WARNING)  # it logs every call
     config = Config(connect_timeout=5, read_timeout=15, retries={"mode": "standard", "max_attempts": 3})
     client = boto3.Session(region_name=region).client("acm-pca", config=config)
     return PrivateCa(arn, client, clock, entropy, keep, certificates)

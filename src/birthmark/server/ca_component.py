@@ -21,10 +21,10 @@ class CaComponent(Component):
         self._revoked = 0
         devices.authority.database.on_events(self._count)
 
-    def _count(self, events: Sequence[Heard], is_sure: bool) -> None:  # as the store calls it
+    def _count(self, events: Sequence[Heard], is_sure: bool) -> None:  # store signature
         for number, event in events if is_sure else ():
             if not number:
-                continue  # another worker's, which counts it
+                continue  # counted by another worker
             if isinstance(event, CertificateIssued):
                 self._issued[event.profile] += 1
             elif isinstance(event, CertificateRevoked):

@@ -39,7 +39,7 @@ class CaSubject(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
     C: Annotated[str, msgspec.Meta(pattern="^[A-Z]{2}$")] | None = None
     ST: _Text | None = None
     L: _Text | None = None
-    O: _Text | None = None  # noqa: E741 - the attribute's own short name
+    O: _Text | None = None  # noqa: E741 - the attribute's short name
     OU: _Text | None = None
 
 

@@ -176,7 +176,7 @@ class RolePlaces:
     def guard_scope(self, scope: str) -> Changes:
         kind, _, name = scope.partition("/")
         if not name:
-            return Changes()  # everywhere, the server and the account are always there
+            return Changes()  # the server and the account always exist
         missing = PlaceMissingError(place=scope[:_MAX_SHOWN])
         return (self.hubs() if kind == "hub" else self.instances()).guard_exists(name, missing)
 
@@ -270,7 +270,7 @@ async def _broker(
     if (among := shared(bus)) is None:
         return Broker(database, clock, bus.worker, watch=watch, counting=counting)
     broker = Broker(database, clock, bus.worker, among, watch=watch, counting=counting, freeing=freeing)
-    assert broker.workers is not None  # noqa: S101 - it has a bus
+    assert broker.workers is not None  # noqa: S101 - bus given
     await among.join(broker.workers)
     await broker.join()
     return broker
@@ -394,7 +394,7 @@ async def open_rooms(
         Enrollments(database, clock, entropy, hubs, issuer=orders, webhooks=AllocationWebhooks(sender))
     )
     groups = GroupsOfRoots(instances, enrollments, authorities)
-    rollovers.groups.fill(groups)  # they come with this server's services
+    rollovers.groups.fill(groups)  # available only now
     registrations = later.registrations.fill(
         Registrations(
             database,

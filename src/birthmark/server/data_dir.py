@@ -58,7 +58,7 @@ from birthmark.pki.issuance import LeafIssuer, SigningKey, new_serial
 
 _RENEW_BEFORE = timedelta(days=30)
 _LIFETIME = timedelta(days=365)
-_LONGEST = timedelta(days=366)  # what clients and scanners take of a server
+_LONGEST = timedelta(days=366)  # limit of clients and scanners
 
 
 class DataDirectoryError(UnavailableError):
@@ -189,7 +189,7 @@ class DataDirectory:
 
         Raise `CaLostError`, `CaForeignError`, `RecordsLostError`.
         """
-        # A start writes the token after the first records: only where they were lost is there a token without them.
+        # A start writes the token after the first records, so a token without records means that they were lost.
         if root is None and self.has("operator.token"):
             raise RecordsLostError(path=self.path)
         with self._usable():
@@ -234,7 +234,7 @@ class DataDirectory:
             if (kept := self._kept_certificate(directory, passphrase, hierarchy, wanted)) is not None:
                 return kept
             directory.mkdir(exist_ok=True, mode=0o700)
-            with alone_in(directory):  # all workers need another at one moment: the first makes it, the others take it
+            with alone_in(directory):  # all workers need one at one moment: the first creates it, others reuse it
                 if (kept := self._kept_certificate(directory, passphrase, hierarchy, wanted)) is not None:
                     return kept
                 key = ec.generate_private_key(ec.SECP256R1())
@@ -271,7 +271,7 @@ class DataDirectory:
             with self._usable():
                 atomic_files.create(path, self._entropy.token(24).hex().encode() + b"\n")
         secret = read_private(path).strip().decode("ascii")
-        if not secret:  # an empty password would let everyone in
+        if not secret:  # an empty password would admit anyone
             raise SecretUnreadableError(path=path, reason="it is empty")
         return secret
 
@@ -301,12 +301,12 @@ class DataDirectory:
         self, chain: Sequence[Certificate], key: SigningKey, hierarchy: Hierarchy, wanted: Iterable[str]
     ) -> bool:
         leaf = chain[0]
-        if key.public_key() != leaf.public_key():  # of a start that ended between the two files
+        if key.public_key() != leaf.public_key():  # start interrupted between the two files
             return False
         if leaf.not_after - leaf.not_before > _LONGEST:
             return False
         now, signer = self._clock.now(), self._signer(hierarchy)
-        if leaf.not_before > max(now, signer.certificate.not_before):  # the clock was ahead; another begins earlier
+        if leaf.not_before > max(now, signer.certificate.not_before):  # the clock was ahead; new ones start earlier
             return False
         if now > leaf.not_after - _RENEW_BEFORE or tuple(chain[1:]) != hierarchy.presented(signer):
             return False

@@ -198,7 +198,7 @@ class Applications:
         async def no_websocket(socket: WebSocket) -> None:
             error = WebSocketPathError(path=socket.url.path[:_MAX_PATH])
             self.report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
-            await socket.close()  # before it is accepted: 403
+            await socket.close()  # before acceptance: 403
 
         record, serves = self._record, self._settings.serves
         devices = est_http.routes(rooms.est, rooms.ledger) if serves(ServedCloud.EST) else []
@@ -209,7 +209,7 @@ class Applications:
             from birthmark.azure_arm.service import Management
 
             routes: list[BaseRoute] = [*self._pki_routes(), *devices]
-            for one in reversed(rooms.components):  # paths of DPS begin with any scope: those of hubs come first
+            for one in reversed(rooms.components):  # DPS paths start with any scope: those of hubs come first
                 if not one.service or serves(ServedCloud(one.service)):
                     routes += one.routes(record)
                     routes += [WebSocketRoute(path, websocket) for path in one.websocket_paths]
@@ -389,9 +389,7 @@ class Applications:
 
     def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """File a refusal of the transport or of MQTT."""
-        facts = (
-            error.facts
-        )  # an answer over MQTT may name the refusal, and the certificate that stays without successor
+        facts = error.facts  # an MQTT error may contain the refusal, and the certificate without successor
         told, unrenewed = facts.get("tracking_id"), facts.get("renews", "")
         self._rooms.ledger.record(error, address=address, presented=peer.leaf, tracking_id=told, unrenewed=unrenewed)
 
@@ -408,7 +406,7 @@ class Applications:
         peer: TlsPeer = request.scope["extensions"]["tls"]
         is_device = "operation_id" in request.path_params or request.url.path.lower().endswith("/devicebound")
         if request.method == "GET" and error.code in _LOOK_UPS and not is_device:
-            return new_uuid(self._entropy)  # an operator asked whether it is there: nobody was refused anything
+            return new_uuid(self._entropy)  # an operator's existence check is not a refusal
         address = request.client.host if request.client else ""
         named = {k: str(v) for k, v in request.path_params.items() if k in {"registration_id", "device_id"}}
         return self._rooms.ledger.record(error, address=address, presented=peer.leaf, **named)
@@ -428,7 +426,7 @@ class Applications:
         return await accept(pump, packet)
 
 
-# What an operator's tool learns when it looks before it creates.
+# Responses to an operator tool's existence check before it creates something.
 _LOOK_UPS = frozenset(
     {
         "awsiot.no_registration_code",
@@ -447,7 +445,7 @@ _LOOK_UPS = frozenset(
 
 def _application(routes: list[BaseRoute], otherwise: ASGIApp | None = None) -> Starlette:
     app = Starlette(routes=routes)
-    app.router.redirect_slashes = False  # the SDKs' paths are exact; a redirect would lose their signatures
+    app.router.redirect_slashes = False  # the SDKs sign exact paths; a redirect would invalidate signatures
     if otherwise is not None:
         app.router.default = otherwise
     return app

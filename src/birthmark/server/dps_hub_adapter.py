@@ -32,7 +32,7 @@ class GrantsByEnrollment:
         self._registrations = registrations
 
     async def of(self, device: Device) -> IssuanceGrant:
-        """Return the grant of the enrollment by which a device registered. Raise `NoCredentialPolicyError`."""
+        """Return the grant of the enrollment that a device registered with. Raise `NoCredentialPolicyError`."""
 
         def refusal(detail: str) -> NoCredentialPolicyError:
             return NoCredentialPolicyError(device_id=device.device_id, hub=device.hub, detail=detail)

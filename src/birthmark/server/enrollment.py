@@ -68,7 +68,7 @@ class ServerEnrollment:
 
     async def _check(self, spec: EnrollmentSpec) -> tuple[RegistrationId, str]:
         """Return the registration id and the device id after checking the certificate."""
-        from birthmark.manifests.preflight_checks import doubts_of  # what verifies whole lists comes with it
+        from birthmark.manifests.preflight_checks import doubts_of  # it also loads the list verification
 
         certificate = spec.certificate
         doubts = doubts_of(certificate, self.clock.now(), needs_common_name=True)

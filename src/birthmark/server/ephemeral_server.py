@@ -36,9 +36,9 @@ from birthmark.server.server import Server
 from birthmark.server.settings import Settings
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 
-_MEMORY = Path("/dev/shm")  # noqa: S108 - a directory of our own is made in it: nothing there waits for a disk
+_MEMORY = Path("/dev/shm")  # noqa: S108 - its temporary directory never waits for a disk
 _ROOM = 32 * 1024 * 1024
-_FIRST = 0x7F100000  # 127.16.0.0 and up: whoever names an address by hand takes a lower one
+_FIRST = 0x7F100000  # 127.16.0.0 and up: addresses chosen by hand are lower
 _ADDRESSES = 0xE00000
 _TRIES = 200
 _KEPT = (".lock", ".sock")
@@ -112,7 +112,7 @@ class TrialServer:
     """
 
     def __init__(self, settings: Settings, behind: str | None = None) -> None:
-        # Its certificate has both addresses from the beginning, so that it stays the same.
+        # Its certificate has both addresses from the start, so that it never changes.
         self.settings = settings if behind is None else replace(settings, names=(*settings.names, behind))
         self.clock = TrialClock()
         self._behind = behind
@@ -140,7 +140,7 @@ class TrialServer:
     async def start(self) -> dict[str, Any]:
         """Start for the first time, and return the endpoints."""
         await self._begin()
-        await self.stop()  # so that nothing of it is in memory alone
+        await self.stop()  # so that no state is only in memory
         self._new = {path: _FileSnapshot.of(path) for path in _iter_resettable_files(self.settings.directory)}
         self._places = _directories(self.settings.directory)
         return await self._begin()
@@ -155,7 +155,7 @@ class TrialServer:
         for path in here - self._new.keys():
             path.unlink(missing_ok=True)
         for place in _directories(self.settings.directory) - self._places:
-            shutil.rmtree(place, ignore_errors=True)  # one that is in another is gone with it
+            shutil.rmtree(place, ignore_errors=True)  # nested ones are already gone
         for path, before in self._new.items():
             before.put_back(path)
         return await self._begin()
@@ -191,7 +191,7 @@ class TrialServer:
                 health_listen=(front,),
             )
             ahead, self.clock.ahead = self.clock.ahead, timedelta()
-            await self._begin(behind)  # by the right clock: what it makes at a start, such as its certificate, is valid
+            await self._begin(behind)  # at real time, so that certificates created at start are valid
             self.clock.ahead = ahead
             if is_watched:
                 self.start_recording()
@@ -290,7 +290,7 @@ def _directories(path: Path) -> set[Path]:
 Answer = Callable[[TrialServer, bytes], Awaitable[Mapping[str, Any]]]
 """Handler of one input line; never raises."""
 _RESET = b"reset"
-_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the last: its terminal was closed
+_ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the last: terminal closed
 
 
 def run_trial(
@@ -309,7 +309,7 @@ def run_trial(
 
     async def main() -> None:
         trial, loop = TrialServer(settings, behind), asyncio.get_running_loop()
-        lines: asyncio.Queue[bytes] = asyncio.Queue()  # empty: the end
+        lines: asyncio.Queue[bytes] = asyncio.Queue()  # empty: end
 
         def end() -> None:
             trial.ending.is_told = True
@@ -330,7 +330,7 @@ def run_trial(
                     (say if word == _RESET else tell)(found)
         finally:
             await trial.stop()
-            for number in _ENDS:  # a second one, while the directory goes
+            for number in _ENDS:  # a second signal during the removal
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
 
@@ -349,7 +349,7 @@ class _LineReader(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         *lines, begun = (self._begun + data).replace(b"\r", b"\n").split(b"\n")
-        self._begun = begun[:_LONGEST]  # so much of a line that is too long says that it is no word
+        self._begun = begun[:_LONGEST]  # enough of an overlong line to show that it is invalid
         for line in lines:
             self._words.put_nowait(line.removeprefix(codecs.BOM_UTF8)[:_LONGEST] + b"\n")
 

@@ -78,7 +78,7 @@ def _links_of(table: UpstreamTable, clock: Clock) -> Callable[[], Https]:
             identity = identity_of(FileKey.load(Path(table.key).expanduser()), chain)
         return open_links(identity, trust, clock).https()
 
-    links()  # what is wrong with the files is said at the start
+    links()  # report file errors at start
     return links
 
 

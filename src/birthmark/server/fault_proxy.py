@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import partial
 from typing import cast
 
-_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: what is not sent yet is dropped, and the peer is told by RST
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: unsent data is dropped, and the peer gets an RST
 
 
 class LineState(StrEnum):
@@ -86,7 +86,7 @@ class FaultProxy:
         for end in tuple(self._ends):
             end.drop()
 
-    # What the ends of a connection ask.
+    # Callbacks of connection ends.
 
     def came(self, end: "_End") -> None:
         self._ends.add(end)

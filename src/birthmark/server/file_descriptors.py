@@ -13,7 +13,7 @@ from birthmark.net.limits import Limits
 
 log = logging.getLogger(__name__)
 
-RESERVE = 256  # the health port's connections, the database, files, and those who are being turned away
+RESERVE = 256  # health port connections, database, files, and clients being rejected
 HEALTH_CONNECTIONS = 64
 CONSOLE_PART = 16
 """Device connections per console connection; a browser opens up to six."""

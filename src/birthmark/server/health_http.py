@@ -23,7 +23,7 @@ from birthmark.webconsole.enroll.limits import DROP, MAX_DROP_BYTES
 
 _KIB = 1024
 
-# The first that the path begins with, or contains when it does not begin with a slash.
+# The first entry that the path starts with, or contains if the entry does not begin with a slash.
 BODY_LIMITS: tuple[tuple[bytes, int], ...] = (
     (b"/.well-known/est", 80 * _KIB),
     (b"registrations/", 112 * _KIB),
@@ -98,15 +98,15 @@ async def serve_plain(
     await listeners.listen(settings.health_addresses, settings.ports.health, None, {"http": service.protocol})
     close_door: Close | None = None
     alone = settings.directory / PORT_ALONE
-    alone.unlink(missing_ok=True)  # of a server that was killed
+    alone.unlink(missing_ok=True)  # left by a killed server
     try:
         close_door = await serve_unix_socket(settings.directory, operator, limits, clock, on_refused)
-    except OSError as error:  # a file system without sockets: the port is there
+    except OSError as error:  # no socket support: use the port
         log.warning("server.no_operator_door", extra={"data": str(settings.directory), "reason": reason_of(error)})
         atomic_files.put(alone, b"", mode=0o600)
 
     async def close(drain_s: float) -> None:
-        alone.unlink(missing_ok=True)  # before the port is anybody's
+        alone.unlink(missing_ok=True)  # before the port is freed
         if close_door is not None:
             await close_door(drain_s)
         await listeners.close(drain_s)

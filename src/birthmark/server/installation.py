@@ -85,7 +85,7 @@ async def root_of(database: Database) -> str | None:
     row = await database.one(_FACT, name=_ROOT)
     if row is not None:
         return str(row["value"])
-    # Version 0.1.0 noted no root, but its first start made a hub after the CA.
+    # Version 0.1.0 recorded no root, but its first start created a hub after the CA.
     return UNNOTED if await database.one(hub_store.HUBS_PAGE, after="", limit=1) is not None else None
 
 
@@ -93,7 +93,7 @@ async def ensure_installation_id(database: Database, entropy: Entropy) -> str:
     """Return the prefix of the bus subjects of this installation's workers, which its first worker creates."""
     await database.commit(Changes().run(_ADD, name=_ID, value=entropy.token(12).hex()))
     row = await database.one(_FACT, name=_ID)
-    assert row is not None  # noqa: S101 - it was just written, or was there
+    assert row is not None  # noqa: S101 - just written, or it existed
     return str(row["value"])
 
 

@@ -74,7 +74,7 @@ class MetricsSource:
             yield Sample(metrics.CERTIFICATE_TAKEN, (), 0 if self._certificate.certificate_error else 1)
 
     def _iter_machine_samples(self) -> Iterator[Sample]:
-        """Yield what each worker measures on its machine, and what the worker that evaluates alerts reads."""
+        """Yield the samples that each worker measures on its machine, and those that the alert evaluator reads."""
         if (own := self._alerting.own) is not None:
             yield Sample(metrics.DISK_FREE, (), own.disk_free)
             yield Sample(metrics.CLOCK_STEADY, (), int(own.is_clock_steady))

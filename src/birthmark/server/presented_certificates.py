@@ -7,7 +7,7 @@ from birthmark.refusals.presented_certificates import CertificateNotKeptError, F
 
 
 def create_cluster_lookup(presented: PresentedCertificates, broker: Broker) -> Find:
-    """Return a lookup that searches this worker and then asks the other workers."""
+    """Return a lookup that searches this worker and then queries the other workers."""
 
     async def find(thumbprint: Thumbprint) -> Certificate:
         try:

@@ -44,10 +44,10 @@ class _Samples(Collector):
 def _add(family: CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily, sample: Sample) -> None:
     value = sample.value
     if isinstance(value, Distribution):
-        assert isinstance(family, HistogramMetricFamily)  # noqa: S101 - by its kind
+        assert isinstance(family, HistogramMetricFamily)  # noqa: S101 - by type
         names = [*(str(bound) for bound in value.bounds), "+Inf"]
         upto = zip(names, map(float, accumulate(value.counts)), strict=True)
         family.add_metric(sample.labels, list(upto), value.total)
     else:
-        assert not isinstance(family, HistogramMetricFamily)  # noqa: S101 - by its kind
+        assert not isinstance(family, HistogramMetricFamily)  # noqa: S101 - by type
         family.add_metric(sample.labels, value)

@@ -41,7 +41,7 @@ class EndConnectionsRequest:
         """Close the connections that the certificate, the key or the CA opened."""
         for room in self._rooms:
             room.recheck_connecting_clients()
-        if revoked.is_ca:  # who hangs on it is for the chain to say
+        if revoked.is_ca:  # its chains show affected clients
             self._looks_again = True
             if self._looking is None:
                 self._looking = asyncio.create_task(told("closing of revoked connections", self._look()))
@@ -57,7 +57,7 @@ class EndConnectionsRequest:
     def _end(self) -> None:
         gone, self._gone = self._gone, []
         keys = {one.key for one in gone if one.key}
-        alone = {one.thumbprint for one in gone if not one.key and one.thumbprint}  # which may have another form
+        alone = {one.thumbprint for one in gone if not one.key and one.thumbprint}  # may have a twin form
         others = []
         for connection in self._everyone:
             if (leaf := connection.pump.peer.leaf) is None:

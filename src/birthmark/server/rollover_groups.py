@@ -63,7 +63,7 @@ class GroupsOfRoots:
                 references = msgspec.structs.replace(x509.ca_references, **{free: name})
                 both = msgspec.structs.replace(x509, ca_references=references)
             else:
-                name = ca_name_for(group.id, f"-{name_of_key(successor)[:8]}")  # none is let in by a CA off the record
+                name = ca_name_for(group.id, f"-{name_of_key(successor)[:8]}")  # unregistered CAs grant no access
                 entry = {free: CertificateEntry(certificate=successor.pem())}
                 pair = msgspec.structs.replace(x509.signing_certificates or CertificatePair(), **entry)
                 both = msgspec.structs.replace(x509, signing_certificates=pair)

@@ -18,7 +18,7 @@ from birthmark.rate_limits import RateLimits
 from birthmark.server.server import Server
 from birthmark.server.settings import Settings
 
-EACH = (50, 2)  # lines at once, and a second
+EACH = (50, 2)  # lines at once, per second
 ALL = (500, 50)
 
 
@@ -56,7 +56,7 @@ def run(
     `config` is the file of the settings. Raise `BirthmarkError` if the server cannot start.
     """
 
-    os.umask(os.umask(0o077) | 0o022)  # whatever this process was started with, nobody else writes what it makes
+    os.umask(os.umask(0o077) | 0o022)  # regardless of the inherited umask, no other user writes our files
 
     async def main() -> None:
         server = Server(settings, SystemClock(), SystemEntropy(), config)
@@ -100,8 +100,8 @@ def begin_log(worker: str = "") -> None:
     handler.addFilter(BoundedLog(SystemClock().monotonic))
     logging.basicConfig(level=os.environ.get("BIRTHMARK_LOG", "WARNING").upper(), handlers=[handler])
     for name in ("alembic", "asyncio", "httpcore"):
-        logging.getLogger(name).setLevel(logging.WARNING)  # what they say at DEBUG drowns what happens here
-    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it reports each bad request of a peer as a warning
+        logging.getLogger(name).setLevel(logging.WARNING)  # their DEBUG output hides our own
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it logs each malformed request as a warning
 
 
 class JsonLines(logging.Formatter):

@@ -75,6 +75,6 @@ async def _seal_rows(database: Database, rows: _Rows, seal: ColumnCipher) -> int
 def _sealing(row: Row, keys: Sequence[str], replace: Mapping[str, Statement], seal: ColumnCipher) -> Changes:
     changes, named = Changes(), {f"key_{one}": row[one] for one in keys}
     for name, how in replace.items():
-        if (plain := row[name]) is not None and not is_sealed(plain):  # as it was read: the database has no seal yet
+        if (plain := row[name]) is not None and not is_sealed(plain):  # as read: the database has no seal yet
             changes.run(how, **named, **{f"key_{name}": plain, name: seal.encrypt_value(plain)})
     return changes

@@ -115,7 +115,7 @@ class Server:
         self._closers.append(self._data.release)
         check_bus(settings.directory, settings.bus)
         if self._place.is_alone:
-            self._data.forget("endpoints.json")  # of a run that was killed: it appears again when everything is bound
+            self._data.forget("endpoints.json")  # left by a killed run: it returns once all sockets are bound
         database, rollovers, signer = await self._open()
         bus = await self._bus(database)
         upstream = upstream_of(settings, self._data, clock, entropy)
@@ -151,7 +151,7 @@ class Server:
             listeners.stop_accepting,
         ]
         https_port = rooms.https_port.fill(await self._bind(listeners, context, doors, limits))
-        # A start that cannot bind gives nothing a name.
+        # A start that fails to bind creates no named defaults.
         access_key = await ensure_defaults(rooms, settings, names_it=await self._sharing.is_leader())
         context.start()
         self._closers.append(
@@ -174,7 +174,7 @@ class Server:
 
     async def _bus(self, database: Database) -> LocalBus:
         """Return the bus between the services of this server and other workers."""
-        incarnation = f"{self._place.name}-{self._entropy.token(6).hex()}"  # who holds sessions, and is asked for them
+        incarnation = f"{self._place.name}-{self._entropy.token(6).hex()}"  # identifies the session owner
         if self._place.is_alone:
             return LocalBus(database, incarnation)
         from birthmark.bus.nats import NatsBus, connected, create_tls_context
@@ -207,7 +207,7 @@ class Server:
         await unlock(database, ColumnCipher.of(self._data.secret("est.seed").encode()))
         sharing = self._sharing = self._shared(database)
         root = await installation.root_of(database)
-        # Only version 0.1.0 left rows without a signed head, and it noted no root either.
+        # Only version 0.1.0 left rows without a signed head, and it recorded no root either.
         is_unsigned = is_key_new and root == UNNOTED
         found = await record_chain_break(database, signer, is_key_new=is_unsigned, is_used=root is not None)
         if found is not None:
@@ -288,7 +288,7 @@ class Server:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._are_keys_changed.wait(), _LOOK_AT_KEYS_S)
-            await asyncio.sleep(_SETTLED_S)  # who keeps them in memory has heard of it by then
+            await asyncio.sleep(_SETTLED_S)  # caches are updated by then
             self._are_keys_changed.clear()
             with contextlib.suppress(BirthmarkError):
                 if (made := described()) != self.endpoints:

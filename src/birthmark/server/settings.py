@@ -287,7 +287,7 @@ _LimitsTable = msgspec.defstruct(
 class _StrictSettings(Settings, frozen=True, forbid_unknown_fields=True):
     """Settings as a file may contain them: only known limits are accepted."""
 
-    limits: _LimitsTable = _LimitsTable()  # type: ignore[valid-type] # a struct made of the dataclass
+    limits: _LimitsTable = _LimitsTable()  # type: ignore[valid-type] # struct made of a dataclass
 
 
 RENAMED = {
@@ -396,7 +396,7 @@ def _find_conflicts(settings: Settings, text: str) -> list[str]:
     if (settings.server.certificate is None) != (settings.server.key is None):
         found.append("server.certificate and server.key must both be set, or neither")
     if settings.database is not None and not settings.database.startswith(_DATABASES):
-        # The URL itself may hold a password.
+        # The URL may contain a password.
         found.append("the database must start with sqlite:/// or postgresql://")
     elif settings.is_shared and settings.database_url.startswith("sqlite:///"):
         found.append("several workers need PostgreSQL, as SQLite has one writer: give a database, postgresql://…")

@@ -18,7 +18,7 @@ from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 3600.0
-_AGAIN_S = 10.0  # after a look that failed
+_AGAIN_S = 10.0  # after a failure
 
 
 class FreshContext:
@@ -40,8 +40,8 @@ class FreshContext:
         self._load = load
         self._look_every_s = look_every_s
         self._stamp = stamp
-        self._seen = stamp() if stamp is not None else None  # when what is served was loaded
-        self._told: tuple[object, str] | None = None  # of what changed, and why it was not taken over
+        self._seen = stamp() if stamp is not None else None  # load time of the served files
+        self._told: tuple[object, str] | None = None  # last failed change and its reason
         chain, key = load()
         self._chain, self._leaf = list(chain), chain[0]
         self._context, self._for_people = _contexts(chain, key)
@@ -118,8 +118,8 @@ class FreshContext:
         while True:
             await asyncio.sleep(pause_s)
             waited_s += pause_s
-            is_over = self._now is not None and not self.is_good(self._now())  # a clock may have been set
-            if self._told or is_over or waited_s >= self._look_every_s:  # whoever looked at an event may have failed
+            is_over = self._now is not None and not self.is_good(self._now())  # the clock may change
+            if self._told or is_over or waited_s >= self._look_every_s:  # an event-driven check may have failed
                 waited_s = 0.0
                 self.refresh_if_changed()
 

@@ -116,7 +116,7 @@ def note_backup(data: Path, file: Path, timestamp: datetime, revision: str) -> N
 def noted_backup(data: Path) -> Backup | None:
     """Return the last backup that is noted, if any."""
     try:
-        if not (data / NOTE).is_file():  # a pipe would wait for a writer
+        if not (data / NOTE).is_file():  # a pipe would block
             return None
         return decode_json((data / NOTE).read_bytes(), Backup)
     except (OSError, msgspec.MsgspecError):

@@ -22,7 +22,7 @@ from birthmark.errors import UnavailableError
 BYTES_BEGIN, TEXT_BEGINS = b"\0birthmark-sealed-1\0", "birthmark-sealed-1:"
 _INFO = b"birthmark: columns of the database, 1"
 _KEY_BYTES = 64
-_SOME = b"="  # the cipher takes nothing that is empty
+_SOME = b"="  # the cipher rejects empty data
 
 
 class SealBrokenError(UnavailableError):
@@ -39,7 +39,7 @@ class ColumnCipher:
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESSIV(key)
-        self._alone = threading.Lock()  # a cipher of the library's is one thread's at a time
+        self._alone = threading.Lock()  # cipher objects are not thread-safe
 
     @classmethod
     def of(cls, secret: bytes) -> Self:

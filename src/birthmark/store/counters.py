@@ -86,7 +86,7 @@ def summed(kept: Iterable[Changes]) -> Counter[tuple[str, str, str, int]]:
 
 def week_of(timestamp: int) -> int:
     """Return the Monday, 0:00 UTC, on which a week begins."""
-    return (timestamp + _THURSDAY) // WEEK * WEEK - _THURSDAY  # 1970 began with a Thursday
+    return (timestamp + _THURSDAY) // WEEK * WEEK - _THURSDAY  # 1970 began on a Thursday
 
 
 def _row_of(count: CounterChange, timestamp: int) -> tuple[str, str, str, int]:

@@ -90,7 +90,7 @@ def guard_exists(table: Table, *conditions: Condition) -> Statement:
 
 
 def guard_locked(table: Table, *conditions: Condition) -> Statement:
-    """Return a write guard as from `present` that also blocks changes of the row until the commit ends.
+    """Return a write guard as from `guard_exists` that also blocks changes of the row until the commit ends.
 
     Do not combine it with a change of the same row: two commits that hold the lock and then change the row deadlock.
     """
@@ -101,7 +101,7 @@ def _counted_on(table: Table, conditions: Sequence[Condition], *, may_change: bo
     column = next(iter(table.primary_key.columns))
 
     def build(engine: Engine) -> Executable:
-        if engine == "sqlite":  # which has one writer anyway
+        if engine == "sqlite":  # it has one writer anyway
             return _update(table, conditions).values({column.name: column})
         fitting = _fitting(table, conditions, "key_")
         return select(column).where(*fitting).with_for_update(key_share=may_change, read=True)
@@ -114,7 +114,7 @@ _AMONG = tuple(f"among_{number}" for number in range(MOST_AMONG))
 
 
 def is_among(column: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Return the condition that a column has one of several values, whose parameters come from `these`."""
+    """Return the condition that a column has one of several values; `these` returns its parameters."""
     return column.in_([bindparam(name, type_=column.type) for name in _AMONG])
 
 

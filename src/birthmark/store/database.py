@@ -13,7 +13,7 @@ from birthmark.store.statements import Statement
 from birthmark.store.unit_of_work import Changes
 from birthmark.supervised_tasks import note, told
 
-# A row of either engine: values by column name.
+# A row of either engine: values by column.
 Row = Any
 
 
@@ -87,7 +87,7 @@ class SharedDatabase:
         for hear in self.hearers if events else ():
             try:
                 hear(events, is_sure)
-            except Exception as error:  # noqa: BLE001 - whoever committed is answered all the same
+            except Exception as error:  # noqa: BLE001 - the commit is answered anyway
                 note("hearing of a commit", error)
 
     def read(self, reading: Coroutine[Any, Any, None]) -> None:
@@ -259,7 +259,7 @@ class GroupCommit:
         else:
             self._busy = False
             self._idle.set()
-        bug = finished.exception()  # whoever waits gets it: no caller hangs for a mistake of ours
+        bug = finished.exception()  # callers get it: our bugs must not hang them
         outcomes = [bug] * len(batch) if bug is not None else finished.result()
         settled = list(zip(batch, outcomes, strict=True))
         for is_sure in (True, False):
@@ -303,7 +303,7 @@ async def _complete_after_confirmation(waiting: Awaitable[None], owed: Settled) 
     problem: BaseException | None = None
     try:
         await waiting
-    except Exception as error:  # noqa: BLE001 - nobody may hang for it, nor be told that all have heard
+    except Exception as error:  # noqa: BLE001 - callers must not hang, nor assume that all heard it
         note("confirming a commit", error)
         problem = error
     _answer([(one, problem) for one, _ in owed])
@@ -316,7 +316,7 @@ def _is_owed(one: tuple[Changes, "asyncio.Future[None]"], problem: BaseException
 def _answer(settled: Settled) -> None:
     for (_, future), problem in settled:
         if future.done():
-            continue  # its caller was cancelled; the change is kept all the same
+            continue  # the caller was cancelled; the change is stored anyway
         if problem is None:
             future.set_result(None)
         else:

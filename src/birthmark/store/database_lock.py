@@ -34,26 +34,26 @@ async def open_database(url: str, clock: Clock, *, worker: str = MAIN, signer: H
     Raise `UnavailableError` if the engine cannot be opened.
     """
     if url.startswith("sqlite:///"):
-        from birthmark.store.sqlite import SqliteDatabase  # noqa: PLC0415 - only the chosen engine's driver is loaded
+        from birthmark.store.sqlite import SqliteDatabase  # noqa: PLC0415 - load only the chosen engine's driver
 
         return await SqliteDatabase.open(url.removeprefix("sqlite:///"), clock, worker, signer)
     if url.startswith(("postgresql://", "postgres://")):
         from birthmark.store.postgresql import PostgresDatabase  # noqa: PLC0415 - as above
 
         return await PostgresDatabase.open(url, clock, worker, signer)
-    raise ValueError("the database URL must start with sqlite:/// or postgresql://")  # settings refuse it with words
+    raise ValueError("the database URL must start with sqlite:/// or postgresql://")  # settings give a better error
 
 
 Release = Callable[[], Awaitable[None]]
-_Session = tuple[int, datetime]  # the process of PostgreSQL, and since when: its number may be another's later
+_Session = tuple[int, datetime]  # PostgreSQL process ID and start time, as IDs are reused
 
 _PATIENCE = 40
 _AGAIN_S = 1.0
-_LOOK_S = 5.0  # a line that is dead ends nothing by itself
+_LOOK_S = 5.0  # a dead connection raises no event
 _CLOSE_S = 5.0
 _CONNECT_S = 5.0
-_PAUSE_S = 0.05  # a server that was just stopped or killed may be about to let go
-# Of the schema, not of the database alone: a URL may name one, and each has a chain of its own.
+_PAUSE_S = 0.05  # a stopped or killed server may soon release it
+# Of the schema, not only of the database: a URL may name a schema, and each has its own chain.
 _LOCK = "SELECT pg_try_advisory_lock(6254721, hashtext(coalesce(current_schema(), '')))"
 _SHARE = "SELECT pg_try_advisory_lock_shared(6254721, hashtext(coalesce(current_schema(), '')))"
 _LOCK_NAME = "SELECT pg_try_advisory_lock(6254722, hashtext(coalesce(current_schema(), '') || '/' || $1))"
@@ -61,7 +61,7 @@ _OWN = "SELECT pid, backend_start FROM pg_stat_activity WHERE pid = pg_backend_p
 _END = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
 _SETTINGS = {
     "application_name": "birthmark serve",
-    "tcp_keepalives_idle": "30",  # what a machine that lost its power held is free after a minute
+    "tcp_keepalives_idle": "30",  # releases a lock after a minute if a machine loses power
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
@@ -101,7 +101,7 @@ class DatabaseLock:
     """An exclusive lock on a database, until `release`.
 
     On PostgreSQL the lock ends with its connection and is acquired again. This is safe if no other server held it in
-    between. To detect that, the holder writes its `token` into the database (`noted`).
+    between. To detect that, the holder writes its `token` into the database (`mark_noted`).
     """
 
     def __init__(self, release: Release, token: str = "", worker: str = "") -> None:
@@ -149,7 +149,7 @@ async def hold_database(url: str, token: str = "", worker: str = "") -> Database
 async def _hold_file(path: str) -> DatabaseLock:
     from birthmark.store.sqlite import DatabaseUnavailableError  # noqa: PLC0415 - only the chosen engine's driver
 
-    # A file of its own: closing any descriptor of the database's would drop SQLite's own locks on it.
+    # A separate file: closing any descriptor of the database would drop SQLite's own locks on it.
     lock = Path(os.path.realpath(path) + ".lock")  # noqa: ASYNC240 - once, at start
     try:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -188,7 +188,7 @@ async def _hold_postgresql(url: str, token: str, worker: str) -> DatabaseLock:
                 await ended.wait()
         if not ended.is_set() and await _answers(connection):
             return
-        hold.is_held = False  # PostgreSQL was started anew, or the line is dead, and the lock is gone
+        hold.is_held = False  # PostgreSQL restarted or the connection died: the lock is gone
         await _close(connection)
         try:
             connection, session = await _locked(url, ended, worker, session)
@@ -202,7 +202,7 @@ async def _hold_postgresql(url: str, token: str, worker: str) -> DatabaseLock:
         while not hold.lost.done():
             try:
                 await look()
-            except Exception as error:  # noqa: BLE001 - whatever it is, nobody knows who has the lock: look again
+            except Exception as error:  # noqa: BLE001 - any error: the lock owner is unknown, so check again
                 supervised_tasks.note("store.hold", error)
                 hold.is_held = False
                 ended.set()

@@ -49,7 +49,7 @@ FIND = statement(
     select(words.c.word, words.c.name)
     .where(
         words.c.place == bindparam("place"),
-        tuple_(words.c.word, words.c.name) > _FROM,  # the one lower bound: of two, PostgreSQL may begin at the lesser
+        tuple_(words.c.word, words.c.name) > _FROM,  # the only lower bound: of two, PostgreSQL may use the smaller
         words.c.word <= bindparam("last"),
     )
     .order_by(words.c.word, words.c.name)

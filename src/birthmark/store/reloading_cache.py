@@ -49,14 +49,14 @@ class RowCache:
             return cast("Sequence[_T]", known)
         before = self._changes
         made = tuple([make(row) for row in await self._database.all(statement, **params)])
-        # Else it may be what was read before a change.
+        # Otherwise it may be data from before a change.
         if is_fresh and before == self._changes and self._loop.time() >= self._unsure_until:
             if len(self._known) >= self._max_entries:
                 del self._known[next(iter(self._known))]
             self._known[key] = made
         return made
 
-    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - port signature
         if any(isinstance(event, self._kinds) for _, event in events):
             self._changes += 1
             self._known.clear()
@@ -85,7 +85,7 @@ class ReloadingCache:
         """Reload after any running reload. Raise its error and retry in the background."""
         try:
             await self._load()
-        except Exception:  # whatever it is, such as a disk that is full: what is in memory may be untrue until then
+        except Exception:  # any error, such as a full disk: memory may be outdated until then
             self._go_on()
             raise
 
@@ -111,7 +111,7 @@ class ReloadingCache:
         again, self._again = self._again, None
         await cancel_and_wait(again)
 
-    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - port signature
         if is_sure and any(not number and isinstance(event, self._kinds) for number, event in events):
             self._database.sharing.read(self.load())
 

@@ -40,7 +40,7 @@ _CODECS: Mapping[Any, Codec] = {
     dict[str, tuple[bytes, bytes]]: (_pairs_of, _text_of),
     Mapping: (json.loads, lambda document: json.dumps(dict(document), sort_keys=True)),
 }
-# Everything else is text.
+# Other types are text.
 _COLUMNS: Mapping[Any, Callable[..., Column[Any]]] = {
     int: number,
     bool: number,

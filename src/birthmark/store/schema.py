@@ -38,7 +38,7 @@ outbox = Table(
     number("version"),
     text("body"),
     number("at"),
-    sqlite_with_rowid=False,  # its key is all there is to find a row by
+    sqlite_with_rowid=False,  # rows are found only by its key
 )
 
 audit = Table(

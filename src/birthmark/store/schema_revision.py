@@ -37,7 +37,7 @@ class ReadOnlySqlite:
     def open(cls, path: Path) -> Self:
         """Open an existing file. Raise `UnreadableDatabaseError`."""
         last: sqlite3.Error | None = None
-        # Without a write-ahead log the file is all there is; opened otherwise, SQLite would put a log beside it.
+        # Without a write-ahead log the file is complete; opened in another mode, SQLite would create a log next to it.
         has_log = path.with_name(path.name + "-wal").exists()
         for mode in ("mode=ro", "immutable=1") if has_log else ("immutable=1",):
             try:
@@ -95,12 +95,12 @@ def _of_file(path: Path) -> Schema | None:
     try:
         if not stat.S_ISREG((found := path.stat()).st_mode):
             raise UnreadableDatabaseError(path=path, reason="it is not a file")
-        # As `ReadOnlySqlite`: without a log the file is all there is.
+        # As in `ReadOnlySqlite`: without a log the file is complete.
         if not (rest := log.stat().st_size if log.exists() else 0):
             return _read(path, "immutable=1", found.st_size)
         try:
             return _read(path, "mode=ro", found.st_size + rest)
-        except sqlite3.OperationalError:  # SQLite reads a log where it may write an index of it beside
+        except sqlite3.OperationalError:  # SQLite reads a log only where it may write its index
             with tempfile.TemporaryDirectory() as directory:
                 copy = Path(directory, path.name)
                 shutil.copyfile(path, copy)
@@ -123,7 +123,7 @@ def _read(path: Path, mode: str, size: int) -> Schema:
 
 
 async def _of_postgresql(url: str) -> Schema:
-    import asyncpg  # noqa: PLC0415 - only the chosen engine's driver is loaded
+    import asyncpg  # noqa: PLC0415 - load only the chosen engine's driver
 
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
     from birthmark.store.postgresql.retry import OPTIONS  # noqa: PLC0415 - as above

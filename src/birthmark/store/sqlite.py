@@ -57,9 +57,9 @@ class WriterThread:
             result, problem = None, None
             try:
                 result = job()
-            except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+            except BaseException as error:  # noqa: BLE001 - passed to callers
                 problem = error
-            with contextlib.suppress(RuntimeError):  # the loop is closed, and nobody waits
+            with contextlib.suppress(RuntimeError):  # loop closed, no caller waits
                 self._loop.call_soon_threadsafe(_answer, future, result, problem)
 
 
@@ -121,7 +121,7 @@ class SqliteDatabase:
         self._reading: set[asyncio.Future[Sequence[Row]]] = set()
         """Reads in threads; they continue after their caller is cancelled."""
         self._discard = 0
-        self._is_failing = False  # the last commit
+        self._is_failing = False  # last commit
         self._has_room_until = 0.0
         row = self._writer.execute(
             "SELECT seq, digest FROM audit WHERE chain = ? ORDER BY seq DESC LIMIT 1", (worker,)
@@ -137,7 +137,7 @@ class SqliteDatabase:
         where = Path(path)
         try:
             if path != ":memory:":
-                where.touch(mode=0o600, exist_ok=True)  # noqa: ASYNC240 - once, at start
+                where.touch(mode=0o600, exist_ok=True)  # noqa: ASYNC240 - once at start
             connection = _connect(where)
             try:
                 migrate.upgrade_sqlite(connection)
@@ -185,7 +185,7 @@ class SqliteDatabase:
     async def read_in_background(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         compiled = statement.compiled("sqlite")
         try:
-            async with self._aside:  # one at a time: the threads are for others, too
+            async with self._aside:  # one at a time: threads are shared
                 arguments = compiled.arguments(params, self.seal)
                 reading = asyncio.ensure_future(asyncio.to_thread(_read, self._path, compiled.sql, arguments))
                 self._reading.add(reading)
@@ -198,7 +198,7 @@ class SqliteDatabase:
     def _was_read(self, reading: "asyncio.Future[Sequence[Row]]") -> None:
         self._reading.discard(reading)
         if not reading.cancelled():
-            reading.exception()  # whoever asked may be gone, and nobody else is to be told
+            reading.exception()  # the caller may be gone; mark the error as retrieved
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         sql = "SELECT seq, kind, body FROM outbox WHERE worker = ? AND seq > ? ORDER BY seq LIMIT ?"
@@ -230,7 +230,7 @@ class SqliteDatabase:
             if atomic_files.has_least(self._path.parent):
                 self._has_room_until = now + _ROOM_S
                 return None
-        except OSError as error:  # its directory is gone
+        except OSError as error:  # missing directory
             return DatabaseUnavailableError(where=self._path, reason=reason_of(error))
         return DatabaseUnavailableError(
             where=self._path, reason="its disk is nearly full, and the remaining space is reserved"
@@ -239,7 +239,7 @@ class SqliteDatabase:
     async def is_reachable(self) -> bool:
         try:
             self._reader.execute(_REVISION).fetchone()
-            if self._is_failing:  # nobody may come to a server that is not ready, so that this has to find out
+            if self._is_failing:  # an unready server gets no requests, so this must check for recovery
                 await self._thread.do(self._write_nothing)
         except sqlite3.Error:
             return False
@@ -262,7 +262,7 @@ class SqliteDatabase:
         self._reader.close()
         self._writer.close()
 
-    # In the writer thread.
+    # Writer thread.
 
     def _run(self, batch: Batch) -> Outcomes:
         """Commit the batch as one; if a change is refused, repeat it with each change separately."""
@@ -277,7 +277,7 @@ class SqliteDatabase:
             log.exception("store.commit_failed")
             failed = DatabaseUnavailableError(where=self._path, reason=error)
             return [failed] * len(batch)
-        if None in outcomes and self._writer.total_changes != changed:  # what writes nothing says nothing of the disk
+        if None in outcomes and self._writer.total_changes != changed:  # without a write, the disk may still fail
             self._is_failing = False
         return outcomes
 
@@ -297,7 +297,7 @@ class SqliteDatabase:
 
     def _commit(self, batch: Batch, apply: Callable[[Changes], BirthmarkError | None]) -> Outcomes:
         if len(batch) == 1 and not self._discard and batch[0][0].is_one_statement:
-            return [apply(batch[0][0])]  # it is its own transaction
+            return [apply(batch[0][0])]  # its own transaction
         before, discarded = self._seq, self._discard
         self._writer.execute("BEGIN IMMEDIATE")
         if discarded:

@@ -65,9 +65,9 @@ class Statement:
 
 
 def _compiled(expression: Executable, engine: Engine) -> CompiledStatement:
-    assert isinstance(expression, ClauseElement)  # noqa: S101 - whatever is executed is one
+    assert isinstance(expression, ClauseElement)  # noqa: S101 - all executables are
     compiled = expression.compile(dialect=_dialect_of(engine))
-    assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile to nothing else
+    assert isinstance(compiled, SQLCompiler)  # noqa: S101 - DML and SELECT compile only to it
     fixed = {name: value for name, value in compiled.params.items() if value is not None}
     order = tuple(compiled.positiontup or ())
     types = {name: compiled.binds[name].type for name in order}
@@ -86,9 +86,9 @@ def _kind(column: TypeEngine[Any]) -> Kind | None:
 def _dialect_of(engine: Engine) -> Any:
     if engine == "sqlite":
         return sqlite.dialect()
-    from sqlalchemy.dialects.postgresql import asyncpg  # noqa: PLC0415 - most servers never need it
+    from sqlalchemy.dialects.postgresql import asyncpg  # noqa: PLC0415 - rarely needed
 
-    return asyncpg.dialect()  # type: ignore[no-untyped-call] # of the clauses used here all have it
+    return asyncpg.dialect()  # type: ignore[no-untyped-call] # all clauses used here have it
 
 
 def statement(clause: Executable) -> Statement:
@@ -136,9 +136,9 @@ class _Kinds:
 
     def compiled(self, expression: Any, engine: Engine) -> CompiledStatement:
         """Return the compiled query; queries that differ only in their values share it."""
-        said = expression._generate_cache_key()  # noqa: SLF001 - what SQLAlchemy's own cache of statements goes by
+        said = expression._generate_cache_key()  # noqa: SLF001 - key of SQLAlchemy's own statement cache
         if said is None or any(one.value is not None for one in said.bindparams):
-            return _compiled(expression, engine)  # a value of its own is no part of the key
+            return _compiled(expression, engine)  # literal values are not part of the key
         key = engine, said.key
         if (known := self._known.get(key)) is None:
             known = _compiled(expression, engine)
@@ -168,7 +168,7 @@ def insert_into(engine: Engine, table: Table) -> Any:
     """Return the engine's INSERT, which supports ON CONFLICT."""
     if engine == "sqlite":
         return sqlite.insert(table)
-    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - most servers never need it
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - rarely needed
 
     return postgresql.insert(table)
 
@@ -181,7 +181,7 @@ def insert(table: Table, *, ignore_existing: bool = False, without: Sequence[str
     columns = [c for c in table.columns if c.autoincrement is not True and c.name not in without]
 
     def build(engine: Engine) -> Executable:
-        # Inline: nobody asks for the numbers that the database makes.
+        # Inline: generated keys are not needed.
         clause = insert_into(engine, table).values({c.name: bindparam(c.name) for c in columns}).inline()
         if ignore_existing:
             clause = clause.on_conflict_do_nothing()

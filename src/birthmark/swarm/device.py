@@ -134,7 +134,7 @@ class SwarmDevice:
             return await self._stay(await self._connect())
         except BirthmarkError as error:
             return self._failed(error)
-        except OSError as problem:  # of this machine: a file, no descriptor left
+        except OSError as problem:  # local error: a file, or no descriptor left
             self._enter(SwarmState.AWAY)
             self.yard.counting.errors[f"machine.{problem.strerror or problem}"] += 1
             self.failures += 1
@@ -147,7 +147,7 @@ class SwarmDevice:
         is_refusal = isinstance(error, _REFUSALS) and not isinstance(error, ServerUntrustedError)
         self._enter(SwarmState.REFUSED if is_refusal else SwarmState.AWAY)
         if is_refusal and yard.target.way is not RegistrationProtocol.NONE:
-            self.hub = ""  # perhaps it belongs elsewhere now
+            self.hub = ""  # it may now belong to another hub
         self.failures += 1
         return schedule.backoff_s(self.failures, self.dice.roll())
 
@@ -198,7 +198,7 @@ class SwarmDevice:
                         plan.send_s = schedule.next_message_s(group, yard.now(), self.dice.roll())
                     case Act.RENEW:
                         if await self._is_renewed():
-                            return 0.0  # and back with the new certificate
+                            return 0.0  # and reconnect with the new one
                         plan.renew_s = self.renew_s
                     case Act.LEAVE:
                         self._enter(SwarmState.AWAY, is_planned=True)

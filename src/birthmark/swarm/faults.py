@@ -25,9 +25,9 @@ from birthmark.swarm.run_context import RunContext
 
 _T = TypeVar("_T")
 
-# The head of a record, and of the ClientHello in it, of 512 bytes that do not come.
+# Record header and ClientHello header of 512 bytes that never arrive.
 _HALF_A_HELLO = bytes.fromhex("1603010200010001fc0303")
-_NO_PACKET = b"\x00\xff\xff\xff\xff"  # type 0, with a length that never ends, then chance
+_NO_PACKET = b"\x00\xff\xff\xff\xff"  # type 0, with an endless length, then random data
 _GARBAGE_BYTES = 64
 _OVERSIZED_BYTES = 300 * 1024
 _UNACKNOWLEDGED = 10
@@ -70,7 +70,7 @@ class FaultyDevice:
                 self._settle(SwarmVerdict.TOLERATED, "")
                 return
 
-    # ---- the deeds: each raises `_StoppedError`, or returns when the target let it pass
+    # ---- faults: each raises `_StoppedError`, or returns if the target allowed it
 
     async def other_name(self) -> None:
         hub = await self._hub()

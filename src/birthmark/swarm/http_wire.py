@@ -98,7 +98,7 @@ class AnswerReader:
     def _chunked(self) -> HttpResponse | None:
         while (at := self._data.find(b"\r\n")) >= 0:
             size = self._chunk_size(at)
-            if not size:  # trailers are dropped
+            if not size:  # drops trailers
                 return self._answer()
             if len(self._data) < at + 2 + size + 2:
                 return None

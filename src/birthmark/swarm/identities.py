@@ -141,7 +141,7 @@ class CaMaker:
         if identities.ca_cert is None and not cert_file.exists():
             key = new_key()
             serial = new_serial(entropy)
-            begun = now - _EXPIRED - _EXPIRED  # so that there is room for certificates that are over
+            begun = now - _EXPIRED - _EXPIRED  # leaves time for expired certificates
             made = self_signed(
                 certificate_profiles.ROOT, name_of(_OWN_CA), key, serial=serial, now=begun, lifetime=_CA_LIFE
             )

@@ -89,7 +89,7 @@ def create_temporary_account(data: Path, entropy: Entropy) -> Iterator[EstAccoun
 
 def put_things_on_record(data: Path, names: Sequence[str], shelf: IdentityDirectory) -> str:
     """Register devices on the server's AWS side: a thing and a certificate each, and one policy for all."""
-    import boto3  # an extra of `fleet`, and only this target needs it
+    import boto3  # a `fleet` extra, which only this target needs
 
     profile = aws_profile("local", data)
     target = AwsTarget(profile)
@@ -105,7 +105,7 @@ def put_things_on_record(data: Path, names: Sequence[str], shelf: IdentityDirect
     try:
         iot.create_policy(policyName=POLICY, policyDocument=document)
     except iot.exceptions.ResourceAlreadyExistsException:
-        if json.loads(iot.get_policy(policyName=POLICY)["policyDocument"]) != _DOCUMENT:  # of an earlier release
+        if json.loads(iot.get_policy(policyName=POLICY)["policyDocument"]) != _DOCUMENT:  # an earlier release's
             iot.create_policy_version(policyName=POLICY, policyDocument=document, setAsDefault=True)
     target.survey(len(names))
     for name in names:

@@ -7,7 +7,7 @@ from enum import StrEnum
 class TargetKind(StrEnum):
     """Kind of target."""
 
-    LOCAL = "local"  # a Birthmark server's Azure side, from its data directory
+    LOCAL = "local"  # Azure API of a Birthmark server, from its data directory
     LOCAL_AWS = "local-aws"
     AZURE = "azure"
     AWS = "aws"
@@ -40,11 +40,11 @@ class Origin(StrEnum):
 class SwarmState(StrEnum):
     """State of a device."""
 
-    WAITING = "waiting"  # for its turn in the ramp
+    WAITING = "waiting"  # for its ramp turn
     REGISTERING = "registering"
     ASSIGNED = "assigned"
     CONNECTED = "connected"
-    SENDING = "sending"  # a message of its is not acknowledged yet
+    SENDING = "sending"  # a message is unacknowledged
     RENEWING = "renewing"
     REFUSED = "refused"
     AWAY = "away"
@@ -70,9 +70,9 @@ class Fault(StrEnum):
 class SwarmVerdict(StrEnum):
     """Result of a fault."""
 
-    STOPPED = "stopped"  # refused, or the line was cut
+    STOPPED = "stopped"  # rejected, or connection cut
     TOLERATED = "tolerated"
-    UNTRIED = "untried"  # it did not come so far
+    UNTRIED = "untried"  # never reached
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from birthmark.swarm.model import Fault, Origin
 from birthmark.swarm.rules.schedule import faults_of
 from birthmark.swarm.scenario.model import Scenario, SwarmTarget
 
-_AT_ONCE = 32  # requests at the EST server
+_AT_ONCE = 32  # parallel EST requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Provisioner:
             async with asyncio.TaskGroup() as group:
                 for name in names:
                     group.create_task(one(name))
-        except ExceptionGroup as failed:  # of many that failed alike, the first says it
+        except ExceptionGroup as failed:  # the first of many similar failures
             raise failed.exceptions[0] from failed
 
 

@@ -90,7 +90,7 @@ class SwarmRun:
         for task in (ticking, *tasks):
             task.cancel()
         results = await asyncio.gather(ticking, *tasks, return_exceptions=True)
-        for result in results:  # a device's own mistake is ours, and is not to be lost
+        for result in results:  # a device's exception is our bug, and must be raised
             if isinstance(result, Exception):
                 raise result
         return RunOutcome(

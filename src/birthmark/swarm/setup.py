@@ -21,7 +21,7 @@ from birthmark.swarm.provisioning import EstAccount, Provisioner, names_of, thos
 from birthmark.swarm.scenario.model import Scenario, SwarmTarget
 from birthmark.swarm.scenario.parse import resolve
 
-_HTTPS, _ALPN = 443, "x-amzn-mqtt-ca"  # AWS takes MQTT there from who says so
+_HTTPS, _ALPN = 443, "x-amzn-mqtt-ca"  # ALPN that selects MQTT on AWS's port
 
 Progress = Callable[[int, int], None]
 
@@ -46,7 +46,7 @@ def target_of(scenario: Scenario, data: Path, environment: Mapping[str, str]) ->
     """Return the target of a scenario."""
     facts: Mapping[str, Any] = {}
     if scenario.wish.where.is_local:
-        from birthmark.swarm.local_server import local_facts  # its room needs packages that other targets do without
+        from birthmark.swarm.local_server import local_facts  # it needs packages that other targets do not
 
         facts = local_facts(data, scenario.wish.where)
     return resolve(scenario.wish, facts, environment)
@@ -74,7 +74,7 @@ class SetupBuilder:
         )
         await self._check_reachable(dialer)
         scenario = tagged(self.scenario, shelf.open(self.scenario.identities, self.entropy))
-        if scenario.identities.origin is not Origin.FILES:  # which perhaps nobody may write to
+        if scenario.identities.origin is not Origin.FILES:  # files that may be read-only
             ends.enter_context(shelf.hold_lock())
         preparing = Provisioner(scenario, target, shelf, self.clock, self.entropy, self.progress)
         with self._account() as account:
@@ -124,12 +124,12 @@ class SetupBuilder:
         revoked = those_with(scenario, Fault.REVOKED)
         shelf.note_revoked(revoked)
         for name in revoked:
-            with contextlib.suppress(ConflictError):  # in an earlier run
+            with contextlib.suppress(ConflictError):  # revoked earlier
                 revoke(self.data, shelf.leaf_of(name))
         if where.is_aws:
             from birthmark.swarm.local_server import put_things_on_record
 
-            over = those_with(scenario, Fault.EXPIRED)  # which cannot be registered
+            over = those_with(scenario, Fault.EXPIRED)  # these cannot register
             return put_things_on_record(self.data, [one for one in names_of(scenario) if one not in over], shelf)
         return put_on_record(self.data, await self._ca(dialer))
 

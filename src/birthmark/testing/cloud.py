@@ -89,8 +89,8 @@ class Cloud:
         self._latest: KitDevice | None = None
         self._names = 0
         self._run = f"{SystemEntropy().token(4).hex()}-" if server.is_kept else ""
-        self._last_refusal = ""  # before this test, where the server is not as new
-        self._is_used = False  # whether anybody asked it anything, or how to reach it, since it was new
+        self._last_refusal = ""  # before this test, if the server is not new
+        self._is_used = False  # whether it was used, or its address read, since it was new
 
     @classmethod
     def at(cls, data: Path | str) -> "Cloud":
@@ -107,7 +107,7 @@ class Cloud:
     UNSET = _UNSET
     """Variables that would lead programs elsewhere."""
 
-    # ---- how to reach it
+    # ---- addresses
 
     @property
     def endpoints(self) -> dict[str, Any]:
@@ -117,7 +117,7 @@ class Cloud:
 
     @property
     def host(self) -> str:
-        """Its loopback address, which is the name of its provisioning service, hub and AWS endpoints."""
+        """Loopback address of the server: the name of its provisioning service, hub and AWS endpoints."""
         return str(self.endpoints["dps"]["host"])
 
     @property
@@ -127,7 +127,7 @@ class Cloud:
 
     @property
     def data(self) -> Path:
-        """Its data directory, for `birthmark --data`."""
+        """The server's data directory, for `birthmark --data`."""
         return Path(self.endpoints["trust_bundle"]).parent
 
     @property
@@ -137,7 +137,7 @@ class Cloud:
 
     @property
     def ca_pem(self) -> str:
-        """Its CA, as PEM: `server_verification_cert` of azure-iot-device."""
+        """The server's CA as PEM: `server_verification_cert` of azure-iot-device."""
         return Path(self.ca_file).read_text()
 
     @property
@@ -374,7 +374,7 @@ class Cloud:
         known = next((place for place, row in enumerate(rows) if row["id"] == self._last_refusal), len(rows))
         return rows[:known]
 
-    # ---- the vendors' clients of operators
+    # ---- vendors' operator clients
 
     def registry(self) -> Any:
         """Return `azure.iot.hub.IoTHubRegistryManager` of the hub."""
@@ -449,7 +449,7 @@ class Cloud:
 
         assert by.certificate_file, "it has no certificate, by which a device would be known"
         common_name = ""
-        with contextlib.suppress(OSError, ValueError, BirthmarkError):  # the server says what is wrong with it
+        with contextlib.suppress(OSError, ValueError, BirthmarkError):  # the server reports the error
             common_name = parse_bundle(Path(by.certificate_file).read_bytes())[0].subject_cn or ""
         files = {"certificate_file": by.certificate_file, "key_file": by.key_file}
         absolute = {which: str(Path(file).absolute()) if file else "" for which, file in files.items()}
@@ -605,9 +605,9 @@ def _is_in_chip(by: "HasCertificate | None") -> bool:
 
 
 def clock_of_a_device(by: str) -> dict[str, str]:
-    """Return variables by which a subprocess believes another time: "-2y", "+90d". Raise `AssertionError`.
+    """Return environment variables that shift a subprocess's clock: "-2y", "+90d". Raise `AssertionError`.
 
-    It is libfaketime that does it, of Debian's package `faketime`.
+    Requires libfaketime (Debian package `faketime`).
     """
     found = sorted(Path("/usr/lib").glob(_FAKETIME))
     assert found, "a device's clock is off by libfaketime, which is not installed: apt-get install faketime"
@@ -630,7 +630,7 @@ def _sdk(module: str) -> Any:
     except ModuleNotFoundError as error:
         known = next(name for name in _PACKAGES if module == name or module.startswith(f"{name}."))
         if not f"{known}.".startswith(f"{error.name}."):
-            raise  # one that theirs needs
+            raise  # a dependency
         package = _PACKAGES[known]
         told = f"{package} is not in this environment, and birthmark[pytest] leaves it to you: `pip install {package}`"
         raise ModuleNotFoundError(told, name=error.name) from error

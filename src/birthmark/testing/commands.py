@@ -237,7 +237,7 @@ def _members(text: str) -> dict[str, Any]:
     places = iter(names)
     for part in rest:
         name, equals, value = part.partition("=")
-        if not (equals and _MEMBER.fullmatch(name)):  # a member that is none is refused as one, and is no device's name
+        if not (equals and _MEMBER.fullmatch(name)):  # an invalid member is rejected as one, and never a device ID
             name, value = next(places, part), part
         asked[name] = value
     return asked

@@ -117,13 +117,13 @@ class DeviceFactory:
         except _HttpError as error:
             raise _failed(word, *error.told) from error
         except Exception as error:
-            # Amazon's client makes its classes as it runs.
+            # Amazon's client creates its classes at run time.
             if (answer := getattr(error, "response", None)) is None:
                 raise
             told = answer["Error"]
             raise _failed(word, "AWS IoT", told["Code"], told["Message"]) from error
 
-    def _do(self, word: commands.KitCommand) -> Mapping[str, Any]:  # noqa: C901, PLR0911, PLR0912 - a word, an answer
+    def _do(self, word: commands.KitCommand) -> Mapping[str, Any]:  # noqa: C901, PLR0911, PLR0912 - command to reply
         match word:
             case commands.Help():
                 return commands.help_of(provoked_refusals.POSSIBLE)
@@ -371,7 +371,7 @@ class DeviceFactory:
             directory / "chip", PROFILES[kind], now=self._server.clock.now(), entropy=SystemEntropy()
         )
         certificate, label, reference = "", "", ""
-        if kind != "generic":  # which nobody put anything on
+        if kind != "generic":  # it has no content
             with element.open() as opened:
                 certificate, label = opened.certificate().pem(), opened.key().label
                 reference = opened.reference_key() if kind == "se050" else ""

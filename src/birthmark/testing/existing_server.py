@@ -28,7 +28,7 @@ class StandingServer:
     def __init__(self, data: Path) -> None:
         """Find the server. Raise `ServerNotRunningError`."""
         self.endpoints = read_endpoints(data)
-        place = data / KIT / SystemEntropy().token(8).hex()  # other runs make devices there, too, and at this moment
+        place = data / KIT / SystemEntropy().token(8).hex()  # other runs create devices there, even concurrently
         self._shop = DeviceFactory(data, OperatorClient.of(data), _AsItIs(data), place)
         self._data = data
         self._turn = threading.Lock()

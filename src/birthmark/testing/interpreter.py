@@ -41,7 +41,7 @@ class Interpreter:
             return await self._do(trial, parse_word(line))
         except BirthmarkError as error:
             refused = error
-        except Exception as error:  # noqa: BLE001 - whatever it is, the next word is answered
+        except Exception as error:  # noqa: BLE001 - any error: answer the next command
             note("a word of a test", error)
             refused = _unforeseen(line, error)
         self.refused += 1

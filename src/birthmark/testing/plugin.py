@@ -95,7 +95,7 @@ def birthmark_config() -> str:
 
 @pytest.fixture(scope="session")
 def birthmark_server(birthmark_config: str, tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Cloud]":
-    """The cloud of this process without a reset, for tests that manage its state. See `birthmark_cloud`."""
+    """Return the cloud of this process without a reset, for tests that manage its state. See `birthmark_cloud`."""
     try:
         from birthmark.testing.cloud import Cloud
         from birthmark.testing.process import TestServer
@@ -113,7 +113,7 @@ def birthmark_server(birthmark_config: str, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def birthmark_cloud(birthmark_server: "Cloud", monkeypatch: pytest.MonkeyPatch) -> "Cloud":
-    """A fresh cloud for this test only: DPS, IoT Hub, AWS IoT Core, EST and a CA.
+    """Return a fresh cloud for this test only: DPS, IoT Hub, AWS IoT Core, EST and a CA.
 
     During the test, the environment of its process points to it, too: `PROVISIONING_HOST`, `AWS_ENDPOINT_URL_IOT`,
     `IOTHUB_CONNECTION_STRING`, `SSL_CERT_FILE` and the like.
@@ -128,25 +128,25 @@ def birthmark_cloud(birthmark_server: "Cloud", monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.fixture
 def azure_device(birthmark_cloud: "Cloud") -> "AzureDevice":
-    """A device that is enrolled at the provisioning service with its certificate, and not yet registered."""
+    """Return a device that is enrolled at the provisioning service with its certificate, and not yet registered."""
     return birthmark_cloud.azure_device()
 
 
 @pytest.fixture
 def aws_thing(birthmark_cloud: "Cloud") -> "AwsThing":
-    """A thing with an active certificate and a policy that allows everything."""
+    """Return a thing with an active certificate and a policy that allows everything."""
     return birthmark_cloud.aws_thing()
 
 
 @pytest.fixture
 def est_identity(birthmark_cloud: "Cloud") -> "EstDevice":
-    """A device with a certificate that it got by EST."""
+    """Return a device with a certificate issued over EST."""
     return birthmark_cloud.est_identity()
 
 
 @pytest.fixture
 def chip(birthmark_cloud: "Cloud") -> "ChipFiles":
-    """A simulated SE050 with its manufacturer's certificate."""
+    """Return a simulated SE050 with its manufacturer's certificate."""
     return birthmark_cloud.chip()
 
 
@@ -182,11 +182,11 @@ def wrong_clock(birthmark_cloud: "Cloud") -> WrongClock:
 
 @pytest.fixture
 def cut_line(birthmark_cloud: "Cloud") -> FaultyLine:
-    """The connection to the server, with `cut`, `stall`, `drop` and `mend`."""
+    """Return the connection to the server, with `cut`, `stall`, `drop` and `mend`."""
     return FaultyLine(birthmark_cloud)
 
 
 @pytest.fixture
 def rollover(birthmark_cloud: "Cloud") -> RootRollover:
-    """The exchange of the CA's root: `start`, `next`, `back`."""
+    """Return the root rollover of the CA: `start`, `next`, `back`."""
     return RootRollover(birthmark_cloud)

@@ -30,7 +30,7 @@ class TestServer:
 
     is_kept = False
     """It is as new for each test."""
-    __test__ = False  # its name begins as pytest's classes do
+    __test__ = False  # pytest would collect this name
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class TestServer:
     def start(self) -> None:
         """Start it, and return when it is ready. Raise `ServerEndedError`."""
         known = os.environ if self._environment is None else self._environment
-        self._log, self._begun = tempfile.TemporaryFile(), b""  # noqa: SIM115 - it is closed by `stop`
+        self._log, self._begun = tempfile.TemporaryFile(), b""  # noqa: SIM115 - closed by `stop`
         self._is_lost, self._logged = False, 0
         self._process = subprocess.Popen(
             self._command,
@@ -67,7 +67,7 @@ class TestServer:
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={name: value for name, value in known.items() if name not in _NOT_ITS},
-            start_new_session=True,  # Ctrl-C is for the tests, which then end it
+            start_new_session=True,  # Ctrl-C is for the tests, which end it
         )
         self.endpoints = self._answer()
 
@@ -87,7 +87,7 @@ class TestServer:
         """Return its log since the last reset."""
         if self._log is None or self._log.closed:
             return ""
-        descriptor = self._log.fileno()  # whose place in the file is the server's, too, and stays
+        descriptor = self._log.fileno()  # shared with the server: its file offset must not move
         size = os.fstat(descriptor).st_size
         return os.pread(descriptor, size - self._logged, self._logged).decode(errors="replace")
 
@@ -97,17 +97,17 @@ class TestServer:
         if self._process is None:
             return
         process, self._process = self._process, None
-        process.returncode = 0  # for this process it is over
+        process.returncode = 0  # it counts as ended here
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                pipe.raw.close()  # type: ignore[attr-defined] # without what is in its buffer
+                pipe.raw.close()  # type: ignore[attr-defined] # drops buffered data
 
     def _asked(self, word: Mapping[str, Any]) -> dict[str, Any]:
         if self._process is None or self._process.stdin is None:
             raise self._ended("was not started")
         if self._is_lost:
             raise self._ended("has a pending response to an interrupted request")
-        self._is_lost = True  # who is interrupted here leaves an answer, which is none to what is asked next
+        self._is_lost = True  # an interrupt leaves a stale answer, which does not fit the next request
         try:
             self._process.stdin.write(json.dumps(word).encode() + b"\n")
             self._process.stdin.flush()
@@ -124,7 +124,7 @@ class TestServer:
         process, self._process = self._process, None
         for pipe in (process.stdin, process.stdout):
             if pipe is not None:
-                with contextlib.suppress(OSError):  # what it did not take before it ended
+                with contextlib.suppress(OSError):  # unread input when it ended
                     pipe.close()
         try:
             process.wait(_PATIENCE_S / 4)

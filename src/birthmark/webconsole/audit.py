@@ -51,7 +51,7 @@ class AuditRowFilter:
 
     @property
     def command(self) -> str:
-        """The same as it is typed."""
+        """The equivalent command."""
         given = [(f"--{name}", "" if name == "people" else value) for name, value in self.asked.items()]
         options = [word for pair in given for word in pair if word]
         return shlex.join(["birthmark", "server", "audit", "ls", *options])

@@ -80,14 +80,14 @@ class CertificateFilter:
 
     @property
     def query(self) -> Mapping[str, Any]:
-        """The same as a query of the operator interface."""
+        """The equivalent query of the operator API."""
         ends = {} if self.week is None else dict(zip(("ends_from", "ends_to"), map(_utc, self._days()), strict=True))
         named = {"profile": self.profile, "issuer": self.issuer, "after": self.after}
         return {**_QUERIES.get(self.state, {}), **ends, **{name: value for name, value in named.items() if value}}
 
     @property
     def command(self) -> str:
-        """The same as it is typed."""
+        """The equivalent command."""
         words = ["birthmark", "pki", "ls"]
         if self.find:
             return shlex.join([*words, self.find])
@@ -135,7 +135,7 @@ def describe_state(row: Mapping[str, Any], now: datetime) -> tuple[str, str]:
         return translate("expired"), "off"
     if (begin := datetime.fromisoformat(row["not_before"])) > now:
         return translate("not yet valid"), "off"
-    is_late = end - now < (end - begin) / _LATE  # whoever renews by itself has done so long before
+    is_late = end - now < (end - begin) / _LATE  # automatic renewal is much earlier
     return (translate("ends soon"), "warn") if is_late else (translate("valid"), "")
 
 

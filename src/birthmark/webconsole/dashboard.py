@@ -185,7 +185,7 @@ def hours_of(hours: Mapping[str, Sequence[int]], now: datetime) -> Sequence[Mapp
 
 @lru_cache(maxsize=_DRAWN)
 def draw_weeks(weeks: Sequence[int], monday: datetime, locale: PageLocale) -> Markup:
-    """Return the chart of expiries for the locale of `who`."""
+    """Return the chart of expiries for a locale."""
     given = [
         Bar(
             count,
@@ -215,7 +215,7 @@ def draw_weeks(weeks: Sequence[int], monday: datetime, locale: PageLocale) -> Ma
             empty=translate("No certificate of this server expires within a year."),
         )
 
-    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped
+    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - our SVG, escaped
 
 
 def _noon(day: date, locale: PageLocale) -> datetime:
@@ -225,7 +225,7 @@ def _noon(day: date, locale: PageLocale) -> datetime:
 
 @lru_cache(maxsize=_DRAWN)
 def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, locale: PageLocale) -> Markup:
-    """Return the chart of the hours from `since` on for the locale of `who`."""
+    """Return the chart of the hours from `since` on for a locale."""
     hours, first, unit = dict(counted), since.astimezone(locale.zone), translate("per hour")
     latest = translate("{n} this hour")
     marks = [Tick(at, dated("EEE", when), is_major=True) for at, when in midnights(first, _HOURS)]
@@ -254,4 +254,4 @@ def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, lo
             empty=translate("Nothing was counted yet."),
         )
 
-    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped
+    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - our SVG, escaped

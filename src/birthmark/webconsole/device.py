@@ -83,7 +83,7 @@ class DevicePage:
         """Return a device's hub, its state and modules there, and its past certificates."""
         hub, name, inside = part["place"].removeprefix("hub "), part["id"], self.site.inside
         modules = known = None
-        with contextlib.suppress(NotFoundError):  # what was there a moment ago
+        with contextlib.suppress(NotFoundError):  # may be deleted
             modules = await inside.look(caller, "/hubs/{name}/modules/{device}", hub, name)
             known = await inside.look(caller, "/hubs/{name}/thumbprints/{device}", hub, name)
         return hub, part, ([] if modules is None else modules.items), ([] if known is None else known.items)
@@ -239,7 +239,7 @@ def history(
     rows: list[dict[str, Any]] = []
     for row in (*happened, *came):
         if row["action"] == "device.refuse":
-            continue  # the refusal itself tells more
+            continue  # the refusal has details
         told = {"words": words_of(row["action"], row["detail"]), "kind": kind_of(row["action"])}
         rows.append({"at": row["at"], "who": row["actor"], "detail": _detail(row["detail"]), "id": "", **told})
     for one in refusals:

@@ -82,11 +82,11 @@ def draw(lanes: Sequence[TimelineLane], now: datetime) -> tuple[Markup, Sequence
         }
         return life(lanes, now=local, name=f"life-{size.name}", texts=words, size=size, **told)
 
-    return Markup(svg.for_each(one, _SIZES)), rows(lanes, texts=words)  # noqa: S704 - drawn by us, what is foreign is escaped
+    return Markup(svg.for_each(one, _SIZES)), rows(lanes, texts=words)  # noqa: S704 - our SVG, foreign text is escaped
 
 
 def _words() -> TimelineTexts:
-    def tick(timestamp: datetime, unit: Unit, is_first: bool) -> str:  # noqa: FBT001 - as the drawing asks
+    def tick(timestamp: datetime, unit: Unit, is_first: bool) -> str:  # noqa: FBT001 - callback type
         return " ".join(dated(one, timestamp) for one in _SKELETONS[unit][is_first].split())
 
     def several(count: int, word: str) -> str:
@@ -132,7 +132,7 @@ def _connections(rows_: Sequence[Mapping[str, Any]]) -> list[Item]:
         place, at = str(row["detail"].get("place", "")), _at(row["at"])
         if row["action"] == "device.connect":
             begun = open_at.pop(place, None)
-            if begun is not None:  # its end was not written: what is known is when it began anew
+            if begun is not None:  # its end is missing: use the next start
                 found.append(TimelineSpan(begun[0], at, "", Tone.GOOD, exact=place))
             open_at[place] = (at, place)
         elif row["action"] in {"device.disconnect", "device.lose"}:

@@ -1,4 +1,4 @@
-"""*Devices*: each device once, over all places.
+"""*Devices*: each device once, in all scopes.
 
 Sort order, filter and page are in the URL; the page shows the equivalent command.
 """
@@ -80,7 +80,7 @@ class DevicesFilter:
 
     @property
     def command(self) -> str:
-        """The same as it is typed."""
+        """The equivalent command."""
         words = ["birthmark", "device", "find", *([self.begin] if self.begin else [])]
         words += ["--at", self.at] if self.at else []
         words += ["--state", self.state] if self.state else []
@@ -89,7 +89,7 @@ class DevicesFilter:
 
     @property
     def address(self) -> str:
-        """The address of this page."""
+        """The URL of this page."""
         asked: dict[str, object] = dict(self.asked)
         if self.after:
             asked |= {"after": self.after, "page": self.number, "back": self.back}
@@ -97,12 +97,12 @@ class DevicesFilter:
 
     @property
     def first(self) -> "DevicesFilter":
-        """Its first page."""
+        """The first page with this filter."""
         return replace(self, after="", number=1, back=())
 
     @property
     def previous(self) -> "DevicesFilter | None":
-        """The page before."""
+        """The previous page, if any."""
         if not self.back:
             return self.first if self.after else None
         return replace(self, after=self.back[-1], number=max(1, self.number - 1), back=self.back[:-1])

@@ -23,7 +23,7 @@ from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.svg import Size, Tone
 
 _AT, _ONE = "/jobs", "/jobs/{name}"
-_EVERY_S, _SELDOM_S, _MANY = 2, 15, 50_000  # a look counts all of its executions
+_EVERY_S, _SELDOM_S, _MANY = 2, 15, 50_000  # each update counts all executions
 _PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256
 _GOES_ON = frozenset({JobStatus.SCHEDULED.value, JobStatus.IN_PROGRESS.value})
 STATES: Mapping[str, tuple[str, str]] = {
@@ -179,4 +179,4 @@ def drawn(things: Mapping[str, int]) -> Markup:
             size=size,
         )
 
-    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped
+    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - our SVG, escaped

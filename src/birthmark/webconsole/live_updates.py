@@ -138,7 +138,7 @@ class LiveUpdates:
     async def _told(self, request: Request, listener: _Listener) -> AsyncIterator[str]:
         self._listeners.add(listener)
         try:
-            if self._place is None:  # before the first word, behind which a page asks for what it may have missed
+            if self._place is None:  # before the first event: a page requests everything after it
                 self._place = await self.site.feed.end()
             if self._looking is None:
                 self._looking = start_supervised("live updates of pages", self._look)

@@ -58,7 +58,7 @@ def next_steps(
         if part["state"] == "disabled":
             at_hub = f"hub device enable {quoted} --hub {part['place'].removeprefix('hub ')}"
             command = f"birthmark {at_hub if part['what'] == 'device' else f'device enable {quoted}'}"
-            if not any(f"`{command}`" in one.fix for one in found):  # the refusal says the same
+            if not any(f"`{command}`" in one.fix for one in found):  # already in the refusal
                 found.append(
                     SuggestedStep(
                         mark_for_translation("It is disabled at {place}."), command, kind="warn", place=part["place"]

@@ -84,7 +84,7 @@ class PageRenderer:
 
     def note(self, error: BirthmarkError, request: Request) -> None:
         """Record forbidden or forged write requests; reads and input mistakes are not refusals."""
-        is_look = request.method == "GET"  # who looks around meets what is not his at every corner
+        is_look = request.method == "GET"  # browsing often reaches forbidden pages
         if isinstance(error, ForbiddenError | UnauthenticatedError) and not is_look:
             self.desk.note(error, request)
 
@@ -133,7 +133,7 @@ class PageRenderer:
         told["title"] = translate("That was not done") if request.method != "GET" else translate("This cannot be shown")
         if user is None:
             return self.drawing.page(request, "refused_outside.html", told, status_of(error))
-        if "hx-request" in request.headers:  # at the place that was pressed; what is only drawn anew stays as it is
+        if "hx-request" in request.headers:  # shown at the pressed button; a plain refresh keeps the page
             if request.method == "GET":
                 return Response(status_code=204, headers={"cache-control": "no-store"})
             return self.drawing.page(request, "refused_part.html", told, status_of(error))
@@ -167,6 +167,6 @@ class PageRenderer:
     def _to_sign_in(self, request: Request) -> Response:
         asked = path_of(request) + (f"?{request.url.query}" if request.url.query else "")
         path = f"/signin?next={quote(asked, safe='/')}" if request.method == "GET" else "/signin?said=ended"
-        if "hx-request" in request.headers or BY_ITSELF in request.headers:  # a part of a page: the whole goes there
+        if "hx-request" in request.headers or BY_ITSELF in request.headers:  # partial page: redirect the full page
             return Response(status_code=401, headers={"hx-redirect": path, "cache-control": "no-store"})
         return self.go(path)

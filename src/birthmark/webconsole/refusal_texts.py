@@ -155,7 +155,7 @@ def localize_refusal(refusal: Mapping[str, Any]) -> Mapping[str, Any]:
         for name, key in TEXTS.get(refusal["code"], {}).items():
             text = said[key][0].format_map(facts)
             told[name] = _COMMAND.sub(lambda one: _command(refusal["fix"], int(one[1])), text)
-    except LookupError:  # no translation, no such fact, or no such command: as it was recorded
+    except LookupError:  # no translation, fact or command: show it as recorded
         told = {}
     return {**refusal, **told, "lang": reader.get().language if told else ENGLISH}
 

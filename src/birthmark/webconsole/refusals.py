@@ -68,7 +68,7 @@ class RefusalFilter:
 
     @property
     def command(self) -> str:
-        """The same as it is typed."""
+        """The equivalent command."""
         words = ["birthmark", "why"]
         if not self.is_list:
             return shlex.join([*words, "--reasons", "--last", self.back])

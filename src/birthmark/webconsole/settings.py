@@ -35,7 +35,7 @@ class SettingFilter:
 
     @property
     def command(self) -> str:
-        """The same as it is typed."""
+        """The equivalent command."""
         words = ["birthmark", "server", "settings", *(["--changed"] if self.changed else [])]
         return shlex.join([*words, *(["--where", f"key={self.begin}*"] if self.begin else [])])
 

@@ -18,7 +18,7 @@ from birthmark.untrusted_text import printable
 TEXT_PX = 12
 LINE_PX = 16
 _MAX_TITLE_CHARS = 240
-_STRONG = 1.12  # how much wider strong text is
+_STRONG = 1.12  # relative width of bold text
 _ELLIPSIS = "…"
 
 _WIDTHS = {
@@ -64,7 +64,7 @@ class Size:
     from_px: int = 0
 
 
-# The console's own: a phone of 360 px, a card of five columns of twelve, of seven, and of all.
+# Layout sizes: a phone of 360 px, a card of five of twelve columns, of seven, and of all.
 NARROW = Size("narrow", 288, 190)
 MIDDLE = Size("middle", 380, 200, 360)
 WIDE = Size("wide", 560, 220, 530)
@@ -102,7 +102,7 @@ def _width_of_char(char: str) -> float:
         return 0.0
     if east_asian_width(char) in "WF":
         return 1.3 if category(char) == "So" else 1.0
-    return 0.85 if ord(char) < 0x2000 else 1.1  # noqa: PLR2004 - alphabets; past them, signs
+    return 0.85 if ord(char) < 0x2000 else 1.1  # noqa: PLR2004 - alphabets; above, symbols
 
 
 def width_of(text: str, *, is_strong: bool = False) -> float:

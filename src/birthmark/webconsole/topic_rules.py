@@ -138,4 +138,4 @@ def drawn(sums: Mapping[str, int]) -> Markup:
             size=size,
         )
 
-    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - drawn by us, and escaped
+    return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - our SVG, escaped

@@ -181,7 +181,7 @@ def _subject(table: Table, registration_id: str | None) -> tuple[str, Mapping[st
 def _est_issuance(table: Table, defaults: Issuers, certificate_id: str) -> EstIssuance:
     """Return how `certificate_id` is issued; its own URL and credentials override the global ones."""
     url = table.take("url", _url_of) or defaults.urls.get(certificate_id) or defaults.urls.get("default")
-    is_told = table.source.has_mistakes("cert_issuance")  # what is wrong there is missing here
+    is_told = table.source.has_mistakes("cert_issuance")  # values with errors are missing here
     if url is None and not is_told:
         table.wrong("url", "no EST URL is given", f'Under `[cert_issuance.est.urls]`: `default = "{_HTTPS}"`')
     own = _auth(table)

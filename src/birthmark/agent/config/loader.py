@@ -24,7 +24,7 @@ from birthmark.untrusted_text import reason_of
 
 MAX_CONFIG_BYTES = 1024 * 1024
 MAX_FILES = 100
-_MOST_LINKS = 40  # as the kernel follows
+_MOST_LINKS = 40  # same as the kernel
 _GROUP_READS, _ALL_READ, _ALL_WRITE = 0o040, 0o004, 0o002
 _SECRETS = "password|connection_string|symmetric_key|device_id_pk|endorsement|owner|hierarchy_authorization"
 _SECRET = re.compile(rf"(?m)^[ \t]*({_SECRETS})[ \t]*=(?!.*uri *=)")
@@ -73,7 +73,7 @@ def _check_library(library: Path, of_file: os.stat_result) -> None:
         return
     for path in _iterate_path_components(library):
         seen = path.lstat() if os.path.lexists(path) else None
-        if seen is None and path.parent.stat().st_mode & _ALL_WRITE:  # in a sticky directory, too
+        if seen is None and path.parent.stat().st_mode & _ALL_WRITE:  # also a sticky directory
             raise _unsafe_library(library, path.parent)
         if seen is not None and _is_writable_by_others(seen, of_file):
             raise _unsafe_library(library, path)

@@ -136,7 +136,7 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
     issuers = parse_issuers(top.table("cert_issuance"))
     preloaded_keys = _preloaded_keys(top.table("preloaded_keys"))
     for name, least in (("cloud_timeout_sec", _MIN_CLOUD_TIMEOUT_S), ("cloud_retries", 0)):
-        top.take(name, number_from(least))  # known, and of no effect yet
+        top.take(name, number_from(least))  # known but has no effect yet
     tpm = parse_tpm(top.table("tpm"))
     config = model.AgentConfig(
         file=file,

@@ -32,7 +32,7 @@ _REGISTRATION_ID = re.compile("[A-Za-z0-9._:-]+")
 """Characters allowed in names; further checks happen at the point of use."""
 _MAX_KEY_CHARS = 512
 
-# What goes on in the place of a mistake; never used, since the file is refused.
+# Placeholder for an invalid value; never used, because the file is rejected.
 _NO_IDENTITY = model.PreloadedIdentity(Path(), Path())
 _NO_SOURCE = model.ManualSource("", "", _NO_IDENTITY)
 

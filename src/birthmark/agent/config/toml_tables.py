@@ -17,7 +17,7 @@ T = TypeVar("T")
 Read: TypeAlias = Callable[[Any], T]
 
 MAX_SHOWN = 60
-_MAX_INT = 36_500  # a century of days
+_MAX_INT = 36_500  # 100 years of days
 
 
 class ConfigMissingError(NotFoundError):
@@ -200,7 +200,7 @@ class Table:
 
     def need(self, name: str, example: str) -> str:
         """Return a required string."""
-        if name not in self._data and (close := difflib.get_close_matches(name, self._left, 1)):  # meant for it
+        if name not in self._data and (close := difflib.get_close_matches(name, self._left, 1)):  # likely typo
             found, (_, line) = printable(close[0]), self.source.place_of((*self.path, close[0]))
             detail = f"is missing; '{found}' is written there, which is not known"
             self.wrong(name, detail, f"Write {name} for {found} in line {line}")

@@ -46,7 +46,7 @@ def files_of(value: object) -> tuple[Path, ...]:
     """Return the paths of a list of `file:` URIs."""
     if not isinstance(value, list) or not value:
         uri = "file:///etc/ca.pem"
-        if isinstance(value, str) and value.startswith(("/", _FILE)):  # anything else may hold a secret
+        if isinstance(value, str) and value.startswith(("/", _FILE)):  # other values may hold a secret
             uri = f"file://{value.removeprefix('file://')}"
         raise MistakeError("must be a list of file URIs", f'`{{name}} = ["{uri}"]`')
     return tuple(file_of(one, '["{uri}"]') for one in value)

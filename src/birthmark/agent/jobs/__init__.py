@@ -7,9 +7,9 @@
 | `restart` | restarts the device; the job ends afterwards | `[jobs.restart]`: the command |
 | `renew` | renews the device's certificate | `[jobs] renew = true` |
 
-A job selects an action by name and never defines it: paths, commands, and hosts come from the configuration alone. The
-current step is on disk before it starts (`record`), so progress survives a restart.
+A job selects an action by name and never defines it: paths, commands, and hosts are defined by the configuration alone.
+The current step is on disk before it starts (`execution_state`), so progress survives a restart.
 
-Inside: model < document, steps, record, running, fetching, replacing < service. Not here: the AWS protocol
-(`awsiot.client.jobs`), connection handling (`agent.run`).
+Import order: model < document, execution_state, command_runner, file_update < executor < service. Not here: the AWS
+protocol (`awsiot.client.jobs`), connection handling (`agent.run`).
 """

@@ -45,7 +45,7 @@ class CommandResult:
 async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) -> CommandResult:
     """Run a command to completion. Raise `JobFailedError` if it cannot be started or times out."""
     check_program(Path(words[0]))
-    # A pipe of ours: asyncio waits with its own ones for whoever still has them, such as a daemon that was started.
+    # Use our own pipe: asyncio waits on its pipes for every process that holds them, such as a started daemon.
     reading, writing = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -70,11 +70,11 @@ async def run(words: Sequence[str], job_id: str, mark: str, timeout_s: float) ->
     except TimeoutError as error:
         await _end(process)
         raise JobFailedError(f"it did not finish within {timeout_s:g} s", output=tail(kept)) from error
-    except BaseException:  # the agent is told to stop
+    except BaseException:  # the agent is stopping
         await _end(process)
         raise
     finally:
-        # A program that it left behind may keep the pipe open for as long as it likes.
+        # A leftover child process may keep the pipe open indefinitely.
         await asyncio.wait({listening}, timeout=_LAST_WORDS_S)
         listening.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -122,7 +122,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
                 await process.wait()
             break
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # of its session, who did not listen
+        os.killpg(process.pid, signal.SIGKILL)  # kill the remaining processes
 
 
 def check_program(path: Path) -> None:
@@ -141,7 +141,7 @@ def left_of(mark: str) -> Iterator[int]:
     """Yield the visible processes with this mark."""
     wanted = f"{_MARK}={mark}".encode()
     for place in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):  # it is over, or another user's
+        with contextlib.suppress(OSError):  # ended, or another user's
             if wanted in place.read_bytes().split(b"\0"):
                 yield int(place.parent.name)
 

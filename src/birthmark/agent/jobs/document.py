@@ -103,7 +103,7 @@ def _replace(step: _Replace, allowed: JobSettings) -> ReplaceAction:
     if step.size is not None and step.size > place.max_bytes:
         raise JobRejectedError(f"a size of {step.size} bytes exceeds the permitted {place.max_bytes}")
     if not any(is_below(step.url, one) for one in place.urls):
-        shown = step.url.partition("?")[0][:_MAX_SHOWN]  # what comes after it may be a signature
+        shown = step.url.partition("?")[0][:_MAX_SHOWN]  # the query may be a signature
         raise JobRejectedError(f"the URL {shown} is not permitted by this device's configuration")
     return ReplaceAction(step.file, place, step.url, step.sha256.lower(), step.size)
 

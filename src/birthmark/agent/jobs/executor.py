@@ -85,7 +85,7 @@ class JobExecutor:
             )
         try:
             self._write(step=JobStep.DONE, status=outcome.status.value, details=dict(outcome.details))
-        except BirthmarkError as error:  # it is told all the same; who starts anew calls it interrupted
+        except BirthmarkError as error:  # report it anyway; a restart reports it as interrupted
             details = {**outcome.details, "record": error.explain_cause()}
             return JobOutcome(outcome.status, bounded(details))
         return outcome
@@ -120,12 +120,12 @@ class JobExecutor:
         within_s, proof = action.command.within_s, action.command.proof
         if self._is_begun:
             is_anew = self.record.agent != self.agent if proof is RestartProof.AGENT else self.record.boot != self.boot
-            if is_anew or not self.boot:  # where the machine tells of no boots, the agent's start has to do
+            if is_anew or not self.boot:  # without a boot ID, use the agent's start
                 return {"step": f"the {proof.value} has restarted"}
         else:
             self._begin(deadline=self.clock.monotonic() + within_s)
             ended = await self._command(action.command.words, within_s)
-            if ended.code > 0:  # a signal is what it may get as the first one of all that is stopped now
+            if ended.code > 0:  # a signal is expected: the restart may stop this command first
                 raise _failed(ended)
         await asyncio.sleep(max(0.0, self.record.deadline - self.clock.monotonic()))
         raise JobFailedError(f"the {proof.value} did not restart within {within_s} s")
@@ -137,7 +137,7 @@ class JobExecutor:
         await self.renew()
         return {"thumbprint": self.mark() or ""}
 
-    # ---- the record
+    # ---- job record
 
     @property
     def _is_begun(self) -> bool:

@@ -81,7 +81,7 @@ class FileUpdate:
             raise JobFailedError(f"{path} cannot be replaced: {reason_of(error)}") from error
         return {"bytes": str(self._has)}
 
-    # ---- what has come so far
+    # ---- received data
 
     @property
     def _part(self) -> Path:
@@ -125,7 +125,7 @@ class FileUpdate:
                 try:
                     await self._download_remaining()
                 except (BirthmarkError, _LaterError) as error:
-                    if isinstance(error, UnauthenticatedError):  # who answers is not who was meant
+                    if isinstance(error, UnauthenticatedError):  # not the intended server
                         raise JobFailedError(f"it cannot be downloaded: {error.explain_cause()}") from error
                     await self.sleep(min(_LONGEST_PAUSE_S, 2.0 ** min(tries, 10)))
                     continue
@@ -146,12 +146,12 @@ class FileUpdate:
         if self.wanted.size is not None and self._has == self.wanted.size:
             return
         sent = await self.fetch(url, self._has, self._begins, self._takes, place.timeout_s)
-        if sent.status in _OVER and self._came:  # a signed URL ends; the job, asked for again, has another
+        if sent.status in _OVER and self._came:  # a signed URL expires; the job request returns a new one
             raise JobCutError
         if sent.status in _LATER:
             raise _LaterError
         if sent.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE and self._has:
-            return  # there is no more: the digest says whether that is all
+            return  # end of data: the digest shows whether it is complete
         if sent.status not in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}:
             moved = ", and redirects are not followed" if 300 <= sent.status < 400 else ""  # noqa: PLR2004 - 3xx
             raise JobFailedError(f"the server of the URL returned {sent.status}{moved}")
@@ -161,7 +161,7 @@ class FileUpdate:
             return False
         if sent.size is not None:
             self._check_size(sent.size)
-        assert self._file is not None  # noqa: S101 (it is open while something comes)
+        assert self._file is not None  # noqa: S101 (open while data arrives)
         if sent.status == HTTPStatus.OK or sent.offset != self._has:
             if sent.status == HTTPStatus.PARTIAL_CONTENT:
                 raise JobFailedError(f"the server of the URL started at {sent.offset} instead of {self._has}")
@@ -184,7 +184,7 @@ class FileUpdate:
         if wanted is not None and size > wanted:
             raise JobFailedError(f"it is larger than the {wanted} bytes in the job document")
 
-    # ---- the file
+    # ---- target file
 
     def _is_right(self) -> bool:
         assert self._file is not None  # noqa: S101 (as above)
@@ -208,7 +208,7 @@ class FileUpdate:
         path = self.wanted.place.path
         descriptor = os.open(self._part, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
-            if _digest(file) != self.wanted.sha256:  # somebody else has written to it
+            if _digest(file) != self.wanted.sha256:  # another process wrote to it
                 raise JobFailedError("its digest differs from the job document's")
             with contextlib.suppress(FileNotFoundError):
                 before = path.lstat()

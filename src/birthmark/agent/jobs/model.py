@@ -91,7 +91,7 @@ class ReplaceAction:
 
     name: str
     place: ReplaceableFile
-    url: str = field(repr=False)  # it may be signed
+    url: str = field(repr=False)  # may be signed
     sha256: str
     size: int | None = None
 

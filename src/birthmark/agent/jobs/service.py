@@ -38,7 +38,7 @@ from birthmark.errors import BirthmarkError
 log = logging.getLogger(__name__)
 
 Tell = Callable[[str, dict[str, object]], None]
-_LOOK_S = 600.0  # a notice may have been lost
+_LOOK_S = 600.0  # a notification may be lost
 _PAUSE_S = 30.0
 _AGAIN_S = 1.0
 _LONGEST_PAUSE_S = 300.0
@@ -76,8 +76,8 @@ class JobAgent:
         self._news.set()
 
     async def run(self) -> None:
-        """Act on jobs until cancelled."""
-        if self._client is not None:  # a mistake ended an earlier run
+        """Process jobs until cancelled."""
+        if self._client is not None:  # left over by an earlier error
             self._news.set()
         try:
             while True:
@@ -88,7 +88,7 @@ class JobAgent:
             await supervised_tasks.cancel_and_wait(self._work)
 
     async def _serve_connection(self) -> None:
-        """Work over the current connection until it is lost."""
+        """Process jobs over the current connection until it is lost."""
         client = self._client
         while client is not None and not self._news.is_set():
             jobs = ThingJobs(client.mqtt, client.host, client.thing, self._token)
@@ -96,7 +96,7 @@ class JobAgent:
             working = asyncio.create_task(self._serve(jobs))
             try:
                 await asyncio.wait({listening, working}, return_when=asyncio.FIRST_COMPLETED)
-                if listening.done() and isinstance(listening.exception(), BirthmarkError):  # the connection is over
+                if listening.done() and isinstance(listening.exception(), BirthmarkError):  # the connection ended
                     return
                 (listening if listening.done() else working).result()
             except (BirthmarkError, JobRefusedError) as error:
@@ -140,12 +140,12 @@ class JobAgent:
         if self._repeats:
             await asyncio.sleep(min(_LONGEST_PAUSE_S, _AGAIN_S * 2.0 ** min(self._repeats, 10)))
 
-    # ---- one job
+    # ---- single job
 
     async def _take(self, jobs: ThingJobs, execution: Execution, record: JobRecord | None) -> None:
         is_known = record is not None and _is_of(record, execution)
         if record is not None and record.step is JobStep.BEGUN and execution.status == QUEUED:
-            is_known = False  # one of the same name, made in the same second
+            is_known = False  # same name, created in the same second
         if not is_known:
             await self._forget_unclaimed(record)
             record = None
@@ -164,11 +164,11 @@ class JobAgent:
         try:
             outcome = work.result()
         except JobCutError:
-            self._seen = ()  # it is looked at again on purpose
+            self._seen = ()  # deliberately check again
             await asyncio.sleep(_AGAIN_S)
             return
         written = read_record(self.file)
-        if written is None or written.step is not JobStep.DONE:  # it could not be written down
+        if written is None or written.step is not JobStep.DONE:  # the record write failed
             await self._report_outcome(jobs, execution, outcome)
 
     async def _begin_job(self, jobs: ThingJobs, execution: Execution, record: JobRecord | None) -> JobExecutor | None:
@@ -183,7 +183,7 @@ class JobAgent:
             )
             try:
                 write_record(self.file, record)
-            except BirthmarkError as error:  # nothing is begun that would not be known of after a restart
+            except BirthmarkError as error:  # start no job that a restart would not find in the record
                 outcome = JobOutcome(
                     JobExecutionStatus.FAILED, bounded({"reason": error.explain_cause(), "code": error.code})
                 )

@@ -119,7 +119,7 @@ class ThingJobs:
 
         Raise `DocumentUnreadableError`, and the errors of links.
         """
-        self._news.clear()  # what is told from here on may be later than the answer
+        self._news.clear()  # later notifications may be newer than the reply
         answer = await self._ask(f"{NEXT}/get", {"includeJobDocument": True})
         try:
             return decode_json(answer, _AcceptedResponse).execution

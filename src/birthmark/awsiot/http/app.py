@@ -77,7 +77,7 @@ GROUPS = (
     TopicRuleOperations,
 )
 _DATA, _JOBS = "iot-data", "iot-jobs-data"
-# What a request is signed for, and whose operations are meant.
+# Signing service name of a request -> the API whose operations it calls.
 SERVICES: Mapping[str, str] = {
     "iot": "iot",
     "iotdata": _DATA,
@@ -87,8 +87,8 @@ SERVICES: Mapping[str, str] = {
 _MAX_NAMED = 128
 _CONFIRM = "/confirmdestination/"
 _SCOPE = re.compile(r"Credential=[^/,\s]{1,128}+/[0-9]{8}/([a-z]{2}(?:-[a-z]+)+-[0-9])/")
-_NAMED_SHADOWS = "/api/things/shadow/"  # the hub has paths below /api, too
-# Which fact of an error names the resource that exists already, and of which kind it is.
+_NAMED_SHADOWS = "/api/things/shadow/"  # the hub also has paths below /api
+# Error fact that names the existing resource, and the resource type.
 _EXISTING: Mapping[type[BirthmarkError], tuple[str, str]] = {
     ThingExistsError: ("thing", "thing"),
     CertificateExistsError: ("certificate_id", "cert"),
@@ -196,7 +196,7 @@ class AwsHttp:
             grant, actor, operation, handler, names = await self._authenticate_operator(request, signed)
         elif signed.method == "GET" and (found := CREDENTIALS.fullmatch(signed.path)) is not None:
             return await credentials(self._aws, unquote(found["alias"]), request)
-        elif signed.method == "GET" and signed.path.startswith(_CONFIRM):  # by whoever was sent the link
+        elif signed.method == "GET" and signed.path.startswith(_CONFIRM):  # the link is the credential
             await self._aws.rules.destinations.confirm(signed.path.removeprefix(_CONFIRM))
             return None
         else:
@@ -257,7 +257,7 @@ class AwsHttp:
             if operation.title not in FOR_DEVICES:
                 operation, handler, names = self._router.find(signed.method, signed.path, _JOBS)
         except OperationNotServedError as error:
-            if request.scope["extensions"]["tls"].leaf is not None:  # a device's own, as its jobs are at AWS
+            if request.scope["extensions"]["tls"].leaf is not None:  # a device's own, like AWS job requests
                 raise
             raise SignatureMissingError from error
         if operation.title not in FOR_DEVICES | JOBS_FOR_DEVICES:

@@ -12,7 +12,7 @@ from birthmark.awsiot.model import Account, Authorizer
 from birthmark.awsiot.rules.custom_authorizers import AuthorizerRequest
 from birthmark.awsiot.service import AwsIot
 
-_NOW = datetime.fromtimestamp(0, UTC)  # until it is made
+_NOW = datetime.fromtimestamp(0, UTC)  # until created
 _ACTIVE, _INACTIVE = "ACTIVE", "INACTIVE"
 
 

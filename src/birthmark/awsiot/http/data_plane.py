@@ -135,7 +135,7 @@ class DataOperations:
             if lasts_s is not None and lasts_s > _MAX_EXPIRY_S:
                 raise BodyInvalidError(detail="messageExpiry is more than 4294967295 seconds")
             expires_at = None if lasts_s is None else self._space.now() + lasts_s * MICROS
-            whose = str(request.grant.principal)  # a person's is more than a name, which a message does not keep
+            whose = str(request.grant.principal)  # a user's needs more than a name, which messages do not store
             message = BrokerMessage(topic, request.body, qos, retain, _properties(request), expires_at, principal=whose)
             await self._space.messages.publish_one(message)
         return {"message": "OK", "traceId": new_uuid(self._entropy)}

@@ -42,7 +42,7 @@ class HttpDevices:
         key = _key(peer, headers, query)
         if (known := self._cached.get(key)) is not None and known[0] is peer and known[2] > self._clock.monotonic():
             authorized = known[1].authorized
-            assert authorized is not None  # noqa: S101 - only such are kept
+            assert authorized is not None  # noqa: S101 - no others are kept
             await self._aws.authorizers.check_stands(authorized.authorizer, "over HTTPS")
             return known[1]
         grant = await self._aws.authorizers.authorize(presented, visitor)

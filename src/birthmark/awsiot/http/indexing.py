@@ -33,7 +33,7 @@ class IndexingOperations:
         self._found = aws.found
         self._groups = aws.thing_groups
 
-    # ---- what is indexed
+    # ---- indexed data
 
     async def get_indexing_configuration(self, _call: AwsRequest) -> Any:
         known = await self._index.indexing()
@@ -81,7 +81,7 @@ class IndexingOperations:
             shown = await collect_page(self._things_json(page.items), lambda one: len(one.get("shadow", "")))
             answer: dict[str, Any] = {"things": shown}
             if shown and (name := shown[-1]["thingName"]) < page.items[-1]:
-                last = name  # the rest is on the next page
+                last = name  # the next page has the rest
         else:
             answer = {"thingGroups": await self._groups_json(page.items)}
         return answer | ({} if last is None else {"nextToken": marker_of(last)})

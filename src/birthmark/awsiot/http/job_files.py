@@ -85,7 +85,7 @@ class _FileRangeResponse(Response):
         await asyncio.to_thread(self._file.seek, self._wanted.start)
         while left and not gone.done():
             piece = await asyncio.to_thread(self._file.read, min(left, PIECE_BYTES))
-            if not piece:  # the file is shorter than it was
+            if not piece:  # the file is shorter than before
                 return False
             left -= len(piece)
             try:

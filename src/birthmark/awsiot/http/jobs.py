@@ -96,7 +96,7 @@ class JobOperations:
                 raise BodyInvalidError(detail="document and documentSource cannot be combined")
             text = await self._executions.files.document_at(source)
         elif text is not None:
-            check_keys_once(text, BodyInvalidError)  # stored documents may have them
+            check_keys_once(text, BodyInvalidError)  # stored ones may repeat keys
             text = wire.parse_document(text)
         if text is not None and (what := wire.find_unsupported_placeholder(text)) is not None:
             raise MemberNotServedError(member=f"document with {what}", operation=request.operation.name)
@@ -109,7 +109,7 @@ class JobOperations:
         details: dict[str, Any] = {name: counts.get(status, 0) for status, name in _COUNTED.items()}
         if running := [one.target for one in targets if not one.is_done]:
             details["processingTargets"] = [request.account.arn(*target.split("/", 1)) for target in running]
-        _ = request.flag("beforeSubstitution")  # the document stands in GetJobDocument alone
+        _ = request.flag("beforeSubstitution")  # only GetJobDocument has the document
         told = {"job": wire.job_json(request.account, job, [one.target for one in targets], details)}
         if following := [*openings(wire.settings_of(job.settings), self._executions.clock.now())]:
             told["job"]["scheduledJobRollouts"] = [{"startTime": f"{one:%Y-%m-%dT%H:%M}"} for one in following]

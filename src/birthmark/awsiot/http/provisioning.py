@@ -92,7 +92,7 @@ class ProvisioningOperations:
 
     async def list_provisioning_template_versions(self, request: AwsRequest) -> Any:
         template, versions = await self._templates.versions(request["templateName"])
-        _ = request.after, request.size  # five at most: one page
+        _ = request.after, request.size  # at most five: one page
         return {"versions": [provisioning.template_version_json(template, one) for one in versions]}
 
     async def delete_provisioning_template_version(self, request: AwsRequest) -> None:

@@ -23,8 +23,8 @@ from birthmark.unknown_fields import find_unread_member, says_something
 from birthmark.untrusted_text import decode_json, whole_number
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
-_NAMED_TWICE = frozenset({("iot-jobs-data", "DescribeJobExecution")})  # for devices; operators have one in `iot`
-_NOT_OURS = frozenset({"api", "jobs"})  # the hub has paths that begin so; what is signed comes here all the same
+_NAMED_TWICE = frozenset({("iot-jobs-data", "DescribeJobExecution")})  # for devices; `iot` has one for operators
+_NOT_OURS = frozenset({"api", "jobs"})  # hub paths share these prefixes; signed requests are routed here anyway
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ class AwsOperation(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def verb(self) -> str:
-        """The name as Python writes it."""
+        """The operation's name in snake case."""
         return _WORD.sub("_", self.name).lower()
 
     @cached_property
@@ -69,7 +69,7 @@ class AwsOperation(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def handled_by(self) -> str:
-        """The method that serves it."""
+        """The name of the method that serves the operation."""
         return f"{self.verb}_by_device" if self.title != self.name else self.verb
 
     @cached_property
@@ -131,7 +131,7 @@ def _dropped(operation: AwsOperation, query: Mapping[str, str], body: Mapping[st
 _TOPIC_PATH = "/topics/"
 _PUBLISH = "aws iot-data publish --generate-cli-skeleton"
 _FLAGS = {"true": True, "True": True, "false": False, "False": False, True: True, False: False}
-# What stands in a body for each type of the service model; the others are structures, which `part` reads.
+# Body value for each type of the service model; the others are structures, which `part` reads.
 _IN_BODY: Mapping[str, Any] = {"string": str | None, "boolean": bool, "integer": int | None, "long": int | None}
 T = TypeVar("T")
 
@@ -255,7 +255,7 @@ class OperationRouter:
             if operation.path.endswith("+}"):
                 self._greedy.setdefault(operation.method, []).append(operation)
             self._by_shape.setdefault((operation.method, len(operation.segments)), []).append(operation)
-        for same in self._by_shape.values():  # literals before names, and what is served before what is not
+        for same in self._by_shape.values():  # literals before parameters, served before unserved
             same.sort(
                 key=lambda one: ([segment.startswith("{") for segment in one.segments], one.title not in handlers)
             )

@@ -84,7 +84,7 @@ class ThingOperations:
         name, kind = request.get("attributeName"), request.get("thingTypeName")
         if name is not None and kind is not None:
             detail = "Listing things by the combination of attribute and thing type is not supported"
-            raise BodyInvalidError(detail=detail)  # as AWS says it (aws/aws-sdk-js#4237)
+            raise BodyInvalidError(detail=detail)  # AWS's text (aws/aws-sdk-js#4237)
         page = await self._things.page(
             request.after,
             request.size,

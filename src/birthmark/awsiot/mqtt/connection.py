@@ -49,7 +49,7 @@ class ReceiveWindow:
                 if ids:
                     self._pump.ack_all(ids)
             else:
-                self._pump.close(CloseReason.SERVER)  # the client sends again after it reconnects
+                self._pump.close(CloseReason.SERVER)  # the client resends it after it reconnects
             if self._room is not None and self._unwritten < WINDOW:
                 self._room.set()
                 self._room = None
@@ -110,7 +110,7 @@ class AwsConnection:
         self._acks = ReceiveWindow(pump)
         self._changes = self._changes_seen = 0
         self._noted: frozenset[str] = frozenset()
-        self._usual_topic = ""  # what it may publish to, as the packet before had it
+        self._usual_topic = ""  # permitted publish topic of the previous packet
         self.pump = pump
         self.grant = grant
         self.client_id = client_id
@@ -122,7 +122,7 @@ class AwsConnection:
         """Start with the session from the broker."""
         self.attached = session
 
-    # ---- what the pump calls
+    # ---- pump callbacks
 
     def opened(self) -> None:
         self.is_open = True
@@ -153,17 +153,17 @@ class AwsConnection:
             session_expiry_s = min(session_expiry_s, MAX_EXPIRY_S)
         self._connections.space.disconnect(self.attached, reason, with_will=with_will, expiry_s=session_expiry_s)
 
-    # ---- what the broker calls
+    # ---- broker callbacks
 
     def may_get(self, topic: str) -> bool:
-        return self.grant.receives.get(topic) or self._may_receive(topic)  # the first is what the other remembers
+        return self.grant.receives.get(topic) or self._may_receive(topic)  # the first is a cache of the second
 
     def deliver(self, parcel: EncodedMessage, qos: int) -> None:
         topic = parcel.topic
         if self.grant.receives.get(topic) or self._may_receive(topic):
             try:
                 self.pump.deliver(parcel, qos)
-            except LocalProtocolError:  # its queue is full
+            except LocalProtocolError:  # full queue
                 self._connections.traffic.count_slow()
                 self._connections.overrun(self.client_id, self._connections.space.rules.max_waiting)
 
@@ -181,11 +181,11 @@ class AwsConnection:
         ):
             self.pump.note(two)
 
-    # ---- what the account calls
+    # ---- account callbacks
 
     def mark_stale(self) -> None:
         """Require a permission check before the next packet in either direction."""
-        if self.grant.certificate_id is None:  # nothing that is on record decides on what it may do
+        if self.grant.certificate_id is None:  # no stored object decides its permissions
             return
         self._changes += 1
         if not self.attached.is_on_hold:
@@ -202,7 +202,7 @@ class AwsConnection:
             self._noted |= {error.code}
             self.pump.note(error)
 
-    # ---- what the services of the cloud call
+    # ---- cloud service callbacks
 
     @property
     def asker(self) -> ProvisioningCaller:
@@ -239,7 +239,7 @@ class AwsConnection:
 
     async def _refresh(self) -> None:
         if self._is_stale:
-            async with self._connections.looking.alone_with(self):  # a late answer puts nothing back
+            async with self._connections.looking.alone_with(self):  # no late reply restores state
                 while self._is_stale:
                     await self._load_grant()
 
@@ -261,7 +261,7 @@ class AwsConnection:
             self.pump.refuse(error)
             return
         except Exception:
-            self.pump.close(CloseReason.SERVER)  # it would be on hold for ever
+            self.pump.close(CloseReason.SERVER)  # otherwise on hold forever
             raise
         if self.is_open:
             self.attached.resume()
@@ -305,7 +305,7 @@ class AwsConnection:
 
     async def _publish_after(self, waiting: Awaitable[None], packets: Sequence[Publish]) -> None:
         await waiting
-        await self._refresh()  # what was granted may be taken away meanwhile
+        await self._refresh()  # permissions may have been revoked
         if not self.pump.is_over and (more := self._publish(packets)) is not None:
             await more
 
@@ -318,7 +318,7 @@ class AwsConnection:
             await self._refresh()
             if self.pump.is_over:
                 return
-            waiting, packets = self._publish_until_service_request(packets)  # decided again: rights may be gone since
+            waiting, packets = self._publish_until_service_request(packets)  # decide again: rights may be revoked
             if packets and waiting is None:
                 packet, packets = packets[0], packets[1:]
                 if not (self.pump.is_lost and is_query_only(packet.topic)):
@@ -339,7 +339,7 @@ class AwsConnection:
         properties: Properties = ()
         expires_at: int | None = None
         for packet in packets:
-            # Most clients publish to one topic: what is like the one before is looked at once.
+            # Most clients publish to one topic, so packets like the previous one skip most checks.
             if packet.topic is not topic or packet.retain or packet.qos > 1:
                 try:
                     self._check_publish(packet)

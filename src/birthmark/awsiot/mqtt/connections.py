@@ -54,7 +54,7 @@ ALPN = b"mqtt"
 AccessChanged = ThingChanged | PolicyChanged | GrantsChanged | ThingGroupChanged
 MIN_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S = 30, 1200
 PERSISTENT_S = 3600
-RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # what AWS tells MQTT 5
+RECEIVE_MAXIMUM, TOPIC_ALIAS_MAXIMUM, MAX_PACKET_BYTES = 100, 8, 149_504  # AWS values for MQTT 5
 
 
 class AwsConnections:
@@ -67,13 +67,13 @@ class AwsConnections:
         self._ledger = ledger
         self._clock = clock
         self._entropy = entropy
-        self._changes = 0  # of anything that a connection may depend on
+        self._changes = 0  # of anything a connection depends on
         self.looking: KeyedLock[AwsConnection] = KeyedLock()
         self.reserved = ReservedTopics(aws)
         self.traffic = Traffic()
         self.contested = TakeoverHistory(clock)
         self._due: DeadlineQueue[AwsConnection] = DeadlineQueue()
-        self._turns = asyncio.Semaphore(MOST_AT_ONCE)  # as many as one function is asked at once
+        self._turns = asyncio.Semaphore(MOST_AT_ONCE)  # same limit as for one function
         self.space = broker.space("aws", rules, self, tap=aws.rules)
 
     def principal_of(self, client: str) -> str:
@@ -123,7 +123,7 @@ class AwsConnections:
         grant: ConnectionGrant | None,
         http: tuple[Mapping[str, str], str] | None = None,
     ) -> Admission:
-        # An empty client id gets one of our making, which a 3.1.1 client never learns ([MQTT-3.1.3-6]).
+        # The server assigns a client id in place of an empty one; a 3.1.1 client never learns it ([MQTT-3.1.3-6]).
         client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
         expiry_s = _expiry_of(packet)
         attributes = ("PersistentConnect",) * (expiry_s > 0) + ("LastWill",) * (packet.will is not None)
@@ -156,7 +156,7 @@ class AwsConnections:
             )
             connection.attach(attached)
             try:
-                if seen != self._changes:  # what was decided before it could hear of changes is decided again
+                if seen != self._changes:  # repeat decisions made before change events arrived
                     if grant is None:
                         await connection.reload_grant()
                     else:
@@ -202,10 +202,10 @@ class AwsConnections:
         if grant.authorized is not None:
             await self._aws.authorizers.check_stands(grant.authorized.authorizer, visitor.client_id or "")
         else:
-            await self._aws.check_signer(grant)  # the key may be gone since the upgrade was signed
+            await self._aws.check_signer(grant)  # the key may be gone after the upgrade's signing
         return grant
 
-    # ---- what is due at its time
+    # ---- scheduled work
 
     def _expect(self, connection: AwsConnection) -> None:
         """Schedule the deadlines of a new connection."""
@@ -243,17 +243,15 @@ class AwsConnections:
                 self.check(grant, "iot:Connect", "client", connection.client_id, connection.client_id)
             except BirthmarkError as error:
                 if isinstance(error, UnavailableError) and not isinstance(error, FunctionFailedError):
-                    self._due.add(
-                        self._clock.monotonic() + LOOK_S, TimedAction.ASK, connection
-                    )  # a database comes back
+                    self._due.add(self._clock.monotonic() + LOOK_S, TimedAction.ASK, connection)  # retry: outages end
                 else:
                     connection.pump.refuse(error)
                 return
             except Exception:
-                connection.pump.close(CloseReason.SERVER)  # it would stay with what it had
+                connection.pump.close(CloseReason.SERVER)  # otherwise old grants persist
                 raise
         connection.replace_grant(grant)
-        assert grant.authorized is not None  # noqa: S101 - as it came
+        assert grant.authorized is not None  # noqa: S101 - unchanged
         self._due.add(self._clock.monotonic() + grant.authorized.verdict.refresh_s, TimedAction.ASK, connection)
 
     def _check_connect(self, grant: ConnectionGrant, packet: Connect, client_id: str) -> None:
@@ -268,7 +266,7 @@ class AwsConnections:
         properties, _ = forwarded_properties(will.properties, 0)
         delay_s = get_property(will.properties, PropertyId.WILL_DELAY) or 0
         lasts_s = get_property(will.properties, PropertyId.MESSAGE_EXPIRY)
-        whose = client_id, grant.principal  # who is gone by then
+        whose = client_id, grant.principal  # client gone by then
         message = BrokerMessage(will.topic, will.payload, will.qos, will.retain, properties, None, *whose)
         return Will(message, int(str(delay_s)), lasts_s if isinstance(lasts_s, int) else None)
 
@@ -281,7 +279,7 @@ class AwsConnections:
         """Register the dependencies of a connection with this grant."""
         self.space.tag(connection.attached, tags_of(grant, connection.client_id))
 
-    # ---- what the account announces
+    # ---- account events
 
     def access_changed(self, changed: AccessChanged) -> None:
         """Invalidate dependent connections after a policy or attachment change; they reload at the next packet."""
@@ -345,7 +343,7 @@ class AwsConnections:
     def _tagged(self, tag: str) -> tuple[AwsConnection, ...]:
         return _connections(self.space.tagged(tag))
 
-    # ---- what the broker tells
+    # ---- broker events
 
     def connected(self, attached: ConnectedSession) -> None:
         connection = attached.connection
@@ -384,7 +382,7 @@ class AwsConnections:
     def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
         message = will.message
         if message.topic.startswith("$"):
-            return None  # the services of the cloud do not hear of wills
+            return None  # cloud services do not receive wills
         return self._publish_checked_will(client, will) if is_late and message.principal else self._now(will)
 
     async def _publish_checked_will(self, client: str, will: Will) -> None:

@@ -49,7 +49,7 @@ class DeadlineQueue(Generic[C]):
             self._by_time = [one for one in self._by_time if (known := one[3]()) is not None and not known.pump.is_over]
             heapq.heapify(self._by_time)
             self._most = max(_MOST, 2 * len(self._by_time))
-        self._count += 1  # what is due together is never compared further
+        self._count += 1  # equal due times compare no further field
         heapq.heappush(self._by_time, (at_s, self._count, deed, ref(connection)))
 
     def pop(self, now: float) -> Iterator[tuple[C, TimedAction]]:

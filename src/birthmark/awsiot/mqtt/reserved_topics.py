@@ -87,7 +87,7 @@ class ReservedTopics:
         request.note(ReportDroppedError(thing=request.names["thing"] or "", topic=request.topic))
 
     async def _provisioning(self, request: ReservedTopicRequest) -> None:
-        """Issue a certificate or register a thing; the response goes only to the requesting connection."""
+        """Issue a certificate or register a thing; send the response only to the requesting connection."""
         form = request.names["form"] or "json"
         if request.by is None:
             raise NobodyToAnswerError(topic=request.topic)
@@ -97,7 +97,7 @@ class ReservedTopics:
             error.add_facts(thing=request.by.asker.client_id)
             body = wire_provisioning.answer_body(provisioning_rejection(error), form)
             request.by.answer(f"{request.topic}/rejected", body)
-            request.note(error)  # after that nobody hears it: why it was refused is the latest
+            request.note(error)  # no listener is left: keep the refusal as the latest
         else:
             request.by.answer(f"{request.topic}/accepted", wire_provisioning.answer_body(answer, form))
 
@@ -143,7 +143,7 @@ class ReservedTopics:
                     await self._shadows.tell(f"{asked.topic}/accepted", body)
         except BirthmarkError as error:
             error.add_facts(thing=names["thing"])
-            if names["verb"] != "get" or not isinstance(error, ShadowMissingError):  # it asked whether there is one
+            if names["verb"] != "get" or not isinstance(error, ShadowMissingError):  # a read tests existence
                 asked.note(error)
             body = wire.rejected_json(*shadow_rejection(error), self._shadows.now(), token)
             await self._shadows.tell(f"{asked.topic}/rejected", body)

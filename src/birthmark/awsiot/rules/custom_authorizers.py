@@ -254,4 +254,4 @@ def verdict_of(authorizer: Authorizer, answer: Any) -> AuthorizerVerdict:
     except PolicyMalformedError as error:
         raise wrong(str(error)[:_MAX_REASON]) from error
     times = read.disconnect_after_in_seconds, read.refresh_after_in_seconds
-    return AuthorizerVerdict(True, principal, documents, policies, *times)  # noqa: FBT003 - what isAuthenticated says
+    return AuthorizerVerdict(True, principal, documents, policies, *times)  # noqa: FBT003 - value of isAuthenticated

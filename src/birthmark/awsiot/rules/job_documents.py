@@ -112,7 +112,7 @@ def substitute_urls(document: str, url_of: Callable[[str, str], str]) -> str:
 
 
 def _plain(text: str) -> str:
-    return text.replace("\\/", "/")  # as some encoders of JSON write a slash
+    return text.replace("\\/", "/")  # some JSON encoders escape a slash
 
 
 def path_of(bucket: str, key: str) -> str:
@@ -130,7 +130,7 @@ def check_link(master: bytes, path: str, query: Mapping[str, str], now: datetime
     thing, expires, signature = (query.get(name, "") for name in ("thing", "expires", "signature"))
     wanted = _signature(master, path, thing, expires)
     if not hmac.compare_digest(signature.encode(), wanted.encode()):
-        raise FileLinkError(why="was not issued by this server, or was changed")  # so who it is for is not known
+        raise FileLinkError(why="was not issued by this server, or was changed")  # so the recipient is unknown
     if now.timestamp() >= int(expires):
         error = FileLinkError(who=thing, why="has expired")
         error.add_facts(thing=thing)

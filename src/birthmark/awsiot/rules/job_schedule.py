@@ -21,7 +21,7 @@ MAX_AHEAD = timedelta(days=365)
 MAX_TIME = timedelta(days=2 * 365)
 MAX_WINDOWS = 7
 SHOWN = 7
-_LOOK_DAYS = 5 * 366  # the 29th of February comes at most eight years apart, and no job lives so long
+_LOOK_DAYS = 5 * 366  # February 29 is at most eight years apart, and no job lives that long
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d{1,6})?)?(?:Z|[+-]\d\d:?\d\d)?")
 _MONTHS = [name.upper() for name in calendar.month_abbr]
 _DAYS = ["", "SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT"]

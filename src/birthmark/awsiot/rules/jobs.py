@@ -41,7 +41,7 @@ def _grown(rate: ExponentialRate, rolled: int, succeeded: int) -> int:
     if by.number_of_succeeded_things:
         steps = succeeded // by.number_of_succeeded_things
     grown = float(rate.base_rate_per_minute)
-    for _ in range(min(steps, 100)):  # by then the smallest factor is far beyond the most that there may be
+    for _ in range(min(steps, 100)):  # by then the smallest factor far exceeds any allowed number
         grown = min(grown * rate.increment_factor, float(MAX_PER_MINUTE))
     return int(grown)
 

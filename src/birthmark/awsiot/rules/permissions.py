@@ -57,7 +57,7 @@ _OTHERS: Mapping[str, Right] = {
             *("CreateTopicRuleDestination", "UpdateTopicRuleDestination", "DeleteTopicRuleDestination"),
             "ConfirmTopicRuleDestination",
         ),
-        Right.ADMINISTER,  # what devices say leaves by them
+        Right.ADMINISTER,  # they export device data
     ),
     **dict.fromkeys(("CreateRoleAlias", "UpdateRoleAlias", "DeleteRoleAlias"), Right.ADMINISTER),
 }

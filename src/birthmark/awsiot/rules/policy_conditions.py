@@ -22,7 +22,7 @@ class UnknownOperatorError(ValueError):
     """Not an operator of the table, or a value it cannot use."""
 
 
-# Each takes the fact's value and the policy's value, both as text.
+# Each takes the fact's value and the policy's value as text.
 Test = Callable[[str, str], bool]
 
 
@@ -38,7 +38,7 @@ def _compared(read: Callable[[str], Any], holds: Callable[[Any, Any], bool]) -> 
 
 
 def _never(_given: str, _wanted: str) -> bool:
-    return False  # Like operators go by pattern, before this is asked
+    return False  # pattern operators do not reach this function
 
 
 _ORDERS = {"Equals": eq, "LessThan": lt, "LessThanEquals": le, "GreaterThan": gt, "GreaterThanEquals": ge}
@@ -64,7 +64,7 @@ _NEGATIVE: Mapping[str, str] = {
     "NotIpAddress": "IpAddress",
 }
 _BY_PATTERN = frozenset({"StringLike", "ArnEquals", "ArnLike"})
-# A value each kind can use, to find a bad one when the policy is made and not when a device connects.
+# Sample value of each type, to reject an invalid one at policy creation instead of at device connection.
 _SAMPLES = (("Numeric", "1"), ("Date", "2026-01-01T00:00:00Z"), ("IpAddress", "192.0.2.1"))
 
 

@@ -19,7 +19,7 @@ from birthmark.awsiot.model import Thing
 from birthmark.pki.certificates import UNREADABLE, Certificate
 
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}")
-_LITERAL = {"*": "*", "?": "?", "$": "$"}  # ${*} stands for the character itself
+_LITERAL = {"*": "*", "?": "?", "$": "$"}  # ${*} is the literal character
 _STAR = "\1"
 _RISKY = frozenset("+#/")
 _MARKS = frozenset((ANY_ONE, _STAR, "\2"))
@@ -134,9 +134,9 @@ class UnsafeVariableValue(enum.Enum):
     It always grants the least access.
     """
 
-    FITS_NOTHING = None  # in what is allowed: the statement is out
-    IS_ANYTHING = _STAR  # in what is denied
-    IS_NOTHING = "\2"  # in what is excepted from a denial; AWS takes no control characters in topics
+    FITS_NOTHING = None  # in an allow: statement does not apply
+    IS_ANYTHING = _STAR  # in a deny
+    IS_NOTHING = "\2"  # in an exception to a deny; AWS allows no control characters in topics
 
 
 def substitute(
@@ -146,7 +146,7 @@ def substitute(
 
     `pattern` is a resource ARN or the value of a condition.
     """
-    # arn:aws:iot:REGION:ACCOUNT:topic/… : the sixth part says what it is about; with a wildcard it may be a topic.
+    # In arn:aws:iot:REGION:ACCOUNT:topic/… the sixth part names the resource type; with a wildcard it may be a topic.
     is_topic = pattern.startswith("arn:") and not pattern.split(":", 5)[-1].startswith(_NO_TOPICS)
     parts: list[str] = []
     at = 0
@@ -160,7 +160,7 @@ def substitute(
         value = facts.one(name)
         if value is None:
             return None
-        # A pattern's own marks would be wildcards anywhere.
+        # A value's own pattern characters would act as wildcards.
         if not _MARKS.isdisjoint(value) or (is_topic and not _RISKY.isdisjoint(value)):
             if risky.value is None:
                 return None

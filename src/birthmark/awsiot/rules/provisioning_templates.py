@@ -276,7 +276,7 @@ def _thing(resource: Resource, filling: TemplateFunctions) -> ThingPlan:
         and set(attributes) == {"attributes"}
         and isinstance(attributes["attributes"], dict)
     ):
-        attributes = attributes["attributes"]  # as CreateThing has them
+        attributes = attributes["attributes"]  # as in CreateThing
     if not isinstance(attributes, dict) or not all(isinstance(value, str) for value in attributes.values()):
         raise registration_error(f"{place}.AttributePayload", "attributes are names with texts")
     groups = filling.of(given.get("ThingGroups", []), f"{place}.ThingGroups")

@@ -57,7 +57,7 @@ class ReservedService(Enum):
     PROVISION = re.compile(r"\$aws/provisioning-templates/(?P<template>[^/]+)/(?P<verb>provision)/(?P<form>json|cbor)")
 
 
-_SERVICES = tuple(ReservedService)  # to go through the class costs more than to match
+_SERVICES = tuple(ReservedService)  # going through the class costs more than matching
 
 
 def request_of(topic: str) -> tuple[ReservedService, Mapping[str, str | None]] | None:

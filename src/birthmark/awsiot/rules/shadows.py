@@ -158,7 +158,7 @@ def apply_update(shadow: Shadow, update: Update, size: int, timestamp: int) -> S
     """
     if update.version is not None and update.version != shadow.version:
         raise ShadowVersionError(version=shadow.version, wanted=update.version, **_named(shadow))
-    if size > MAX_BYTES:  # else it is none of what it asks for; what is sent with white space may be
+    if size > MAX_BYTES:  # otherwise no limit check; the raw message may contain white space
         _check_size(shadow, update.patch)
     made = msgspec.structs.replace(
         shadow,

@@ -123,7 +123,7 @@ class TemplateFunctions:
                 self._charge(len(filling), path)
                 return filling
             if ":" in name:
-                return match[0]  # a policy variable
+                return match[0]  # policy variable
             raise registration_error(path, f"Fn::Sub knows no {name[:60]!r}")
 
         text = _VARIABLE.sub(filled, pattern)

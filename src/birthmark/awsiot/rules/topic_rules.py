@@ -141,7 +141,7 @@ class PreparedRule:
 
 
 def prepare_rule(rule: TopicRule, account_id: str) -> PreparedRule:
-    """Return a prepared rule. Raise `SqlInvalidError`, and what `wire` raises."""
+    """Return a prepared rule. Raise `SqlInvalidError` and the errors of `wire`."""
     payload, meter = wire.parse_payload(rule.payload), sql.new_meter()
     try:
         version = sql.parse_version(payload.aws_iot_sql_version)
@@ -182,7 +182,7 @@ def _texts(kind: wire.Kind) -> Sequence[tuple[str, str]]:
             found = [("stream", kind.delivery_stream_name)]
         case wire.Kafka():
             found = [("topic", kind.topic)]
-        case wire.Lambda():  # by its ARN alone
+        case wire.Lambda():  # only by ARN
             pass
     return found
 

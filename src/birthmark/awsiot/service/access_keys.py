@@ -21,7 +21,7 @@ from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import ReloadingCache
 
 _ID_PREFIX = "AKIA"
-_ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, as AWS's own
+_ID_BYTES, _SECRET_BYTES = 10, 30  # 16 base32 and 40 base64 characters, like AWS
 _POLICY_FIX = (
     "Correct the policy. This example allows the key to list things: "
     '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:ListThings","Resource":"*"}]}'
@@ -91,7 +91,7 @@ class AccessKeys(AccountService):
         """Remove a key; requests signed with it are refused from now on. Raise `AccessKeyMissingError`."""
         missing = AccessKeyMissingError(access_key_id=key_id)
         changes = Changes().run(store.DROP_KEY, expect=1, otherwise=missing, id=key_id)
-        self._by_id.pop(key_id, None)  # before the answer, which may be lost
+        self._by_id.pop(key_id, None)  # before the reply, which may be lost
         changes.event(AccessKeyRemoved(key_id)).audit(actor, "awsiot.key_remove", key_id)
         await self._loading.committed(self.database.commit(changes))
 
@@ -128,7 +128,7 @@ class AccessKeys(AccountService):
     ) -> Caller | None:
         """Return the user who signed this request with an access token; None if the key belongs to no user.
 
-        The key ID is the token's, and its secret the digest in hexadecimal. Raise why the signature is invalid.
+        The key ID is the token's, and its secret the digest in hexadecimal. Raise an error if the signature is invalid.
         """
         if not is_of_person(signature.access_key_id):
             return None

@@ -56,7 +56,7 @@ class AccountSettings:
 
         async def change() -> AccountSetting:
             row = await self._database.one(store.GET, name=name)
-            assert row is not None  # noqa: S101 - made with the schema
+            assert row is not None  # noqa: S101 - from the schema
             known, now = _setting_of(row), self._clock.micros()
             made = AccountSetting(decide(known.value), known.revision + 1, now, known.made_at or now)
             changes = Changes().run(

@@ -225,7 +225,7 @@ class Authorizers(AccountService):
     async def reauthorize(self, grant: ConnectionGrant) -> ConnectionGrant:
         """Return the function's current result for an authorized client. Raise why it must disconnect."""
         authorized = grant.authorized
-        assert authorized is not None  # noqa: S101 - it came by an authorizer
+        assert authorized is not None  # noqa: S101 - by an authorizer
         authorizer = await self.get(authorized.authorizer)
         event = self._event(authorizer, authorized.presented, authorized.connection_id)
         return await self._granted(authorizer, event, authorized.presented, authorized.visitor, FunctionCaller.KNOWN)
@@ -272,7 +272,7 @@ class Authorizers(AccountService):
             )
         permissions = ConnectionPermissions(verdict.policies, facts_of(None, visitor))
         connection = event["connectionMetadata"]
-        assert isinstance(connection, dict)  # noqa: S101 - as it was made
+        assert isinstance(connection, dict)  # noqa: S101 - as created
         by = AuthorizerContext(authorizer.name, presented, visitor, connection["id"], verdict, authorizer.caches_http)
         principal = f"authorizer/{authorizer.name}/{verdict.principal}"
         return ConnectionGrant(principal, None, None, permissions, receives=permissions.receives, authorized=by)

@@ -74,7 +74,7 @@ class CertificateAuthorities(AccountService):
     async def registration_code(self) -> str:
         """Return the account's code, created on first use."""
         while (row := await self.database.one(store.CODE, account=self.account_id)) is None:
-            code = self.entropy.token(32).hex()  # which counts where nobody was faster
+            code = self.entropy.token(32).hex()  # used unless another worker is faster
             await self.database.commit(Changes().run(store.ADD_CODE, account=self.account_id, code=code))
         return str(row["code"])
 

@@ -59,7 +59,7 @@ class Renewals(AccountService):
             return None
         for certificate_id in await self.predecessors(leaf):
             old = await self.certificates.find(certificate_id)
-            if old is not None and old.certificate.subject_cn == leaf.subject_cn:  # and no registrar, who asks for all
+            if old is not None and old.certificate.subject_cn == leaf.subject_cn:  # not a registrar: it requests all
                 is_good = old.status is CertificateStatus.ACTIVE and old.claim is None
                 return await self._carried(old.id, leaf, actor=f"certificate:{old.id}") if is_good else None
         return None
@@ -76,7 +76,7 @@ class Renewals(AccountService):
                 raise NoSuccessorError(certificate_id=old.id, detail=detail)
             if (present := await self.certificates.find(leaf.thumbprint.hex())) is not None:
                 if present.replaces == old.id:
-                    return present  # its other connection was faster
+                    return present  # another connection was faster
                 raise NoSuccessorError(certificate_id=old.id, detail=f"{present.id} is registered already")
             check(leaf, self.clock.now())
             cas: Sequence[RegisteredCa] = await self.certificates.cas_of(leaf)
@@ -107,7 +107,7 @@ class Renewals(AccountService):
         old = await self.certificates.find(made.replaces)
         things = () if old is None else await self._things(old.id)
         if len(things) > 1:
-            return  # others come by it
+            return  # others use it
         changes = Changes().run(store.REPLACED, expect=1, key_id=made.id, key_replaces=made.replaces, replaces=None)
         if old is not None and old.status is CertificateStatus.ACTIVE:
             actor = f"certificate:{made.id}"
@@ -118,7 +118,7 @@ class Renewals(AccountService):
                     changes.audit(actor, "awsiot.thing_detach", thing, certificate_id=old.id)
         try:
             await self.database.commit(changes)
-        except ChangedMeanwhileError:  # another connection of it was faster, or somebody decided on the old one
+        except ChangedMeanwhileError:  # another connection was faster, or the old certificate changed
             return
 
     async def _is_reenrollment(self, old: DeviceCertificate, certificate: DeviceCertificate) -> bool:

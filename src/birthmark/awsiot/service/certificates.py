@@ -382,7 +382,7 @@ class Certificates(AccountService):
 
         Raise `CertificateExistsError` or why it may not.
         """
-        if self.revocations is not None:  # what this installation's CA took back: certificate, key, or CA above
+        if self.revocations is not None:  # revoked by this installation's CA: certificate, key, or parent CA
             try:
                 await self.revocations(certificate, ())
             except UnauthenticatedError as error:
@@ -396,7 +396,7 @@ class Certificates(AccountService):
             replaces=replaces,
             pem=parse_single_pem(pem),
         )
-        if await self.find(certificate_id) is not None:  # a write that is refused costs its neighbors more than a look
+        if await self.find(certificate_id) is not None:  # a rejected write costs other writes more than a read
             raise CertificateExistsError(certificate_id=certificate_id)
         return known
 

@@ -55,7 +55,7 @@ _OF_A_CLAIM = (
     "that it received. If {certificate_id} is a device's own: `birthmark aws certificate claim {certificate_id} "
     "--undo`"
 )
-_PATTERN = re.compile(r"[*?]|\$\{")  # what a policy reads as more than itself
+_PATTERN = re.compile(r"[*?]|\$\{")  # special characters of policies
 
 
 class NoCertificateError(UnauthenticatedError):
@@ -358,9 +358,7 @@ class Devices:
     def _fix_command(self, decision: PolicyDecision, action: str, resource: str, certificate_id: str) -> str:
         """Return the command that grants the permission, or lists the attached policies if that is not possible."""
         target = self.account.arn("cert", certificate_id)
-        if decision.outcome is AuthDecision.EXPLICIT_DENY or _PATTERN.search(
-            resource
-        ):  # would allow more than was asked
+        if decision.outcome is AuthDecision.EXPLICIT_DENY or _PATTERN.search(resource):  # would grant too much
             return f"aws iot list-attached-policies --target {target}"
         statement = {"Effect": "Allow", "Action": action, "Resource": resource}
         document = json.dumps({"Version": "2012-10-17", "Statement": [statement]}, ensure_ascii=False)

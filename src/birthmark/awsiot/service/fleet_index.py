@@ -49,7 +49,7 @@ _FEW = 100
 _ASKED_AT_ONCE = 2_000
 """Maximum number of term checks in one statement over all scanned subjects, to run in milliseconds."""
 _AGAIN_S = 5.0
-_FORGOTTEN = 100  # earlier generations, each of which is forgotten by the next already
+_FORGOTTEN = 100  # earlier generations, each already dropped by the next one
 _OFF = "OFF"
 NAME_FIELD: Mapping[SearchIndex, str] = {SearchIndex.THINGS: "thingName", SearchIndex.GROUPS: "thingGroupName"}
 _CONFIGURED: Mapping[SearchIndex, str] = {SearchIndex.THINGS: "things", SearchIndex.GROUPS: "groups"}
@@ -137,12 +137,12 @@ class FleetIndex:
         self._database = database
         self._settings = settings
         self._building: asyncio.Task[None] | None = None
-        self._is_asked = False  # something is to be built, again where that is under way
+        self._is_asked = False  # a build is due, or a rebuild if one is running
         self.notes_presence = False
         """Whether connectivity is indexed, as last read."""
-        self._latest: dict[str, tuple[int, str | None]] = {}  # of clients whose coming and going is being written
+        self._latest: dict[str, tuple[int, str | None]] = {}  # of clients whose presence change is being written
 
-    # ---- what is indexed
+    # ---- indexed data
 
     async def indexing(self) -> FleetIndexing:
         """Return the index configuration."""
@@ -194,7 +194,7 @@ class FleetIndex:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._building
 
-    # ---- what commits write
+    # ---- index writes by commits
 
     async def condition(self) -> tuple[FleetIndexing, Changes]:
         """Return the index configuration, and the write guard that requires it to be unchanged."""
@@ -316,7 +316,7 @@ class FleetIndex:
             if len(rows) < chunk:
                 break
             read, after = read + chunk, rows[-1]["subject"]
-            # As many more as the rest is likely to be among, so that one of thousands takes few reads.
+            # Read as many rows as likely contain the rest, so that a sparse match among thousands takes few reads.
             chunk = min(4 * chunk, 10 + (size + 1 - len(found)) * read * 5 // (4 * max(len(found), 1)))
         return Page(found[:size], found[size - 1] if len(found) > size else None)
 

@@ -184,7 +184,7 @@ class Claims(AccountService):
         )
         if is_certificate_id(asker.principal):
             asking = await self.certificates.find(asker.principal)
-            if asking is not None and asking.claim is None:  # from now on it is a claim's, where it is no thing's
+            if asking is not None and asking.claim is None:  # now a claim certificate, unless a thing has it
                 changes.run(store.MARK_CLAIM, key_id=asking.id, claim="").event(GrantsChanged(asking.id))
         await self.database.commit(changes)
         return IssuedCredentials(made, token, private_key)
@@ -207,13 +207,13 @@ class Claims(AccountService):
         arn = hook_arn(template.hook)
         if arn is not None:
             given |= await self._allowed(arn, template, own, asker, parameters)
-            await self._owned(asker, token, told)  # the hook may have taken its time
+            await self._owned(asker, token, told)  # check again: hooks may be slow
         try:
             return await self.provisioning.register(
                 parse_template(version.body).plan(given),
                 actor=f"certificate:{asker.principal}",
                 own=own,
-                only_own=arn is None,  # who asks a hook before has it decide whose a name is
+                only_own=arn is None,  # a hook, if present, decides on name ownership
                 more=Changes().run(
                     store.DROP_OWNED, expect=1, otherwise=_used(told), certificate_id=owned.certificate_id
                 ),
@@ -321,7 +321,7 @@ class Claims(AccountService):
             changes.run(store.DROP_OWNED, **found).run(policy_store.DETACH_ALL, target=row["id"])
             changes.run(store.DETACH_THINGS, **found)
             changes.audit("server", "awsiot.certificate_delete", row["id"], reason="not used in time")
-            with contextlib.suppress(ChangedMeanwhileError):  # it was provisioned, or another worker was faster
+            with contextlib.suppress(ChangedMeanwhileError):  # provisioned, or another worker was faster
                 await self.database.commit(changes.event(CertificateChanged(row["id"], "DELETED")))
         return len(rows)
 

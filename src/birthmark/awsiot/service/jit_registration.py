@@ -183,7 +183,7 @@ class JitRegistration:
                     ca_id=ca.id, status=own.status.value, thing=client_id, certificate_id=own.id
                 )
             await self._provisioned(ca, template, own, client_id)
-        except CertificateExistsError:  # its other connection was faster
+        except CertificateExistsError:  # another connection was faster
             known = await self.certificates.get(certificate_id)
             if known.status is CertificateStatus.ACTIVE:
                 raise RegisteredNowError(ca_id=ca.id, thing=client_id, certificate_id=known.id) from None
@@ -195,7 +195,7 @@ class JitRegistration:
         """Register a certificate and announce it for activation."""
         exists = CertificateExistsError(certificate_id=own.id)
         await self.database.commit(insert_changes(own, exists, actor=f"ca:{ca.id}"))
-        self._paces.setdefault(ca.id, _Pace()).count += 1  # it may be forgotten by now
+        self._paces.setdefault(ca.id, _Pace()).count += 1  # may be dropped by now
         await self._announce(own, ca.id, None, source_ip)
 
     async def announce_pending(self, certificate: DeviceCertificate, source_ip: str) -> None:
@@ -231,7 +231,7 @@ class JitRegistration:
         except (RegistrationFailedError, ThingTakenError) as error:
             error.add_facts(thing=client_id, certificate_id=own.id)
             raise
-        self._paces.setdefault(ca.id, _Pace()).count += 1  # it may be forgotten by now
+        self._paces.setdefault(ca.id, _Pace()).count += 1  # may be dropped by now
         raise RegisteredNowError(ca_id=ca.id, thing=made.thing or client_id, certificate_id=own.id)
 
     async def _template(self, ca: RegisteredCa) -> ParsedTemplate | None:

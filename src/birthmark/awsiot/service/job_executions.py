@@ -32,7 +32,7 @@ from birthmark.store.pagination import Page, page_of
 NEXT = "$next"
 _ATTEMPTS = 8
 _MAX_JOBS = 256
-_OWED_US = 2_000_000  # who owes it tells it at once, unless it died
+_OWED_US = 2_000_000  # the sender sends at once, unless it died
 
 
 def topic_of(thing: str, rest: str) -> str:
@@ -61,7 +61,7 @@ class JobExecutions(AccountService):
         self._turns: KeyedLock[str] = KeyedLock()
         self._jobs: dict[str, tuple[tuple[int, int], Job]] = {}
 
-    # ---- what devices ask
+    # ---- device requests
 
     async def pending(self, thing: str) -> Sequence[JobExecution]:
         """Return the first 100 pending executions of a thing, the next one first."""
@@ -98,7 +98,7 @@ class JobExecutions(AccountService):
                 return None
             known, job = store.EXECUTIONS.of(row), await self._job_of(row)
             made = rules.apply_start_next(known, details, step, job, self.clock.now())
-            if made != known:  # it was the next one and stays so: nobody is to be told
+            if made != known:  # still the next job: no notification
                 await self._commit(known, made, is_owed=False)
             return made, job
 
@@ -115,7 +115,7 @@ class JobExecutions(AccountService):
                 raise rules.UnknownExecutionError(job=job_id[:64], thing=thing[:128])
             known, job, now = store.EXECUTIONS.of(row), await self._job_of(row), self.clock.now()
             made = rules.apply_device_update(known, update, job, now)
-            is_next = _is_begun(known, made) and (await self.next(thing)) == known  # it stays so: nobody is to be told
+            is_next = _is_begun(known, made) and (await self.next(thing)) == known  # still next: no notification
             await self._commit(known, rules.next_attempt(made, job, now), is_owed=not is_next)
             return made, job
 
@@ -127,13 +127,13 @@ class JobExecutions(AccountService):
     async def document(self, job: Job, thing: str, *, to_person: bool = False) -> str:
         """Return a job's document as delivered to a thing now; for a user, who could keep it, without URLs."""
         text = wire.compact(substitute_parameters(job.document, job.parameters) if job.parameters else job.document)
-        if to_person or not may_have_files(text):  # nearly always, and a rollout tells many
+        if to_person or not may_have_files(text):  # usual case, and a rollout sends many
             return text
         config = settings_of(job.settings).presigned_url_config
         lifetime = LIFETIME_S if config is None or config.expires_in_sec is None else config.expires_in_sec
         return await self.files.fill_document(text, thing, lifetime)
 
-    # ---- what operators ask
+    # ---- operator requests
 
     async def job(self, job_id: str) -> Job:
         """Return a job. Raise `UnknownJobError`."""
@@ -229,7 +229,7 @@ class JobExecutions(AccountService):
         await self.notify([thing])
         await self.announce(known, "deleted")
 
-    # ---- what others do in turn
+    # ---- changes by other services
 
     def changing(self, execution: JobExecution, changed: JobExecution, *, is_owed: bool = True) -> Changes:
         """Return the writes that change an execution, conditional on its state; queues a notification."""
@@ -334,7 +334,7 @@ class JobExecutions(AccountService):
     async def send_overdue_notifications(self) -> None:
         """Send the notifications that another worker left and those that are overdue."""
         rows = await self.database.all(store.OWED, before=self.clock.micros() - _OWED_US)
-        with contextlib.suppress(ChangedMeanwhileError, rules.UnknownJobError):  # the next look has them again
+        with contextlib.suppress(ChangedMeanwhileError, rules.UnknownJobError):  # the next run retries them
             await self._notify_each([row["thing"] for row in rows])
 
     async def announce(self, execution: JobExecution, event: str = "") -> None:

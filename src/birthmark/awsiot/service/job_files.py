@@ -36,7 +36,7 @@ class TooManyReadersError(ThrottledError):
 
 
 class JobFiles:
-    """Documents and files below the folder that stands for Amazon S3.
+    """Documents and files below the folder that replaces Amazon S3.
 
     `secret` signs the URLs; `base` is the HTTPS base URL of this server.
     """

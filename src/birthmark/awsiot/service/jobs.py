@@ -106,7 +106,7 @@ class JobService(AccountService):
             changes.run(store.ADD_TARGET, **store.TARGETS.row(JobTarget(job_id, target, "", is_done=False)))
         changes.merge(written("job", job_id, tags))
         told: dict[str, Any] = {"targets": len(known), "continuous": is_continuous}
-        if config is not None:  # it goes out later, or in windows
+        if config is not None:  # starts later, or in windows
             told["lasting"] = True
         await self.database.commit(changes.audit(actor, "awsiot.job_create", job_id, **told))
         self.work.set()

@@ -1,4 +1,4 @@
-"""Data streams that rules write to and consumer groups read from; they stand for Amazon Kinesis."""
+"""Data streams that rules write to and consumer groups read from; they replace Amazon Kinesis."""
 
 import asyncio
 import contextlib

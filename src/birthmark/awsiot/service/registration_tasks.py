@@ -166,7 +166,7 @@ class RegistrationTasks(AccountService):
                     await self._try(task, done, line)
                 yield
             await self.database.commit(self._ending(task, TaskStatus.COMPLETED, ""))
-        except ChangedMeanwhileError:  # it was stopped, or another goes on with it
+        except ChangedMeanwhileError:  # stopped, or another worker continues it
             return
         except UnavailableError:
             raise
@@ -191,7 +191,7 @@ class RegistrationTasks(AccountService):
             parameters = read_json(line, dict[str, str], _unreadable)
             check_keys_once(line.decode(), _unreadable)
             plan = parse_template(task.body).plan(parameters)
-            # What is noted of a line are names, which its registration decides.
+            # The notes of a line are names, which its registration decides.
             await self.provisioning.register(
                 plan,
                 actor=task.actor,

@@ -168,7 +168,7 @@ class RoleAliases(AccountService):
         alias = await self.get(name)
         if alias.role_arn not in self.roles:
             raise RoleNotMappedError(alias=name, role=alias.role_arn[:200], thing=thing)
-        assert grant.certificate_id is not None  # noqa: S101 - a device came by one
+        assert grant.certificate_id is not None  # noqa: S101 - a device has one
         assert visitor.leaf is not None  # noqa: S101 - as above
         known = None if grant.thing is None else await self.devices.things.find(grant.thing)
         until = int(self.clock.now().timestamp()) + alias.duration_s
@@ -196,7 +196,7 @@ class RoleAliases(AccountService):
         """
         master, token = await self.secret(), request.session_token()
         session = session_of(master, signature.access_key_id, token)
-        assert token is not None  # noqa: S101 - else it was refused
+        assert token is not None  # noqa: S101 - otherwise rejected
         check_signature(request, signature, secret_of(master, token), self.clock.now(), services=services)
         await self.check_stands(session)
         more = {"credentials-iot:AwsCertificateId": session.certificate_id}
@@ -209,7 +209,7 @@ class RoleAliases(AccountService):
         return replace(grant, user=f"{session.role_arn} ({session.principal})")
 
     async def check_stands(self, session: CredentialSession) -> None:
-        """Raise why credentials are no longer valid."""
+        """Raise `SessionEndedError` if credentials are no longer valid."""
         session.check_time(self.clock.now())
         ended = {"access_key_id": session.key_id, "alias": session.alias}
         if session.role_arn not in self.roles:
@@ -223,7 +223,7 @@ class RoleAliases(AccountService):
             raise
         except BirthmarkError as error:
             raise SessionEndedError(why=error.explain_cause().removesuffix("."), **ended) from error
-        if known.claim is not None:  # which reaches nothing else, nor does what it was given before
+        if known.claim is not None:  # a claim certificate grants no more, nor do its old tokens
             raise SessionEndedError(why=f"its certificate {known.id} is now a claim certificate", **ended)
 
     async def check_principal(self, principal: str, client_id: str) -> None:
@@ -244,7 +244,7 @@ class RoleAliases(AccountService):
                 made = base64.b64encode(self.entropy.token(_SECRET_BYTES)).decode()
                 await self.database.commit(Changes().run(store.ADD_SESSION_SECRET, id=_OWN, secret=made))
                 row = await self.database.one(store.SESSION_SECRET, id=_OWN)
-            assert row is not None  # noqa: S101 - nobody removes it
+            assert row is not None  # noqa: S101 - never deleted
             self._master = base64.b64decode(row["secret"])
         return self._master
 

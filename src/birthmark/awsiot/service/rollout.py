@@ -73,7 +73,7 @@ class Rollout:
         while rows := await self._database.all(store.ACTIVE, after=after, limit=PORTION):
             for row in rows:
                 await slices.step()
-                with contextlib.suppress(ChangedMeanwhileError, rules.UnknownJobError):  # the next step sees how it is
+                with contextlib.suppress(ChangedMeanwhileError, rules.UnknownJobError):  # the next step has its state
                     await self._go_on(store.JOBS.of(row), looks_again=is_fresh)
             after = rows[-1]["job_id"]
         for row in await self._database.all(store.BEHIND):
@@ -90,11 +90,11 @@ class Rollout:
                 starts = job_schedule.starts_at(settings_of(job.settings))
                 if starts is None or starts <= now:
                     made = replace(job, status=JobStatus.IN_PROGRESS, rolled_at=now)
-                    with contextlib.suppress(ChangedMeanwhileError):  # the next step sees how it is
+                    with contextlib.suppress(ChangedMeanwhileError):  # the next step has its state
                         await self._database.commit(self._jobs.changing(job, made))
             after = rows[-1]["job_id"]
 
-    # ---- a job that is in progress
+    # ---- job in progress
 
     async def _go_on(self, job: Job, *, looks_again: bool) -> None:
         settings, now = settings_of(job.settings), self._clock.now()
@@ -205,7 +205,7 @@ class Rollout:
         kind, _, name = target.target.partition("/")
         if kind == "thing":
             return [name], replace(target, is_done=True)
-        after = "" if target.is_done else target.after  # who joins later may be anywhere in the order
+        after = "" if target.is_done else target.after  # new members may be anywhere in the order
         rows = await self._database.read_in_background(
             store.NEW_IN_GROUP, job_id=job.job_id, thing_group=name, after=after, limit=number
         )
@@ -219,7 +219,7 @@ class Rollout:
         await self._database.commit(Changes().run(store.COMPLETE, expect=1, updated_at=self._clock.micros(), **seen))
         await self._jobs.announce(replace(job, status=JobStatus.COMPLETED), "completed")
 
-    # ---- a job that is over, or goes
+    # ---- ended or deleted job
 
     async def _follow(self, job: Job) -> None:
         """Cancel or delete the executions of a job, then delete the job itself."""
@@ -266,7 +266,7 @@ class Rollout:
             for row in rows:
                 known = store.EXECUTIONS.of(row)
                 over = rules.ended(known, ExecutionStatus.TIMED_OUT, now, details=known.details)
-                with contextlib.suppress(rules.UnknownJobError):  # it has just been removed, with all of these
+                with contextlib.suppress(rules.UnknownJobError):  # just deleted, with all executions
                     made = rules.next_attempt(over, await self._executions.job(known.job_id), now)
                     done.append((known.thing, self._executions.changing(known, made), over))
             for over in await self._each(done):

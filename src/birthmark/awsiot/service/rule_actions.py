@@ -126,7 +126,7 @@ class Republisher:
                 properties.append((PropertyId(key), values[0]))
         address = delivery.address
         try:
-            write_properties(tuple(properties), PropertyScope.PUBLISH)  # a template may have made anything of a message
+            write_properties(tuple(properties), PropertyScope.PUBLISH)  # a template may produce invalid properties
         except LocalProtocolError as error:
             raise AddressInvalidError(receiver=address["topic"][:200], reason=str(error)) from error
         return BrokerMessage(address["topic"], delivery.body, address["qos"], False, tuple(properties), expires_at)  # noqa: FBT003 - retained
@@ -167,7 +167,7 @@ class _ConfirmedDestinations:
         return [next(results) if problem is None else problem for problem in problems]
 
     def _ready(self, delivery: Delivery) -> Delivery:
-        if not (confirmed := delivery.address["confirmed"]):  # it is what asks to confirm
+        if not (confirmed := delivery.address["confirmed"]):  # confirmation request
             return delivery
         by = self._destinations.allowed(delivery.address["url"], confirmed)
         headers = {"content-type": "application/json", **{k: _line(v) for k, v in delivery.address["headers"].items()}}

@@ -34,7 +34,7 @@ from birthmark.store.pagination import Page, page_of
 KIND = "ruledestination"
 _TOKEN_BYTES = 32
 _TOKEN = re.compile(r"([0-9a-f]{32})[0-9a-f]{64}")
-_LANE = "$destination"  # which no rule is named
+_LANE = "$destination"  # not a valid rule name
 _MAX_REASON = 300
 _HEADER = "x-amz-rules-engine-message-type"
 
@@ -128,13 +128,13 @@ class Destinations:
         return name
 
     def allowed(self, url: str, confirmed: str) -> RuleDestination:
-        """Return the destination by which a rule may send to a URL. Raise `AddressInvalidError`."""
+        """Return the enabled destination that permits a rule to send to a URL. Raise `AddressInvalidError`."""
         for one in self._enabled:
             if one.url == confirmed and is_same_origin(url, one.url):
                 return one
         raise AddressInvalidError(receiver=url[:200], reason="no destination that confirmed it is enabled")
 
-    # ---- what people do
+    # ---- user operations
 
     async def get(self, destination_id: str) -> RuleDestination:
         """Return a destination. Raise `UnknownDestinationError`."""

@@ -1,4 +1,4 @@
-"""Folder that stands for Amazon S3: a bucket is a subfolder, a key a path below it."""
+"""Folder that replaces Amazon S3: a bucket is a subfolder, a key a path below it."""
 
 import os
 import re
@@ -125,7 +125,7 @@ class Buckets:
             real = path.resolve(strict=True)
             if not real.is_relative_to((self._root / bucket).resolve()) or not real.is_file():
                 raise self._unreadable(bucket, key, "it is not a file in this bucket")
-            # What is put in its place meanwhile is neither followed nor waited for.
+            # A replaced path must be neither followed nor waited for.
             file = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise self._unreadable(bucket, key, reason_of(error)) from error

@@ -54,7 +54,7 @@ class ShadowService:
         self._steadiness = ClockStability(clock)
         self._turns: KeyedLock[tuple[ThingName, str]] = KeyedLock()
         self._unregistered = Portions()  # shadows of unregistered things, by creator
-        self.updates = 0  # and deletions, so far
+        self.updates = 0  # and deletions so far
         self.audience = audience
         self._index = index
 

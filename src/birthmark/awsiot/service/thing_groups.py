@@ -166,7 +166,7 @@ class ThingGroups(RegistryService):
             changes = Changes()
             line = await self._get_ancestors_below(changes, name, parent)
             if query is not None:
-                full, turn = TooManyDynamicGroupsError(), "events"  # any row does that all of these changes have
+                full, turn = TooManyDynamicGroupsError(), "events"  # any row that all these changes share
                 changes.run(store.DYNAMIC_TURN, expect=1, key_name=turn)
                 changes.run(store.MAY_BE_DYNAMIC, expect=1, otherwise=full, key_name=turn, most=MAX_DYNAMIC)
             exists = ThingGroupExistsError(group=name)
@@ -340,7 +340,7 @@ class ThingGroups(RegistryService):
         They require the groups to exist.
         """
         changes = Changes().run(store.THING_IS_THERE, expect=1, key_name=thing)
-        for name in sorted({*into}):  # in the order of their names, as everybody takes them
+        for name in sorted({*into}):  # name order, the same for all writers
             changes.run(store.GROUP_IS_THERE, expect=1, key_name=name)
         for name in out_of:
             changes.run(store.REMOVE_MEMBER, thing_group=name, thing=thing)

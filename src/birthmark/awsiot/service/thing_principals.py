@@ -51,7 +51,7 @@ class Attachments:
         if await self._database.one(certificate_store.GET, id=certificate_id) is None:
             raise UnknownCertificateError(certificate_id=certificate_id)
         same = await self._database.one(store.ATTACHMENT, thing=thing, certificate_id=certificate_id)
-        # Of others one is enough: of several none is attached exclusively.
+        # Two rows suffice: a certificate with several things is attached exclusively to none.
         some = await self._database.all(store.THINGS_OF, certificate_id=certificate_id, after="", limit=2)
         others = [row for row in some if row["thing"] != thing]
         detail = None

@@ -305,7 +305,7 @@ class ThingRegistration:
         step = f"Resources.{plan.logical}"
         if certificate is None:
             raise RegistrationFailedError(step=step, detail="the policy has no certificate to be attached to")
-        if ("policy", plan.name) in making.resources.values():  # two of the template say the same
+        if ("policy", plan.name) in making.resources.values():  # duplicate name in the template
             making.resources[plan.logical] = "policy", plan.name
             return
         with _step(step):

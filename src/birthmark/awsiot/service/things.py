@@ -114,7 +114,7 @@ class Things(RegistryService):
     ) -> Thing:
         await self.types.check_usable(type_name)
         thing = Thing(name, new_uuid(self.entropy), type_name, attributes, None, 1, self.clock.now())
-        if (present := await self.find(name)) is None:  # a write that is refused costs its neighbors more than a look
+        if (present := await self.find(name)) is None:  # a rejected write costs other writes more than a read
             await self.database.commit(await self.creation_changes(thing, actor=actor))
             await self.publish_created(thing)
             return thing
@@ -132,7 +132,7 @@ class Things(RegistryService):
 
     async def update_changes(self, before: Thing, thing: Thing, *, actor: str) -> Changes:
         """Return the changes that update a thing; they require it to be unchanged since it was read."""
-        if (thing.attributes, thing.type_name) != (before.attributes, before.type_name):  # an earlier release took more
+        if (thing.attributes, thing.type_name) != (before.attributes, before.type_name):  # earlier releases took more
             check_attribute_count(thing)
         changes = self.types.usable_guard(thing.type_name if thing.type_name != before.type_name else None)
         seen: dict[str, Any] = {"key_name": before.name, "key_version": before.version}

@@ -46,7 +46,7 @@ LED_BY: ContextVar[tuple[str, ...]] = ContextVar("rules that led to what a servi
 Messages that the call publishes, and basic ingest messages, carry this trail.
 """
 Whose = Callable[[str], str]
-"""Returns by which principal a client is connected."""
+"""Returns the principal of a connected client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ class TopicRules(AccountService):
         self.queue.serve(carriers, self.handle_failed_delivery)
         self._let_know()
 
-    # ---- on record
+    # ---- stored rules
 
     async def load(self) -> None:
         """Compile all rules and subscribe to their changes."""
@@ -163,7 +163,7 @@ class TopicRules(AccountService):
                 continue
             try:
                 made = rules.prepare_rule(known, self._account.account_id)
-            except BirthmarkError as error:  # an earlier release took it; the others go on
+            except BirthmarkError as error:  # from an earlier release; the others continue
                 note(f"the rule {known.name}", error)
                 continue
             ready[known.name] = _ActiveRule(self, made)
@@ -179,7 +179,7 @@ class TopicRules(AccountService):
                 if one.ready.filter is not None and not one.ready.rule.is_disabled
             )
 
-    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - port signature
         del is_sure
         if any(isinstance(event, RuleChanged) for _, event in events):
             self.database.sharing.read(self._read())
@@ -246,7 +246,7 @@ class TopicRules(AccountService):
             return ListedRule(rule, ready.ready.filter)
         try:
             return ListedRule(rule, rules.prepare_rule(rule, self._account.account_id).filter)
-        except BirthmarkError:  # an earlier release took it; it can be seen, switched off and removed
+        except BirthmarkError:  # from an earlier release; it can be viewed, disabled and deleted
             return ListedRule(rule, None)
 
     async def page(self, after: str, size: int, *, topic: str | None, is_disabled: bool | None) -> Page[ListedRule]:
@@ -295,7 +295,7 @@ class TopicRules(AccountService):
         async def decide() -> None:
             known = await self.get(name)
             made = replace(change(known), modified_at=self.clock.now(), revision=known.revision + 1)
-            if made.payload != known.payload or not made.is_disabled:  # what is wrong with it may be why it goes off
+            if made.payload != known.payload or not made.is_disabled:  # an invalid rule must be possible to disable
                 self._checked(made)
             row = store.RULES.row(made)
             told = {column: row[column] for column in ("payload", "is_disabled", "modified_at", "revision")}
@@ -324,7 +324,7 @@ class TopicRules(AccountService):
                 raise rules.SqlInvalidError(where="s3 action", detail=problem)
         return rule
 
-    # ---- what is published
+    # ---- published messages
 
     def take(self, messages: Sequence[BrokerMessage], done: Done) -> tuple[Done, Awaitable[None] | None] | None:
         """Log the messages that match a rule; see `birthmark.broker.ports.Tap`."""
@@ -342,7 +342,7 @@ class TopicRules(AccountService):
 
     def log_republished(self, messages: Sequence[tuple[BrokerMessage, Sequence[str]]], done: Done) -> Done:
         """Log republished messages that match other rules; each message carries the rules that led to it."""
-        assert self.intake is not None  # noqa: S101 - an engine runs
+        assert self.intake is not None  # noqa: S101 - engine runs
         by = self.intake.wanted.by
         found = [_with_trail(self._noted(one), trail) for one, trail in messages if by(one.topic)]
         return self._note(self.intake, found, done)[0] if found else done
@@ -394,11 +394,11 @@ class TopicRules(AccountService):
             await room
         await safe
 
-    # ---- what the engine asks
+    # ---- engine queries
 
     def find(self, message: LoggedMessage) -> Iterable[_ActiveRule]:
         """Return the rules that match a message."""
-        assert self.intake is not None  # noqa: S101 - an engine runs
+        assert self.intake is not None  # noqa: S101 - engine runs
         names = (message.only,) if message.only else self.intake.wanted.by(message.topic)
         found = (self._ready.get(name) for name in names)
         return [one for one in found if one is not None and not one.ready.rule.is_disabled]

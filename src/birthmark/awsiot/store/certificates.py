@@ -24,7 +24,7 @@ REPLACES = change(certificates, ("replaces",), "id")
 
 
 def _by_age(*conditions: ColumnElement[bool], descending: bool) -> Statement:
-    """A page ordered by age, then by ID."""
+    """Return a statement for a page ordered by age, then by ID."""
     by_age = (certificates.c.created_at, certificates.c.id)
     last = tuple_(bindparam("at"), bindparam("after"))
     follows = tuple_(*by_age) < last if descending else tuple_(*by_age) > last

@@ -79,7 +79,7 @@ REPLACE_VALUE = statement(
     )
     .values(value=bindparam("value"))
 )
-# By their subjects: by their field there are very many.
+# Uses the subject index: a field has very many rows.
 _OF = terms.c.place + literal("", Text) == bindparam("place"), terms.c.field + literal("", Text) == bindparam("field")
 VALUES_OF = find(terms, *_OF, is_among(terms.c.subject), of=("value",))
 SOME_OF = find(terms, *_OF, is_among(terms.c.subject), of=("subject", "value"))
@@ -149,7 +149,7 @@ def _subjects(parameters: BoundParameters, walk: Walk, leaf: Leaf) -> Any:
             terms.c.place == parameters(walk.place), _fits(parameters, leaf, terms), terms.c.subject > _AFTER
         )
         return found.order_by(terms.c.subject).limit(_LIMIT)
-    # By no index of subjects: few have such a value, and many follow.
+    # Avoids the subject index: few subjects have such a value, and many subjects follow.
     subject = (terms.c.subject + literal("", Text)).label("subject")
     found = (
         select(subject)
@@ -172,7 +172,8 @@ def _holds(
         case NoTerm(one=one):
             return not_(_holds(parameters, index_name, one, subject))
         case _:
-            # Who has a value is found by that; for the others the few terms of the one subject are looked through.
+            # Subjects that have a value are found by index; for the others the few terms of the one subject are
+            # scanned.
             has = terms.alias()
             is_there = isinstance(query, FieldEquals) and not query.begins
             at = has.c.place if is_there else has.c.place + literal("", Text)
@@ -188,7 +189,7 @@ def _fits(
 ) -> ColumnElement[bool]:
     """Return the condition on a row of terms; with `of_one`, it scans the few terms of a single subject."""
     field, value, number = at.c.field, at.c.value, at.c.number
-    if of_one:  # else by the field, of which there are very many
+    if of_one:  # otherwise by field, which has very many
         field, value, number = field + literal("", Text), value + literal("", Text), number + literal(0, BigInteger)
     if isinstance(leaf, FieldEquals):
         named = field == parameters(leaf.field)

@@ -106,7 +106,7 @@ COMPLETE = statement(
     )
 )
 ONE_PENDING = find(executions, "job_id", _IS_PENDING, of=("thing",), limit=1)
-# What is over, or goes, and has executions that are to follow it.
+# Jobs that have ended or are being deleted, and have executions that must follow.
 BEHIND = statement(
     select(jobs)
     .where(
@@ -214,13 +214,13 @@ _BY_TURN = (
     executions.c.status,
     executions.c.queued_at,
     executions.c.job_id,
-)  # as the index has them: nothing is sorted
+)  # in index order: no sort
 _OF_THING = and_(
     executions.c.thing == bindparam("thing"),
     executions.c.status.in_([literal(one.value, Text) for one in sorted(PENDING)]),
     or_(_AT_WORK, _WAITS),
 )
-# What its job does not take away just now, the next one first: IN_PROGRESS comes before QUEUED.
+# Executions that the job does not currently cancel, the next one first: IN_PROGRESS before QUEUED.
 PENDING_OF = statement(
     select(executions)
     .join(jobs, jobs.c.job_id == executions.c.job_id)
@@ -237,7 +237,7 @@ COUNTS = statement(
     .where(executions.c.job_id == bindparam("job_id"))
     .group_by(executions.c.status)
 )
-# Why a job ended otherwise than well: what devices said of it, with how many said so and one of them.
+# Failure reasons of a job, as devices reported them, each with its count and one example device.
 REASONS = statement(
     select(
         executions.c.status,
@@ -287,7 +287,7 @@ REMOVE_THING = statement(
 )
 """Removes a deleted thing from the targets."""
 
-# ---- what devices are told
+# ---- device messages
 
 
 def _owing(engine: Engine) -> Executable:

@@ -167,7 +167,7 @@ DOCUMENTS_ABOVE = statement(
     .limit(2000)
 )
 """The default documents of the policies of a group and of the groups above it."""
-# A thing's groups and those above them, each with its policies: what its connections may do besides.
+# A thing's groups and their ancestors, each with its policies, which extend what its connections may do.
 GROUPS_AND_DOCUMENTS_OF = statement(
     select(lines.c.ancestor, policies.c.name, policy_versions.c.document)
     .select_from(members)
@@ -216,7 +216,7 @@ _around = (
     .join(lines, lines.c.thing_group == members.c.thing_group)
     .where(thing_principals.c.certificate_id == bindparam("target", type_=Text))
 )
-# What hangs on a target itself, on the groups above one, or on the groups of a certificate's things.
+# Policies attached to a target itself, to the ancestors of a group, or to the groups of a certificate's things.
 POLICIES_REACHING = statement(
     select(policy_targets.c.policy)
     .distinct()
@@ -244,7 +244,7 @@ def between(table: Table, key: str, value: str) -> Statement:
 CERTIFICATES_BETWEEN = between(thing_principals, "thing", "certificate_id")
 THINGS_BETWEEN = between(thing_principals, "certificate_id", "thing")
 POLICIES_BETWEEN = between(policy_targets, "target", "policy")
-# With what is attached to it a certificate is never removed; whoever removes it by force detaches its policies first.
+# A certificate with attachments is never deleted; a forced deletion detaches its policies first.
 DELETE_CERTIFICATE = remove(
     certificates,
     "id",

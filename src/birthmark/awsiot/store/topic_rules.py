@@ -7,7 +7,7 @@ from birthmark.store.row_mapping import RowMapper
 
 MAX_RULES = 1000
 RULES = RowMapper(TopicRule)
-rules = RULES.table("aws_topic_rules", "name", sealed=("payload",))  # which may have a token in a header
+rules = RULES.table("aws_topic_rules", "name", sealed=("payload",))  # a header may contain a token
 ADD_RULE = insert(rules, ignore_existing=True)
 GET_RULE = find(rules)
 LIST_RULES = page(rules, "name")

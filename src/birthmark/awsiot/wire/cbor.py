@@ -30,7 +30,7 @@ def decode(body: bytes) -> Any:
     return value
 
 
-def encode(value: Any) -> bytes:  # noqa: PLR0911 - one for each kind
+def encode(value: Any) -> bytes:  # noqa: PLR0911 - one per type
     """Encode a value of text, bytes, numbers, None, lists and maps."""
     match value:
         case None:
@@ -71,7 +71,7 @@ class _Reader:
         self._left = MAX_ITEMS
         self.at = 0
 
-    def value(self, depth: int) -> Any:  # noqa: PLR0911 - one for each kind
+    def value(self, depth: int) -> Any:  # noqa: PLR0911 - one per type
         """Return the next value; `depth` limits its nesting levels."""
         self._left -= 1
         if self._left < 0 or depth < 0:

@@ -248,7 +248,7 @@ def checked(update: DeviceUpdate, *, is_update: bool) -> DeviceUpdate:
     return update
 
 
-# ---- what devices are told
+# ---- device messages
 
 
 def epoch(moment: datetime) -> int:
@@ -315,7 +315,7 @@ def answer(values: Mapping[str, Any]) -> bytes:
     return _encode(values)
 
 
-# ---- what operators are told
+# ---- operator messages
 
 
 _ALWAYS_TOLD = ("timeoutConfig", "schedulingConfig", "presignedUrlConfig", "jobExecutionsRolloutConfig")

@@ -87,7 +87,7 @@ def _overflow_to_text(digits: str) -> float | str:
     return "Infinity" if value > 0 else "-Infinity"
 
 
-_decode = msgspec.json.Decoder(float_hook=_overflow_to_text).decode  # noqa: TID251 - numbers beyond a double are text here
+_decode = msgspec.json.Decoder(float_hook=_overflow_to_text).decode  # noqa: TID251 - numbers beyond a double are text
 
 
 def too_deep() -> ShadowInvalidError:
@@ -119,7 +119,7 @@ def sections_of(body: bytes) -> tuple[DocumentSection, DocumentSection]:
     return sections
 
 
-# ---- what is answered, and published
+# ---- replies and publications
 
 
 def shadow_json(shadow: Shadow, timestamp: int, token: str | None = None) -> bytes:
@@ -166,7 +166,7 @@ def rejected_json(status: int, message: str, timestamp: int, token: str | None) 
 
 
 def _snapshot(shadow: Shadow) -> dict[str, Any]:
-    """A section without values is no part of a document."""
+    """Return state, metadata and version of a shadow; sections without values are omitted."""
     sections = shadow.sections
     return {
         "state": {name: one.values for name, one in sections.items() if one.values},

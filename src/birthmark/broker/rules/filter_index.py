@@ -105,7 +105,7 @@ class Shapes:
         self._counts[shape] += count
 
     def discard(self, shape: str, count: int = 1) -> None:
-        """Note that `count` subscriptions of a shape are gone."""
+        """Decrease the number of subscriptions of a shape by `count`."""
         self._counts[shape] -= count
         if self._counts[shape] <= 0:
             del self._counts[shape]
@@ -123,7 +123,7 @@ class Shapes:
         count = len(levels)
         if (shapes := self._by_levels.get(count)) is None:
             shapes = tuple([shape for shape in self._counts if self._fits(shape, count)])
-            if len(self._by_levels) < 256:  # noqa: PLR2004 - topics deeper than any limit are not remembered
+            if len(self._by_levels) < 256:  # noqa: PLR2004 - topics deeper than any limit are not cached
                 self._by_levels[count] = shapes
         is_reserved = topic.startswith("$")
         found: list[str] = []

@@ -10,7 +10,7 @@ _PART, _LEAST = 4, 4
 
 
 def share_of(whole: int, limit: int | None = None) -> int:
-    """Return one principal's quota of `whole`: a fourth, or four if there are few; `most` is the maximum."""
+    """Return one principal's share of `whole`: a fourth, at least four, at most `limit`."""
     share = max(_LEAST, whole // _PART)
     return share if limit is None else min(share, limit)
 

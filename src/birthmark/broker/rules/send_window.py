@@ -31,8 +31,8 @@ class SendWindow:
         self.cursor = self.sent = cursor
         self.tail = tail
         self.window = window
-        self.resent_upto = resent_upto  # an earlier connection was sent these
-        self._in_flight: dict[int, int] = {}  # packet id -> number, in the order of sending
+        self.resent_upto = resent_upto  # sent by an earlier connection
+        self._in_flight: dict[int, int] = {}  # packet id -> number, in sending order
         self._ready: deque[tuple[int, BrokerMessage]] = deque()
         self._ready_upto = cursor
         self._bytes = 0
@@ -90,7 +90,7 @@ class SendWindow:
             return None
         number, message = self._ready[0]
         packet_id = packet_id_of(number)
-        if packet_id in self._in_flight:  # one sent 65,535 messages ago, which is not settled by another's answer
+        if packet_id in self._in_flight:  # sent 65,535 messages ago, and no other's answer settles it
             return None
         self._ready.popleft()
         self._bytes -= message.size

@@ -145,7 +145,8 @@ def decide(
         raise NoCommonNameError(subject=request.subject_text)
     if request.wants_ca and not profile.is_ca:
         raise CaNotIssuedError(profile=profile.name)
-    # Who may ask for any name must not become a CA of it: only the name's own credential may, where a door says so.
+    # A principal that may request any name must not get a CA for it: only the name's own credential may, where an
+    # endpoint allows it.
     if profile.is_ca and principal.kind is not PrincipalKind.OPERATOR and principal.device_id is None:
         raise CaNotIssuedError(profile=profile.name)
     check_speaks_for(principal, asked)
@@ -216,7 +217,7 @@ def _check_kind(request: CertificateRequest, asked: str, profile: CertificatePro
 
 def _check_name_is_free(request: CertificateRequest, principal: Principal, asked: str, standing: SubjectStatus) -> None:
     """Raise `NameHeldError`: for a second key without a credential of the name, and for a second spelling."""
-    if principal.kind in {PrincipalKind.OPERATOR, PrincipalKind.AUTHORITY}:  # they have looked at who asks
+    if principal.kind in {PrincipalKind.OPERATOR, PrincipalKind.AUTHORITY}:  # these check their requesters
         return
     key = key_digest(request.spki_der)
     for held in standing.live:

@@ -84,7 +84,7 @@ def granted_serial_number(
 MAX_NAMES = 32
 HARDWARE_MODULE_NAME = x509.ObjectIdentifier("1.3.6.1.5.5.7.8.4")
 _URI_ENDS = "/?#:"
-_URI = re.compile(  # RFC 3986 appendix B; of an authority, host and port alone: who a user is, no certificate says
+_URI = re.compile(  # RFC 3986 appendix B; only host and port of an authority: certificates do not identify users
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*):(?://(?P<authority>[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*))?"
     r"(?P<path>[^?#\\\s]*)(?:\?[^#\\\s]*)?(?:#[^\\\s]*)?"
 )
@@ -112,7 +112,7 @@ def granted_names(
 ) -> tuple[x509.GeneralName, ...]:
     """Return the names for a certificate by `profile`. Raise `NamesRefusedError`.
 
-    `held` has the names of the renewed certificate, which are kept whether requested or not.
+    `general_names` has the names of the renewed certificate, which are kept whether requested or not.
     """
     if profile.names is None:
         return ()

@@ -172,7 +172,7 @@ def step_forward(rollover: RolloverState, progress: RolloverProgress, share: flo
             )
         _check_groups(progress)
         return _moved(rollover, Phase.NEW_SIGNS, now)
-    _check_groups(progress)  # one that came meanwhile
+    _check_groups(progress)  # a group added since
     if progress.below_old:
         until = "an unknown time" if progress.last_below_old is None else progress.last_below_old.isoformat()
         device = progress.missing[0] if progress.missing else "NAME"

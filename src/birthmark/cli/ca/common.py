@@ -63,7 +63,7 @@ async def _opened(data: Path) -> "Database":
     from birthmark.store import open_database
 
     url = settings_of(None, data, None).database_url
-    if url.startswith("sqlite:"):  # nothing says where the records are
+    if url.startswith("sqlite:"):  # the records' location is unknown
         raise DatabaseWantedError
     return await open_database(url, SystemClock(), worker="asks")
 
@@ -120,7 +120,7 @@ def _passphrase(directory: Path, source: str | None) -> Passphrase:
 async def opened(authority: AuthorityOptions, instead: ServerCommand) -> AsyncIterator[CertificateAuthority]:
     """Open the CA of a directory. Raise `ServersCaError` for a server's CA, with the command `instead`."""
     instead.check(authority.directory)
-    from birthmark.cli.app import taking_packages  # it has the tree, whose leaf this is
+    from birthmark.cli.app import taking_packages  # it has the tree with this module
 
     clock = SystemClock()
     made = authority.load()

@@ -181,14 +181,14 @@ def passphrase(
     new = Passphrase(authority.directory, None if to == "beside" else parse_source(to), is_new=True)
     for one in (authority.passphrase, new):
         if one.is_handed_over:
-            one.reveal()  # before: no server is kept out while a person types
+            one.reveal()  # first: no server waits while a user types
     count = 0
-    of_one = _generations(authority.directory)  # before: who is kept out is taken for one who serves
+    of_one = _generations(authority.directory)  # first: the lock below looks like a running server
     with prevent_start(authority.directory.parent):
         for directory in of_one:
             old = authority.passphrase.of(directory)
             later = new if directory == authority.directory else new.of(directory)  # made with the first, if a file
-            with suppress(BirthmarkError):  # a run before this one came so far
+            with suppress(BirthmarkError):  # an earlier run did this
                 ca_directory.load(directory, later)
                 continue
             ca_directory.load(directory, old)

@@ -33,7 +33,7 @@ from birthmark.untrusted_text import printable
 
 _DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 _YEAR = timedelta(days=365)
-# Those of an operator's own CA live a year: nobody renews them every day.
+# Certificates from an operator's own CA live for a year, because no agent renews them daily.
 _TABLES = {".csv", ".tsv"}
 _BY_HAND = {DEVICE.name: _YEAR, SERVER.name: _YEAR}
 
@@ -157,7 +157,7 @@ def _read_csr(path: Path) -> CertificateRequest:
             request = parse_csr(der)
         except CsrMalformedError as error:
             raise _what_else(der, is_key=b"PRIVATE KEY-----" in data) or error from error
-        check_single_request(pem_in(plain_text(data)), b"CERTIFICATE")  # as `certutil -encode` calls requests, too
+        check_single_request(pem_in(plain_text(data)), b"CERTIFICATE")  # `certutil -encode` uses it for requests
         return request
 
 

@@ -70,5 +70,5 @@ def by_another(kind: str, *options: str, directory: str) -> ServerCommand:
 
 
 def at_server(*command: str) -> ServerCommand:
-    """The server does the same."""
+    """Return the equivalent command on a server."""
     return ServerCommand("The server does it", command)

@@ -38,7 +38,7 @@ async def revoke(
         if not found:
             raise CertificateUnknownError(wanted=wanted)
         for one in found:
-            with suppress(AlreadyRevokedError):  # it went with an earlier one of the same key
+            with suppress(AlreadyRevokedError):  # revoked with an earlier one of the same key
                 await ca.revocations.certificate(one.certificate.thumbprint, OPERATOR, reason)
         found = await ca.search(wanted)
     for one in found:

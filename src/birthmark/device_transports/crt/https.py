@@ -87,6 +87,6 @@ class _Answer:
 
     def on_body(self, *, chunk: bytes, **_: Any) -> None:
         if len(self.body) + len(chunk) > MAX_ANSWER_BYTES:
-            self.is_too_large = True  # what follows is let pass and dropped, within the time there is
+            self.is_too_large = True  # the rest is read and dropped, within the timeout
         else:
             self.body += chunk

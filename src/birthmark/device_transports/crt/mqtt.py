@@ -34,8 +34,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import Connect
 
 _MAX_UNTAKEN = 1000
-_REFUSED = "AWS_ERROR_MQTT_PROTOCOL_ERROR"  # while connecting: a refusing CONNACK; which code, awscrt keeps to itself
-_NEVER_S = 3600  # awscrt would reconnect by itself; long before that we have disconnected
+_REFUSED = "AWS_ERROR_MQTT_PROTOCOL_ERROR"  # while connecting: a rejecting CONNACK; awscrt hides the reason code
+_NEVER_S = 3600  # never reconnect: we disconnect long before that
 
 
 class CrtMqtt:
@@ -71,10 +71,10 @@ class CrtMqtt:
             use_websockets=is_web,
             proxy_options=proxy,
             websocket_handshake_transform=_set_hub_path if is_web else None,
-            disable_metrics=True,  # it would put its own words into the user name
+            disable_metrics=True,  # it would add its own text to the user name
         )
         connection.on_message(_weak_callback(self._on_message))
-        self._connection = connection  # also one that does not come about has to be let go
+        self._connection = connection  # a failed connection must be released, too
         try:
             answer = await self._answer(connection.connect(), is_first=True)
         except BirthmarkError as problem:
@@ -105,7 +105,7 @@ class CrtMqtt:
     async def next_message(self) -> ReceivedMessage:
         message = await self._untaken.get()
         if message is None:
-            self._untaken.put_nowait(None)  # for whoever asks next
+            self._untaken.put_nowait(None)  # for the next caller
             raise self._over.result()
         return message
 
@@ -156,7 +156,7 @@ class CrtMqtt:
         self._in_loop(self._end, lost)
 
     def _in_loop(self, act: Any, argument: object) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would listen
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and its listeners with it
             self._loop.call_soon_threadsafe(act, argument)
 
     def _take(self, message: ReceivedMessage) -> None:

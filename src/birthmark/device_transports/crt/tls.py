@@ -30,9 +30,9 @@ from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyNotFoundError, PinLockedError, PinWrongError, TokenFailedError
 from birthmark.keys.pkcs11_library import add_stop_callback, generation
 
-# s2n answers a failed handshake only after 10 to 30 seconds, to tell an attacker nothing by its timing.
+# s2n reports a failed handshake only after 10 to 30 seconds, to prevent timing attacks.
 CRT_TIMEOUT_S = 45.0
-_ANY_PIN = "0000"  # for tokens that need none: the library refuses an empty one
+_ANY_PIN = "0000"  # for tokens without a PIN: the library rejects an empty one
 
 _LEAVING_S = 1.0
 _PROXY_S = 10.0
@@ -66,7 +66,7 @@ def client_context(identity: TokenIdentity, trust: ServerTrust) -> io.ClientTlsC
         context = io.ClientTlsContext(options)
     except AwsCrtError as error:
         raise translate_error(error, "the token", 0, identity) from error
-    except RuntimeError as error:  # some calls of awscrt tell its code in the text alone
+    except RuntimeError as error:  # some awscrt calls have the code only in the text
         if (found := _CODED.match(str(error))) is None:
             raise
         raise translate_error(AwsCrtError(int(found[1]), found[2], found[3]), "the token", 0, identity) from error
@@ -115,7 +115,7 @@ def _shut_down_threads() -> bool:
     io.DefaultHostResolver.release_static_default()
     io.EventLoopGroup.release_static_default()
     are_gone = bool(join_all_native_threads(timeout_sec=_LEAVING_S))
-    # In one step: contexts are made on other threads meanwhile.
+    # In one step, because other threads create contexts concurrently.
     _outlived.extend(one for found in _live.valuerefs() if (one := found()) is not None and one not in _outlived)
     return are_gone
 
@@ -131,8 +131,8 @@ def wrap_future(future: "Future[Any]") -> "asyncio.Future[Any]":
     loop = asyncio.get_running_loop()
     mine: asyncio.Future[Any] = loop.create_future()
 
-    # awscrt's future is an argument here: one that its own callbacks held would be freed late, and with it the token's
-    # session, whose number a later one may have by then.
+    # Pass awscrt's future as an argument: a future that its own callbacks hold is freed late, and with it the token's
+    # session, whose number a later session may have by then.
     def take(theirs: "Future[Any]") -> None:
         if mine.done():
             return
@@ -142,7 +142,7 @@ def wrap_future(future: "Future[Any]") -> "asyncio.Future[Any]":
             mine.set_result(theirs.result())
 
     def done(theirs: "Future[Any]") -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever would listen
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and its listeners with it
             loop.call_soon_threadsafe(take, theirs)
 
     future.add_done_callback(done)
@@ -163,7 +163,7 @@ _PINS: Mapping[str, type[PinWrongError | PinLockedError]] = {
     "AWS_ERROR_PKCS11_CKR_ARGUMENTS_BAD": PinWrongError,
     "AWS_ERROR_PKCS11_CKR_PIN_LOCKED": PinLockedError,
 }
-# The first whose word is in the error's name decides.
+# The first entry whose word is part of the error name wins.
 _MEANINGS: Sequence[tuple[str, type[BirthmarkError]]] = (
     ("_DNS_", HostUnknownError),
     ("ALERT", ClientCertificateRefusedError),

@@ -69,7 +69,7 @@ async def ask_time(url: str, trust: ServerTrust) -> StatedTime | None:
 
 def _ask(url: str, trust: ServerTrust, cut: ConnectionAbort) -> StatedTime | None:
     target = parse_url(url)
-    context = client_context(None, trust.at_time(datetime.max.replace(tzinfo=UTC)))  # any: the caller judges
+    context = client_context(None, trust.at_time(datetime.max.replace(tzinfo=UTC)))  # any: the caller checks
     connection = http.client.HTTPSConnection(target.host, target.port, timeout=_TIMEOUT_S, context=context)
     vars(connection)["_create_connection"] = cut.connect
     try:

@@ -52,7 +52,7 @@ class ConnectionAbort:
 
     def _keep(self, line: socket.socket) -> None:
         with self._lock:
-            # A number of its own: TLS takes the socket's away, and a closed one's may be another's by then.
+            # Duplicate the descriptor: TLS takes over the socket's own, and the number of a closed one may be reused.
             self._line = socket.socket(fileno=os.dup(line.fileno()))
             if self._is_over:
                 self._end()

@@ -18,7 +18,7 @@ from birthmark.device_transports.openssl.tls import client_context, translate_er
 from birthmark.device_transports.urls import TIMEOUT_S, HttpTarget, parse_url
 from birthmark.untrusted_text import reason_of
 
-_READ_BYTES = 16 * 1024  # what is lost of a line that is cut
+_READ_BYTES = 16 * 1024  # amount lost on a cut connection
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
@@ -87,7 +87,7 @@ def _read(response: http.client.HTTPResponse, target: HttpTarget) -> bytes:
         raise LinkLostError(host=target.host, reason=reason) from error
     except OSError as error:
         raise translate_error(error, target.host, target.port) from error
-    if not data and response.length:  # it said that there is more
+    if not data and response.length:  # more data was announced
         raise LinkLostError(host=target.host, reason=f"{response.length} bytes are missing")
     return data
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _READ_BYTES = 64 * 1024
-_MAX_UNSENT_BYTES = 4 * 1024 * 1024  # far more than any message
+_MAX_UNSENT_BYTES = 4 * 1024 * 1024  # above any message size
 _MAX_UNTAKEN = 1000
 
 
@@ -64,7 +64,7 @@ class OpensslMqtt(Conversation):
                 line = await open_connection(self._timeout_s, host, port)
                 opening = asyncio.open_connection(sock=line, ssl=context, server_hostname=host)
                 self._reader, self._writer = await opening
-        except OSError as error:  # TimeoutError is one too
+        except OSError as error:  # includes TimeoutError
             raise translate_error(error, host, port) from error
         try:
             check_dates(self._writer.get_extra_info("ssl_object"), self._trust, host, port)
@@ -85,13 +85,13 @@ class OpensslMqtt(Conversation):
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
         await super().publish(topic, payload, qos)
         if self._writer is not None:
-            with contextlib.suppress(OSError):  # the reader says why, to whoever waits next
+            with contextlib.suppress(OSError):  # the reader reports the reason to callers
                 await self._writer.drain()
 
     async def next_message(self) -> ReceivedMessage:
         message = await self._untaken.get()
         if message is None:
-            self._untaken.put_nowait(None)  # for whoever asks next
+            self._untaken.put_nowait(None)  # for the next caller
             raise self._over.result()
         return message
 
@@ -105,7 +105,7 @@ class OpensslMqtt(Conversation):
         try:
             if task is not asyncio.current_task():
                 await cancel_and_wait(task)
-        finally:  # whoever is cancelled meanwhile leaves no connection behind
+        finally:  # a cancelled call must not leak the connection
             if writer is not None:
                 with contextlib.suppress(OSError, LocalProtocolError):
                     self._engine.send(Disconnect())
@@ -114,7 +114,7 @@ class OpensslMqtt(Conversation):
         if writer is None:
             return
         with contextlib.suppress(OSError):
-            async with asyncio.timeout(1):  # a dead peer must not hold us
+            async with asyncio.timeout(1):  # a dead peer must not block
                 await writer.wait_closed()
 
     # ---- inside
@@ -147,7 +147,7 @@ class OpensslMqtt(Conversation):
             self._end(translate_error(error, self._host, self._port))
         except LinkLostError as error:
             self._end(error)
-        except Exception:  # a mistake of ours: whoever waits hears that it is over, not nothing
+        except Exception:  # our bug: waiters must still learn that the connection ended
             log.exception("links.bug", extra={"host": self._host})
             self._end(self._lost("of a mistake of Birthmark, which the log has"))
 
@@ -157,7 +157,7 @@ class OpensslMqtt(Conversation):
             async with asyncio.timeout(None if deadline is None else max(0.0, deadline - now)) as patience:
                 data = await self._reader.read(_READ_BYTES)
         except TimeoutError:
-            if not patience.expired():  # the network's own timeout, not ours
+            if not patience.expired():  # timeout of the network, not ours
                 raise
             self._engine.on_deadline(self._clock.monotonic())
             self._flush()

@@ -28,7 +28,7 @@ from birthmark.untrusted_text import reason_of
 
 _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _WRONG_TIME = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
-NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, which the standard library has no name for
+NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, missing in the standard library
 
 
 def client_context(identity: FileIdentity | None, trust: ServerTrust) -> ssl.SSLContext:
@@ -40,14 +40,14 @@ def client_context(identity: FileIdentity | None, trust: ServerTrust) -> ssl.SSL
             host="any server", port="any", reason="the CA file contains no certificate"
         ) from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if trust.at is not None:  # the dates are checked by `validity`
+    if trust.at is not None:  # `validity` checks the dates
         context.verify_flags = ssl.VerifyFlags(int(context.verify_flags) | NO_CHECK_TIME)
     if identity is None:
         return context
     passphrase = None if identity.passphrase is None else identity.passphrase.reveal()
     with _as_file("".join(one.pem() for one in identity.chain)) as chain, _openssl_key_file(identity.key.path) as key:
         try:
-            # A function, as OpenSSL would ask at the terminal for an empty text.
+            # A function, because OpenSSL would prompt on the terminal for an empty text.
             context.load_cert_chain(chain, key, passphrase or (lambda: ""))
         except (ssl.SSLError, OSError) as error:
             reason = (getattr(error, "reason", None) or reason_of(error)).lower()
@@ -93,7 +93,7 @@ def _in_memory(stack: contextlib.ExitStack, text: str) -> str:
     file.write(text)
     file.flush()
     path = Path(f"/proc/self/fd/{file.fileno()}")
-    path.stat()  # or it cannot be opened by that name here
+    path.stat()  # fails if that path cannot be opened
     return str(path)
 
 

@@ -14,7 +14,7 @@ Texts = Sequence[tuple[str, str]]
 _LITERAL = re.compile(r"`([^`]+)`")
 _TYPED = ("birthmark ", "chmod ", "eval ", "mkdir ", "openssl ", "rm ", "mv ")
 _TRUST = re.compile(r'^[ \t]*(?:trust_bundle_cert|trusted_certs)[ \t]*=.*?"file:/{0,2}(/[^"]+)"', re.MULTILINE)
-_EXAMPLE = re.compile("…|BASE64|/path/|file:///device|my-|ABCDEF")  # it stands for what only its owner knows
+_EXAMPLE = re.compile("…|BASE64|/path/|file:///device|my-|ABCDEF")  # placeholder for the owner's value
 _CODES = {
     "keyd-running": "doctor.agent_not_running",
     "certd-running": "doctor.agent_not_running",
@@ -85,7 +85,7 @@ def _find_single_command(fix: str) -> str:
     return found[0] if len(found) == 1 else ""
 
 
-# ---- by code: commands that change the configuration
+# ---- configuration fixes by error code
 
 
 def _in_texts(texts: Texts, old: str, new: str) -> str:
@@ -104,7 +104,7 @@ def _mistake(facts: Mapping[str, str], texts: Texts, _server: Reachable | None) 
     )
     if not is_there or not accepted or _EXAMPLE.search(accepted[0]):
         return ""
-    value = accepted[0].partition("=")[2].strip()  # by the line's number: what stands there may be a secret
+    value = accepted[0].partition("=")[2].strip()  # by line number: the line may contain a secret
     escaped = "".join(f"\\{char}" if char in r"\&|" else char for char in value)
     return shlex.join(["sed", "-i", f"{line}s|=.*|= {escaped}|", facts["file"]])
 

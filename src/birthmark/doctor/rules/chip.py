@@ -46,7 +46,7 @@ def not_named(libraries: Sequence[str]) -> Iterator[DoctorFinding]:
         )
 
 
-# ---- SoftHSM's settings
+# ---- SoftHSM settings
 
 
 def _store(facts: ChipFacts) -> Iterator[DoctorFinding]:
@@ -83,7 +83,7 @@ def _moved(hsm: SoftHsmFacts) -> DoctorFinding:
     )
 
 
-# ---- the library
+# ---- library
 
 
 def _library(facts: ChipFacts) -> Iterator[DoctorFinding]:
@@ -126,7 +126,7 @@ def _advise_on_silence(facts: ChipFacts) -> str:
     return _ENA if is_silent and NXP_LIBRARY in facts.module else ""
 
 
-# ---- the PIN's file
+# ---- PIN file
 
 
 def _pin_file(facts: ChipFacts) -> Iterator[DoctorFinding]:
@@ -172,7 +172,7 @@ def _writing(path: str) -> str:
     return f"(umask 077; set -C; cat > {shlex.quote(path)})"
 
 
-# ---- what the token said
+# ---- token errors
 
 
 def _refused(facts: ChipFacts) -> Iterator[DoctorFinding]:
@@ -321,7 +321,7 @@ _BY_CODE: Mapping[str, Callable[[ChipFacts], DoctorFinding]] = {
 }
 
 
-# ---- the key
+# ---- key
 
 
 def _key(facts: ChipFacts) -> Iterator[DoctorFinding]:
@@ -336,7 +336,7 @@ def _key(facts: ChipFacts) -> Iterator[DoctorFinding]:
 
 def _swapped(facts: ChipFacts, same: KeyFacts) -> DoctorFinding:
     wanted = facts.asked.key
-    assert wanted is not None  # noqa: S101 (the caller looked)
+    assert wanted is not None  # noqa: S101 (already checked)
     return DoctorFinding(
         "doctor.label_byte_order",
         Topic.KEY,

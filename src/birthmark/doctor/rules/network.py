@@ -109,7 +109,7 @@ def named(facts: EndpointFacts) -> Iterator[DoctorFinding]:
 
 
 def places(every: Sequence[EndpointFacts], server: ServerFacts | None) -> Iterator[DoctorFinding]:
-    """Yield why servers cannot be reached or trusted; a reason that several share appears once."""
+    """Yield the reasons why servers are unreachable or untrusted; a shared reason appears once."""
     by_code: dict[str, list[EndpointFacts]] = {}
     for one in every:
         by_code.setdefault(one.code, []).append(one)

@@ -38,7 +38,7 @@ _SPACE = re.compile(r"\s*")
 WORD = re.compile(r"[^\W\d][\w$-]*|\$[\w$-]+")
 
 
-class QueryProblem(Exception):  # noqa: N818 - each service makes its own error of it
+class QueryProblem(Exception):  # noqa: N818 - base of each service's error
     """An invalid query; `position` counts characters from 1, `detail` describes the error there."""
 
     def __init__(self, position: int, detail: str) -> None:
@@ -380,7 +380,7 @@ class _Reader(Scanner):
         """Return whether an argument list follows a word."""
         return word[0].lower() not in _KEYWORDS and _CALL.match(self._text, word.end()) is not None
 
-    # ---- lists and levels
+    # ---- lists and nesting
 
     def _listed(self, read: Callable[[], _T]) -> list[_T]:
         found = [read()]

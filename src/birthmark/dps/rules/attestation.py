@@ -329,13 +329,13 @@ def find_group(
     check_client(leaf)
     current, bag, through = leaf, claim.chain[:MAX_BAG], list[Certificate]()
     check_dates(leaf, now)
-    if not signers and not authorities:  # no signature is looked at for nothing
+    if not signers and not authorities:  # no needless signature check
         bag, current = (), _top_by_name(bag, leaf)
     for _ in range(MAX_DEPTH):
         check_dates(current, now)
         for signer in signers:
             if signer.certificate.subject == current.issuer and cache.is_signed_by(current, signer.certificate):
-                # The walk only finds the group; that the chain holds (CA:TRUE, path length …) is this call's verdict.
+                # The walk only finds the group; this call verifies the chain (CA:TRUE, path length …).
                 build_chain(leaf, bag, [signer.certificate], now, allow_partial=True, cache=cache)
                 check_verified(signer, bag, authorities, cache, now)
                 return GroupHit(signer.group_id, signer.certificate, tuple(through))
@@ -373,7 +373,7 @@ def judge_missing_issuer(
     Advice about the chain is returned only if a group probably applies; otherwise the device counts as not enrolled.
     """
     leaf = claim.leaf
-    assert leaf is not None  # noqa: S101 - its issuer is what is missing
+    assert leaf is not None  # noqa: S101 - its issuer is missing
     for signer in signers:
         if _may_be_above(signer.certificate, leaf):
             missing.add_facts(group=signer.group_id)
@@ -404,7 +404,7 @@ def check_verified(
     """Check that the group's certificate is a verified CA, or chains to one. Raise `CaUnverifiedError`."""
     current, seen = signer.certificate, [signer.certificate]
     for _ in range(MAX_DEPTH):
-        check_dates(current, now)  # a root that has ended vouches for nobody
+        check_dates(current, now)  # an expired root proves nothing
         if any(a.is_verified and a.certificate == current for a in authorities):
             return
         above = _issuer_in([*(a.certificate for a in authorities), *bag], current, cache)

@@ -70,7 +70,7 @@ def complete(
             parse_device_id(enrollment.device_id)
     if enrollment.provisioning_status not in {"enabled", "disabled"}:
         raise EnrollmentInvalidError(enrollment=enrollment.id, detail="provisioningStatus")
-    if enrollment.allocation_policy:  # read in any case: the portal writes Hashed, the command line hashed
+    if enrollment.allocation_policy:  # case-insensitive: the portal writes Hashed, the command line hashed
         known = enrollment.allocation_policy.lower()
         enrollment = msgspec.structs.replace(enrollment, allocation_policy=known)
     elif enrollment.iot_hubs:

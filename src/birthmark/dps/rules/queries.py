@@ -127,7 +127,7 @@ def query_view(view: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
     return view if kind == "registrations" else {**_DEFAULTS, **view}
 
 
-def _folded(condition: Condition, name: str) -> Condition:  # noqa: PLR0911 - one for each form
+def _folded(condition: Condition, name: str) -> Condition:  # noqa: PLR0911 - one per form
     """Return a condition with IDs in lower case, as they are stored: IDs are case-insensitive."""
 
     def is_id(operand: Operand) -> bool:

@@ -44,7 +44,7 @@ class CsrNameError(InvalidRequestError):
 
 
 def check_csr(enrollment: Enrollment, registration_id: str, csr: CertificateRequest) -> str:
-    """Return the policy by which the request is granted. Raise `NoIssuingPolicyError` or `CsrNameError`."""
+    """Return the policy that issues the requested certificate. Raise `NoIssuingPolicyError` or `CsrNameError`."""
     if enrollment.policy is None:
         raise NoIssuingPolicyError(enrollment=enrollment.id, registration_id=registration_id)
     if csr.subject_cn is None or fold(csr.subject_cn) != fold(registration_id):

@@ -36,8 +36,8 @@ class RegistrationThrottledError(ThrottledError):
 
 
 BURST, EVERY_S = 30, 2
-# How long a verdict counts for the request that follows it on the same connection: a CONNECT and its register are
-# milliseconds apart. What an operator changes takes effect at once, whichever worker does it.
+# How long a verdict counts for the next request on the same connection: a CONNECT and its register are milliseconds
+# apart. Operator changes take effect at once, from any worker.
 _VERDICT_S = 1.0
 _BY_WHICH = (AuthorityChanged, GroupChanged, InstancesChanged)
 """Events that may change a verdict; an individual enrollment is checked in the commit."""
@@ -76,14 +76,14 @@ class Attester:
         self._inventory = inventory
         self._groups = Groups(database, inventory)
         self.tpms = Tpms(database, clock, entropy)
-        self._heard = 0  # events by which a verdict may be another
+        self._heard = 0  # events that may change a verdict
         database.on_events(self._hear)
-        # Per scope and name, once proven.
+        # Per scope and proven name.
         self._limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
 
     async def attest(self, claim: Claim) -> AttestedClaim:
         """Return the enrollment that `claim` proves; raise the reason for a failed proof."""
-        began = self._clock.monotonic(), self._heard  # what is written while it looks makes the verdict an old one
+        began = self._clock.monotonic(), self._heard  # a write during the check outdates the verdict
         instance = self._instances.by_scope(claim.id_scope)
         with add_instance_facts(instance):
             try:
@@ -150,7 +150,8 @@ class Attester:
             found.attestation,
             present,
             claim,
-            # By where it comes from: anybody may send the public keys of a TPM, and not use up its own turns.
+            # By source address: the public keys of a TPM are not secret, and a third party must not use up the device's
+            # quota.
             before_writing=lambda: self.take_room(instance, registration_id, f"tpm {share_of(claim.address)}"),
         )
 
@@ -170,7 +171,7 @@ class Attester:
         """Return whether no event has occurred since that may change the verdict."""
         return verdict.heard == self._heard
 
-    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - as the port has it
+    def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - port signature
         del is_sure
         self._heard += any(isinstance(event, _BY_WHICH) for _, event in events)
 

@@ -15,7 +15,7 @@ class AuditFilter:
 
     def __init__(self, hubs: HubRegistry) -> None:
         self._hubs = hubs
-        self._told: OrderedDict[tuple[object, ...], datetime] = OrderedDict()  # what changed, and when a row said so
+        self._told: OrderedDict[tuple[object, ...], datetime] = OrderedDict()  # change -> time of its last row
 
     async def should_record(self, present: Registration | None, registration: Registration) -> bool:
         """Return whether the audit log records a registration.

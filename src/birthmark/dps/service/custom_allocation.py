@@ -43,7 +43,7 @@ class AllocationDecision:
         check_pinned(enrollment, present, claim.spelling, None if claim.leaf is None else claim.leaf.thumbprint)
         document = await self.enrollments.document(instance.id_scope, enrollment.id, is_group=enrollment.is_group)
         given = document.custom_allocation_definition
-        if given is not None:  # else it was taken out just now
+        if given is not None:  # otherwise just removed
             self._choice = await self._chosen(instance, enrollment, document, given.webhook_url, present)
             self._made_for = _what(document.etag or "", present)
         return ChangedMeanwhileError(what="The enrollment")

@@ -32,7 +32,7 @@ class Groups:
         self._signatures = SignatureCache()
 
     async def of_certificate(self, scope: IdScope, claim: Claim, now: datetime) -> Enrollment:
-        """Return the group whose CA issued the claim's certificate. Raise the reason for none."""
+        """Return the group whose CA issued the claim's certificate. Raise the reason if there is none."""
         signers, authorities = await self._issuers_of(scope, claim)
 
         def find(signatures: Signatures) -> attestation.GroupHit:
@@ -50,13 +50,16 @@ class Groups:
                 )
         asked = {"scope": scope, "kind": "group", "id": hit.group_id}
         found = await self._remembered.all(store.GET_ENROLLMENT, _enrollment_of, **asked)
-        if not found:  # it went this moment
+        if not found:  # just deleted
             raise EnrollmentNotFoundError(enrollment=hit.group_id, scope=scope, kind="group")
         attestation.check_enabled(found[0], claim)
         return found[0]
 
     async def of_token(self, scope: IdScope, claim: Claim, now: datetime) -> Enrollment:
-        """Return the symmetric-key group whose derived key signed the claim's token. Raise the reason for none."""
+        """Return the symmetric-key group whose derived key signed the claim's token.
+
+        Raise the reason if there is none.
+        """
         problem = None
         for group in await self._remembered.all(store.ALL_GROUPS, _enrollment_of, scope=scope):
             if isinstance(group.attestation, SymmetricKey):

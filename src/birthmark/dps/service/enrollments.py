@@ -301,7 +301,7 @@ def _unnamed(group: str, name: str) -> EnrollmentInvalidError:
     return EnrollmentInvalidError(enrollment=group, detail=f"no CA certificate named {name}")
 
 
-def _kind(is_group: bool) -> str:  # noqa: FBT001 - the two kinds as the database names them
+def _kind(is_group: bool) -> str:  # noqa: FBT001 - kinds as in the database
     return "group" if is_group else "individual"
 
 

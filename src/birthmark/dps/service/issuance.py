@@ -108,7 +108,7 @@ class CertificateIssuance:
         old = standing.in_use
         bootstrap = set(case.identity.thumbprints)
         shown = None if case.claim.leaf is None else case.claim.leaf.thumbprint
-        if old in bootstrap and shown in bootstrap:  # of two that are enrolled, the one that it has
+        if old in bootstrap and shown in bootstrap:  # of two enrolled ones, the one it presents
             old = shown
         stays = old is not None and (old in bootstrap or await self._issuer.is_good(old))
 

@@ -113,7 +113,7 @@ class EnrollmentQueries:
     ) -> EnrollmentPage:
         found: list[tuple[str, View]] = []
         looked_at, began = 0, self._clock.monotonic()
-        while len(found) <= limit:  # one more than a page says whether it is the last
+        while len(found) <= limit:  # one beyond the page shows whether it is the last
             size = _EACH if condition is not None else limit + 1 - len(found)
             some = await read(after, size)
             for key, view in some:

@@ -84,7 +84,7 @@ class Registrations:
             database, clock, entropy, instances=instances, enrollments=enrollments, inventory=inventory
         )
         self._audit = AuditFilter(hubs)
-        self.count = 0  # of those that were made or made again
+        self.count = 0  # of new and repeated registrations
 
     async def register(self, claim: Claim, verdict: AttestedClaim | None = None) -> Registration:
         """Attest and assign the device, and create it at its hub. The result is durable.
@@ -148,7 +148,7 @@ class Registrations:
                         registration = await self.issuing.commit(case, write)
             except KeyTakenError:
                 raise
-            except ConflictError as error:  # another was faster, of this name or of this device: decide on what it left
+            except ConflictError as error:  # a concurrent write for this name or device: decide again on its result
                 problem = error
                 continue
             self.count += 1

@@ -1,7 +1,7 @@
 """TPM registration: challenges, and the storage root keys that may answer.
 
 A client sends its keys with the request for a challenge, not with the answer. Without a registered root key, the last
-few from each address that came with the enrolled endorsement key are stored until one is proven.
+few per address that were sent with the enrolled endorsement key are stored until one is proven.
 """
 
 import base64
@@ -65,7 +65,7 @@ class Tpms:
 
         Only that TPM can open the key.
         """
-        assert proven.storage_root is not None  # noqa: S101 (what was proven has one)
+        assert proven.storage_root is not None  # noqa: S101 (proof requires one)
         key = self._entropy.token(_HUB_KEY_BYTES)
         sealed = seal_hmac_key(key, proven.endorsement, proven.storage_root, self._entropy)
         kept = {"endorsement_key": proven.endorsement.tpm2b, "storage_root_key": proven.storage_root.tpm2b}
@@ -113,7 +113,7 @@ def _on_record(keys: TpmKeys, present: Registration | None) -> TpmKeys:
     """Return the enrollment's keys; if it names no root key, with the one that was proven before."""
     if keys.storage_root is not None or present is None or present.storage_root_key is None:
         return keys
-    if present.endorsement_key != keys.endorsement.tpm2b:  # the operator put another TPM on record since
+    if present.endorsement_key != keys.endorsement.tpm2b:  # the enrollment now names another TPM
         return keys
     return TpmKeys(keys.endorsement, parse_tpm_public(present.storage_root_key, _ROOT))
 

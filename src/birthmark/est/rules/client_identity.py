@@ -75,7 +75,7 @@ def identify_introduced(
     check_client(leaf)
     issuers = {one.issuer_der for one in (leaf, *bag)}
     if not any(ca.certificate.subject_der in issuers or ca.certificate == leaf for ca in bootstrap_cas):
-        # No signature is looked at for nothing.
+        # Avoids needless signature checks.
         raise ClientCertificateUnknownError(subject=leaf.subject_text, issuer=leaf.issuer_text)
     try:
         chain = build_chain(

@@ -66,7 +66,7 @@ def render_wish(requirements: KeyRequirements) -> bytes:
         bits = int(requirements.key.removeprefix("RSA-"))
         of_key = CsrAttribute(_RSA_KEY, (_number(bits),))
         hashed, algorithm = _RSA_WITH_SHA256, _made(_SEQUENCE, _oid(_RSA_KEY), core.Null().dump())
-        # The size is told by a key of that size, of which nothing but the length means anything (RFC 9908 section 3.4).
+        # A key of that size conveys the size; only its length matters (RFC 9908 section 3.4).
         placeholder = _made(_SEQUENCE, _number((1 << bits) - 1), _number(65537))
         public_key = core.OctetBitString(placeholder).dump()
     any_name = _made(_SEQUENCE, _made(_SET, _made(_SEQUENCE, _oid(_COMMON_NAME))))

@@ -65,7 +65,7 @@ def check_late_renewal(
     """
     certificate = issued.certificate
     rule = rules.get(issued.profile)
-    if now < certificate.not_before:  # this server's clock was ahead when it signed: it is ours all the same
+    if now < certificate.not_before:  # signed while this server's clock was ahead: still ours
         return None
     if rule is None or not rule.window or now <= certificate.not_after:
         check_dates(certificate, now)

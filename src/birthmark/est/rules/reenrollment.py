@@ -72,7 +72,7 @@ def check_same_identity(request: CertificateRequest, current: Certificate | None
     changed = None
     if request.change_subject_name is not None:
         changed = "ChangeSubjectName"
-    # Only what the CA grants counts: a client goes on asking for parts that its certificate never got.
+    # Only granted parts count: a client repeats requests for parts that its certificate never got.
     elif request.subject_der != current.subject_der and not _is_granted_same(request, current):
         changed = "subject"
     elif request.subject_alt_name != current.extensions.subject_alt_name:

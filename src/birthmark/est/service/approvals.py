@@ -33,7 +33,7 @@ RENEWED = timedelta(days=1)
 AGAIN = timedelta(days=1)
 """Time after the first response in which the same request is answered again."""
 RevokedSince: TypeAlias = Callable[[str, datetime], Awaitable[bool]]
-_ID_CHARS = 32  # 128 bits: two requests of one id would be approved together
+_ID_CHARS = 32  # 128 bits: equal ids would be approved together
 
 
 class ApprovalPendingError(ThrottledError):
@@ -145,7 +145,7 @@ class EnrollmentApprovals:
         changes = Changes() if over is None else _dropping(over)
         if request.id not in {one.id for one in own} and len(own) >= store.MAX_WAITING_PER_NAME:
             decided = [one for one in own if one.decided_at is not None and (one.fetched_at or not one.is_approved)]
-            if not decided:  # what was approved waits for who asked
+            if not decided:  # approved ones wait for their client
                 raise TooManyWaitingError(whose=f"'{request.name}'", limit=len(own), retry_after_s=RETRY_S, **told)
             oldest = min(decided, key=lambda one: (one.fetched_at is None, one.asked_at))  # rejections stay longest
             changes.merge(_dropping(oldest))

@@ -66,7 +66,7 @@ class PasswordWrongError(UnauthenticatedError):
 
 
 class TokenEndedError(UnauthenticatedError):
-    """User name or password is wrong."""  # says no more than to who guesses
+    """User name or password is wrong."""  # no more than a wrong password
 
     code = "est.token_ended"
     cause = "The token '{user}' for '{device_id}' expired at {expires_at}."
@@ -181,10 +181,11 @@ class Callers:
         now, rules = self.ca.clock.now(), self.settings.late_renewal
         if now <= issued.certificate.not_after:
             return check_late_renewal(issued, rules, now)
-        if (at := await self.ca.taken_back_since(issued)) is not None:  # with a certificate after this one, all are
+        if (at := await self.ca.taken_back_since(issued)) is not None:  # a later revocation covers earlier ones
             raise ClientCertificateRevokedError(device_id=issued.device_id, revoked_at=at)
         rule = check_late_renewal(issued, rules, now)
-        # What is asked now is dear: whoever shows it has no more turns than who renews, also where it is refused.
+        # The next checks are expensive, so an expired certificate gets no more attempts than a renewal, even if
+        # rejected.
         self.late_renewals.take(f"the expired certificate of '{issued.device_id}'", self.ca.clock.monotonic())
         in_use = await self.presented_by(issued.device_id)
         newer, parents = await self.ca.newer(issued, in_use)
@@ -197,10 +198,10 @@ class Callers:
         who = f"user '{printable(name)}' at {address}"
         user = await self._user(name)
         stored = None if user is None else user.password_hash
-        # At once for those made here, and those seen before: however others guess, and at whatever address.
+        # No delay for passwords created here or seen before, whatever others guess from any address.
         if user is not None and self.passwords.can_check_quickly(password, stored):
             return self._proof(user)
-        # One guess at a time: sent all at once they would all pass before the first is counted.
+        # One guess at a time: concurrent guesses would all pass before the first is counted.
         turn = self._turns.setdefault(who, asyncio.Lock())
         async with turn:
             now = self.ca.clock.monotonic()

@@ -102,7 +102,7 @@ class EstCredentials:
         `RegistrationIdInvalidError`.
         """
         parse_registration_id(device_id)
-        name = device_id.replace(":", "%3A")  # HTTP Basic ends a user name at a colon
+        name = device_id.replace(":", "%3A")  # HTTP Basic ends user names at a colon
         for _ in range(2):
             row = await self.database.one(store.USER, name=name)
             if row is not None:
@@ -111,7 +111,7 @@ class EstCredentials:
                 await self.database.commit(Changes().audit(actor, "est.user.show", name, device_id=device_id))
                 return store.USER_RECORDS.of(row), _password_of(seed, name, row["nonce"])
             nonce = self.entropy.token(_NONCE_BYTES)
-            with contextlib.suppress(ConflictError):  # another process made it at the same moment: read what it made
+            with contextlib.suppress(ConflictError):  # another process created it at the same moment: read that
                 password = _password_of(seed, name, nonce)
                 return await self.add_user(name, password, device_id=device_id, actor=actor, nonce=nonce), password
         raise UserExistsError(name=name)

@@ -206,7 +206,7 @@ class EstService:
         door, leaf = self._door(label), caller.peer.leaf
         async with self._add_unrenewed_certificate(body, caller, door, is_renewal=True):
             proof = None if leaf is None else await self.callers.by_certificate(caller, leaf)
-            if proof is None:  # a password proves nothing about the certificate to renew, but it must still be right
+            if proof is None:  # a password proves no certificate, but must still be valid
                 await self.callers.proofs(caller)
             request = wire.parse_csr(body)
             check_same_identity(request, leaf)
@@ -260,16 +260,16 @@ class EstService:
             raise self._ca_elsewhere(proofs, label)
         proof = _proof_for(proofs, request.subject_cn, label)
         principal = proof.principal
-        if principal.kind is not PrincipalKind.AUTHORITY:  # what it hands on was made on another connection
+        if principal.kind is not PrincipalKind.AUTHORITY:  # forwarded requests come from another connection
             check_channel_binding(request, caller.peer)
-        # Each proof has its own share: who may ask for any name cannot use up what the name's holder needs.
+        # Each credential has its own quota: one for any name cannot use up the quota of the name's holder.
         name = f"{principal.actor} {name_asked_for(request, principal, label.profile)}"
         now = self.ca.clock.monotonic()
         self.requests.take(name, now)
         if principal.kind is PrincipalKind.BOOTSTRAP:
-            self.requests.take(principal.actor, now)  # a chip that may ask for any name has no share with each
+            self.requests.take(principal.actor, now)  # one quota in total for a credential with any name
         also = await self._check_approval(known_by or request, proof, caller, label)
-        turn = name if principal.device_id is not None else principal.actor  # one at a time, whatever names it asks for
+        turn = name if principal.device_id is not None else principal.actor  # one at a time, regardless of the names
         self.pace.take(turn, now, self._ends_in_s(proof, caller))
         most = self.settings.max_live
         issued = await self.ca.issue(

@@ -71,7 +71,7 @@ class RegistrationAuthorities:
             for one in same:
                 changes.run(store.REMOVE_AUTHORITY, thumbprint=one.thumbprint)
                 changes.audit(actor, "est.authority.remove", one.thumbprint.hex())
-            await self.database.commit(changes)  # one that renewed meanwhile is found by the next look
+            await self.database.commit(changes)  # the next run finds one renewed in between
 
 
 def _is_same(certificate: Certificate, other: Certificate) -> bool:

@@ -55,7 +55,7 @@ def routes(iothub: IotHub, record: Record) -> list[Route]:
         body = await request.body()
         messages = message_headers.telemetry_of(name, request.headers, body, iothub.c2d.now())
         if not await _wait_for_turn(iothub, hub, name, [len(message.body) for message in messages], request):
-            return Response(status_code=503)  # which nobody sees
+            return Response(status_code=503)  # never delivered
         await iothub.telemetry.write(hub, key_of(name.partition("/")[0]), messages, len(body))
         return Response(status_code=204)
 

@@ -19,7 +19,7 @@ BATCH = "application/vnd.microsoft.iothub.json"
 MAX_BATCH = 500
 _APP = "iothub-app-"
 _MAX_PROPERTIES = 64
-_MAIL: Mapping[str, str] = {  # header -> name in a property bag
+_MAIL: Mapping[str, str] = {  # header -> property bag name
     "iothub-correlationid": "$.cid",
     "iothub-userid": "$.uid",
     "iothub-contenttype": "$.ct",
@@ -32,7 +32,7 @@ _TELEMETRY: Mapping[str, str] = {
     "iothub-interface-id": "$.ifid",
     "dt-subject": "$.sub",
 }
-_TOKEN = "!#$%&'*+-.^_`|~"  # noqa: S105 - what a header's name may have beside letters and digits
+_TOKEN = "!#$%&'*+-.^_`|~"  # noqa: S105 - special characters allowed in a header name
 _VISIBLE = "".join(map(chr, range(0x20, 0x7F)))
 
 

@@ -56,7 +56,7 @@ def routes(iothub: IotHub, presence: DevicePresence, authorized: Authorized, rec
             raise
         except BirthmarkError as error:
             raise _UnprovenError(error) from error
-        assert isinstance(device, Device)  # noqa: S101 - the user names no module
+        assert isinstance(device, Device)  # noqa: S101 - the user has no module
         if request.method != "GET":
             modules.count_change(device)
         return hub, device, f"device:{device_id}"

@@ -23,7 +23,7 @@ Authorized = Callable[[Request, Hub, frozenset[str], str, Right], str]
 """Authorize a request for a resource: by one of these policies, or a user with this right; return the caller."""
 UNAUTHORIZED = (401, "IotHubUnauthorizedAccess", 401002)
 """Response to a device that fails to authenticate, whether the device exists or not."""
-# The REST reference writes the first; the Node SDK asks for the second.
+# The REST reference uses the first form, the Node SDK the second.
 DEVICEBOUND, SERVICEBOUND = ("deviceBound", "devicebound"), ("serviceBound", "servicebound")
 
 

@@ -109,7 +109,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         device_id = request.path_params["device_id"]
         hub = hub_of(hubs, request)
         allowed = READ if request.method == "GET" else WRITE
-        # Its keys are shown to who may look here: for people that is more than looking.
+        # The response includes keys, so users need more than read access.
         policy = authorized(request, hub, allowed, f"devices/{device_id}", Right.ENROLL)
         etag = etag_of(request)
         if request.method == "PUT":
@@ -149,7 +149,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         policy = authorized(request, hub, WRITE, "devices", Right.ENROLL)
         items = wire.parse_bulk(await request.body())
         if any(item.twin and (item.import_mode != "create" or item.module_id) for item in items):
-            authorized(request, hub, WRITE, "devices", Right.OPERATE)  # it changes an existing device
+            authorized(request, hub, WRITE, "devices", Right.OPERATE)  # it changes existing devices
         for item in items:
             if not item.import_mode.startswith(("delete", "updateTwin")) and await iothub.is_lost(item.id):
                 authorized(request, hub, WRITE, "devices", Right.REVOKE)
@@ -258,7 +258,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
 
     found = [
         at("/devices", listing, "GET"),
-        at("/devices/", listing, "GET"),  # as the Node SDK asks
+        at("/devices/", listing, "GET"),  # the Node SDK's form
         at("/devices", bulk, "POST"),
         at("/devices/{device_id}", one, "GET", "PUT", "DELETE"),
         at("/devices/{device_id}/applyConfigurationContent", configure, "POST"),

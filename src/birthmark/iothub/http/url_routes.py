@@ -15,7 +15,7 @@ from birthmark.iothub.service import IotHub
 
 _NAMING, _OF_ONE = frozenset({"devices", "twins"}), 2
 _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
-# First path segments of the hub's REST interface, of which nothing is served (REST reference, "Service").
+# First path segments of the hub's REST interface that are not served (REST reference, "Service").
 _UNSERVED = ("jobs", "configurations", "messages", "digitaltwins", "modules", "serviceStats", "file", "query")
 
 
@@ -24,11 +24,11 @@ def routes(iothub: IotHub, to_devices: ToDevices, record: Record) -> list[Route]
 
     async def unserved(request: Request) -> Response:
         raw = request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0].split("/")
-        if len(raw) > _OF_ONE and raw[1] in _NAMING:  # what stands percent-encoded in a name is no part of the path
+        if len(raw) > _OF_ONE and raw[1] in _NAMING:  # percent-encoded slashes in a name do not split the path
             parse_device_id(unquote(raw[2]))
         raise PathNotServedError(method=request.method, path=request.url.path[:200])
 
-    # After the served ones: another path or method of the hub is told from a device that does not exist.
+    # After the served routes, so that another path or method of the hub differs from a missing device.
     elsewhere = [
         *("/devices", "/devices/", "/devices/query", "/devices/{device_id}", "/devices/{device_id}/{rest:path}"),
         *(f"/{first}{rest}" for first in _UNSERVED for rest in ("", "/{rest:path}")),

@@ -21,7 +21,7 @@ from birthmark.net.mqtt_driver import MqttPump
 from birthmark.store import Changes
 
 WINDOW = 10
-_AGAIN_MICROS = 1_000_000  # a database that is away comes back
+_AGAIN_MICROS = 1_000_000  # retry: database outages end
 
 
 def holder_of(worker: str = "") -> str:
@@ -39,8 +39,8 @@ class _UnacknowledgedMessage(NamedTuple):
 class C2dDelivery:
     """A connection's deliveries from its device queue; `subscriptions` are evaluated at each delivery.
 
-    `look` is called when the queue should be checked again. No message is taken where `living` fails: after a takeover
-    of a worker presumed dead, the new holder would miss one message and get it out of order.
+    `look` is called when the queue should be checked again. No message is taken if `living` fails. After a takeover of
+    a worker presumed dead, the new holder would otherwise miss one message and get it out of order.
     """
 
     __slots__ = (
@@ -79,13 +79,13 @@ class C2dDelivery:
         self._device_id = device_id
         self._subscriptions = subscriptions
         self._look = look
-        self._taken: dict[int, _UnacknowledgedMessage] = {}  # by packet id
+        self._taken: dict[int, _UnacknowledgedMessage] = {}  # by packet ID
         self._is_flowing = self._looks_again = self._gave_back = False
         self._timer: asyncio.TimerHandle | None = None
 
     async def flow(self) -> None:
         """Send queued messages, up to the window."""
-        self._looks_again = True  # what came while somebody looks may have come too late for that look
+        self._looks_again = True  # the running read may miss messages that arrive now
         if self._is_flowing:
             return
         self._is_flowing = True
@@ -104,7 +104,7 @@ class C2dDelivery:
             self._look_at(await self._c2d.inboxes.next_free(self._space, self._device_id, looked_at))
             if not self._looks_again or not self._has_room():
                 break
-            looked_at = await self._send_what_waits()  # something came after the last look
+            looked_at = await self._send_what_waits()  # a message came after the last read
 
     async def _send_what_waits(self) -> int:
         """Send queued messages; return the time of the last read, after which expired locks are not considered."""
@@ -149,7 +149,7 @@ class C2dDelivery:
         try:
             packet_id = self._pump.publish(topic, mail.payload, wanted.qos)
         except QueueFullError:
-            self._looks_again = False  # the next acknowledgement, or look for mail, finds it
+            self._looks_again = False  # the next acknowledgement or read finds it
             await self._c2d.inboxes.restore(self._space, self._device_id, message)
             return
         if packet_id is not None:
@@ -168,13 +168,13 @@ class C2dDelivery:
                 await self._settle(one.lock)
                 del taken[packet_id]
         finally:
-            self._taken = taken | self._taken  # what could not be completed is given back
+            self._taken = taken | self._taken  # uncompleted messages go back
             if taken and self._gave_back:
                 await self.release_unacknowledged()
         await self.flow()
 
     async def _settle(self, lock: str) -> None:
-        with suppress(LockLostError):  # it ran out: the message is sent once more
+        with suppress(LockLostError):  # lock expired: the message is sent again
             await self._c2d.inboxes.settle(self._space, self._device_id, lock, QueueOutcome.COMPLETED)
 
     async def release_unacknowledged(self) -> None:

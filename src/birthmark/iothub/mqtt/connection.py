@@ -150,7 +150,7 @@ class HubConnection:
     ) -> None:
         """`is_of_policy`: a token of a policy of the hub opened it, and no proof of the device."""
         self._connections = connections
-        self._asked: tuple[_Asked, ...] = ()  # of the burst at hand
+        self._asked: tuple[_Asked, ...] = ()  # of the current burst
         self._credentials: CredentialRequests | None = None
         self._devicebound: C2dDelivery | None = None
         stream = connections.iothub.telemetry.stream(hub)
@@ -175,7 +175,7 @@ class HubConnection:
         """Start with the session that the broker assigned."""
         self.attached = session
 
-    # ---- what the pump calls
+    # ---- pump callbacks
 
     def opened(self) -> None:
         self.attached.resume()
@@ -194,7 +194,7 @@ class HubConnection:
         for name, options in packet.filters:
             if not name.startswith(allowed):
                 raise TopicNotServedError(device_id=device_id, topic=name[:200])
-            if name.startswith("$iothub/") and not self._is_served(name):  # a promise that a publish would not keep
+            if name.startswith("$iothub/") and not self._is_served(name):  # a publish there would be rejected
                 self.pump.note(TopicNotServedError(device_id=device_id, topic=name[:200]))
             elif name in known or len(known.keys() | granted) < MAX_SUBSCRIPTIONS:
                 granted[name] = min(options & 3, 1)
@@ -213,12 +213,12 @@ class HubConnection:
         if self._devicebound is not None:
             self._space.spawn(self._release_unacknowledged(self._devicebound))
 
-    # ---- what the broker calls
+    # ---- broker callbacks
 
     def deliver(self, parcel: EncodedMessage, qos: int) -> None:
         try:
             self.pump.deliver(parcel, qos)
-        except LocalProtocolError:  # its queue is full
+        except LocalProtocolError:  # full queue
             self._connections.traffic.count_slow()
 
     def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
@@ -239,7 +239,7 @@ class HubConnection:
         ):
             self.pump.note(two)
 
-    # ---- what the hub calls
+    # ---- hub callbacks
 
     def deliver_messages(self) -> None:
         """Deliver queued messages if the device is subscribed."""
@@ -297,7 +297,7 @@ class HubConnection:
             await self.pump.wait_for_turn()
             if self.pump.is_over:
                 return
-            if self.pump.is_lost and not isinstance(request, wire.TwinReport):  # nobody hears the answer
+            if self.pump.is_lost and not isinstance(request, wire.TwinReport):  # no receiver for it
                 continue
             if isinstance(request, wire.CredentialAsk):
                 await self._issue(packet, request)
@@ -307,7 +307,7 @@ class HubConnection:
     async def _issue(self, packet: Publish, request: wire.CredentialAsk) -> None:
         """Handle a certificate request; the issuance runs in the background."""
         if self._credentials is None:
-            assert isinstance(self._identity, Device)  # noqa: S101 - whoever else asks is refused by its topic
+            assert isinstance(self._identity, Device)  # noqa: S101 - the topic check rejects all other clients
             known, clock = self._connections.iothub.credentials, self._connections.clock
             self._credentials = CredentialRequests(known, self.pump, clock, hub=self.hub, device=self._identity)
         goes_on = await self._credentials.accept(packet.payload, request.rid)

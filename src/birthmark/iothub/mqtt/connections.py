@@ -76,7 +76,7 @@ class TokenConnections(Generic[OneHeld]):
             self._by_end = [one for one in self._by_end if (known := one[3]()) is not None and not known.pump.is_over]
             heapq.heapify(self._by_end)
             self._most = max(_MOST, 2 * len(self._by_end))
-        self._count += 1  # tokens that end together are never compared further
+        self._count += 1  # equal expiry times compare no further field
         heapq.heappush(self._by_end, (token.expiry_s, self._count, token, ref(connection)))
 
     def expired(self, now: datetime) -> Iterator[tuple[OneHeld, SasExpiredError]]:
@@ -112,7 +112,7 @@ class HubObserver:
         self._iothub.routes.schedule_connection_event(self._hub, client, is_connected=False)
 
     def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
-        del is_late  # who was taken back has no session that could have kept it
+        del is_late  # a revoked device has no session to keep a will
         return self._tell(client, will, self._clock.micros())
 
     def overrun(self, client: str, limit: int) -> None:
@@ -126,7 +126,7 @@ class HubObserver:
             try:
                 hub = self._iothub.hubs.by_name(self._hub)
             except UnknownHubError:
-                return  # it was deleted, with its telemetry
+                return  # deleted, with its telemetry
             try:
                 size = len(left.payload) + len(left.topic)
                 await self._iothub.telemetry.write(hub, key_of(client.partition("/")[0]), (message,), size)
@@ -146,7 +146,7 @@ class HubConnections:
 
     def __init__(self, iothub: IotHub, broker: Broker, clock: Clock) -> None:
         self._broker = broker
-        self._changes = 0  # of anything that a device may depend on
+        self._changes = 0  # of anything a device depends on
         self._spaces: dict[str, Namespace] = {}
         self._modules: dict[tuple[str, str], WeakSet[HubConnection]] = {}
         """Module connections by hub and device, since the device was last disabled."""
@@ -177,7 +177,7 @@ class HubConnections:
         """
         for hub in self.iothub.hubs.all():
             self.space(hub.name)
-        if self._broker.is_alone:  # else it may be a worker that goes on
+        if self._broker.is_alone:  # otherwise a worker may continue
             await self.iothub.c2d.inboxes.free_held(self.holder)
 
     async def notify_anywhere(self, hub: str, device_id: str) -> None:
@@ -196,7 +196,7 @@ class HubConnections:
         """Check device queues every few seconds, forever."""
         while True:
             await asyncio.sleep(LOOK_S)
-            with contextlib.suppress(UnavailableError):  # a database that is away comes back
+            with contextlib.suppress(UnavailableError):  # retry: database outages end
                 await self.check_queues()
 
     async def run_token_expiry_loop(self) -> None:
@@ -253,7 +253,7 @@ class HubConnections:
             if user.module_id is not None:
                 self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
             try:
-                if seen != self._changes:  # nobody told a connection that was not there: it proves itself again
+                if seen != self._changes:  # new connections miss earlier events: authenticate again
                     await self.iothub.registry.authenticate(user, pump.peer, packet.password, address=pump.address)
             except BirthmarkError:
                 space.disconnect(attached, CloseReason.REFUSED, with_will=False)
@@ -272,7 +272,7 @@ class HubConnections:
             traffic=self.traffic,
         )
 
-    # ---- what the service asks
+    # ---- service requests
 
     def listen(self, bus: Bus) -> None:
         """Handle requests from other workers for devices that are connected here."""
@@ -291,7 +291,7 @@ class HubConnections:
             attached.deliver(BrokerMessage(notification.topic, notification.payload, 1), wanted.qos, 0)
         return EmptyReply()
 
-    # ---- what the hub announces
+    # ---- hub events
 
     def recheck(self, changed: DeviceChanged) -> None:
         """Re-authenticate the connection of a changed identity, and its modules' where the device is disabled."""
@@ -327,7 +327,7 @@ class HubConnections:
         self._changes += 1
 
     def drop_hub(self, deleted: HubDeleted) -> None:
-        """A hub was deleted: its connections end."""
+        """Close all connections of a deleted hub."""
         self._changes += 1
         for attached in tuple(self.space(deleted.hub).live.values()):
             attached.connection.end(CloseReason.ADMINISTRATIVE)

@@ -88,7 +88,7 @@ class DevicesByBus:
                 owner = await self._owner(hub, device_id)
                 await look_again()
                 answer = await self._bus.ask(owner, asked, response_s + 1.0)
-            except (DeviceNotOnlineError, NobodyThereError) as error:  # or its worker died, and it comes to another
+            except (DeviceNotOnlineError, NobodyThereError) as error:  # or its worker died, and it moves to another
                 if (left := patience - loop.time()) <= 0:
                     raise DeviceNotOnlineError(device_id=device_id) from error
                 waited = call.connect_timeout_in_seconds - left

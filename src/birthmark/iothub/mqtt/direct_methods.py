@@ -49,7 +49,7 @@ class MethodCalls:
         attached = space.live.get(request.device_id)
         if attached is None or attached.is_on_hold or wire.METHODS not in attached.subscriptions:
             raise DeviceNotOnlineError(device_id=request.device_id)
-        rid = f"{self._numbers.next(self._clock.micros()):x}"  # also not one of a worker that was killed
+        rid = f"{self._numbers.next(self._clock.micros()):x}"  # also unique across killed workers
         future: asyncio.Future[MethodReply] = asyncio.get_running_loop().create_future()
         self._waiting[rid] = (request.hub, request.device_id, future)
         try:

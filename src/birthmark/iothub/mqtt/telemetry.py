@@ -22,7 +22,7 @@ from birthmark.net.admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 
 WINDOW = 100
-_OWN = "devices/"  # whatever else is published there is refused
+_OWN = "devices/"  # other topics are rejected
 WINDOW_BYTES = 1024 * 1024
 TopicOf = Callable[[Publish], wire.TelemetryTopic | None]
 
@@ -65,7 +65,7 @@ class TelemetryWindow:
         self._clock = clock
         self._unwritten = self._unwritten_bytes = 0
         self._room: asyncio.Event | None = None
-        self._like: TelemetryMessage | None = None  # with nothing in it, of the topic that came last
+        self._like: TelemetryMessage | None = None  # empty, with the topic of the last message
         self._topic = ""
 
     def take(self, packets: Sequence[Publish], topic_of: TopicOf) -> Awaitable[None] | None:
@@ -118,7 +118,7 @@ class TelemetryWindow:
                 payload = packet.payload
                 if len(payload) > MAX_MESSAGE_BYTES:
                     raise MessageTooLargeError(device_id=self._name, size=len(payload))
-                # Most messages of a device are to one topic: what is like the one before is looked at once.
+                # Most messages of a device go to one topic, so packets like the previous one skip most checks.
                 if like is None or packet.topic is not topic or packet.qos > 1 or packet.retain:
                     if (found := topic_of(packet)) is None:
                         like = None

@@ -181,12 +181,12 @@ def authenticate(
             if {leaf.thumbprint, leaf.x5t_sha1}.isdisjoint(on_record):
                 expected = " or ".join(authentication.thumbprints) or "none"
                 raise ThumbprintMismatchError(thumbprint=leaf.thumbprint, expected=expected, **facts)
-            check_strength(leaf)  # what the certificate is for does not count: it is this one that is registered
+            check_strength(leaf)  # the purpose does not matter: exactly this certificate is registered
             check_dates(leaf, now)
         case AuthenticationType.AUTHORITY:
             if leaf is None:
                 raise NoCredentialsError(presented="no certificate", type="X.509", **facts)
-            if leaf.subject_cn != identity.name:  # letter case counts, as in the registry
+            if leaf.subject_cn != identity.name:  # case-sensitive, as in the registry
                 raise CommonNameError(common_name=leaf.subject_cn or "", thumbprint=leaf.thumbprint, **facts)
             check_client(leaf)
             check_dates(leaf, now)

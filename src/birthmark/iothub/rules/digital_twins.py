@@ -110,7 +110,7 @@ def _applied(twin: Twin, values: Mapping[str, Any], operation: object, where: st
     if not isinstance(operation, dict):
         raise _refused(twin, f"{where} is not an object")
     op, path = operation.get("op"), operation.get("path")
-    if op not in ("add", "replace", "remove"):  # a list or an object, too
+    if op not in ("add", "replace", "remove"):  # list or object, too
         raise _refused(twin, f"{where} has the op {str(op)[:40]!r}; it must be add, replace or remove")
     if unknown := operation.keys() - {"op", "path", "value"}:
         raise _refused(twin, f"{where} has the unknown member {min(unknown)[:40]!r}")

@@ -50,7 +50,7 @@ def path_key(steps: Sequence[str]) -> str | None:
     return None
 
 
-def encode(value: str | float | bool) -> str:  # noqa: FBT001 - a value like the others
+def encode(value: str | float | bool) -> str:  # noqa: FBT001 - in the same style
     """Return the text of a value."""
     if isinstance(value, bool):
         return f"{BOOL}{int(value)}"

@@ -171,7 +171,7 @@ def _normalize_path(path: FieldPath) -> FieldPath:
     return FieldPath((_KNOWN[path.steps[0].lower()], *path.steps[1:]))
 
 
-def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one for each form
+def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one per form
     """Return the plan that finds the candidates of a condition."""
     match condition:
         case None:
@@ -264,7 +264,7 @@ def _compared(path: FieldPath, operator: Operator, value: Primitive) -> Plan:
     edge = encode(value)
     if operator in {Operator.ABOVE, Operator.FROM}:
         return TwinsByRange(key, ValueSpan(edge, high, with_high=False))
-    return TwinsByRange(key, ValueSpan(low, edge))  # as long texts are cut, what is below may have the same term
+    return TwinsByRange(key, ValueSpan(low, edge))  # long texts are cut, so lower values may share the term
 
 
 _OFF = ((Operator.SAME, "disabled"), (Operator.OTHER, "enabled"))
@@ -274,7 +274,7 @@ def _of_device(path: FieldPath, operator: Operator, value: Primitive) -> Plan:
     match path.steps, value:
         case ("deviceId",), str():
             return _of_name(operator, value)
-        case ("modelId",), str() if operator is Operator.SAME and value:  # who has none has an empty one
+        case ("modelId",), str() if operator is Operator.SAME and value:  # without one it is empty
             return TwinsByTerm(MODEL, (encode(value),))
         case ("status",), str() if (operator, value) in _OFF:
             return DisabledTwins()
@@ -328,7 +328,7 @@ def _beyond(beginning: str) -> str | None:
     """Return the smallest text above all texts with this prefix; None if there is none."""
     while beginning:
         last = ord(beginning[-1]) + 1
-        if last == _HALVES[0]:  # of pairs: they are no characters
+        if last == _HALVES[0]:  # surrogates are not characters
             last = _HALVES[1] + 1
         if last <= _LAST:
             return beginning[:-1] + chr(last)

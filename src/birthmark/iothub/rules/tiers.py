@@ -167,7 +167,7 @@ class Edition:
         return max(1, -(-size // self.meter))
 
 
-# Of each tier: at least so many, so many for each unit, in so many seconds.
+# Per tier: minimum, amount per unit, and period in seconds.
 _Row = Mapping[Tier, tuple[float, float, int]]
 _A_DAY: Mapping[Tier, int] = {Tier.F1: 8_000, Tier.S1: 400_000, Tier.S2: 6_000_000, Tier.S3: 300_000_000}
 

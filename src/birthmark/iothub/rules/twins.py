@@ -28,7 +28,7 @@ MAX_PATCH_BYTES = 4 * PROPERTIES.max_bytes
 """Maximum size of a device's patch, with white space and escapes; a larger one is not parsed."""
 TAGS = msgspec.structs.replace(PROPERTIES, max_bytes=8 * 1024)
 _DESIRED = ["properties", "desired"]
-_OWN = frozenset({"$version", "$metadata"})  # what a twin shows beside the values: nobody sets it
+_OWN = frozenset({"$version", "$metadata"})  # read-only members that a twin shows with the values
 
 
 class TwinInvalidError(InvalidRequestError):
@@ -97,7 +97,7 @@ def apply_configuration(twin: Twin, content: Mapping[str, Any], timestamp: int) 
     deployment manifest). Raise `TwinInvalidError`.
     """
     values: dict[str, Any] = dict(twin.desired.values)
-    for path in sorted(content):  # the whole before its parts
+    for path in sorted(content):  # parents before children
         parts = path.split(".")
         if parts[: len(_DESIRED)] != _DESIRED or len(parts) > len(_DESIRED) + PROPERTIES.max_levels:
             raise TwinInvalidError(device_id=twin.device_id, detail=f"{path[:100]!r} is not below properties.desired")

@@ -25,7 +25,7 @@ class Bulk:
         """Apply all valid items; return an error or None for each."""
         twice = {name for name, count in Counter(name_of(one.id, one.module_id) for one in items).items() if count > 1}
         made = sum(map(_makes_device, items))
-        # Where there may be no room for all of them, each looks after the one before it is there.
+        # Near the device limit each item is checked after the previous one is created.
         room = await self._registry.room(hub) if made else None
         one_by_one = asyncio.Lock() if room is not None and room < made else None
 

@@ -48,7 +48,7 @@ class CloudToDevice:
         self._notifier = notifier or Ref()
         self._entropy = entropy
         self._registry = registry
-        self._places = Numbers(database.sharing)  # of letters to the service
+        self._places = Numbers(database.sharing)  # of messages to it
         self.turns: KeyedLock[tuple[str, str]] = KeyedLock()
         """Turns of a device's connections with its queue, by namespace and device."""
         since = ClockStability(clock).since
@@ -78,7 +78,7 @@ class CloudToDevice:
         rules.check_mail(device_id, message_id, mail, feedback, expires_at=ends_at, now=now)
         letter = QueuedMessage(0, message_id, _encode(mail), now, expires_at or 0, feedback=feedback)
         also = Changes()
-        if isinstance(actor, Actor):  # a policy names no person, and its program may send without end
+        if isinstance(actor, Actor):  # a policy names no user, and its application may send endlessly
             also.audit(actor, "iothub.c2d_sent", device_id, hub=hub.name, message=message_id)
         also.merge(guard_identity(hub.name, device_id))
         queued = await self.inboxes.put(space_of(hub.name), device_id, letter, also)
@@ -106,7 +106,7 @@ class CloudToDevice:
         """Expire overdue messages and unread feedback, forever."""
         while True:
             await asyncio.sleep(BURY_EVERY_S)
-            with contextlib.suppress(BirthmarkError):  # the next look ends what this one could not
+            with contextlib.suppress(BirthmarkError):  # the next run retries the rest
                 await self.inboxes.dead_letter_expired()
                 await self.feedback.trim(FEEDBACK, MAX_FEEDBACK)
 

@@ -207,7 +207,7 @@ class HubAuthorities:
             anchors += [one.certificate for one in found if one.is_verified]
             unverified = unverified or next((one.name for one in found if not one.is_verified), "")
         told = {"device_id": identity.name, "hub": hub.name, "issuer": leaf.issuer_text}
-        if not anchors:  # no signature is looked at for nothing
+        if not anchors:  # no needless signature check
             if unverified:
                 detail = f"the registered CA, {unverified}, is not verified"
                 raise CaUnverifiedError(detail=detail, name=unverified, **told)

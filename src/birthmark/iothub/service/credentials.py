@@ -142,7 +142,7 @@ class CertificateRequests:
         """
 
         async def decide() -> AcceptedIssuance:
-            # Before the device: what is issued in between changes this, and the commit is on the condition of it.
+            # Before the device: an issuance in between changes this, and the commit requires it unchanged.
             known = await self.known(hub, device.device_id)
             present = await self._get_current(hub, device)
             check_own(present, request)
@@ -194,7 +194,7 @@ class CertificateRequests:
         check_name(device, asked, grant.names)
         unused = find_unused(device, known)
         told: tuple[str, ...] = ()
-        assert self.issuer is not None  # noqa: S101 - there is who grants
+        assert self.issuer is not None  # noqa: S101 - issuance is enabled
 
         async def also(chain: Sequence[Certificate]) -> Changes:
             nonlocal told
@@ -246,7 +246,7 @@ class CertificateRequests:
             changes.merge(self.issuer.usage_changes(leaf, now))
         try:
             await self._database.commit(changes)
-        except ConflictError:  # it connects twice at once, or somebody changes it: the next connection settles that
+        except ConflictError:  # a second connection or a concurrent change; the next connection retries
             return
 
     async def known(self, hub: Hub, device_id: str) -> Credential | None:
@@ -296,7 +296,7 @@ class CertificateRequests:
         free = replace(known, version=version, request_id=None, session=None, expires_at=None)
         try:
             await self._database.commit(_written(free, known))
-        except ConflictError:  # another request took its place
+        except ConflictError:  # another request replaced it
             return
 
 

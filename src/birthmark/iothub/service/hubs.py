@@ -156,7 +156,7 @@ class Hubs:
         Only the hub present at the request is deleted, never a later one of the same name.
         """
         asked = self.by_name(name)
-        async with self.without_telemetry(asked):  # what is on its way would be the next hub's of that name
+        async with self.without_telemetry(asked):  # messages in flight would reach the next hub of its name
             await retry_on_conflict(lambda: self._delete(asked, actor))
 
     async def _delete(self, asked: Hub, actor: str) -> None:

@@ -86,7 +86,7 @@ class _Part(NamedTuple):
 
 
 class _OfHub:
-    """All routes of a hub as one rule of the engine: a message goes to each endpoint once."""
+    """All routes of a hub as one rule of the engine: a message is sent to each endpoint once."""
 
     def __init__(self, routes: "Routes", part: _Part) -> None:
         self._routes, self._part = routes, part
@@ -107,7 +107,7 @@ class _OfHub:
         body = matching.shown_body(message)
         return [self._letter(ready, message, body, twin, name, route) for name, route in found.items()]
 
-    def _letter(  # noqa: PLR0917 - what a letter is made of
+    def _letter(  # noqa: PLR0917 - one field per parameter
         self,
         ready: PreparedRouting,
         message: TelemetryMessage,
@@ -117,7 +117,7 @@ class _OfHub:
         route: str,
     ) -> Delivery:
         endpoint = ready.kept.routing.endpoint(name)
-        assert endpoint is not None  # noqa: S101 - a routing that is kept names none that is not there
+        assert endpoint is not None  # noqa: S101 - a stored routing names only existing ones
         address: dict[str, Any] = {"hub": ready.hub, "endpoint": name}
         if isinstance(endpoint, FileEndpoint):
             address |= {"file": matching.file_of(endpoint.file_name, ready.hub, message), "separator": "\n"}
@@ -170,7 +170,7 @@ class Routes:
         self._check_url, self._servers = check_url, servers
         queue.serve(carriers, self.failed)
 
-    # ---- on record
+    # ---- stored routings
 
     async def load(self) -> None:
         """Compile the routes of every hub."""
@@ -311,7 +311,7 @@ class Routes:
             changes.merge(drop_stream(_stream_name(hub.name, one.name)))
         return changes
 
-    # ---- what people ask
+    # ---- user requests
 
     async def lanes(self, hub: Hub) -> Mapping[tuple[str, str], DeliveryPartition]:
         """Return queued deliveries and dead letters, by route and endpoint."""
@@ -389,7 +389,7 @@ class Routes:
         known = self._ready.get(hub)
         return None if known is None else known.kept.secrets.get(endpoint)
 
-    # ---- what leaves
+    # ---- outgoing messages
 
     def endpoint_of(self, delivery: Delivery) -> Endpoint:
         """Return the current endpoint of a delivery. Raise `UnknownEndpointError`, which is permanent."""
@@ -436,7 +436,7 @@ class Routes:
             )
         )
 
-    # ---- who came, and went
+    # ---- connection events
 
     async def write_connection_event(self, hub: str, name: str, *, is_connected: bool) -> None:
         """Write a connect or disconnect event of a device or module, if a route requests it.
@@ -448,7 +448,7 @@ class Routes:
             await asyncio.wait((saying,))
 
     def schedule_connection_event(self, hub: str, name: str, *, is_connected: bool) -> None:
-        """Run `told` in the background; `settled` waits for it."""
+        """Write a connection event in the background; `wait_for_events` waits for it."""
         if self.telling.wants(hub, RouteSource.CONNECTIONS):
             before = self._saying.get((hub, name))
             self._sequence = max(self._sequence + 1, self.clock.micros())
@@ -504,7 +504,7 @@ class Routes:
         return found
 
     def _engine(self, part: _Part) -> RuleEngine[TelemetryMessage]:
-        assert self._queue is not None  # noqa: S101 - `begin` was called
+        assert self._queue is not None  # noqa: S101 - `begin` has run
         hub, rule = self._hubs.by_name(part.hub), (_OfHub(self, part),)
         stream = self._telemetry.stream_of(hub) if part.is_telemetry else self.telling.stream(part.hub)
         key = {"key_hub": part.hub, "key_generation": part.generation}

@@ -141,7 +141,7 @@ class HubQueries:
         is_of_all = query.collection == DEVICES and query.where is None and not query.group_by
         if is_of_all and all(item.path is None for item in query.items):
             total, _ = await self._registry.count(hub)
-            return QueryResult([{item.name: total for item in query.items}], False, None)  # noqa: FBT003 - of no twins
+            return QueryResult([{item.name: total for item in query.items}], False, None)  # noqa: FBT003 - no twins
         summing, paths = GroupedRows(query), list(paths_of(query))
         extras, is_whole = extras_of(paths), are_whole(paths)
         some: list[Candidate] = []

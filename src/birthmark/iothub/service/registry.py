@@ -196,7 +196,7 @@ class Registry:
     async def count(self, hub: Hub) -> tuple[int, int]:
         """Return the numbers of all and of enabled devices."""
         rows = await self._database.all(counters.OF_PLACE, name=store.DEVICES, place=hub.name)
-        counts = {row["state"]: int(row["value"]) for row in rows}  # PostgreSQL sums numbers to a Decimal
+        counts = {row["state"]: int(row["value"]) for row in rows}  # PostgreSQL sums to a Decimal
         return sum(counts.values()), counts.get(store.state_of(is_enabled=True), 0)
 
     async def put(
@@ -244,7 +244,7 @@ class Registry:
             present = await self.device(hub, known)
             if etag not in {"*", present.etag}:
                 raise EtagMismatchError(device_id=known, etag=etag)
-            # Who only switches it off or on does not become its maker: the device goes on registering.
+            # Enabling or disabling a device does not change its owner: the device continues to register.
             maker = present.maker if made.authentication == present.authentication else OPERATOR
             done = replace(made, generation_id=present.generation_id, created_at=present.created_at, maker=maker)
             await self._database.commit((await self._replacing(present, done)).merge(changes))
@@ -350,13 +350,13 @@ class Registry:
         kept = await self._database.one(store.GET_TWIN, hub=old.name, device_id=device_id)
         as_read: dict[str, Any] = {"hub": old.name, "device_id": device_id}
         changed = ChangedMeanwhileError(what="The twin")
-        if kept is None:  # nor is there one that came since
+        if kept is None:  # nor is there a newer one
             changes = Changes().run(store.DELETE_TWIN, expect=0, otherwise=changed, **as_read)
         else:
             as_read["version"] = kept["version"]
             changes = Changes().run(store.DELETE_TWIN_AS_READ, expect=1, otherwise=changed, **as_read)
         changes.merge(await self._removing(leaving))
-        if there is not None:  # what it left there when its registration was forgotten
+        if there is not None:  # left there when its registration was deleted
             before = store.device_of(there)
             check_holder(before, device.maker)
             changes.merge(await self._removing(before))

@@ -53,7 +53,7 @@ class _Webhooks:
 
     def _ready(self, delivery: Delivery) -> Delivery:
         endpoint = self._routes.endpoint_of(delivery)
-        assert isinstance(endpoint, WebhookEndpoint)  # noqa: S101 - of this kind
+        assert isinstance(endpoint, WebhookEndpoint)  # noqa: S101 - kind-checked
         secret = self._routes.secret(delivery.address["hub"], endpoint.name)
         at_s = int(self._routes.clock.now().timestamp())
         signed = headers_of(delivery.id, at_s, delivery.body, [] if secret is None else [secret])
@@ -71,7 +71,7 @@ class _Servers:
         """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`. A lane has one server."""
         try:
             endpoint = self._routes.endpoint_of(deliveries[0])
-            assert isinstance(endpoint, ServerEndpoint)  # noqa: S101 - of this kind
+            assert isinstance(endpoint, ServerEndpoint)  # noqa: S101 - kind-checked
             if (server := self._servers.get(endpoint.server)) is None:
                 reason = f"the configuration has no [servers.{endpoint.server}]"
                 raise AddressInvalidError(receiver=endpoint.server, reason=reason, is_final=False)
@@ -88,7 +88,7 @@ def carriers_of(
 
     def place(delivery: Delivery) -> Path:
         endpoint = routes.endpoint_of(delivery)
-        assert isinstance(endpoint, FileEndpoint)  # noqa: S101 - of this kind
+        assert isinstance(endpoint, FileEndpoint)  # noqa: S101 - kind-checked
         own = buckets / f"hub@{delivery.address['hub']}" / endpoint.folder
         path = own / str(delivery.address["file"])
         receiver = f"{endpoint.folder}/{delivery.address['file']}"[:200]

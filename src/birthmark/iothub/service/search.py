@@ -229,7 +229,7 @@ class TwinSearch:
             if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
                 raise await self._refused(read)
             some, last = _next_named(leaves, after, chunk)
-            await wait_for_caller_turn()  # a statement of many terms takes milliseconds to be made
+            await wait_for_caller_turn()  # compiling a statement of many terms takes milliseconds
             rows = await self._database.all(twin_search.next_of(hub.name, some, states, after, chunk))
             found = [
                 TwinMatch(row, store.device_of(twin_search.device_row_of(row)))
@@ -291,9 +291,9 @@ class TwinSearch:
             return leaves
         single = [one for leaf in leaves for one in _split_leaf(leaf)]
         is_in_order = len(single) <= _MOST_LEAVES and not any(isinstance(leaf, TwinsByRange) for leaf in single)
-        return single if is_in_order else (AllTwins(),)  # too many to be sorted for each page
+        return single if is_in_order else (AllTwins(),)  # too many to sort for each page
 
-    async def _cheapest(  # noqa: PLR0911 - one for each form
+    async def _cheapest(  # noqa: PLR0911 - one per form
         self, hub: Hub, plan: Plan, presence: DevicePresence
     ) -> tuple[float, Sequence[Leaf]]:
         match plan:
@@ -311,7 +311,7 @@ class TwinSearch:
                 together = [leaf for _, leaves in each for leaf in leaves]
                 named = sum(len(leaf.names) for leaf in together if isinstance(leaf, TwinsByName))
                 if named > MAX_VALUES and not all(isinstance(leaf, TwinsByName) for leaf in together):
-                    return inf, (AllTwins(),)  # so many names are looked for by themselves alone
+                    return inf, (AllTwins(),)  # that many names require their own search
                 return sum(cost for cost, _ in each), together
             case CheapestPlan(parts=parts):
                 best: tuple[float, Sequence[Leaf]] = (inf, (AllTwins(),))

@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 KEEP_S = 24 * 3600
 KEEP_BYTES = 4 * 1024 * 1024 * 1024
 TRIM_EVERY_S = 60.0
-_LOOK_EVERY_S = 1.0  # at how much there is: a disk takes gigabytes in a minute
-_MORE = 16  # part of what is kept that may come between two trims
+_LOOK_EVERY_S = 1.0  # of the size: a disk takes gigabytes in a minute
+_MORE = 16  # part of the limit that may arrive between trims
 
 
 class Telemetry:
@@ -88,7 +88,7 @@ class Telemetry:
         stream.close(UnknownHubError(host=hub.host))
         try:
             await stream.settled()
-            async with self._trimming:  # which notes how far it came: that is not the next hub's
+            async with self._trimming:  # its progress must not reach the next hub's record
                 yield
         finally:
             self._streams.pop(hub.name, None)
@@ -110,7 +110,7 @@ class Telemetry:
     async def trim(self) -> None:
         """Trim telemetry by age and size; only measure it where another worker leads."""
         is_steady, leads = self._steadiness.is_steady(), await self.leads()
-        # Nothing is too old by a clock that was just set.
+        # A clock that was just set must not make messages too old.
         before = to_micros(self._clock.now() - self._keep) if is_steady and leads else 0
         keep_bytes = self._keep_bytes if leads else sys.maxsize
         for hub in self._hubs.all():

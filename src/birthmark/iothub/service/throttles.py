@@ -49,8 +49,8 @@ class Shaper:
         """`throttle` returns the hub's throttle, None as soon as the hub has no tier."""
         self._throttle = throttle
         self._clock = clock
-        self._lines: OrderedDict[str, _DeviceBacklog] = OrderedDict()  # whose turn comes first, first
-        self._round = self._amount = 0  # messages that go before everyone had one turn, and all that wait
+        self._lines: OrderedDict[str, _DeviceBacklog] = OrderedDict()  # next turn first
+        self._round = self._amount = 0  # messages until each device had one turn, and in total
         self._serving: asyncio.Task[None] | None = None
 
     async def turn(self, device_id: str, amount: int, is_over: Callable[[], bool], patience_s: float) -> bool:
@@ -93,7 +93,7 @@ class Shaper:
             while self._lines:
                 if wait_s := self._give_out():
                     await asyncio.sleep(min(wait_s, LOOK_S))
-        except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+        except Exception as error:  # noqa: BLE001 - any error: callers must not wait forever
             note("the turns of a hub", error)
             for waiter in self._everyone():
                 waiter.has_it.set_exception(RuntimeError("turns of a hub are not given out"))

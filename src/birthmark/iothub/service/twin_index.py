@@ -86,7 +86,7 @@ class TwinIndex:
                 for row in together:
                     for portion in portions_for(row, known[row["device_id"]]):
                         yield portion
-                    await asyncio.sleep(0)  # others are served in between
+                    await asyncio.sleep(0)  # yield to others
 
     async def _next(self, state: int) -> Sequence[Row]:
         """Return the next twins of a state, round-robin, so that busy twins delay no others."""

@@ -139,7 +139,7 @@ class Twins:
             await self._database.commit(write.merge(self._event_changes(hub, twin, made, replaces=replaces)))
             return made
 
-        # One after the other here: who means any state of it never hears that it changed meanwhile.
+        # Serialized here, so that a change of any version never conflicts.
         async with self._turns.alone_with((hub.name, name)):
             return await retry_on_conflict(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
 

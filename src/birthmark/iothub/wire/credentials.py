@@ -76,7 +76,7 @@ def issue_topic(rid: str) -> str:
 
 
 def credential_request_json(device_id: str, csr: bytes) -> bytes:
-    """Return a device's certificate request, which replaces any earlier one of its own."""
+    """Return a device's certificate request, which replaces its earlier one."""
     return to_json({"id": device_id, "csr": base64.b64encode(csr).decode(), "replace": "*"})
 
 

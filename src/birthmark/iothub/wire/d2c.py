@@ -7,7 +7,7 @@ from birthmark.iothub.model import TelemetryMessage
 
 MAX_PROPERTIES = 64
 
-# Wire name in a property bag -> the name a reader of telemetry sees.
+# Wire name in a property bag -> name for readers of telemetry.
 SYSTEM_PROPERTIES = {
     "$.mid": "message-id",
     "$.cid": "correlation-id",

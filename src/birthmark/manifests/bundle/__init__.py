@@ -11,10 +11,9 @@ several sealed bundles, one after another.
 | model | values: intake, trust |
 | wire | lines <-> values, for writers and readers |
 | rules | chip nonce; intake checks; line verification |
-| looking | context-free line checks: the expensive part |
-| verify | a file, line by line |
-| many | a long file, on all cores |
-| station | the writer: open bundle, recorded chips |
+| line_checks | context-free line checks: the expensive part |
+| verifier | a file, line by line |
+| parallel_verifier | a long file, on all cores |
+| station | the writer: open bundle, recorded chips, recovery after a power loss |
 | identity | a station's key and certificate |
-| files | recovery after a power loss |
 """

@@ -185,7 +185,7 @@ class Station:
                 self._files.append((self._chips - tail.chips, path))
                 self._tail = tail
             else:
-                path.unlink()  # empty: its first line was torn
+                path.unlink()  # empty: torn first line
 
     def _read(self, path: Path, file: BinaryIO, *, may_be_open: bool) -> _Tail:
         tail, last = _Tail(path, ""), None
@@ -222,7 +222,7 @@ class Station:
         is_complete = raw.endswith(b"}") and b"\0" not in raw
         if is_complete or b"\r" in rest or not (tail.next_seq or rest.startswith(b"{")):
             raise MalformedEntryError(detail="it is not a line or the start of a line of this station")
-        if rest != b"\x1a":  # how DOS ends a text
+        if rest != b"\x1a":  # DOS text end mark
             self.torn = atomic_files.backup_path(tail.path, "torn")
             atomic_files.replace(self.torn, rest, 0o644)
         file.truncate(file.seek(-len(rest), os.SEEK_END))
@@ -231,7 +231,7 @@ class Station:
         return None
 
     def _check_end(self, tail: _Tail, last: wire.SignedLine | None, *, may_be_open: bool) -> None:
-        if last is None or not is_signed(last, self._key):  # it names all before it
+        if last is None or not is_signed(last, self._key):  # covers all before it
             raise MalformedEntryError(detail="before which a line is not of this station")
         if not (tail.is_sealed or may_be_open):
             raise MalformedEntryError(detail="where the seal is missing")
@@ -280,10 +280,10 @@ class Station:
     def _line_at(self, chip: int) -> tuple[Path, int, wire.ChipLine]:
         """Return the line of the chip with this number, counted over all bundles of the station."""
         before, path = next(one for one in reversed(self._files) if one[0] < chip)
-        number = chip - before + 1  # the first line opens the bundle
+        number = chip - before + 1  # the first line is the header
         with path.open("rb") as file:
             raw = next(itertools.islice(raw_lines(file), number - 1, None))
-        return path, number, cast(wire.ChipLine, wire.parse_line(raw).line)  # it was read as one
+        return path, number, cast(wire.ChipLine, wire.parse_line(raw).line)  # it is such a line
 
     def _remember(self, key: str, board: str) -> None:
         self._chips += 1
@@ -320,7 +320,7 @@ class Station:
 
     def _append(self, tail: _Tail, line: wire.Line) -> None:
         raw = wire.render_line(line, self.identity.sign)
-        if len(raw) > wire.MAX_LINE_BYTES:  # nobody would read it
+        if len(raw) > wire.MAX_LINE_BYTES:  # readers reject it
             raise CertificateTooLargeError(limit=f"{wire.MAX_LINE_BYTES} bytes with its issuers")
         with tail.path.open("r+b") as file:
             append_line(file, raw)

@@ -106,7 +106,7 @@ def parse_line(raw: bytes) -> SignedLine:
     if (found := _TAIL.search(raw)) is None:
         raise MalformedEntryError(detail="it does not end with a signature")
     signed = raw[: found.start()]
-    line: Line = read_json(signed + b"}", Line, MalformedEntryError)  # type: ignore[arg-type]  # a union of structs
+    line: Line = read_json(signed + b"}", Line, MalformedEntryError)  # type: ignore[arg-type]  # union of structs
     return SignedLine(line, signed, unbase64(found[1].decode()))
 
 

@@ -65,9 +65,9 @@ class FolderQuota:
 
 
 class FileCarrier:
-    """Writes each message to a file of its own and replaces an existing file."""
+    """Writes each message to its own file and replaces an existing file."""
 
-    is_quick = False  # a slow disk keeps no other rule waiting
+    is_quick = False  # a slow disk must not delay other rules
 
     def __init__(self, place: Place, room: FolderQuota) -> None:
         self._place, self._room = place, room
@@ -103,7 +103,7 @@ class FileCarrier:
 class LineCarrier:
     """Appends messages to files, each followed by its address's `separator`."""
 
-    is_quick = False  # a slow disk keeps no other rule waiting
+    is_quick = False  # a slow disk must not delay other rules
 
     def __init__(self, place: Place, room: FolderQuota) -> None:
         self._place, self._room = place, room

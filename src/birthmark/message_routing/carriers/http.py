@@ -44,7 +44,7 @@ class HttpCarrier:
         async def one(delivery: Delivery) -> BirthmarkError | None:
             nonlocal is_away
             async with turns:
-                if is_away:  # the rest is not tried at a receiver that just did not answer
+                if is_away:  # the receiver just failed to answer: skip the rest
                     return NotTakenError(receiver=host_of_letter(delivery), reason="it did not take the one before")
                 problem = await self._posted(delivery)
                 if problem is not None and not is_final(problem):

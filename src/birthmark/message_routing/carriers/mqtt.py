@@ -84,7 +84,7 @@ class MqttCarrier(ServerCarrier):
         broker = _Broker(reader, writer)
         try:
             password = server.password.encode() if server.user else None
-            await broker.greet(Connect("", True, IDLE_S, server.user or None, password))  # noqa: FBT003 - a clean start
+            await broker.greet(Connect("", True, IDLE_S, server.user or None, password))  # noqa: FBT003 - clean start
             await broker.publish(deliveries)
         finally:
             broker.close()

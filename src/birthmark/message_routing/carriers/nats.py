@@ -20,7 +20,7 @@ class NatsCarrier(ServerCarrier):
     @property
     def problems(self) -> tuple[type[Exception], ...]:
         """Exceptions of the library."""
-        from nats.errors import Error  # noqa: PLC0415 - only who sends there has the library in memory
+        from nats.errors import Error  # noqa: PLC0415 - only senders load the library
 
         return (Error,)
 

@@ -133,7 +133,7 @@ def _extensions(template: ChipCertificateTemplate, subject: TemplateSubject, iss
     if template.is_ca:
         return [usage, basic, *keys]
     san = []
-    if template.has_eui48:  # with an underscore, which a PrintableString has not, and which these have
+    if template.has_eui48:  # with an underscore, which is not valid in PrintableString, but used here
         number = _tlv(_PRINTABLE, f"eui48_{subject.eui48}".encode())
         inner = _tlv(_SEQUENCE, _tlv(_SET, _tlv(_SEQUENCE, _tlv(_OID, _SERIAL_NUMBER), number)))
         san = [_extension(_SAN, _tlv(_SEQUENCE, _tlv(0xA4, inner)))]

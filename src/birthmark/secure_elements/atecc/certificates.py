@@ -169,7 +169,7 @@ def _examples(path: str) -> tuple[Certificate, ...]:
         raise TokenFailedError(detail=f"{VARIABLE} refers to {path}: {reason_of(error)}") from error
     except CertificateInvalidError as error:
         raise TokenFailedError(detail=f"{VARIABLE} refers to {path}, which contains no PEM certificates") from error
-    if len(found) < 2:  # noqa: PLR2004 (a device's and its signer's)
+    if len(found) < 2:  # noqa: PLR2004 (device and signer)
         detail = f"{VARIABLE} names {path}, which has to hold a device's certificate and its signer's"
         raise TokenFailedError(detail=detail)
     return found

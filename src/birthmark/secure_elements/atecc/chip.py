@@ -92,7 +92,7 @@ class AteccChip:
     def __init__(self, address: ChipAddress, library: Any, bus: AteccBus | None) -> None:
         """Use the library started by `open`."""
         self.place, self._library, self._bus = address, library, bus
-        self._points: dict[int, bytes] = {}  # the chip computes them anew each time, which takes it a while
+        self._points: dict[int, bytes] = {}  # cache, because the chip recomputes them slowly each time
 
     @classmethod
     def open(cls, address: ChipAddress) -> Self:
@@ -128,7 +128,7 @@ class AteccChip:
             self._bus.remove()
             self._bus = None
 
-    # ---- who it is
+    # ---- identity
 
     def serial(self) -> bytes:
         """Return the nine bytes that Microchip gave it."""
@@ -151,7 +151,7 @@ class AteccChip:
             return True
         into = bytearray(_POINT_BYTES)
         code = self._library.atcab_get_pubkey(slot, into)
-        # This status is the chip's own word that it has no key; what is lost or garbled on the bus says nothing.
+        # Only this status means that the slot has no key; a bus error proves nothing.
         if code == self._library.Status.ATCA_EXECUTION_ERROR.value:
             return False
         self._check(code, f"reading the public key of slot {slot}")

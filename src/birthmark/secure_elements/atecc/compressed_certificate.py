@@ -7,8 +7,8 @@
     70     source of the serial number, format version
     71     reserved
 
-All other fields come from a template that both sides know (`rebuild`). Format 0; newer formats are rejected. Source:
-Microchip's cryptoauthlib (atcacert) and application note AN_8974.
+All other fields are taken from a template that both sides know (`certificate_rebuild`). Format 0; newer formats are
+rejected. Source: Microchip's cryptoauthlib (atcacert) and application note AN_8974.
 """
 
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ class CompressedCertificate:
 
     @property
     def ends(self) -> datetime:
-        """The end of its validity: the same day and hour, years later."""
+        """The end of validity: the same day and hour, years later."""
         if self.years == 0:
             return NO_END
         return self.issued.replace(year=self.issued.year + self.years)
@@ -72,7 +72,7 @@ def parse_compressed(raw: bytes) -> CompressedCertificate:
     try:
         issued = datetime(_FIRST_YEAR + (number >> 19), month, day, hour, tzinfo=UTC)
         parsed = CompressedCertificate(raw[:64], issued, years, raw[67:69], raw[69] >> 4, raw[69] & 15, raw[70] >> 4)
-        _ = parsed.ends  # the 29th of February has no anniversary in most years
+        _ = parsed.ends  # February 29 has no anniversary in most years
     except ValueError as error:
         raise CertificateInvalidError(detail=f"its dates are not valid: {error}") from error
     return parsed

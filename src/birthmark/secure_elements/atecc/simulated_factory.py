@@ -43,7 +43,7 @@ from birthmark.secure_elements.errors import ElementExistsError
 
 _OWN = "Own CA (tests only)"
 _KEY_SLOTS = range(5)
-_BORN_SLOTS = range(2)  # with a CA of one's own: the others are made when they are needed
+_BORN_SLOTS = range(2)  # with an own CA: the others are created when needed
 _SIGNER_ID = b"\xf6\x00"
 _DEVICE_YEARS, _SIGNER_YEARS = 28, 31
 _EUI_SPARE = 24
@@ -97,9 +97,7 @@ class SoftwareAtecc:
     @property
     def environment(self) -> Mapping[str, str]:
         """Environment variables that a process needs to use it."""
-        own = (
-            str(self.template) if self.template.exists() else ""
-        )  # empty: whatever an earlier chip had is not this one's
+        own = str(self.template) if self.template.exists() else ""  # empty: do not inherit an earlier chip's value
         return {"BIRTHMARK_PKCS11_MODULE": str(self.module), "BIRTHMARK_TOKEN": "00ABC", VARIABLE: own}
 
 
@@ -145,7 +143,7 @@ def _config(kind: ChipModel, serial: bytes) -> bytes:
     for slot in _KEY_SLOTS:
         config[20 + 2 * slot], config[21 + 2 * slot] = 0x87, 0x20
         config[96 + 2 * slot], config[97 + 2 * slot] = 0x33, 0x00
-    locked = 0b11  # the identity and the key for internal signatures
+    locked = 0b11  # identity key and internal signing key
     if not kind.is_open:
         locked |= 1 << DEVICE_SLOT | 1 << SIGNER_KEY_SLOT | 1 << SIGNER_SLOT
     config[88:90] = (0xFFFF ^ locked).to_bytes(2, "little")

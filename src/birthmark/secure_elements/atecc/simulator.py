@@ -138,7 +138,7 @@ class SoftwareChip:
         return bytes((OK,))
 
     def _may_write(self, zone: int, slot: int, offset: int) -> bool:
-        if zone == CONFIG_ZONE:  # serial number and locks are the factory's and `Lock`'s
+        if zone == CONFIG_ZONE:  # only factory and `Lock` set serial number and locks
             return not self._is_locked(zone) and offset >= 16 and not 84 <= offset <= 90  # noqa: PLR2004
         if zone == OTP_ZONE or slot in self._private():
             return not self._is_locked(zone) and zone == OTP_ZONE

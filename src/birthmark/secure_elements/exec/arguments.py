@@ -24,7 +24,7 @@ def named_key(path: str, element: Element) -> Pkcs11Uri | None:
             return None
         with Path(path).open("rb") as file:
             content = file.read(MAX_KEY_FILE_BYTES + 1)
-    except (OSError, ValueError):  # no name of a file, or of one that the program may not read either
+    except (OSError, ValueError):  # not a file name, or a file that the program cannot read either
         return None
     if len(content) > MAX_KEY_FILE_BYTES:
         return None
@@ -52,7 +52,7 @@ def in_memory(content: bytes, name: str) -> Path:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
-    # By number, as the program's own children do not inherit it.
+    # By PID, because the program's children do not inherit the descriptor.
     return Path(f"/proc/{os.getpid()}/fd/{descriptor}")
 
 
@@ -128,7 +128,7 @@ def by_proxy(kind: ProgramKind, arguments: Sequence[str]) -> tuple[tuple[str, ..
                 given[name] = value
         else:
             kept.append(text)
-            if text in _WITH_VALUE:  # whatever it looks like
+            if text in _WITH_VALUE:  # in any form
                 kept.append(next(values, ""))
     target = f"{given['--host'] or 'localhost'}:{given['--port'] or '8883'}"
     turned = (

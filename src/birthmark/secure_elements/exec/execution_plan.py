@@ -20,8 +20,8 @@ from birthmark.secure_elements.exec.program_detection import Program, detect_pro
 from birthmark.secure_elements.exec.strategy import KeyAccess, KeyAccessChoice, choose
 from birthmark.secure_elements.secure_element import Element
 
-# `default` first and active, or TLS has no algorithms. Keys are not shared between loads: a program that reconnects
-# would hold one of a session that is gone. And the provider does not shut SoftHSM down: programs crashed at their end.
+# `default` comes first and active, or TLS has no algorithms. Keys are not cached between loads, because a reconnecting
+# program would hold one of a closed session. The provider does not shut SoftHSM down, because programs crashed at exit.
 _CONFIGURATION = """\
 openssl_conf = birthmark
 [birthmark]
@@ -100,7 +100,7 @@ def plan(
     program, machine = detect_program(command, environment), detect_capabilities()
     choice = choose(program, machine, command, KeyAccess.PROXY if to and how is None else how)
     told = _PlanInputs(element, pin, program, machine)
-    # Where the provider is to load the key, a hook would come before it.
+    # If the provider loads the key, a hook must not intercept it.
     hooks = {} if choice.way is KeyAccess.PROVIDER else told.hooks(environment)
     arguments, settings = tuple(command[1:]), told.settings() | hooks
     upstream, texts = None, dict[str, str]()
@@ -114,7 +114,7 @@ def plan(
             trust = trust or environment.get("SSL_CERT_FILE") or None
             upstream = proxy.ProxyUpstream.of(element, settings, trust, to or targets, key)
         case KeyAccess.HOOK:
-            pass  # it is set for every way, for what the program starts
+            pass  # set for every method, for child processes
     if explain:
         settings["BIRTHMARK_EXEC_EXPLAIN"] = "1"
     has = f"OpenSSL's PKCS#11 engine {machine.engine or 'none'}, pkcs11-provider {machine.provider or 'none'}"
@@ -131,7 +131,7 @@ def run(planned: ExecutionPlan, environment: Mapping[str, str]) -> None:
     whole = {**environment, **planned.environment}
     if planned.upstream is not None:
         raise SystemExit(proxy.run_beside(planned.upstream, command, whole))
-    os.execve(planned.program, command, whole)  # noqa: S606 (that is the job)
+    os.execve(planned.program, command, whole)  # noqa: S606 (intended)
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,11 +173,11 @@ async def _run(upstream: ProxyUpstream, command: Sequence[str], environment: Map
         trusted = proxy.authority.pem + upstream.roots()
         settings["BIRTHMARK_PROXY_CA"] = str(in_memory(trusted.encode(), "proxy-ca"))
         settings |= dict.fromkeys(_TRUST, settings["BIRTHMARK_PROXY_CA"])
-        print(f"birthmark: {upstream.explain()}", file=sys.stderr)  # noqa: T201 (the program's own output stays clean)
+        print(f"birthmark: {upstream.explain()}", file=sys.stderr)  # noqa: T201 (keeps the program's output clean)
         filled = [_filled(text, settings) for text in command]
         child = await asyncio.create_subprocess_exec(*filled, env={**environment, **settings})
         loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal tells the program, too
+        loop.add_signal_handler(signal.SIGINT, lambda: None)  # it signals the program, too
         loop.add_signal_handler(signal.SIGTERM, child.terminate)
         code = await child.wait()
     return code if code >= 0 else 128 - code
@@ -217,7 +217,7 @@ class TlsProxy:
         while True:
             try:
                 connection, peer = await loop.sock_accept(listener)
-            except OSError:  # out of file descriptors, or the caller has gone: the next one may find room
+            except OSError:  # out of file descriptors, or the caller has gone: retry
                 await asyncio.sleep(_NO_ROOM_S)
                 continue
             is_ours = _is_ours(peer, here)
@@ -256,7 +256,7 @@ class TlsProxy:
 
 async def _served(connection: socket.socket, serve: _Serve, tls: ssl.SSLContext | None) -> None:
     loop, reader = asyncio.get_running_loop(), asyncio.StreamReader(_HEAD_BYTES)
-    # With a callback of its own the protocol knows that it is a server's, which a later `start_tls` asks for.
+    # A callback marks the protocol as server-side, which a later `start_tls` requires.
     protocol = asyncio.StreamReaderProtocol(reader, lambda _reader, _writer: None)
     try:
         transport, _ = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=tls)
@@ -266,7 +266,7 @@ async def _served(connection: socket.socket, serve: _Serve, tls: ssl.SSLContext 
         finally:
             writer.close()
     except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError) as error:
-        print(f"birthmark: proxy: {error}", file=sys.stderr)  # noqa: T201 (the program's own output stays clean)
+        print(f"birthmark: proxy: {error}", file=sys.stderr)  # noqa: T201 (keeps the program's output clean)
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -284,7 +284,7 @@ def owner_of(peer: Address, here: Address, table: str) -> int | None:
     ends = [(_in_table(*peer, mapped=mapped), _in_table(*here, mapped=mapped)) for mapped in (False, True)]
     for line in table.splitlines():
         fields = line.split()
-        if fields[3:4] == [_ESTABLISHED] and (fields[1], fields[2]) in ends:  # of one that has ended it says user 0
+        if fields[3:4] == [_ESTABLISHED] and (fields[1], fields[2]) in ends:  # an ended one has user 0
             return int(fields[7])
     return None
 

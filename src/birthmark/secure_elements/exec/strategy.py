@@ -19,8 +19,8 @@ class KeyAccess(StrEnum):
     PROXY = "proxy"
 
 
-# The first that the machine can go. Hook and engine stand before the provider: they take reference keys as well, and
-# bind the one key to the chip, where the provider asks it to check the server's signatures too.
+# The first method that the machine supports. Hook and engine precede the provider: they also accept reference keys, and
+# use the chip only for the one key, while the provider also uses it to verify the server's signatures.
 _WAYS: Mapping[ProgramKind, tuple[KeyAccess, ...]] = {
     ProgramKind.PYTHON: (KeyAccess.HOOK, KeyAccess.PROVIDER, KeyAccess.PROXY),
     ProgramKind.NODE: (KeyAccess.HOOK, KeyAccess.PROXY),
@@ -99,7 +99,7 @@ def _why(access: KeyAccess, program: Program, how: KeyAccess | None) -> str:
 
 def _isolated(program: Program, command: Sequence[str]) -> ProgramUnsupportedError:
     flag = str(program.isolating_flag)
-    if flag not in command[1:]:  # the script's own first line has it
+    if flag not in command[1:]:  # it is in the script's first line
         return ProgramUnsupportedError(
             program=program.name,
             detail=f"the option {flag} in its first line makes Python ignore the required variables",

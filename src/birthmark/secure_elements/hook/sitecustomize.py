@@ -37,7 +37,7 @@ _ENGINE_DYNAMIC = 0x400
 _LOAD_CONFIG = 0x40
 
 
-# ---- what a key file names, and a PIN file
+# ---- key file and PIN file content
 
 
 def _pin_in(raw: bytes) -> bytes:
@@ -54,7 +54,7 @@ def _values(der: bytes) -> list[tuple[int, bytes]]:
         tag, length, at = der[at], der[at + 1] if at + 1 < len(der) else 256, at + 2
         if length & 0x80:
             size = length & 0x7F
-            if not 0 < size <= 3:  # noqa: PLR2004 (three length bytes are more than a key file has)
+            if not 0 < size <= 3:  # noqa: PLR2004 (a key file never has over three length bytes)
                 raise ValueError("length")
             length, at = int.from_bytes(der[at : at + size], "big"), at + size
         if at + length > len(der):
@@ -92,7 +92,7 @@ def _uris(text: bytes) -> "list[str]":
                 ((_tag, body),) = _values(der)
                 return [_with_token(_values(body)[1][1].decode())]
             object_id = _object_id(block[1], der)
-        except (ValueError, IndexError):  # broken base64 is a ValueError, too
+        except (ValueError, IndexError):  # bad base64 is a ValueError, too
             continue
         if object_id is not None:
             return _uris_of(object_id)
@@ -120,7 +120,7 @@ def _with_token(uri: str) -> str:
     return "pkcs11:" + ";".join(parts)
 
 
-# ---- the engine
+# ---- engine
 
 
 class _Engine:
@@ -201,7 +201,7 @@ class _Engine:
                 if not key:
                     continue
                 try:
-                    # A key of another kind than the certificate's is taken, and no certificate would be shown.
+                    # OpenSSL accepts a key that does not match the certificate, and then sends no certificate.
                     is_taken = self.ssl.SSL_CTX_use_PrivateKey(raw, key) == 1
                     if not is_taken or self.ssl.SSL_CTX_check_private_key(raw) != 1:
                         raise RuntimeError(f"the certificate is not of the key {uri} ({self.problem()})")
@@ -213,7 +213,7 @@ class _Engine:
 
     def _context(self, context: Any) -> int:
         raw = self.c.c_void_p.from_address(id(context) + object.__basicsize__).value
-        # A wrong pointer is the one mistake that must not happen: ask libssl for something that is known.
+        # A wrong pointer would be fatal, so compare a known value from libssl.
         if not raw or (self.ssl.SSL_CTX_get_options(raw) ^ int(context.options)) & 0xFFFFFFFF:
             raise RuntimeError("the TLS context of this Python has an unknown memory layout")
         return int(raw)
@@ -268,13 +268,13 @@ def _install() -> None:
             print(f"birthmark: {os.fsdecode(source)} -> {uri}", file=sys.stderr)  # noqa: T201 (asked for)
         return None
 
-    ssl.SSLContext.load_cert_chain = load_cert_chain  # type: ignore[method-assign]  # that is the point
+    ssl.SSLContext.load_cert_chain = load_cert_chain  # type: ignore[method-assign]  # intended
 
 
 def _text_of(source: Any) -> bytes:
     """Return the start of a file, or nothing; the original function reports errors."""
     try:
-        with open(source, "rb") as file:  # noqa: PTH123 (bytes, text and paths all come here)
+        with open(source, "rb") as file:  # noqa: PTH123 (accepts bytes, text and paths)
             return file.read(_MAX_BYTES)
     except (OSError, TypeError):
         return b""
@@ -282,7 +282,7 @@ def _text_of(source: Any) -> bytes:
 
 def _run_shadowed() -> None:
     """Run the sitecustomize that Python would have found without us."""
-    here = os.path.realpath(os.path.dirname(__file__))  # noqa: PTH120 (pathlib's resolve would import more)
+    here = os.path.realpath(os.path.dirname(__file__))  # noqa: PTH120 (pathlib's resolve has more imports)
     others = [path for path in sys.path if os.path.realpath(path or ".") != here]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)
     if spec is not None and spec.loader is not None:
@@ -290,7 +290,7 @@ def _run_shadowed() -> None:
 
 
 if os.environ.get("BIRTHMARK_EXEC_MODULE"):
-    with contextlib.suppress(ImportError):  # a Python without ssl has no use for us
+    with contextlib.suppress(ImportError):  # without ssl the hook has no use
         _install()
-if __name__ == "sitecustomize":  # the proxy of `chip exec` loads it by another name
+if __name__ == "sitecustomize":  # the proxy of `chip exec` uses another name
     _run_shadowed()

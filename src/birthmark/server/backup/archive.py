@@ -129,13 +129,13 @@ def write_archive(out: Path, passphrase: str, parts: Sequence[ArchivePart]) -> N
     try:
         _write(out, key, identity, parts)
     except OSError as error:
-        if error.filename is None:  # such as a full disk, which is the place's trouble
+        if error.filename is None:  # such as a full disk: report the target
             error.filename = str(out)
         raise
 
 
 def _write(out: Path, key: bytes, identity: pyrage.x25519.Identity, parts: Sequence[ArchivePart]) -> None:
-    # Of one name for a directory: the next clears what a run that was killed left, whatever it was to become.
+    # One name per directory: the next run removes the leftover of a killed run, whatever its target was.
     atomic_files.clear(out.with_name(BUILDING))
     with atomic_files.create_incrementally(out, beside=out.with_name(BUILDING)) as file:
         file.write(_head(KEY, len(key)) + key + _filling(len(key)))
@@ -219,7 +219,7 @@ def read_archive(path: Path, passphrase: str, into: Path, names: Collection[str]
     except OSError as error:
         if error.errno is not None:
             raise
-        raise BackupUnreadableError(path=path, detail="it is damaged") from error  # what the stream's reader says
+        raise BackupUnreadableError(path=path, detail="it is damaged") from error  # error of the stream's reader
 
 
 def _decrypted_key(outer: tarfile.TarFile, passphrase: str) -> str:
@@ -261,7 +261,7 @@ def _unpack(pipe: IO[bytes], into: Path, names: Collection[str]) -> None:
                     target.flush()
                     os.fsync(target.fileno())
             except OSError as error:
-                if error.errno is not None and error.filename is None:  # else the stream's, which is damaged
+                if error.errno is not None and error.filename is None:  # otherwise from the damaged stream
                     error.filename = str(path)
                 raise
 
@@ -307,7 +307,7 @@ def _beside(work: Callable[[IO[bytes]], None], pipe: IO[bytes]) -> Iterator[None
         try:
             with pipe:
                 work(pipe)
-        except BaseException as error:  # noqa: BLE001 - told below, in the thread that waits
+        except BaseException as error:  # noqa: BLE001 - raised below, in the waiting thread
             trouble.append(error)
 
     thread = threading.Thread(target=run, name="backup")
@@ -321,7 +321,7 @@ def _beside(work: Callable[[IO[bytes]], None], pipe: IO[bytes]) -> Iterator[None
     except Exception as error:
         thread.join()
         if trouble and isinstance(told := trouble[0], OSError) and told.errno not in {None, errno.EPIPE}:
-            raise told from error  # pyrage says nothing of a pipe that broke as the disk was full
+            raise told from error  # pyrage does not report a pipe broken by a full disk
         raise
     finally:
         thread.join()

@@ -91,7 +91,7 @@ async def read_export(
     finally:
         await database.close()
     until = max(one.head.at for one in verified if one.head is not None)
-    # Within a chain its order counts, whatever the clock was: that may have been set back.
+    # Within a chain its own order counts, because the clock may have been set back.
     rows = list(heapq.merge(*chains, key=lambda row: row.at))
     return AuditExport(rows, until, {one.chain: one.rows for one in verified})
 

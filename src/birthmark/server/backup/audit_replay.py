@@ -114,11 +114,11 @@ class _Replay:
         elif row.action in _MADE and await self._database.one(_MADE[row.action], name=row.subject) is None:
             self._made.add(_place(row))
         else:
-            self._last.pop(_about(row), None)  # in the order of the last words
+            self._last.pop(_about(row), None)  # in order of the last rows
             self._last[_about(row)] = row
 
     async def ended(self) -> ReplayedRevocation:
-        """Disable the items whose last state was disabled, and list those that came back."""
+        """Disable the items whose last state was disabled, and list those that return as in the backup."""
         for name in sorted(self._lost):
             self._done.count += 1
             self._changes.run(store.ADD_NAME, name=name, version=0, lost_at=None)
@@ -194,7 +194,7 @@ class _Replay:
         is_off = row.detail.get("status") == "disabled"
         found = await self._database.one(dps_store.GET_ENROLLMENT, **key)
         if found is None or _about(row) in self._gone:
-            return False if is_off else None  # one that kept its name out of a group
+            return False if is_off else None  # it blocked its name in a group
         if not is_off:
             return False
         document = msgspec.structs.replace(dps_store.document_of(found), provisioning_status="disabled")
@@ -222,11 +222,11 @@ class _Replay:
             changes.run(store.ADD_REVOKED_CA, **store.revoked_ca_row(ca, digest_of(ca), self._now))
 
     async def _taken_with(self, thumbprint: bytes, detail: Mapping[str, Any], reason: str) -> bytes:
-        """Return what is revoked with the certificate: its key, or only the certificate by its thumbprint."""
+        """Return the digest to revoke: that of the key, or the thumbprint to revoke only the certificate."""
         if "key" in detail:
             return bytes.fromhex(detail["key"])
         known = await self._database.one(store.BY_THUMBPRINT, thumbprint=thumbprint)
-        if known is None or reason == RevocationReason.SUPERSEDED.value:  # which leaves the key good
+        if known is None or reason == RevocationReason.SUPERSEDED.value:  # the key remains valid
             return thumbprint
         return bytes(known["key_digest"])
 
@@ -380,7 +380,7 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     "webhook.remove": lambda name, _: Changes().run(feed_store.REMOVE, name=name),
 }
 _BY_WHAT_IS_THERE: Mapping[str, Callable[[_Replay, ExportedRow], Awaitable[bool | None]]] = {
-    **dict.fromkeys(("est.authority.add", "est.bootstrap.add"), _Replay._listed),  # noqa: SLF001 - of this module
+    **dict.fromkeys(("est.authority.add", "est.bootstrap.add"), _Replay._listed),  # noqa: SLF001 - same module
     **dict.fromkeys(("iothub.device_put", "iothub.device_take_back"), _Replay._device_off),  # noqa: SLF001 - likewise
     "awsiot.job_pause": _Replay._pause,  # noqa: SLF001 - likewise
     "dps.enrollment_put": _Replay._enrollment_off,  # noqa: SLF001 - likewise
@@ -395,8 +395,8 @@ _MADE: Mapping[str, Statement] = {
     "dps.create": _named(dps_store.instances, "name"),
     "iothub.create": _named(hub_store.hubs, "name"),
 }
-"""Items created since the backup cannot come back, unless the backup has another item with that name."""
-# What each is about: where rows of several actions are about the same, the last is the state.
+"""Lookups by creation action: an item created since the backup is absent, unless its name was in use."""
+# Subject type of each action: where several actions share a subject, the last row is its state.
 _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "awsiot.ca_add": ("AWS CA", ()),
     "awsiot.ca_update": ("AWS CA", ()),

@@ -23,13 +23,13 @@ from birthmark.server.backup.symlinks import check_readable, files_below, read_l
 from birthmark.server.upgrade_check import NOTE, note_backup
 from birthmark.webconsole.enroll.limits import DIRECTORY as DROPPED
 
-_CAS = ".cas"  # of the copies
+_CAS = ".cas"  # of copies
 MANIFEST, DATABASE, TABLES, FILES, CONFIG = FIRST, "birthmark.db", "tables", "data", "server.toml"
 NAMES = frozenset({MANIFEST, DATABASE, TABLES, FILES, CONFIG})
 """Names in an archive; a restore keeps its own markers next to these."""
 FORMAT = 1
 _COPIES = ".backup"
-# Of a run, not of the server: they are made anew.
+# Files of a run, not of the server: each run creates them.
 _LEFT_OUT = frozenset(
     {
         "birthmark.db",
@@ -174,7 +174,7 @@ def _below(
 
     def is_wanted(path: Path) -> bool:
         is_of_a_run = prefix and (path.name in _LEFT_OUT or path.suffix == ".lock")
-        # What is hidden are copies that another run removes, and parts of what is being written.
+        # Hidden files are copies that another run removes, and partial writes.
         return not (path.name.startswith(".") or is_of_a_run or path in but)
 
     whose = folder.stat().st_uid if owner is None else owner

@@ -101,7 +101,7 @@ async def dump_postgresql(url: str, folder: Path) -> tuple[str, list[str]]:
             await connection.close(timeout=_CLOSE_S)
         return dumped
     finally:
-        connection.terminate()  # who is silent is not asked to take leave; it would be waited for
+        connection.terminate()  # a graceful close would wait for a silent server
 
 
 async def _dumped(connection: Any, folder: Path) -> tuple[str, list[str]]:
@@ -115,7 +115,7 @@ async def _dumped(connection: Any, folder: Path) -> tuple[str, list[str]]:
         _check_tables(tables)
     for table in tables:
         with translated():
-            asked = await connection.prepare(f'SELECT * FROM "{table}"')  # noqa: S608 - the database's own names
+            asked = await connection.prepare(f'SELECT * FROM "{table}"')  # noqa: S608 - names from the database
             cursor = await asked.cursor()
         with (folder / f"{table}.rows").open("xb") as file:
             _write(file, [column.name for column in asked.get_attributes()])
@@ -131,7 +131,7 @@ async def _dumped(connection: Any, folder: Path) -> tuple[str, list[str]]:
 async def _next(cursor: Any) -> Sequence[Any]:
     from birthmark.store.postgresql import translated
 
-    with translated():  # and not the trouble of the disk
+    with translated():  # not for disk errors
         rows: Sequence[Any] = await cursor.fetch(_PREFETCH)
         return rows
 
@@ -162,7 +162,7 @@ async def open_exclusively(url: str, clock: Clock, worker: str) -> AsyncIterator
     finally:
         await hold.release()
         if url.startswith(SQLITE):
-            file = Path(url.removeprefix(SQLITE)).absolute()  # noqa: ASYNC240 - once, at the end
+            file = Path(url.removeprefix(SQLITE)).absolute()  # noqa: ASYNC240 - once, at end
             for ending in ("", "-wal", "-shm", ".lock"):
                 transfer_ownership(file.with_name(file.name + ending), file.parent)
 
@@ -177,7 +177,7 @@ async def claim_database(database: Database, restore: str) -> None:
     changes = Changes()
     if await database.one(_FACT, name=UNFINISHED) is not None:
         for table in TABLES.values():
-            if table is not server_facts:  # without which nobody would know
+            if table is not server_facts:  # it marks the unfinished copy
                 await database.commit(Changes().run(empty(table)))
         changes.run(empty(server_facts))
     else:
@@ -207,7 +207,7 @@ async def load(database: Database, folder: Path, sqlite_file: Path | None) -> No
     They replace the rows that the schema was created with.
     """
     for table in TABLES.values():
-        into, is_first = insert(table), table is not server_facts  # which says who has the database
+        into, is_first = insert(table), table is not server_facts  # it names the database's owner
         async for columns, rows in rows_of(table, folder, sqlite_file):
             if is_first and rows:
                 await database.commit(Changes().run(empty(table)))
@@ -249,7 +249,7 @@ async def _rows_of_sqlite(path: Path, table: Table) -> AsyncIterator[tuple[Seque
     columns = [str(column.name) for column in table.columns]
     listed = ", ".join(f'"{name}"' for name in columns)
     with closing(sqlite3.connect(path)) as connection:
-        cursor = connection.execute(f'SELECT {listed} FROM "{table.name}"')  # noqa: S608 - our own names
+        cursor = connection.execute(f'SELECT {listed} FROM "{table.name}"')  # noqa: S608 - fixed names
         while rows := cursor.fetchmany(_PREFETCH):
             yield columns, rows
 

@@ -114,7 +114,7 @@ async def _moved(
             differ = sorted(table for table, there in (await _rows_there(target, came)).items() if rows[table] != there)
             if differ:
                 raise MovedOtherwiseError(to=to, tables=", ".join(differ))
-        await old.commit(Changes().run(_NOTE, name=MOVED, value=to))  # first: of two that serve none would be right
+        await old.commit(Changes().run(_NOTE, name=MOVED, value=to))  # first: two active ones would both be wrong
         await new.commit(Changes().run(_FORGET, name=MOVED))
         if target.startswith(SQLITE):
             await remove_cluster_state(data, new)

@@ -6,7 +6,7 @@ The state of a backup is older than the last output of the lost server. Therefor
 - each audit chain continues after a gap, with a row that records it: a position is never used twice;
 - unused single-use tokens are removed, as they may have been used since; `keep_tokens` keeps them;
 - removals since the backup (revoked, removed, disabled) are applied again from exported audit rows
-  (`replay`), before the server starts.
+  (`audit_replay`), before the server starts.
 
 Serial numbers are random, and an externally stored passphrase of CA keys is not in the backup.
 """
@@ -158,9 +158,9 @@ async def restore_backup(
                         fix="Create a new backup on the server: `birthmark server backup --out server.birthmark`."
                     )
                     raise refused from error
-                except (ValueError, KeyError) as error:  # what is decoded, and is another's
+                except (ValueError, KeyError) as error:  # decodable, but of another kind
                     raise BackupUnreadableError(path=file, detail="its content is not that of a server") from error
-        atomic_files.move(data / RESTORING, data / RESTORED)  # in one step: what says what is ours does not go first
+        atomic_files.move(data / RESTORING, data / RESTORED)  # in one step: the ownership marker must not go first
         shutil.rmtree(data / RESTORED, ignore_errors=True)
         return done
 
@@ -267,7 +267,7 @@ def _held(data: Path) -> Iterator[None]:
         (data / LOCK).unlink(missing_ok=True)
         lock.release()
         if is_new:
-            with contextlib.suppress(OSError):  # it has what was restored
+            with contextlib.suppress(OSError):  # it has the restored data
                 data.rmdir()
 
 
@@ -279,7 +279,7 @@ def _cleared(data: Path) -> Iterator[Path]:
     removes the built files, unless the database may already belong to its server, which would lose its files.
     """
     building = data / RESTORING
-    _clear(data)  # of a run that was killed
+    _clear(data)  # of a killed run
     data.chmod(0o700)
     building.mkdir(mode=0o700)
     try:
@@ -342,7 +342,7 @@ def _check_revision(file: Path, building: Path, manifest: create.Manifest) -> No
     if copied.exists():
         try:
             with closing(sqlite3.connect(copied, isolation_level=None)) as connection:
-                connection.execute(_REVISION).fetchone()  # else an empty one would be made of it
+                connection.execute(_REVISION).fetchone()  # otherwise SQLite makes an empty one
                 migrate.upgrade_sqlite(connection)
         except sqlite3.Error as error:
             raise BackupUnreadableError(path=file, detail=f"its database cannot be read: {error}") from error
@@ -379,7 +379,7 @@ async def _amended(
     tokens = [] if keep_tokens else [str(row["name"]) for row in await database.all(_TOKENS)]
     if tokens:
         changes.run(_DROP_TOKENS)
-    for once in (_DROP_INVITATIONS, _DROP_APPROVALS):  # each was good for one time, and may have been used since
+    for once in (_DROP_INVITATIONS, _DROP_APPROVALS):  # each is single-use, and may have been used since
         changes.run(once)
     if (seed := files / "est.seed").exists():
         database.unlock(ColumnCipher.of(seed.read_bytes().strip()))

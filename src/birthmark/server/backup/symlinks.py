@@ -92,7 +92,7 @@ def read_linked(path: Path, owner: int) -> bytes:
     could have root copy any file into a backup.
     """
     with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        status = os.fstat(file.fileno())  # of what is read, not of what the link meant a moment ago
+        status = os.fstat(file.fileno())  # of the open file, not of what the link meant before
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is a link to something other than a file", str(path))
         if os.geteuid() == 0 and not _may_read(path, status, owner):

@@ -175,7 +175,7 @@ class FileSync:
                     await self._push(machine)
                 else:
                     await self.copy_from_database(machine)
-            except ChangedMeanwhileError:  # by another worker of this machine, or by whoever leads now
+            except ChangedMeanwhileError:  # by another worker of this machine, or by the leader
                 if not left:
                     raise
             else:
@@ -223,7 +223,7 @@ class FileSync:
                 changes.run(_STILL, expect=1, otherwise=_moved(), key_name=_LAST, key_value=shared_last["value"])
             try:
                 await self.database.commit(changes.audit(actor, "server.machine_lead", machine.name, before=before))
-            except ChangedMeanwhileError:  # the one before has shared more, which this one does not have
+            except ChangedMeanwhileError:  # the former leader shared more, missing here
                 if not left:
                     raise
             else:
@@ -276,7 +276,7 @@ class FileSync:
         try:
             return unseal(text, name, installation=machine.installation, key=machine.key)
         except SharedUnreadableError as error:
-            error.data = self.data  # a fact of its own: it may have to travel from a worker to its parent
+            error.data = self.data  # a plain fact: it may travel from a worker to its parent
             raise
 
     async def _load_sealed_files(self) -> Mapping[str, str]:
@@ -302,7 +302,7 @@ class FileSync:
             different = True
             nonce = self.entropy.token(NONCE_BYTES)
             sealed = seal(files, name, installation=machine.installation, key=machine.key, nonce=nonce)
-            if len(sealed) > MAX_CHARS:  # which no machine opens
+            if len(sealed) > MAX_CHARS:  # no machine opens it
                 raise SecretUnreadableError(
                     path=self.data / name, reason="it is too large to share with other machines"
                 )
@@ -325,7 +325,7 @@ class FileSync:
         """
         try:
             seeds = self._opened(machine, shared.SEEDS, there[shared.SEEDS])
-        except (KeyError, SharedUnreadableError):  # the first to be there, or of a key that is no more
+        except (KeyError, SharedUnreadableError):  # the first node, or a lost key
             return {}
         await asyncio.to_thread(shared.replace_shared_files, self.data, shared.SEEDS, seeds)
         return seeds
@@ -333,7 +333,7 @@ class FileSync:
     def _is_same(self, machine: ClusterNode, name: str, sealed: str, files: Mapping[str, bytes]) -> bool:
         try:
             return self._opened(machine, name, sealed) == files
-        except SharedUnreadableError:  # of a key that is no more
+        except SharedUnreadableError:  # the key is lost
             return False
 
     async def _create_first_node(self) -> ClusterNode:

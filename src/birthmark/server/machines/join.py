@@ -47,15 +47,15 @@ async def join(invitation: Path, data: Path, url: str, clock: Clock, entropy: En
     """
     try:
         invited = parse(read_private(invitation), invitation)
-    except SecretUnreadableError as error:  # which speaks of keys
+    except SecretUnreadableError as error:  # its text: keys
         raise InvitationRefusedError(path=invitation, reason=str(error.reason).lower()) from error
     if invited.name:
         raise InvitationRefusedError(path=invitation, reason="it is the state file of a node that already joined")
-    _find_earlier_node(data, invited)  # what is another's is left before it is touched
+    _find_earlier_node(data, invited)  # reject a foreign one before any change
     directory = DataDirectory(data, clock, entropy)
     directory.prepare()
     try:
-        before = _find_earlier_node(data, invited)  # alone by now: another call may have ended meanwhile
+        before = _find_earlier_node(data, invited)  # now under the lock: another call may have ended
         return await _joined(before or invited, data, url, clock, entropy)
     finally:
         directory.release()
@@ -79,7 +79,7 @@ async def _joined(machine: ClusterNode, data: Path, url: str, clock: Clock, entr
         await installation.check_not_restoring_or_moved(database, data)
         sharing = FileSync(database, data, clock, entropy)
         await sharing.check_can_decrypt(machine)
-        if machine.name and machine.is_whole:  # its files are for its server to share, or to take over
+        if machine.name and machine.is_whole:  # its server shares its files, or takes over
             return JoinResult(machine.name, 0)
         if not machine.name:
             machine = msgspec.structs.replace(machine, name=await sharing.take_name(), is_whole=False)

@@ -50,9 +50,10 @@ def list_unshared_files(data: Path) -> list[Path]:
 
 
 def replace_shared_files(data: Path, name: str, files: Files) -> bool:
-    """Replace all files under a name with these and return whether any differed. Raise as `collected`.
+    """Replace all files under a name with these and return whether any differed.
 
-    Files that are surplus, or that no other machine has, are kept as `.NAME.left`.
+    Raise the errors of `collect_shared_files`. Files that are surplus, or that no other machine has, are kept as
+    `.NAME.left`.
     """
     if name == SEEDS:
         return sum(_replaced(data / one, files[one]) for one in _SEEDS if one in files) > 0
@@ -62,13 +63,13 @@ def replace_shared_files(data: Path, name: str, files: Files) -> bool:
         finish(directory)
         if is_changed := (there := _in(directory)) != files:
             if not _is_noted(directory, there):
-                # All of them: what opens a key is left with it.
+                # Keep all: the key that decrypts them stays with them.
                 for one in filter(lambda one: there[one] != files.get(one), there):
                     _keep_copy(directory / one, there[one])
             new = {one: content for one, content in files.items() if there.get(one) != content}
             exchange(directory, new, is_beside=BESIDE in files)
             for stale in filter(lambda one: (directory / one).exists(), there.keys() - files.keys()):
-                # It may be a key that nobody else has.
+                # It may be the only copy of a key.
                 _keep_copy(directory / stale, there[stale])
                 atomic_files.remove(directory / stale)
         note(directory, files)

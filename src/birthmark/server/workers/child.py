@@ -28,8 +28,8 @@ from birthmark.untrusted_text import decode_json
 
 log = logging.getLogger(__name__)
 
-# What a server of one process loads when it is first asked. A worker has it before its predecessor ends: what cannot be
-# loaded is found in time, and a version that is installed while it serves is not half in it.
+# Modules that a single-process server loads on first use. A worker loads them before its predecessor ends, so that
+# import errors appear in time, and a version installed while it serves is not half loaded.
 _LATE = (
     *("birthmark.dps.http", "birthmark.iothub.http", "birthmark.azure_arm.http", "birthmark.net.bounded_websocket"),
     *("birthmark.bus.nats", "birthmark.store.postgresql"),
@@ -58,9 +58,9 @@ def main() -> None:
     end_with_parent(parent)
     for name in _LATE:
         import_module(name)
-    os.write(answers, b"\n")  # all is loaded: whoever it is to follow may go
+    os.write(answers, b"\n")  # all loaded: the predecessor may end
     with os.fdopen(told, "rb") as pipe:
-        if not (line := pipe.readline()):  # it is not wanted any more
+        if not (line := pipe.readline()):  # no longer wanted
             return
     start = decode_json(line, Start)
     begin_log(start.given.name)
@@ -74,7 +74,7 @@ def main() -> None:
         uvloop.run(_serve(start, answer))
     except BirthmarkError as error:
         extra = {"code": error.code, "reason": error.explain_cause()}
-        log.error("worker.ended", extra=extra)  # noqa: TRY400 - it says all of itself
+        log.error("worker.ended", extra=extra)  # noqa: TRY400 - the extra has it all
         raise SystemExit(1) from None
 
 

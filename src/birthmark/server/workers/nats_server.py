@@ -27,7 +27,7 @@ class NatsServer:
     def __init__(self, directory: Path, entropy: Entropy) -> None:
         self._directory = directory / "nats"
         self._token = entropy.token(24).hex()
-        self._port = -1  # one that is free
+        self._port = -1  # any free port
         self._process: asyncio.subprocess.Process | None = None
         self._keeping: asyncio.Task[None] | None = None
 
@@ -40,9 +40,7 @@ class NatsServer:
         beside = Path(sys.executable).with_name("nats-server")
         program = str(beside) if beside.exists() else shutil.which("nats-server")
         if program is None:
-            raise ModuleNotFoundError(
-                "nats-server is not installed", name="nats_server"
-            )  # it is told which extra has it
+            raise ModuleNotFoundError("nats-server is not installed", name="nats_server")  # the error names the extra
         self._directory.mkdir(mode=0o700, exist_ok=True)
         await self._run(program)
         self._keeping = start_supervised("the NATS server", lambda: self._keep(program))
@@ -57,7 +55,7 @@ class NatsServer:
             except TimeoutError:
                 self._process.kill()
                 await self._process.wait()
-        shutil.rmtree(self._directory, ignore_errors=True)  # the token in it opens nothing any more
+        shutil.rmtree(self._directory, ignore_errors=True)  # its token is no longer valid
 
     async def _keep(self, program: str) -> None:
         while True:
@@ -87,7 +85,7 @@ class NatsServer:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
-            start_new_session=True,  # a Ctrl-C is for the parent, which ends the workers first
+            start_new_session=True,  # the parent handles Ctrl-C, and ends the workers first
         )
         self._port = await self._listens(self._process)
 

@@ -70,7 +70,7 @@ class _Program:
     def tell(self, line: bytes) -> None:
         """Send the start message to the worker."""
         if self._control is not None:
-            with suppress(BrokenPipeError):  # it has just ended: so it will be heard
+            with suppress(BrokenPipeError):  # just ended, noticed later
                 os.write(self._control, line)
             os.close(self._control)
             self._control = None
@@ -97,7 +97,7 @@ def _log_restart_errors(worker: str) -> Iterator[None]:
     """Log errors of a worker's restart, which is retried after any error."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - else nobody would start it again
+    except Exception as error:  # noqa: BLE001 - otherwise it is not restarted
         note(f"worker {worker}", error)
 
 
@@ -149,7 +149,7 @@ class WorkerProcess:
         with suppress(TimeoutError):
             async with asyncio.timeout(_READY_S):
                 await self._is_ready.wait()
-        self._forget_successor()  # where another one was begun meanwhile
+        self._forget_successor()  # if another one was started since
         return self._is_ready.is_set()
 
     async def stop(self) -> None:
@@ -239,8 +239,8 @@ class WorkerProcess:
                 str(answers),
                 pass_fds=(given, answers, *descriptors),
                 stdin=asyncio.subprocess.DEVNULL,
-                stdout=2,  # who reads `serve --json` reads what the parent says
-                start_new_session=True,  # a Ctrl-C is for the parent
+                stdout=2,  # stdout of `serve --json` is the parent's
+                start_new_session=True,  # only the parent handles it
             )
         except BaseException:
             os.close(control)
@@ -328,7 +328,7 @@ class Parent:
             door = door_of(settings.directory, name)
             self._workers.append(WorkerProcess(name, door, sockets, partial(self._told, sockets)))
         self._stack.push_async_callback(self._end_front)
-        self._stack.push_async_callback(self._stop_workers)  # before it: who looks on is told that they end
+        self._stack.push_async_callback(self._stop_workers)  # stops first: observers see that they end
         first = await self._workers[0].start()
         front = Front(
             self._workers,
@@ -365,7 +365,7 @@ class Parent:
             found = self._read()
         except (BirthmarkError, OSError) as error:
             reason = error.explain_cause() if isinstance(error, BirthmarkError) else reason_of(error)
-            log.error("server.config_not_taken", extra={"reason": reason})  # noqa: TRY400 - it says all of itself
+            log.error("server.config_not_taken", extra={"reason": reason})  # noqa: TRY400 - the extra has it all
             return
         own = {name: getattr(self._settings, name) for name in _OF_THE_PARENT}
         if changed := sorted(name for name, value in own.items() if getattr(found, name) != value):
@@ -398,13 +398,13 @@ class Parent:
         for port in filter(None, (*wanted, *perhaps)):
             for address in settings.listen:
                 try:
-                    for alone in await bind_sockets(address, port):  # nobody else is there, not even of this user
+                    for alone in await bind_sockets(address, port):  # no other process uses it, even of this user
                         alone.close()
                     for sockets in found:
                         sockets[at(address, port)] = await bind_sockets(address, port, is_shared=True)
                 except OSError as error:
                     if port in perhaps:
-                        continue  # bound where it can be
+                        continue  # optional port
                     raise bind_error(error, address, port) from error
         for sockets in found:
             for bound in sockets.values():

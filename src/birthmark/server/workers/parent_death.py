@@ -16,10 +16,10 @@ def end_with_parent(parent: int) -> None:
     prctl = getattr(ctypes.CDLL(None), "prctl", None)
     if prctl is not None:
         prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before this was asked for
+    if os.getppid() != parent:  # the parent ended before this call
         os._exit(1)
 
 
 if __name__ == "__main__":
     end_with_parent(int(sys.argv[1]))
-    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - a program by its whole path
+    os.execv(sys.argv[2], sys.argv[2:])  # noqa: S606 - absolute program path

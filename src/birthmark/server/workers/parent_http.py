@@ -130,7 +130,7 @@ class Front:
         answers = await asyncio.gather(*(self._request_worker(worker, b"/readyz") for worker in self._workers))
         parts = [_words(body) for _, body in answers]
         is_planned |= self._is_restarting()
-        if is_planned:  # who was told to end, or begins, says that its listeners are away; it is not asked to serve
+        if is_planned:  # a stopping or starting worker reports missing listeners, and is not required to serve
             are_ready = [worker.is_ready and before for worker, before in zip(self._workers, were_ready, strict=True)]
             parts = [words if stays else {} for words, stays in zip(parts, are_ready, strict=True)]
         serving = [status == HTTPStatus.OK for (status, _), words in zip(answers, parts, strict=True) if words]
@@ -166,7 +166,7 @@ class Front:
         try:
             return await self._forward_to_worker(replace(_question(request), pieces=_pieces(request)))
         except ClientDisconnect:
-            return Response(status_code=503)  # which nobody sees
+            return Response(status_code=503)  # never delivered
 
     async def _forward_to_worker(self, question: WorkerRequest) -> Response:
         """Return the response of the first ready worker, or of another one if the request was not processed."""
@@ -178,7 +178,7 @@ class Front:
                 if (b"content-type", NDJSON.encode()) in answer.headers:
                     if question.target.partition(b"?")[0] != _SEEN_AT_EACH:
                         return _WorkerStreamResponse(self._stream(worker, answer), answer)
-                    answer.close()  # it is known to answer: each is asked now
+                    answer.close()  # it is reachable: query each one
                     return _WorkerStreamResponse(self._merge_streams(question), answer)
                 with contextlib.closing(answer):
                     response = Response(await answer.content(), answer.status)
@@ -276,7 +276,7 @@ class _WorkerStream:
                     self.has_begun.set()
                     await lines.put(some)
         except OSError:
-            pass  # its worker ended, or is not there yet
+            pass  # its worker ended or is starting
         finally:
             self.has_begun.set()
 

@@ -15,7 +15,7 @@ import httptools
 from birthmark.operator_api.unix_socket import connect_socket
 from birthmark.supervised_tasks import cancel_and_wait
 
-_ANSWER_S = 330.0  # a method call waits for five minutes
+_ANSWER_S = 330.0  # a method call takes up to 5 minutes
 _PART = 65536
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -90,7 +90,7 @@ class WorkerResponse:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError:
-            self._is_broken = True  # what came before counts
+            self._is_broken = True  # earlier data is valid
 
     def close(self) -> None:
         self._writer.transport.abort()
@@ -142,7 +142,7 @@ class WorkerRequest:
     def _written(self) -> bytes:
         length = (b"content-length", b"%d" % len(self.body))
         own = [(b"connection", b"close"), length if self.pieces is None else (b"transfer-encoding", b"chunked")]
-        if all(name != b"host" for name, _ in self.headers):  # what a browser asked for is looked at by who answers
+        if all(name != b"host" for name, _ in self.headers):  # the worker checks the host that a browser requested
             own.append((b"host", b"localhost"))
         fields = b"".join(b"%b: %b\r\n" % field for field in (*own, *self.headers))
         return b"%b %b HTTP/1.1\r\n%b\r\n%b" % (self.method.encode(), self.target, fields, self.body)
@@ -157,7 +157,7 @@ async def _passed_on(pieces: AsyncIterator[bytes], writer: asyncio.StreamWriter,
     try:
         await asyncio.wait({beginning, writing}, return_when=asyncio.FIRST_COMPLETED)
         if not beginning.done():
-            with contextlib.suppress(OSError):  # who reads no more may have answered
+            with contextlib.suppress(OSError):  # it may have answered anyway
                 await writing
         await beginning
     finally:

@@ -72,7 +72,7 @@ class WorkerContext:
 
     async def bind(self, address: str, port: int) -> list[socket.socket]:
         """Return the sockets that the parent bound. Raise `OSError` if it could not bind them."""
-        assert self._given is not None  # noqa: S101 - asked of workers alone
+        assert self._given is not None  # noqa: S101 - only for workers
         descriptors = self._given.sockets.get(at(address, port))
         if descriptors is None:
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

@@ -31,7 +31,7 @@ _WRITE = (
     "p_steps[v_at + 3], p_steps[v_at + 4], p_steps[v_at + 5])"
 )
 
-_LOCK = "6254722"  # of the class of our advisory locks in which each worker has one while it commits
+_LOCK = "6254722"  # advisory lock class with one lock per worker during a commit
 RUN = "SELECT pg_temp.birthmark_run($1, $2, $3, $4, $5)"
 """Run steps; return the number of the first that did not touch the rows it must, or -1. It raises on a violation."""
 RUN_APART = "SELECT pg_temp.birthmark_run_apart($1, $2, $3, $4, $5, $6)"
@@ -43,7 +43,7 @@ A result is empty, `step N` for a step with a wrong row count, or `state S` for 
 WAIT = f"SELECT pg_advisory_xact_lock({_LOCK}, $1)"
 """Wait until no other session commits for this worker; a lost session may still be about to."""
 
-_PATIENCE = "100ms"  # with another's commit that may wait for ours: PostgreSQL looks for such after a second
+_PATIENCE = "100ms"  # a commit may wait for ours: PostgreSQL checks deadlocks after a second
 PREPARE = f"""
 CREATE OR REPLACE FUNCTION pg_temp.birthmark_run(p_steps int[], {_VALUES}, p_lock int) RETURNS int
 LANGUAGE plpgsql SET lock_timeout = '{_PATIENCE}' AS $code$
@@ -131,7 +131,7 @@ class StatementPlans:
         self._plans: dict[tuple[str, tuple[str, ...]], StatementPlan] = {}  # by SQL and names
         self._functions: list[str] = []
         self._defined = 0
-        self._sound = 0  # what was defined in this session or an earlier one
+        self._sound = 0  # defined in this session or an earlier one
 
     def of(self, compiled: CompiledStatement) -> StatementPlan:
         """Return the plan of a statement; a new one is available after `definition` is run."""
@@ -172,12 +172,12 @@ def _function(number: int, compiled: CompiledStatement) -> str:
     seen: dict[Kind, int] = {}
     places: dict[str, str] = {}
     for position, kind in enumerate(compiled.kinds, 1):
-        assert kind is not None  # noqa: S101 - looked at before
+        assert kind is not None  # noqa: S101 - checked before
         array, place = _ARRAYS[kind]
         seen[kind] = seen.get(kind, 0) + 1
         places[str(position)] = f"{array}[{place} + {seen[kind]}]"
     body = _PARAMETER.sub(lambda found: places[found[1]], compiled.sql)
-    if body.startswith("SELECT "):  # nobody wants the rows it finds
+    if body.startswith("SELECT "):  # its rows are not used
         body = f"PERFORM {body.removeprefix('SELECT ')}"
     return (
         f"CREATE OR REPLACE FUNCTION pg_temp.birthmark_write_{number}({_VALUES}, {_PLACES}) RETURNS bigint\n"

@@ -42,7 +42,7 @@ class AutocommitConnection:
             if self._connection is None or self._connection.is_closed():
                 self._connection = await self._connect()
             told: str = await self._connection.execute(sql, *arguments)
-        return not told.endswith(" 0")  # as "UPDATE 1"
+        return not told.endswith(" 0")  # "UPDATE 1"
 
     def close(self) -> None:
         """Close the connection without waiting for its requests."""
@@ -60,9 +60,9 @@ _ENDS = (
 )
 _HEADS = "SELECT chain, seq, at, digest, signature, others FROM audit_heads"
 _EVENTS = "SELECT seq, kind, body FROM outbox WHERE worker = $1 AND seq > $2 ORDER BY seq LIMIT $3"
-# A session that we have lost, and that PostgreSQL has not, must not keep what it locked.
+# A session lost on our side but not in PostgreSQL must release its locks.
 _LET_GO = {
-    "idle_in_transaction_session_timeout": "15s",  # ours is in an empty one for a moment between two batches
+    "idle_in_transaction_session_timeout": "15s",  # ours are idle in an empty one between two batches
     "tcp_keepalives_idle": "15",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
@@ -163,7 +163,7 @@ class PostgresDatabase:
         return rows if self.seal is None or not compiled.opened else self.seal.rows(compiled.opened, rows)
 
     async def read_in_background(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
-        return await self.all(statement, **params)  # PostgreSQL reads in a process of its own
+        return await self.all(statement, **params)  # PostgreSQL reads in its own process
 
     async def write_outside_batch(self, statement: Statement, /, **params: Any) -> bool:
         compiled = statement.compiled("postgresql")
@@ -191,7 +191,7 @@ class PostgresDatabase:
         await asyncio.wait({asking}, timeout=_LOOK_S)
         if asking.done():
             return asking.exception() is None
-        asking.cancel()  # which takes as long as it takes to tell the server
+        asking.cancel()  # the request to the server may be slow
         asking.add_done_callback(lambda over: over.cancelled() or over.exception())
         return False
 
@@ -210,7 +210,7 @@ class PostgresDatabase:
         settled = asyncio.get_running_loop().create_task(self._group.settled())
         await asyncio.wait({settled}, timeout=PATIENCE_S)
         self._is_closing = True
-        if not settled.done():  # the line is cut, and nobody has told
+        if not settled.done():  # connection dead without an error
             self._writer.cut()
             await settled
         await cancel_and_wait(self._looking)
@@ -238,7 +238,7 @@ class PostgresDatabase:
                 return await getattr(connection, method)(sql, *arguments)
         except Exception as error:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():  # the pool's own trouble with it hid that
+            if task is not None and task.cancelling():  # a pool error hid the cancellation
                 raise asyncio.CancelledError from error
             raise
 
@@ -257,7 +257,7 @@ class PostgresDatabase:
             return self._failed(batch, "its audit chain or outbox is written by another")
 
     def _failed(self, batch: Batch, reason: object, *, may_be_kept: bool = False) -> Outcomes:
-        told = "a value of another kind" if isinstance(reason, asyncpg.DataError) else reason  # it quotes the values
+        told = "a value of another kind" if isinstance(reason, asyncpg.DataError) else reason  # quotes the values
         log.error("store.commit_failed", extra={"reason": f"{type(reason).__name__}: {told}"})
         failed = PostgresUnavailableError(reason=told, may_be_kept=may_be_kept)
         return [failed] * len(batch)
@@ -276,7 +276,7 @@ class PostgresDatabase:
                 self._set_ends(before)
                 await self._writer.roll_back()
                 outcomes = await self._run_separately(batch, discarded)
-            self._are_ends_known = False  # until the answer to COMMIT is here
+            self._are_ends_known = False  # until COMMIT is answered
             await self._writer.commit()
         except AnswerLostError:
             self._writer.drop()
@@ -382,7 +382,7 @@ class PostgresDatabase:
         row = {"chain": self.worker, "seq": self._seq, "at": now, "digest": self._digest, "others": others}
         steps.add(self._plan(_SIGN), row | {"key": self._signer.public_key, "signature": signature})
         if self._clock.monotonic() >= self._others.look_again_at and (self._looking is None or self._looking.done()):
-            self._looking = asyncio.create_task(self._refresh_other_chains())  # beside the batch, for the next one
+            self._looking = asyncio.create_task(self._refresh_other_chains())  # concurrently, for the next batch
 
     def _ends(self) -> tuple[int, bytes, int]:
         """Return the ends of the audit chain and the outbox."""
@@ -394,7 +394,7 @@ class PostgresDatabase:
     async def _look_at_ends(self) -> None:
         row = await self._writer.last_row(_ENDS, self.worker)
         self._seq, self._digest = (0, audit_chain.GENESIS) if row["seq"] is None else (row["seq"], row["digest"])
-        # Never a number twice: those of rows that were handed over are gone with them.
+        # Never reuse a number: those of delivered rows are gone with the rows.
         self._events = max(self._events, row["events"] or 0)
         self._are_ends_known = True
         await self._refresh_other_chains()

@@ -11,14 +11,14 @@ import asyncpg
 
 SILENT_S = 10
 _OPTIONS = {
-    "TCP_KEEPIDLE": SILENT_S // 2,  # s, without a word
-    "TCP_KEEPINTVL": 2,  # s, between two questions
+    "TCP_KEEPIDLE": SILENT_S // 2,  # s, idle time
+    "TCP_KEEPINTVL": 2,  # s, between probes
     "TCP_KEEPCNT": 3,
-    "TCP_USER_TIMEOUT": SILENT_S * 1000,  # ms, for what was sent and not acknowledged (tcp(7), RFC 5482)
+    "TCP_USER_TIMEOUT": SILENT_S * 1000,  # ms, for unacknowledged data (tcp(7), RFC 5482)
 }
 
 
-class RetryingSession(asyncpg.Connection):  # type: ignore[misc] # it has no types
+class RetryingSession(asyncpg.Connection):  # type: ignore[misc] # untyped
     """An asyncpg connection whose network connection is monitored."""
 
     def __init__(self, protocol: Any, transport: Any, *rest: Any) -> None:
@@ -27,13 +27,13 @@ class RetryingSession(asyncpg.Connection):  # type: ignore[misc] # it has no typ
         if line is not None and line.family != socket.AF_UNIX:
             line.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for name, value in _OPTIONS.items():
-                if (option := getattr(socket, name, None)) is not None:  # not every system has each
+                if (option := getattr(socket, name, None)) is not None:  # not available everywhere
                     line.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 OPTIONS: Mapping[str, Any] = {
-    "command_timeout": 60,  # s: a server that hangs must not hang us
-    "timeout": 5,  # s, until a session begins
+    "command_timeout": 60,  # s: a hanging server must not block us
+    "timeout": 5,  # s, for connecting
     "connection_class": RetryingSession,
 }
 """Connection options for PostgreSQL."""
@@ -48,16 +48,16 @@ TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClient
 """Errors that the server or the network causes for a request."""
 
 AWAY = (
-    asyncpg.PostgresConnectionError,  # also: the connection ended in the middle
-    asyncpg.CannotConnectNowError,  # it starts, or stops
+    asyncpg.PostgresConnectionError,  # also: connection ended midway
+    asyncpg.CannotConnectNowError,  # start or stop
     asyncpg.AdminShutdownError,
     asyncpg.CrashShutdownError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.TooManyConnectionsError,
-    asyncpg.LockNotAvailableError,  # as the next, and sooner
-    asyncpg.TransactionRollbackError,  # two who wait for each other: one of them was chosen to begin anew
-    asyncpg.InterfaceError,  # the connection is closed
-    asyncpg.InternalClientError,  # the server has said that it ends the connection, and nothing was sent
+    asyncpg.LockNotAvailableError,  # like the next, sooner
+    asyncpg.TransactionRollbackError,  # a deadlock: this transaction was chosen for a restart
+    asyncpg.InterfaceError,  # closed connection
+    asyncpg.InternalClientError,  # the server announced the end of the connection, and nothing was sent
     OSError,
 )
 """The part of it that passes by itself."""

@@ -73,11 +73,11 @@ class Writer:
         if definition := self.plans.definition():
             if self._connection.is_in_transaction():
                 await self._connection.execute("COMMIT")  # of nothing
-            try:  # not worth waiting for the disk: it is gone with the session
+            try:  # no disk sync needed: it is gone with the session
                 await self._connection.execute(f"BEGIN; SET LOCAL synchronous_commit = off;\n{definition}\nCOMMIT")
             except TROUBLE as error:
                 if not isinstance(error, AWAY):
-                    self.plans.drop_new()  # whoever comes with the statement that is wrong is told, and nobody else
+                    self.plans.drop_new()  # only the caller with the invalid statement gets an error
                 raise
             self.plans.defined()
         if not self._connection.is_in_transaction():
@@ -110,12 +110,12 @@ class Writer:
         Raise `AnswerLostError` if the result is unknown; after any other error, nothing is committed.
         """
         if self._connection.is_closed():
-            raise asyncpg.InterfaceError("the connection is closed")  # and nothing was sent
+            raise asyncpg.InterfaceError("the connection is closed")  # nothing was sent
         try:
             await self._connection.execute("COMMIT AND CHAIN")
         except TROUBLE as error:
             if isinstance(error, asyncpg.InternalClientError) or _is_shutting_down(error):
-                raise  # nothing was sent, or the server answered that it ends the session before it looked at COMMIT
+                raise  # nothing was sent, or the server ended the session before it processed COMMIT
             raise AnswerLostError from error
 
     async def recover(self) -> None:

@@ -44,7 +44,7 @@ class SwarmHttps:
                 settle(None, LinkAnswerError(host=target.host, port=target.port, reason=str(error)))
 
         def on_end(error: BirthmarkError) -> None:
-            answer = reader.end()  # an answer without a length ends so
+            answer = reader.end()  # end of a response without a length
             settle(answer, error if answer is None else None)
 
         try:

@@ -26,7 +26,7 @@ _Waiting = dict[tuple[type[Packet], int], "asyncio.Future[Packet]"]
 
 
 class SwarmMqtt(Conversation):
-    """A device's connection; `acknowledges` lists what a misbehaving device does not acknowledge."""
+    """A device's connection; `acknowledges` is false for a misbehaving device that acknowledges no messages."""
 
     __slots__ = (
         "_dialer",

@@ -24,7 +24,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.untrusted_text import reason_of
 
-_ROOM = memoryview(bytearray(64 * 1024))  # what all connections read into, one after the other
+_ROOM = memoryview(bytearray(64 * 1024))  # shared read buffer of all connections, in turns
 _MAX_UNSENT_BYTES = 1024 * 1024
 _READS_A_TURN = 16
 _CLOSED = "the server closed it"
@@ -80,7 +80,7 @@ class Dialer:
                 if place == len(addresses) - 1:
                     raise
             else:
-                addresses[0], addresses[place] = address, addresses[0]  # where the next device begins
+                addresses[0], addresses[place] = address, addresses[0]  # start for the next device
                 return sock
         raise OSError(errno.EADDRNOTAVAIL, "the name has no address")
 
@@ -216,7 +216,7 @@ class ByteStream:
                 self._end(LinkLostError(host=self.host, reason=_CLOSED))
                 return
             self._on_data(bytes(_ROOM[:size]))
-        asyncio.get_running_loop().call_soon(self._read)  # the others have their turn; what TLS holds wakes nobody
+        asyncio.get_running_loop().call_soon(self._read)  # yield to others; data inside TLS triggers no read event
 
     def _send(self) -> None:
         loop = asyncio.get_running_loop()
@@ -227,7 +227,7 @@ class ByteStream:
                 loop.add_writer(self._number, self._send)
                 return
             except OSError as error:
-                # What the server said before it closed is worth more than that it did: the reader tells.
+                # The server's last message is worth more than the fact that it closed: the reader reports it.
                 if error.errno not in (errno.EPIPE, errno.ECONNRESET):
                     self._end(translate_error(error, self.host, self.port))
                 return

@@ -14,10 +14,10 @@ class Act(StrEnum):
 
     SEND = "send"
     RENEW = "renew"
-    JOB = "job"  # what it was told to do is done
-    CUT = "cut"  # the line breaks: no goodbye
-    STORM = "storm"  # the same, and back at once
-    LEAVE = "leave"  # goodbye, and back after a while
+    JOB = "job"  # its task is done
+    CUT = "cut"  # lost, without DISCONNECT
+    STORM = "storm"  # CUT with an instant return
+    LEAVE = "leave"  # DISCONNECT, then a later return
 
 
 @dataclass(slots=True)

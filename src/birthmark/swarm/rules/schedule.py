@@ -31,7 +31,7 @@ def _mixed(word: int) -> int:
 
 FIRST_BACKOFF_S = 1.0
 LONGEST_BACKOFF_S = 60.0
-_DOUBLINGS = 30  # beyond which a power is larger than any backoff
+_DOUBLINGS = 30  # a greater power exceeds any backoff
 
 
 def arrival_s(group: DeviceGroup, number: int) -> float:

@@ -52,7 +52,7 @@ def resolve(spec: TargetSpec, facts: Mapping[str, Any], environment: Mapping[str
 
 MAX_FILE_BYTES = 1024 * 1024
 MAX_DEVICES = 100_000
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # and of a file, for each device has one
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # and of a file, one per device
 _MAX_PORT = 65_535
 _MAX_SIZE = 256 * 1024
 _MAX_KEEP_ALIVE_S = 65_535

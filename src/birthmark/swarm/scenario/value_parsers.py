@@ -61,7 +61,7 @@ def renewal(value: object) -> tuple[float, float]:
 def rate(value: object) -> float:
     """Return a rate per second."""
     found = _number(value)
-    if found is None or not 0 < found <= 1e6:  # noqa: PLR2004 - more than any machine does
+    if found is None or not 0 < found <= 1e6:  # noqa: PLR2004 - above any real machine
         raise MistakeError("must be a number of devices per second", "`{name} = 50`")
     return found
 

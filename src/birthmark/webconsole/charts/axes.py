@@ -10,10 +10,10 @@ from birthmark.webconsole.svg import Anchor, SvgLabel, cut, element, width_of
 Number = Callable[[float], str]
 _Said = tuple["Tick", float, SvgLabel]
 
-_GAP_PX = 6  # between labels of the lower axis
-_MOST = 0.3  # of the width, for one label
-_ONE_STEP = 2  # numbers of a scale that has nothing between its ends
-_TICK_PX = 14  # how far a mark of the lower axis goes down, beside its label
+_GAP_PX = 6  # between x-axis labels
+_MOST = 0.3  # of the width, per label
+_ONE_STEP = 2  # labels of a scale without inner steps
+_TICK_PX = 14  # length of an x-axis tick next to its label
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,8 +21,8 @@ from birthmark.webconsole.svg import (
     width_of,
 )
 
-_NEIGHBORS = 6  # of each side
-_MADS = 7.5  # five standard deviations, as 1.48 of the median of the distances from the median
+_NEIGHBORS = 6  # on each side
+_MADS = 7.5  # five standard deviations, 1.48 of the median distance from the median each
 _WIDEST_PX = 48
 _SWATCH_PX = 10
 
@@ -77,7 +77,7 @@ def bars(
     kinds: Mapping[BarKind, str] | None = None,
     empty: str = "",
 ) -> str:
-    """Return a chart of `given`, named `name` within its page; `kinds` is the legend of the unusual ones.
+    """Return a chart of `bars`, named `name` within its page; `kinds` is the legend of the unusual ones.
 
     `empty` is shown if there is no data. Raise `ValueError` for a link to another server.
     """

@@ -24,13 +24,13 @@ from birthmark.webconsole.svg import (
 )
 
 _NUMBER = "number strong"
-_LEAST_PX = 48  # of a strip, without what is written above it
-_BESIDE = 0.27  # of the width, for labels at the right end; where they take more they stand above
+_LEAST_PX = 48  # of a strip, without its heading
+_BESIDE = 0.27  # of the width, for labels at the right end; wider ones go above
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """A value over the intervals, None if unknown; `unit` states what is counted, and per which time."""
+    """A value over the intervals, None if unknown; `unit` is the counted quantity and its period."""
 
     label: str
     unit: str

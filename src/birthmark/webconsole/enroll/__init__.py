@@ -2,11 +2,10 @@
 
 | module | |
 |---|---|
-| bounds | limits of size and time |
-| receiving | a browser's upload, to files, during the transfer |
-| reading | files to rows, each verified, or the reason for its rejection |
-| drops | uploads as files, which another process can resume |
-| working | check and run, in the background |
-| report | the result of each row, as a file |
-| page | the pages |
+| limits | limits of size and time |
+| multipart | a browser's upload, to files, during the transfer |
+| parser | files to rows, each verified, or the reason for its rejection |
+| uploads | uploads as files, which another process can resume |
+| worker | check and run, in the background |
+| page | the pages, and the result of each row as a file |
 """

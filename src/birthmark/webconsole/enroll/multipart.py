@@ -46,7 +46,7 @@ def parse_header(text: str) -> tuple[str, dict[str, str]]:
     while (one := _PARAMETER.match(text, at)) is not None:
         quoted, plain = one[2], one[3]
         found.setdefault(one[1].lower(), plain if quoted is None else _ESCAPED.sub(r"\1", quoted))
-        at = _SPACE.match(text, one.end()).end()  # type: ignore[union-attr] # it matches nothing, too
+        at = _SPACE.match(text, one.end()).end()  # type: ignore[union-attr] # matches empty, too
     return value, found
 
 
@@ -165,7 +165,7 @@ class Receiver:
             self._is_checked = True
         if name not in _MOST:
             raise DropRefusedError(detail="the request does not come from the form of this page")
-        if not file_name:  # nothing was chosen
+        if not file_name:  # no selection
             return
         path = self.directory / f"{len(self.files):04d}"
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -204,12 +204,12 @@ async def receive(
     try:
         async for piece in body:
             if piece:
-                await run_in_thread(lambda piece=piece: receiver.take(piece))  # type: ignore[misc] # its own piece
+                await run_in_thread(lambda piece=piece: receiver.take(piece))  # type: ignore[misc] # bind now
     finally:
         with suppress(OSError):
             receiver.close()
     if not receiver.is_whole:
         raise DropRefusedError(detail="the upload was interrupted")
-    if not receiver._is_checked:  # noqa: SLF001 - ours: a form without a file
+    if not receiver._is_checked:  # noqa: SLF001 - a form without a file
         check(receiver.fields)
     return receiver

@@ -135,7 +135,7 @@ class EnrollPage:
     async def drop(self, request: Request, caller: SignedInUser) -> Response:
         """Receive files, and start their check. Raise `DropRefusedError`, `TooManyDropsError`."""
         gate = self.site.desk.gate
-        gate.check_origin(request)  # before anything begins: the form's own token comes with what is read
+        gate.check_origin(request)  # first of all: the form's token arrives with the body
         user, now = _user(caller), self.clock.now()
         names = [one["name"] for one in (await self.site.inside.ask(caller, "/dps")).items]
         if user in self._receiving or len(self._receiving) >= MOST_RECEIVED:
@@ -153,7 +153,7 @@ class EnrollPage:
                 content_type = request.headers.get("content-type", "")
                 received = await receive(content_type, _body(request), path / "files", check)
                 return await self._begun(request, caller, Upload(path), received)
-            except OSError as error:  # such as a disk that is full
+            except OSError as error:  # such as a full disk
                 shutil.rmtree(path, ignore_errors=True)
                 raise DropRefusedError(detail=f"this server cannot keep them: {reason_of(error)}") from error
             except BaseException:
@@ -166,7 +166,7 @@ class EnrollPage:
         once = received.fields.get(ONCE, "")
         for one in self.drops.every(_user(caller)):
             if once and one.about.get(ONCE) == once:
-                drop.remove()  # the same form, sent twice
+                drop.remove()  # form sent twice
                 return self.site.go(f"/enroll/{one.id}")
         dropped = await run_in_thread(lambda: sort(received.files))
         await run_in_thread(lambda: self.drops.remove_superseded(_user(caller)))
@@ -294,7 +294,7 @@ def _command(about: Mapping[str, Any]) -> str:
     options += [] if about["dps"] == FIRST else ["--dps", about["dps"]]
     if about["kind"] == UploadKind.CERTIFICATES and not names[about["count"] - 1 :]:
         return ""
-    if about["kind"] == UploadKind.CERTIFICATES and about[TRUST]:  # which count for a directory of them
+    if about["kind"] == UploadKind.CERTIFICATES and about[TRUST]:  # only directories support it
         copied = _typed(["mkdir", _COPIES]) + " && " + _typed(["cp", "--", *names, _COPIES])
         return f"{copied} && {_typed(['birthmark', 'device', 'enroll-list', _COPIES, *options])}"
     if about["kind"] == UploadKind.CERTIFICATES and len(names) > 1:

@@ -110,7 +110,7 @@ def _entries(dropped: ParsedUpload, now: datetime) -> Iterator[ManifestEntry | C
             yield from _alone(dropped.files)
         case UploadKind.CERTIFICATES:
             for one in dropped.files:
-                one.path.rename(one.path.with_suffix(".pem"))  # by which a directory of certificates is read
+                one.path.rename(one.path.with_suffix(".pem"))  # a certificate directory requires it
             yield from verify_list(first.parent, ListTrust(tuple(dropped.roots)), now, uploaded_name)
         case UploadKind.TABLE | UploadKind.ZIP:
             if not dropped.roots:
@@ -163,7 +163,7 @@ def _device_in(data: bytes, name: str) -> Certificate:
         raise DropRefusedError(detail=f"{name} is larger than {MAX_FILE_BYTES // 1024} KiB, and no certificate")
     found = leaf_first(parse_bundle(data))
     leaf = found[0]
-    is_plain = leaf.is_self_signed and leaf.extensions.key_usage is None  # as `openssl req -x509` makes a device's, too
+    is_plain = leaf.is_self_signed and leaf.extensions.key_usage is None  # device certificates of `openssl req -x509`
     if leaf.is_ca and not is_plain:
         raise DropRefusedError(detail=f"{name} is a CA's certificate, not a device's")
     if any(not one.is_ca for one in found[1:]):

@@ -85,7 +85,7 @@ class EnrollmentWork:
                 async with self._turns:
                     await work()
             except asyncio.CancelledError:
-                raise  # the server ends: what the files say is how far it came
+                raise  # server shutdown: the files keep the progress
             except Exception:
                 now = drop.state()
                 over = "stopped" if phase == "running" else "failed"

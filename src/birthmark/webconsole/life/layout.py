@@ -9,13 +9,13 @@ from birthmark.webconsole.life.model import Item, Point, TimelineLane, TimelineS
 from birthmark.webconsole.life.time_axis import Scale
 from birthmark.webconsole.svg import Tone, cut, width_of
 
-_POINT_ROWS = 5  # as many as there are kinds
+_POINT_ROWS = 5  # one row per kind
 _SPAN_ROWS = 3
 _LABEL_ROWS = 2
-_APART_PX = 9  # dots of a series that can still be told apart
-_MARK_PX = 6  # half a mark
+_APART_PX = 9  # minimum distance of visible dots
+_MARK_PX = 6  # half width
 _GAP_PX = 12
-_LABEL_PX = 160  # of a label at least, before it is cut
+_LABEL_PX = 160  # minimum label, before it is cut
 Extent = tuple[float, float]
 
 _SEVERITY = [Tone.BAD, Tone.WARN, Tone.GOOD, Tone.INFO, Tone.USUAL]
@@ -50,7 +50,7 @@ class Mark:
     label: str
     row: int = 0
     label_row: int = 0
-    label_x: float | None = None  # its left end; None if it is not drawn
+    label_x: float | None = None  # left end; None if not drawn
 
 
 @dataclass(slots=True)
@@ -171,7 +171,7 @@ def _put_points(placed: PlacedLane, field_: Field) -> None:
             way = fitting[0]
             mark.row, mark.label_row, mark.label_x = way.row, way.label_row, way.label[0]
             rows[way.label_row].append(way.label)
-        else:  # its title still tells
+        else:  # see its title
             mark.row = next((row for row in range(_POINT_ROWS) if _fits(rows[row], glyph)), _POINT_ROWS - 1)
             placed.is_crowded = placed.is_crowded or bool(mark.label)
         rows[mark.row].append(glyph)

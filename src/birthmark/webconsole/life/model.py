@@ -61,10 +61,10 @@ class TimelineTexts:
     """Texts of a timeline in the user's language."""
 
     now: str
-    still: str  # of a span without an end
-    several: Callable[[int, str], str]  # "3 x renewed"; without a word, of different things: "3 events"
-    when: Callable[[datetime], str]  # exact, in titles and rows
-    tick: Callable[[datetime, Unit, bool], str]  # what begins there; the first says its year or day too
+    still: str  # for open spans
+    several: Callable[[int, str], str]  # "3 x renewed"; or "3 events", without a word, for a mix
+    when: Callable[[datetime], str]  # exact; titles and rows
+    tick: Callable[[datetime, Unit, bool], str]  # text at a tick; the first includes its year or day
     empty: str = ""
 
     def exactly(self, item: Item) -> str:

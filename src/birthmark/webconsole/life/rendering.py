@@ -24,13 +24,13 @@ from birthmark.webconsole.svg import (
 
 MAX_BYTES = 28 * 1024
 _MOST_MARKS = 70
-_TOLD_BYTES = 9_000  # of titles, among all marks
-_LEAST_TOLD = 60  # bytes of one
-_LISTED = 5  # items in the title of a mark for several
+_TOLD_BYTES = 9_000  # of all titles
+_LEAST_TOLD = 60  # bytes each
+_LISTED = 5  # items in the title of a combined mark
 _TOP = 22
 _POINT_PX, _SPAN_PX, _LABEL_PX = 20, 13, 16
-_LEAST_PX = 0.1  # what is narrower is not drawn
-_STACKED_PX = 480  # a drawing narrower than this has the names of lanes above them
+_LEAST_PX = 0.1  # narrower shapes are omitted
+_STACKED_PX = 480  # narrower drawings have lane names above the lanes
 
 
 def life(

@@ -8,7 +8,7 @@ from enum import StrEnum
 from birthmark.webconsole.charts.axes import Tick, readable
 from birthmark.webconsole.svg import SvgLabel
 
-_AHEAD = 0.3  # of the time lived: how much future is shown, so that a certificate without an end squeezes no life
+_AHEAD = 0.3  # of the past: how much future is shown, so that an endless certificate does not squeeze it
 _LEAST = timedelta(hours=1)
 _MOST_TICKS = 40
 
@@ -97,7 +97,7 @@ def _moments(first: datetime, last: datetime, unit: Unit, every: int) -> Iterato
     while moment <= last:
         if moment >= first:
             yield moment
-        if moment.year >= 9000:  # noqa: PLR2004 - a certificate without an end; further steps leave the calendar
+        if moment.year >= 9000:  # noqa: PLR2004 - no expiry; further steps overflow the calendar
             return
         moment = _next(moment, unit, every)
 

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 SOURCE = "iothub-message-source"
 _TOKEN = re.compile(r"\{(\w+)\}")
 _MICROS = 1_000_000
-# As the hub keeps them -> as conditions and endpoints have them ("Query device-to-cloud messages").
+# Names in the hub -> names in conditions and endpoints ("Query device-to-cloud messages").
 SYSTEM: Mapping[str, str] = {
     "message-id": "messageId",
     "correlation-id": "correlationId",
@@ -141,7 +141,7 @@ def matching(
 def destinations(
     ready: PreparedRouting, source: RouteSource, message: model.RoutableMessage, twin: Mapping[str, Any] | None
 ) -> Mapping[str, str]:
-    """Return the endpoints of a message, each once, with the first route that leads there."""
+    """Return the distinct endpoints of a message, each with the first route that selects it."""
     found: dict[str, str] = {}
     for route, endpoints in matching(ready, source, message, twin):
         for name in endpoints:
@@ -173,7 +173,7 @@ def shown_body(message: TelemetryMessage) -> Any:
     kind = system.get("contentType", "").split(";")[0].strip().lower()
     if kind == "application/json" and system.get("contentEncoding", "").lower() == "utf-8":
         try:
-            decode_json(message.body)  # a number that is none, or half of a character, is nobody's JSON
+            decode_json(message.body)  # invalid numbers and half surrogates are never valid JSON
             return msgspec.Raw(plain_text(message.body).replace(b"\r", b" ").replace(b"\n", b" "))  # one line
         except (ValueError, RecursionError):
             pass

@@ -58,7 +58,7 @@ class RoutedSubject:
         """Return a member by case-insensitive name; an exact match has precedence."""
         if name in value:
             return value[name]
-        if (folded := self._folded.get(id(value))) is None:  # what a subject has lives as long as it
+        if (folded := self._folded.get(id(value))) is None:  # values live as long as the subject
             self.meter.take(1 + len(value) // 8 + sum(map(len, value)) // CHARS_PER_STEP)
             folded = self._folded[id(value)] = {}
             for key, one in value.items():
@@ -76,7 +76,7 @@ class RoutedSubject:
             if self._message.content_type is not None:
                 self._system.setdefault("contenttype", self._message.content_type)
         found = self._system.get(name, UNDEFINED)
-        # A name of the device's own may begin with $, too.
+        # A device's own property name may begin with $, too.
         return self.application(f"${name}") if found is UNDEFINED else found
 
     @property
@@ -129,7 +129,7 @@ def parse_condition(text: str) -> RouteCondition:
 
 def holds(condition: RouteCondition, subject: RoutedSubject) -> bool:
     """Return whether the condition is true; Null, Undefined and other values are not. Raise `TooMuchError`."""
-    return condition._holds(subject) is True  # noqa: SLF001 - this file's own
+    return condition._holds(subject) is True  # noqa: SLF001 - same module
 
 
 def _walk(node: Any) -> Iterator[Any]:
@@ -164,7 +164,7 @@ def _reference(reference: Reference) -> _Compiled:
 
 def _within(subject: RoutedSubject, value: Value, path: tuple[str | int, ...]) -> Value:
     if not path:
-        return UNDEFINED  # the whole of it is no operand
+        return UNDEFINED  # a complete value is none
     for part in path:
         if type(part) is int:
             if type(value) is not list or part >= len(value):

@@ -92,9 +92,9 @@ _TOKEN = re.compile(
     r"(?P<space>[ \t\r\n]+)"
     r"|(?P<hex>0[xX][0-9a-fA-F]+)"
     r"|(?P<number>[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)"
-    # A hyphen within a name is the name's; an operator stands apart.
+    # A hyphen within a name belongs to the name; an operator needs spaces.
     r"|(?P<name>\$?[^\W\d][\w$]*(?:-\w+)*)"
-    # A name that is no plain word, as in queries of twins.
+    # A name that is no plain word, as in twin queries.
     r"|(?P<bracketed>\[\[[^\[\]'\",]+\]\])"
     r"|(?P<string>'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\")"
     r"|(?P<sign>!=|<>|<=|>=|[-=<>+*/%()\[\],.])",
@@ -135,7 +135,7 @@ class ConditionParser:
         """Read all of it."""
         try:
             made = self._expression()
-        except RecursionError:  # who calls may be deep in calls of its own
+        except RecursionError:  # the caller's stack may already be deep
             mistake(self._token.where, "The condition is nested too deep.", "Make two routes of it.")
         if self._token.kind != "end":
             self._unexpected("an operator or the end")
@@ -347,7 +347,7 @@ def _unescaped(token: _Token) -> str:
 
     made = _ESCAPE.sub(meant, token.text[1:-1])
     try:
-        # Two halves of a character, written apart, are one.
+        # Joins two surrogates that were written separately.
         return made.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
         return mistake(token.where, "A string has half of a character.", "Write both of its \\u escapes.")

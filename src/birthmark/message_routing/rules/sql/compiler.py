@@ -89,7 +89,7 @@ def compile_items(items: Sequence[SelectItem | ObjectSpread], *, is_value: bool)
 def _put(made: dict[str, Value], name: tuple[str, ...], value: Value, run: EvaluationContext) -> None:
     for part in name[:-1]:
         below = made.get(part)
-        # What stands there may be the message's own: it is copied before it is written to.
+        # The value may belong to the message, so copy it before a write.
         copy = dict(below) if type(below) is dict else {}
         run.meter.take(len(copy) // _MEMBERS_PER_STEP)
         made[part] = copy
@@ -140,11 +140,11 @@ def _object(object_of: ObjectOf) -> Compiled:
 def _call(call: FunctionCall) -> Compiled:
     function = FUNCTIONS[call.name]
     if not function.least <= len(call.arguments) <= function.most:
-        return lambda _it, _run: UNDEFINED  # so the reference has it
+        return lambda _it, _run: UNDEFINED  # per the reference
     run_it = function.call
     parts = [compile_expression(one) for one in call.arguments]
     if call.name == "encode" and isinstance(call.arguments[0], Star):
-        parts[0] = _payload  # as it came, JSON or not
+        parts[0] = _payload  # unparsed, JSON or not
     if not parts:
         return lambda _it, run: run_it(run)
     if len(parts) == 1:

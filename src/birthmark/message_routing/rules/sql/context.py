@@ -50,7 +50,7 @@ class EvaluationContext:
 
     __slots__ = ("entropy", "lookups", "message", "meter", "variables", "version")
 
-    def __init__(  # noqa: PLR0917 - all of it, each time
+    def __init__(  # noqa: PLR0917 - a full context
         self,
         message: RoutableMessage,
         version: Version,

@@ -5,7 +5,7 @@ from typing import NoReturn
 _MAX_TOLD_CHARS = 300
 
 
-class SqlMistake(ValueError):  # noqa: N818 - a mistake of who wrote the text; the rooms above make their refusals of it
+class SqlMistake(ValueError):  # noqa: N818 - an error in the SQL text; callers turn it into their own refusals
     """Invalid statement text. `where` counts characters from 0; `what` and `instead` are complete sentences."""
 
     def __init__(self, position: int, what: str, instead: str) -> None:

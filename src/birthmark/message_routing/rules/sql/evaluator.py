@@ -113,12 +113,12 @@ def evaluate(
     Errors within an expression are Undefined. Raise `TooMuchError` for a message that costs too much, and
     `ShadowWantedError` if `lookups` does.
     """
-    if statement.is_whole and statement._where is None and not statement._variables:  # noqa: SLF001 - this file's own
+    if statement.is_whole and statement._where is None and not statement._variables:  # noqa: SLF001 - same module
         return SelectedMessage(message.payload, NO_VARIABLES)
     try:
         known: dict[str, Any] = {"entropy": entropy, "lookups": lookups, "meter": meter}
         return _evaluated(statement, *begin(message, statement.version, statement.ready, **known))
-    except RecursionError as error:  # who calls may be deep in calls of its own
+    except RecursionError as error:  # the caller's stack may already be deep
         raise TooMuchError("The statement's result is nested too deep.") from error
 
 

@@ -70,7 +70,7 @@ def next_token(text: str, position: int) -> SqlToken:
             break
         position = match.end()
     group, found = match.lastgroup or "", match.group()
-    if found == "/" and text.startswith("/*", position):  # `--` is arithmetic: what is stored may have it
+    if found == "/" and text.startswith("/*", position):  # `--` is arithmetic: stored rules may use it
         mistake(position, "The language has no comments.", "Leave the comment out.")
     if group in {"single", "double"}:
         inner = found[1:-1].replace(found[0] * 2, found[0])

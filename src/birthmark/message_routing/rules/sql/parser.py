@@ -111,7 +111,7 @@ class SqlParser:
         """Read all of a rule's statement."""
         try:
             return self._statement()
-        except RecursionError:  # who calls may be deep in calls of its own
+        except RecursionError:  # the caller's stack may already be deep
             return mistake(self._token.where, "The statement is nested too deeply.", "Make two rules of it.")
 
     def _statement(self) -> Select:
@@ -232,7 +232,7 @@ class SqlParser:
         check_filter(token.text, token.where)
         return token.text
 
-    # Expressions, the weakest operator first
+    # Expressions, weakest operator first
 
     def _expression(self) -> Expression:
         self._depth += 1
@@ -270,7 +270,7 @@ class SqlParser:
             self._count()
             times += 1
         made = self._comparison()
-        # Twice is not the same as never: what is no boolean is undefined then.
+        # NOT NOT differs from none: it makes a value that is not boolean undefined.
         for _ in range(min(times, 2 - times % 2)):
             made = NotExpression(made)
         return made
@@ -518,7 +518,7 @@ class SqlParser:
         value = number_of(token.text.replace("+", ""))
         if value is UNDEFINED:
             return mistake(token.where, "A number is out of range.", "The largest decimal is 9.9E999.")
-        assert isinstance(value, int | Decimal)  # noqa: S101 - what a NUMBER matches
+        assert isinstance(value, int | Decimal)  # noqa: S101 - matched by NUMBER
         if isinstance(value, Decimal):
             is_int = token.text.isdigit() or self._version is Version.V2016_03_23
             return whole(value) if is_int else value
@@ -597,7 +597,7 @@ def _named(node: Any, element: str) -> Any:
     match node:
         case PathExpression(names=(first, *rest), of=None) if first == element:
             return PathExpression(tuple(rest), Star()) if rest else Star()
-        case SqlQuery():  # its own elements are what names mean in it
+        case SqlQuery():  # names inside it refer to its own elements
             return replace(node, source=_named(node.source, element))
         case tuple():
             return tuple(_named(one, element) for one in node)

@@ -93,7 +93,7 @@ def fill(
     known: dict[str, Any] = {"entropy": entropy, "lookups": lookups, "variables": variables, "meter": meter}
     run, it = begin(message, template.version, template.ready, **known)
     made: list[str] = []
-    for part in template._parts:  # noqa: SLF001 - this file's own
+    for part in template._parts:  # noqa: SLF001 - same module
         if isinstance(part, str):
             made.append(part)
             continue

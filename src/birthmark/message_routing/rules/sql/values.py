@@ -96,7 +96,7 @@ def whole(value: Decimal) -> int | Decimal:
     return value
 
 
-# A hook of our own for numbers with a point, so none of those that msgspec is slow at comes to it.
+# A custom hook for numbers with a point, which avoids those that msgspec parses slowly.
 _DECODERS = {
     Version.V2015_10_08: msgspec.json.Decoder(float_hook=_decimal),  # noqa: TID251
     Version.V2016_03_23: msgspec.json.Decoder(float_hook=_whole_or_decimal),  # noqa: TID251
@@ -216,7 +216,7 @@ def boolean_of(value: Value) -> bool | Undefined:
     return UNDEFINED
 
 
-def text_of(value: Value, meter: Meter) -> str | Undefined:  # noqa: PLR0911 - a row for each type
+def text_of(value: Value, meter: Meter) -> str | Undefined:  # noqa: PLR0911 - one per type
     """Convert to String: JSON of arrays and objects; Null and Undefined are Undefined."""
     kind = type(value)
     if kind is str:
@@ -233,7 +233,7 @@ def text_of(value: Value, meter: Meter) -> str | Undefined:  # noqa: PLR0911 - a
             return UNDEFINED
     if kind is int:
         if not -_INT_LIMIT < value < _INT_LIMIT:
-            meter.take(value.bit_length())  # the time it takes to write one grows by the square of its length
+            meter.take(value.bit_length())  # formatting time grows by the square of the length
         return str(value)
     if kind is Decimal:
         return str(value)
@@ -254,7 +254,7 @@ def equal(left: Value, right: Value, meter: Meter) -> bool:
         return left.keys() == right.keys() and all(equal(left[key], right[key], meter) for key in left)
     if one is bool or other is bool:
         return left is right
-    if one is not other:  # an Int and a Decimal; a long Int is none that can be calculated with
+    if one is not other:  # an Int and a Decimal; too long an Int is not computable
         return one in _NUMBERS and other in _NUMBERS and number_of(left, meter) == number_of(right, meter)
     if (one is str or one is bytes) and len(left) == len(right):
         meter.take(len(left) // CHARS_PER_STEP)

@@ -74,7 +74,7 @@ def get_mqtt_property(run: EvaluationContext, name: Value) -> Value:
             run.meter.take(len(data) // CHARS_PER_STEP)
             found = None if message.correlation_data is None else base64.b64encode(data).decode()
         case "format_indicator":
-            # None said is the same as 0 said (MQTT 5.0 section 3.3.2.3.2).
+            # A missing indicator is the same as 0 (MQTT 5.0 section 3.3.2.3.2).
             found = _FORMATS.get(message.payload_format_indicator or 0)
         case _:
             return UNDEFINED

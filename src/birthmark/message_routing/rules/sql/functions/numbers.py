@@ -127,7 +127,7 @@ FUNCTIONS = (
     _of_doubles("tanh", math.tanh),
     SqlFunction("ceil", _to_int(ROUND_CEILING), 1, 1),
     SqlFunction("floor", _to_int(ROUND_FLOOR), 1, 1),
-    SqlFunction("round", _to_int(ROUND_HALF_UP), 1, 1),  # half is away from zero, as the guide's examples have it
+    SqlFunction("round", _to_int(ROUND_HALF_UP), 1, 1),  # half away from zero, as in the guide's examples
     SqlFunction("sign", sign, 1, 1),
     SqlFunction("mod", remainder, 2, 2),
     SqlFunction("remainder", remainder, 2, 2),

@@ -120,7 +120,7 @@ def replace(run: EvaluationContext, value: Value, old: Value, new: Value) -> Val
         return UNDEFINED
     for _ in ("to count", "to replace"):
         run.meter.take_to_find(text, wanted)
-    # How long it gets is known before it is made.
+    # The length is known before the text is built.
     run.meter.take_for(len(text) + text.count(wanted) * max(len(instead) - len(wanted), 0))
     return text.replace(wanted, instead)
 

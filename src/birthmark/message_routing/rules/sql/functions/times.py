@@ -19,7 +19,7 @@ from birthmark.message_routing.rules.sql.values import UNDEFINED, Undefined, Val
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_PATTERN_CHARS, _MAX_TEXT_CHARS, _MAX_ZONE_CHARS = 128, 256, 64
 _STEPS = 1000
-_FULL = 4  # this many letters of a kind are the whole word
+_FULL = 4  # this many equal characters mean the full name
 _PART = re.compile(r"'((?:[^']|'')*)'|([A-Za-z])\2*|[^A-Za-z']+", re.DOTALL)
 _ZONE = re.compile(r"(?:UTC|GMT|UT)?([+-])([0-9]{1,2}):?([0-9]{2})?\Z")
 _NAMED_ZONE = re.compile(r"[A-Za-z][A-Za-z0-9_+\-]*(?:/[A-Za-z0-9_+\-]+)*\Z")
@@ -129,7 +129,7 @@ _ZONE_TEXT = r"((?:UTC|GMT|UT)?[+-][0-9]{1,2}(?::?[0-9]{2})?|[A-Za-z][A-Za-z0-9_
 _WORDS = "([A-Za-z]+)"
 
 
-def _reader(letter: str, run: str) -> tuple[str, str] | None:  # noqa: PLR0911 - a row for each kind of letter
+def _reader(letter: str, run: str) -> tuple[str, str] | None:  # noqa: PLR0911 - one per kind of character
     """Return the regular expression and field of a letter run; None if java.time's letter is not supported."""
     count = len(run)
     if letter in "yu":

@@ -108,7 +108,7 @@ def open_files(process: Path) -> Iterator[Path]:
     """Yield the files that a process of /proc has open; none of another user's process."""
     with contextlib.suppress(OSError):
         for one in (process / "fd").iterdir():
-            with contextlib.suppress(OSError):  # closed meanwhile
+            with contextlib.suppress(OSError):  # closed in the meantime
                 yield one.readlink()
 
 

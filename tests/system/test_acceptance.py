@@ -186,8 +186,8 @@ def played(directory: Path, *steps: Step) -> tuple[bool, Play]:
     def keep() -> None:
         (directory / "record").write_text("\n".join(playing.owed))
 
-    journey = Journey("some", "some steps", "nothing", steps=steps)
-    playing = Play(journey, directory / "here", dict(clean_environment()), lambda _: True, lambda _: None, keep)
+    scenario = Journey("some", "some steps", "nothing", steps=steps)
+    playing = Play(scenario, directory / "here", dict(clean_environment()), lambda _: True, lambda _: None, keep)
     playing.begin()
     return playing.play(), playing
 

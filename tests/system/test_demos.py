@@ -12,11 +12,11 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize(
-    "journey", ["azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "edge", "factory", "jobs"]
+    "scenario", ["azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "edge", "factory", "jobs"]
 )
-def test_the_journey_proves_its_claims(journey: str, tmp_path: Path) -> None:
+def test_the_journey_proves_its_claims(scenario: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [BIRTHMARK, "demo", journey, "--json"],
+        [BIRTHMARK, "demo", scenario, "--json"],
         env=clean_environment(HOME=str(tmp_path), TMPDIR=str(tmp_path)),
         capture_output=True,
         text=True,
@@ -26,5 +26,5 @@ def test_the_journey_proves_its_claims(journey: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert rows
-    assert {row["journey"] for row in rows} == {journey}
+    assert {row["scenario"] for row in rows} == {scenario}
     assert list(tmp_path.glob("birthmark-*")) == []

@@ -91,22 +91,22 @@ def _has_seen(path: Path) -> bool:
         return True
 
 
-def _one(journey: Journey, given: argparse.Namespace, directory: Path, record: dict[str, Any]) -> tuple[bool, bool]:
+def _one(scenario: Journey, given: argparse.Namespace, directory: Path, record: dict[str, Any]) -> tuple[bool, bool]:
     """Play one journey; say whether it went as it has to, and whether all of it was taken back.
 
     Raise `KeyboardInterrupt` where it was broken off, when it was taken back.
     """
-    print(f"{journey.name}: {journey.title}")
-    kept: dict[str, Any] = {"name": journey.name, "title": journey.title}
+    print(f"{scenario.name}: {scenario.title}")
+    kept: dict[str, Any] = {"name": scenario.name, "title": scenario.title}
     record["journeys"].append(kept)
-    here = directory / journey.name
+    here = directory / scenario.name
     with contextlib.ExitStack() as stack:
         environment = {**os.environ, "PROFILE": given.profile, "TCTI": given.tcti, "FREE": rehearsing.free_address()}
         if given.rehearse:
-            environment |= _rehearsed(journey, directory / f"{journey.name}-stands-in", environment, stack)
-        missing = [name for name in journey.variables if not environment.get(name)]
+            environment |= _rehearsed(scenario, directory / f"{scenario.name}-stands-in", environment, stack)
+        missing = [name for name in scenario.variables if not environment.get(name)]
         if missing:
-            print(f"  not played: it needs {', '.join(missing)}; what that is: {journey.needs}")
+            print(f"  not played: it needs {', '.join(missing)}; what that is: {scenario.needs}")
             kept["result"] = f"not played: no {', '.join(missing)}"
             written(directory / "acceptance.json", record)
             return False, True
@@ -117,7 +117,7 @@ def _one(journey: Journey, given: argparse.Namespace, directory: Path, record: d
             kept.update(steps=play.seen, owed=play.owed, stays=play.stays, profile=environment["PROFILE"], names=names)
             written(directory / "acceptance.json", record)
 
-        play = Play(journey, here, environment, agrees, print, keep)
+        play = Play(scenario, here, environment, agrees, print, keep)
         play.begin()
         is_good = False
         try:
@@ -132,15 +132,15 @@ def _one(journey: Journey, given: argparse.Namespace, directory: Path, record: d
 
 
 def _rehearsed(
-    journey: Journey, directory: Path, environment: dict[str, str], stack: contextlib.ExitStack
+    scenario: Journey, directory: Path, environment: dict[str, str], stack: contextlib.ExitStack
 ) -> dict[str, str]:
     directory.mkdir(parents=True)
-    if journey.name == "tpm":
+    if scenario.name == "tpm":
         return {"TCTI": stack.enter_context(rehearsing.a_tpm(directory / "tpm"))}
-    if journey.name in {"azure", "azure-chip", "aws"}:
+    if scenario.name in {"azure", "azure-chip", "aws"}:
         environment = stack.enter_context(rehearsing.a_cloud(directory, environment))
         environment["PROFILE"] = rehearsing.PROFILE
-    return rehearsing.a_chip(journey.name, directory / "chip", environment)
+    return rehearsing.a_chip(scenario.name, directory / "chip", environment)
 
 
 def _agreeing(*, is_asked: bool) -> Callable[[Step], bool]:

@@ -28,7 +28,7 @@ _NO_SECRET = {"BIRTHMARK_TOKEN"}  # the label of one
 class Play:
     """One journey as it is played, below a directory of its own."""
 
-    journey: Journey
+    scenario: Journey
     directory: Path
     environment: dict[str, str]
     agrees: Callable[[Step], bool]
@@ -49,7 +49,7 @@ class Play:
 
     def play(self) -> bool:
         """Play every step; say whether all went as they have to. What was begun is to be taken back by `undo`."""
-        for step in self.journey.steps:
+        for step in self.scenario.steps:
             if step.writes and not self.agrees(step):
                 self.seen.append({"step": step.title, "result": "left out"})
                 self.say("  left out, and the journey ends here")
@@ -66,7 +66,7 @@ class Play:
 
     def undo(self) -> bool:
         """Take back what was written, the latest first; say whether all of it was. What was not is owed still."""
-        known = {step.undo for step in self.journey.steps}
+        known = {step.undo for step in self.scenario.steps}
         for line in reversed(list(self.owed)):
             if line not in known:  # the record may be another's, and this runs nothing but our own lines
                 self.say(f"  NOT taken back, as it is no line of this journey: {line}")

@@ -81,11 +81,11 @@ def a_tpm(directory: Path) -> Iterator[str]:
         process.wait(20)
 
 
-def a_chip(journey: str, directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
+def a_chip(scenario: str, directory: Path, environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of who has the chip of a journey, one of software; the same one where it has none."""
-    if journey not in _CHIPS:
+    if scenario not in _CHIPS:
         return dict(environment)
-    return variables_of(f'eval "$(birthmark chip simulate "{directory}" {_CHIPS[journey]})"', environment)
+    return variables_of(f'eval "$(birthmark chip simulate "{directory}" {_CHIPS[scenario]})"', environment)
 
 
 def _answers(port: int) -> bool:

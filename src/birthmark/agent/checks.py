@@ -209,7 +209,7 @@ class Checks:
         est = self._est()
         pair = None if est is None else est.auth.pair
         if est is None or pair is None:
-            return CheckAnswer(CheckResult.SKIPPED, "no certificate introduces this device to the EST server")
+            return CheckAnswer(CheckResult.SKIPPED, "no certificate authenticates this device to the EST server")
         answers = [self._expiry(self.agent.identities.preloaded(pair), None)]
         if (held := self.agent.identities.slot(est.identity_id).current()) is not None:
             answers.append(self._expiry(held, est.identity_renewal))

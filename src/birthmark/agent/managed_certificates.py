@@ -1,8 +1,8 @@
 """Managed certificates: which ones the agent issues and renews, with their names and uses. Pure.
 
 A managed certificate has its aziot ID, its issuance settings with renewal rules, and a use that determines the CSR. If
-a bootstrap certificate introduces the device to an EST server, there is one more: the EST identity. The bootstrap
-certificate requests it, and it requests all other certificates.
+a bootstrap certificate authenticates the device to an EST server first, there is one more: the EST identity. The
+bootstrap certificate requests it, and it requests all other certificates.
 """
 
 from collections.abc import Iterator, Mapping

@@ -74,7 +74,7 @@ def _cas(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
 def _lists(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:
     for one in of.lists:
         if one.at - of.now < limits.crl_ends:
-            yield AlertFinding("crl-ends", one.name, _ends("the revocation list of", one, of.now))
+            yield AlertFinding("crl-ends", one.name, _ends("the CRL of", one, of.now))
 
 
 def _server(of: Readings, limits: Thresholds) -> Iterator[AlertFinding]:

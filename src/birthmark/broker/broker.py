@@ -179,7 +179,7 @@ class Broker:
         if self.workers is not None:
             await self.workers.join()
             workers = self.workers
-            self._beating = start_supervised("the beat", lambda: keep_beating(workers, self._timers))
+            self._beating = start_supervised("the heartbeat", lambda: keep_beating(workers, self._timers))
 
     async def start(self) -> None:
         """Start the due actions, after all namespaces are created."""

@@ -351,7 +351,7 @@ UNUSED = statement(
 )
 DROP_UNUSED = remove(messages, *_IS_UNUSED)
 
-# ---- inboxes
+# ---- device queues
 
 
 def _lock_as_seen(name: str) -> ColumnElement[bool]:

@@ -199,7 +199,7 @@ class LocalBus:
     def _deliver_here(self, name: str, body: str, kinds: Mapping[str, type[Event]] | None = None) -> Event | None:
         """Deliver an outbox event to the local handlers, and return it."""
         if (kind := (kinds or self._kinds).get(name)) is None:
-            return None  # nobody listens
+            return None  # without subscribers
         try:
             event = decode_event(body, kind)
         except msgspec.MsgspecError:  # from another version of Birthmark

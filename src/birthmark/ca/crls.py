@@ -73,7 +73,7 @@ class RevocationLists:
         last = await self.database.one(store.CRL_STATE, issuer=name)
         if last is None:
             await self.database.commit(Changes().run(store.BEGIN_CRL, issuer=name, **_NOTHING))
-            raise ChangedMeanwhileError(what="The revocation list")
+            raise ChangedMeanwhileError(what="The CRL")
         if not _is_stale(last, now):
             return await self._kept(name, last["number"])
         # Read after the count: a revocation in between is on this list, and still makes it stale.
@@ -85,7 +85,7 @@ class RevocationLists:
         keep = Changes().run(
             store.SAVE_CRL,
             expect=1,
-            otherwise=ChangedMeanwhileError(what="The revocation list"),
+            otherwise=ChangedMeanwhileError(what="The CRL"),
             key_issuer=name,
             key_number=last["number"],
             number=number,
@@ -101,7 +101,7 @@ class RevocationLists:
         if known is None or known.number != number:
             row = await self.database.one(store.CRL, issuer=name)
             if row is None or row["number"] != number:
-                raise ChangedMeanwhileError(what="The revocation list")
+                raise ChangedMeanwhileError(what="The CRL")
             made_at, next_update = from_micros(row["made_at"]), from_micros(row["next_update"])
             known = self._last[name] = RevocationList(bytes(row["der"]), number, made_at, next_update)
         return known

@@ -29,7 +29,7 @@ class HierarchyStorage(Protocol):
         entropy: Entropy,
         points: DistributionPoints | None = None,
     ) -> LeafIssuer:
-        """Create the CA of a purpose; return the existing one if another process created it first.
+        """Create the issuing CA of a purpose; return the existing one if another process created it first.
 
         Raise `PurposeMissingError` when it does not exist and there is no root to sign it.
         """
@@ -118,7 +118,7 @@ class Generation:
         return known
 
     def named(self, name: str) -> Certificate | None:
-        """Return the CA of a purpose, or of a key identifier, as addresses have it."""
+        """Return the issuing CA of a purpose, or of a key identifier, as addresses have it."""
         by_purpose = {purpose: one.certificate for purpose, one in self._below.items()} | {Purpose.ROOT: self.anchor}
         return next((one for purpose, one in by_purpose.items() if name in {purpose, name_of_key(one)}), None)
 
@@ -216,7 +216,7 @@ class Hierarchy:
         return self._signing.issuer(purpose, now=now, entropy=entropy, points=points)
 
     def named(self, name: str) -> Certificate | None:
-        """Return the CA of a purpose, or of a key identifier, as addresses have it."""
+        """Return the issuing CA of a purpose, or of a key identifier, as addresses have it."""
         found = (generation.named(name) for generation in self.generations)
         return next((one for one in found if one is not None), None)
 

@@ -107,7 +107,7 @@ class HierarchyFiles:
         entropy: Entropy,
         points: DistributionPoints | None = None,
     ) -> LeafIssuer:
-        """Create the CA of a purpose if it does not exist; use one that another process created first.
+        """Create the issuing CA of a purpose if it does not exist; use one that another process created first.
 
         Raise `SecretUnreadableError` if the passphrase of the keys changed.
         """

@@ -109,7 +109,7 @@ def ask(
     passphrase: Passphrase | None = None,
     token: TokenPlace | None = None,
 ) -> str:
-    """Return a request (PEM) for the CA of a purpose; it replaces a pending one.
+    """Return a request (PEM) for the issuing CA of a purpose; it replaces a pending one.
 
     The key is generated in `token`, or where the existing keys of the directory are. With `organization` the directory
     is a new one, without a root. Raise `CaExistsError`.
@@ -235,7 +235,7 @@ def _install_ca(
     if wanted is not None and anchor.thumbprint != wanted:
         raise AnswerRefusedError(detail="its root differs from the installed root", purpose=purpose)
     if listed is not None and not listed.is_signature_valid(anchor.public_key()):  # type: ignore[arg-type]  # a CA has a key that signs
-        raise AnswerRefusedError(detail="the revocation list in it is not of its root", purpose=purpose)
+        raise AnswerRefusedError(detail="the CRL in it is not of its root", purpose=purpose)
     if listed is not None and (wanted is None or _is_newer(directory, listed)):
         atomic_files.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))
     # The pending file goes last, so that an interrupted run can be repeated at any point.
@@ -250,7 +250,7 @@ def _install_ca(
 def _install_list(directory: Path, listed: x509.CertificateRevocationList, purpose: str) -> Purpose:
     """Install a CRL of the root if it is newer than the current one."""
     if not listed.is_signature_valid(_root_of(directory).public_key()):  # type: ignore[arg-type]  # CA keys can sign
-        raise AnswerRefusedError(detail="the revocation list is not of the root here", purpose=purpose)
+        raise AnswerRefusedError(detail="the CRL is not of the root here", purpose=purpose)
     if not _is_newer(directory, listed):
         raise AnswerRefusedError(detail="a list as new as this one is here", purpose=purpose)
     atomic_files.replace(directory / ROOT_LIST, listed.public_bytes(Encoding.DER))

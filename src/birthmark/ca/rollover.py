@@ -140,7 +140,7 @@ class Rollovers:
         return self._current
 
     async def status(self) -> tuple[RolloverState | None, RolloverProgress]:
-        """Return the rollover and its measured progress; without a rollover, figures of the existing devices."""
+        """Return the rollover and its measured progress; without a rollover, counts of the existing devices."""
         current = self._current
         if current is None:
             return None, await self._measured(None, self.hierarchy.generations[0], None, ())
@@ -318,4 +318,4 @@ def _running(rollover: RolloverState) -> RolloverRunningError:
 
 
 def _moved() -> ChangedMeanwhileError:
-    return ChangedMeanwhileError(what="The exchange of the root")
+    return ChangedMeanwhileError(what="The root rollover")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DemoScenario(StrEnum):
-    """The journeys, and all of them."""
+    """The scenarios, and all of them."""
 
     AZURE = "azure"
     GROUP = "group"
@@ -40,7 +40,7 @@ _WIDE = 240
 
 
 def demo(
-    journey: Annotated[DemoScenario, typer.Argument(help="Scenario.")] = DemoScenario.ALL,
+    scenario: Annotated[DemoScenario, typer.Argument(help="Scenario.")] = DemoScenario.ALL,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the servers until Enter is pressed, and keep the files.")
     ] = False,
@@ -62,7 +62,7 @@ def demo(
     from birthmark.clock import SystemEntropy
     from birthmark.demo.harness import stage
 
-    chosen = [j for j in DemoScenario if j is not DemoScenario.ALL] if journey is DemoScenario.ALL else [journey]
+    chosen = [j for j in DemoScenario if j is not DemoScenario.ALL] if scenario is DemoScenario.ALL else [scenario]
     console = Console(stderr=as_json, highlight=False)
     if not console.is_terminal:
         console.width = _WIDE  # keeps names unbroken for programs that parse the table
@@ -86,15 +86,15 @@ def demo(
         console.rule()
         for table in tables:
             console.print(table)
-        console.print(f"{format_count(len(tables), 'journey')} played, each claim above was checked.")
+        console.print(f"{format_count(len(tables), 'scenario')} completed; every claim above was checked.")
         _hold(stages, console)
 
 
 def _hold(stages: "Sequence[Stage]", console: Console) -> None:
     """Keep the servers running until the user presses Enter; return at once without input."""
-    links = [(one.journey, link) for one in stages if (link := one.console_link()) is not None]
-    for journey, link in links:
-        console.print(f"Console of “{journey}” (single-use link): {link}", soft_wrap=True)
+    links = [(one.scenario, link) for one in stages if (link := one.console_link()) is not None]
+    for scenario, link in links:
+        console.print(f"Console of “{scenario}” (single-use link): {link}", soft_wrap=True)
     if links:
         console.print("Press Enter to stop the servers.")
         with contextlib.suppress(KeyboardInterrupt):

@@ -245,7 +245,7 @@ def _say_what_stays(server: ServerOutputOptions, name: str) -> None:
         if row["device"] == name and not is_over:
             typer.echo(f"Still good, by another key: {row['thumbprint']}, until {row['not_after']}", err=True)
     everything = f"`birthmark device revoke {shlex.quote(name)}`"
-    typer.echo(f"If '{printable(name)}' is lost: passwords, enrollments and shared keys go by {everything}", err=True)
+    typer.echo(f"If '{printable(name)}' is lost: passwords, enrollments and symmetric keys use {everything}", err=True)
 
 
 def crl(

@@ -1,4 +1,4 @@
-"""Commands `birthmark pki token`, `authority` and `request`: enrollment tokens, authorities, approvals."""
+"""Commands `birthmark pki token`, `authority` and `request`: enrollment tokens, registration authorities, approvals."""
 
 import shlex
 from datetime import timedelta

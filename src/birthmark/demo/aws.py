@@ -20,7 +20,7 @@ _POLICY = {
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     stage.say(
         "Two gateways with an SE050: one with today's middleware, one with that of before 4.4, which swaps the bytes."
     )

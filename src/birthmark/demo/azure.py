@@ -9,9 +9,9 @@ _MESSAGES = 10
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     stage.say(
-        "A gateway leaves the factory: its secure element holds a key and NXP's certificate. Here: a software chip."
+        "A gateway leaves the factory: its secure element holds a key and NXP's certificate. Here: a simulated chip."
     )
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     for row in stage.rows("chip", "ls"):
@@ -19,7 +19,7 @@ def play(stage: Stage) -> None:
             guarded = ", never extractable" if row["guarded"] else ""
             stage.note(f"{row['kind']} {row['object_id'] or row['label']}: {row['detail']}{guarded}")
 
-    stage.say("Read its birthmark: the certificate, and a reference key that only names the key in the chip.")
+    stage.say("Read its IDevID: the certificate, and a reference key that only names the key in the chip.")
     stage.birthmark("chip", "cert", "0xF0000100", "--out", "device.pem")
     stage.birthmark("chip", "refkey", "0xF0000100", "--out", "device.key")
     certificate = parse_pem(stage.path("device.pem").read_bytes())

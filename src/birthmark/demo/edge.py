@@ -20,7 +20,7 @@ _MESSAGES_S = 4
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     stage.say(
         "A gateway leaves the factory with a key in its secure element and the manufacturer's certificate for it."
     )
@@ -54,8 +54,8 @@ def play(stage: Stage) -> None:
 
     counts = _count_messages(stage, name)
     hub = stage.endpoints["iothub"]["host"]
-    stage.prove_at_hub(name, renewed, hub, where="a file; its chip introduced it")
-    stage.prove_module(f"{name}/{_CAMERA}", "a shared key of its own", "none", hub, counts[_CAMERA])
+    stage.prove_at_hub(name, renewed, hub, where="a file; enrolled with its chip")
+    stage.prove_module(f"{name}/{_CAMERA}", "its own symmetric key", "none", hub, counts[_CAMERA])
     own = parse_pem(stage.path(f"device/{_DOOR}.pem").read_bytes()).thumbprint.hex()
     stage.prove_module(f"{name}/{_DOOR}", "a key and certificate of its own", own, hub, counts[_DOOR])
 

@@ -12,7 +12,7 @@ _CUT = "awk '/BEGIN CERT/{n++} n==2' | sed -n '/BEGIN CERT/,/END CERT/p' > cert2
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     stage.say(
         f"Start the local cloud; device certificates live {_LIFETIME_S} seconds, so that a renewal can be watched."
     )
@@ -34,7 +34,7 @@ def play(stage: Stage) -> None:
     root = ("--root", "device")
     stage.birthmark("agent", "check", *root)
 
-    stage.say("apply: a certificate by EST, registration by the group, and the thumbprint is at the hub.")
+    stage.say("apply: a certificate over EST, registration by the group, and the thumbprint is at the hub.")
     first = stage.row("agent", "apply", *root)
     stage.expect(_thumbprint_at_hub(stage), first["thumbprint"], "thumbprint at the hub")
 

@@ -39,7 +39,7 @@ class _Chip:
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     stage.say(
         f"{_CHIPS} boards leave the line, each with an SE050. Here: {_CHIPS} simulated chips, each with its own "
         "manufacturer CA."

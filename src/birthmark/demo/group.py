@@ -10,7 +10,7 @@ _MESSAGES = 5
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     stage.say("Found a certificate authority of your own: root and issuing CA, keys encrypted.")
     stage.birthmark("ca", "init", "--name", "Example Gateways", "--dir", "ca")
 

@@ -45,7 +45,7 @@ class StepFailedError(BirthmarkError):
     code = "demo.step_failed"
     message = "`{command}` failed"
     cause = "`{command}` ended with exit code {exit_code}: {output}"
-    fix = "Run the journey again with --keep and look at the files in {directory}; server.log is there too."
+    fix = "Run the scenario again with --keep and look at the files in {directory}; server.log is there too."
     for_a_person = "a log to be read"
     command: str
     directory: Path
@@ -59,7 +59,7 @@ class NotProvenError(BirthmarkError):
     code = "demo.not_proven"
     message = "Not proven: {expected}"
     cause = "Expected {expected}; found {found}."
-    fix = "This is a defect of Birthmark: please report it with the output of the journey."
+    fix = "This is a defect of Birthmark: please report it with the output of the scenario."
     for_a_person = "a defect to be reported"
     expected: str
     found: object
@@ -84,16 +84,16 @@ class DemoProof:
     place: str
     messages: str
 
-    def as_row(self, journey: str) -> dict[str, str]:
+    def as_row(self, scenario: str) -> dict[str, str]:
         """Return the stable JSON form."""
-        return {"journey": journey, **asdict(self)}
+        return {"scenario": scenario, **asdict(self)}
 
 
 class Stage:
     """Environment of one scenario. Use the value that `stage` yields."""
 
-    def __init__(self, journey: str, directory: Path, console: Console, entropy: Entropy) -> None:
-        self.journey = journey
+    def __init__(self, scenario: str, directory: Path, console: Console, entropy: Entropy) -> None:
+        self.scenario = scenario
         self.directory = directory
         self.console = console
         self.proofs: list[DemoProof] = []
@@ -144,7 +144,7 @@ class Stage:
 
     def table(self) -> Table:
         """Return the results: one line per device on a wide console, otherwise one line per fact."""
-        title = f"Proven by the journey “{self.journey}”"
+        title = f"Proven by the scenario “{self.scenario}”"
         names = ("device", "key location", "certificate thumbprint", "hub or thing", "messages")
         rows = [(p.device, p.key, _shorten_thumbprint(p.thumbprint), p.place, p.messages) for p in self.proofs]
         if self.console.width >= _WIDE:
@@ -173,7 +173,7 @@ class Stage:
     # Doing.
 
     def path(self, name: str) -> Path:
-        """Return a path in the journey's directory."""
+        """Return a path in the scenario's directory."""
         return self.directory / name
 
     def run(
@@ -185,7 +185,7 @@ class Stage:
         stdin: str = "",
         shown: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """Show and run a command in the journey's directory. Raise `StepFailedError` unless it `may_fail`."""
+        """Show and run a command in the scenario's directory. Raise `StepFailedError` unless it `may_fail`."""
         self.console.print(f"   [dim]$ {escape(shown or shlex.join(command))}", soft_wrap=True)
         with self.console.status(f"   {escape(command[0])} {escape(' '.join(command[1:3]))}"):
             return self.call(*command, environment=environment, without=without, may_fail=may_fail, stdin=stdin)
@@ -349,10 +349,10 @@ def together(
 
 
 @contextmanager
-def stage(journey: str, console: Console, entropy: Entropy, *, keep: bool) -> Iterator[Stage]:
+def stage(scenario: str, console: Console, entropy: Entropy, *, keep: bool) -> Iterator[Stage]:
     """Set up the environment of a scenario, and remove it in every case."""
-    directory = Path(tempfile.mkdtemp(prefix=f"birthmark-{journey}-"))
-    made = Stage(journey, directory, console, entropy)
+    directory = Path(tempfile.mkdtemp(prefix=f"birthmark-{scenario}-"))
+    made = Stage(scenario, directory, console, entropy)
     try:
         yield made
     finally:

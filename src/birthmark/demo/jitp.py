@@ -57,7 +57,7 @@ class _Chip:
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     stage.say("Found a certificate authority of your own, and start the local cloud.")
     stage.birthmark("ca", "init", "--name", "Example Gateways", "--dir", "ca")
     stage.serve()

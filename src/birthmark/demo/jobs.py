@@ -52,7 +52,7 @@ _STOPS = {
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     _prepare(stage)
 
     stage.say(f"{_COUNT} pumps are switched on, each with a certificate of its own: they become things by themselves.")

@@ -12,7 +12,7 @@ _CHIPS = 50
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     stage.say(
         "A reel of ATECC608 Trust&GO arrives, with a manifest by email. Here: a simulated chip, and 49 more on "
         "the list."

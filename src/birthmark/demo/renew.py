@@ -7,7 +7,7 @@ from typing import Any
 from birthmark.demo.harness import Stage, read_event
 from birthmark.pki.certificates import parse_pem
 
-TITLE = "A device that cannot be lost: chip, comeback, a new root"
+TITLE = "A device that cannot be lost: chip, late renewal, a new root"
 ABOUT = "No password anywhere; a certificate expires in a warehouse; the root is exchanged under the device."
 _LIFETIME_S = 20
 _MARGIN_S = 2
@@ -15,7 +15,7 @@ _MESSAGES_S = 3
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     stage.say(
         "A gateway leaves the factory with a key in its secure element and the manufacturer's certificate for it."
     )
@@ -54,7 +54,7 @@ def play(stage: Stage) -> None:
     _differs(stage, back, first)
     rows = [json.loads(line) for line in stage.birthmark("server", "audit", "export", "--rows").stdout.splitlines()]
     late_renewals = [row for row in rows if row.get("action") == "certificate.comeback"]
-    stage.expect(bool(late_renewals), True, "the comeback is in the audit chain")
+    stage.expect(bool(late_renewals), True, "the late renewal is in the audit chain")
 
     stage.say("The root is exchanged. Both are trusted first, and handed out when a device renews.")
     stage.birthmark("pki", "rollover", "start", "--yes")

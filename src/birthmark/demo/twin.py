@@ -15,7 +15,7 @@ _PATIENCE_S = 60
 
 
 def play(stage: Stage) -> None:
-    """Run the journey."""
+    """Run the scenario."""
     stage.say("A gateway with a key in its secure element is enrolled at the local cloud.")
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     stage.birthmark("chip", "cert", "0xF0000100", "--out", "device.pem")

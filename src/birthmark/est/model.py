@@ -41,7 +41,7 @@ class BootstrapCa:
 class RegistrationAuthority:
     """A registration authority: it requests certificates for devices that it has verified.
 
-    The holder of the certificate's key is the authority. `names` is a pattern of permitted device IDs, with `*` and
+    The holder of the certificate's key is the registration authority. `names` is a pattern of device IDs, with `*` and
     `?`.
     """
 

@@ -1,4 +1,4 @@
-"""EST's tables: users with their password digests, CAs that introduce devices, authorities, requests that wait."""
+"""EST tables: users with password digests, manufacturer CAs, registration authorities, pending requests."""
 
 from sqlalchemy import (
     BigInteger,

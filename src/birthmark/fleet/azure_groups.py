@@ -76,7 +76,7 @@ class GroupWish:
         return _carried([one.thumbprint.hex() for one in self.certificates])
 
 
-_KEYS = "shared keys"
+_KEYS = "symmetric keys"
 
 
 def _named(names: Sequence[str]) -> str:

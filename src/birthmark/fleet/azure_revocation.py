@@ -1,4 +1,4 @@
-"""Revocation of a lost device at Azure: its enrollment and its hub device are disabled, with random shared keys.
+"""Revocation of a lost device at Azure: its enrollment and its hub device are disabled, with random symmetric keys.
 
 They are disabled, not removed. An individual enrollment takes precedence over every group that would accept the device,
 and an existing hub device is not recreated. If the service rejects another attestation for a record, its own remains. A

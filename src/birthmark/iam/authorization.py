@@ -65,7 +65,7 @@ def require_right(caller: Caller, right: Right, scope: str) -> None:
         right=right.value,
         role=roles[0].value,
         roles=" or ".join(roles),
-        who=caller.user or "Whoever asks",
+        who=caller.user or "The caller",
     )
 
 

@@ -1,4 +1,4 @@
-"""Hubs, identities and twins. Telemetry and messages to devices are the broker's streams and inboxes."""
+"""Hubs, identities and twins. Telemetry and messages to devices are the broker's streams and device queues."""
 
 import hashlib
 import json

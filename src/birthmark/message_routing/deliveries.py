@@ -25,9 +25,9 @@ class MessageServer:
 class Delivery:
     """A message to be delivered to one receiver.
 
-    `lane` is the sender, RULE/NUMBER: lanes do not wait for each other. `address` is the destination, as texts by kind
-    of action. `origin` is the message that caused the delivery, for error reports. A queued delivery has an `id`, the
-    same at each attempt.
+    `lane` is the partition, RULE/NUMBER: partitions do not wait for each other. `address` is the destination, as texts
+    by kind of action. `origin` is the message that caused the delivery, for error reports. A queued delivery has an
+    `id`, the same at each attempt.
     """
 
     lane: str

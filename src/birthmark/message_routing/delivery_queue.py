@@ -1,8 +1,8 @@
-"""Delivery queue in the database: failed deliveries by lane, each with a limited number of retries.
+"""Delivery queue in the database: failed deliveries by partition, each with a limited number of retries.
 
-If a lane's receiver is unavailable or refuses, all deliveries of the lane wait; other lanes are not affected. A
+If a partition's receiver is unavailable or refuses, all its deliveries wait; other partitions are not affected. A
 delivery that fails for too long, or permanently, becomes a dead letter, and its error action runs. The numbers of
-queued deliveries and dead letters per lane are limited.
+queued deliveries and dead letters per partition are limited.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING = 10_000
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""Maximum queued bytes per lane; further messages are dropped and counted."""
+"""Maximum queued bytes per partition; further messages are dropped and counted."""
 MAX_DEAD, MAX_DEAD_BYTES = 1_000, 64 * 1024 * 1024
-"""Maximum dead letters per lane, by number and size; the newest are kept."""
+"""Maximum dead letters per partition, by number and size; the newest are kept."""
 TRIES = 9
 """Number of attempts, over four minutes; the pauses double from 1 s."""
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=2)
 _LOOK_S = 1.0
 _MAX_LANES = 64
 _MAX_LANES_OF_ONE = _MAX_LANES // 2
-"""Maximum lanes of one owner in progress: slow receivers of one owner leave capacity for others."""
+"""Maximum partitions of one owner in progress: slow receivers of one owner leave capacity for others."""
 _MAX_PROBLEM = 500
 _FORGOTTEN_AT_ONCE = 500
 _COUNT_AGAIN_S = 60.0
@@ -41,7 +41,7 @@ _COUNT_AGAIN_S = 60.0
 
 @dataclass(slots=True)
 class DeliveryPartition:
-    """Counters of a lane: deliveries including dead letters, and bytes of each."""
+    """Counters of a partition: deliveries including dead letters, and bytes of each."""
 
     count: int = 0
     dead: int = 0
@@ -55,7 +55,7 @@ Failed = Callable[[Delivery, BirthmarkError], Awaitable[None]]
 
 
 class Queue:
-    """Deliveries of all lanes. `leads` returns whether this worker delivers them."""
+    """Deliveries of all partitions. `leads` returns whether this worker delivers them."""
 
     def __init__(self, database: Database, clock: Clock, leads: Leads = always) -> None:
         self._database = database
@@ -66,26 +66,26 @@ class Queue:
         self._running: dict[str, asyncio.Task[None]] = {}
         self._paused: dict[str, datetime] = {}
         self._looked_at = ""
-        """Lane after which the next scan starts, so that waiting lanes do not delay others."""
+        """Lane after which the next scan starts, so that waiting partitions do not delay others."""
         self._woken = asyncio.Event()
         self.leads = leads
         self.carried: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.aside: Counter[str] = Counter()
-        """Counters by lane since this process started: delivered, dropped for a full lane, dead-lettered."""
+        """Counters by partition since this process started: delivered, dropped for a full partition, dead-lettered."""
 
-    def serve(self, carriers: Mapping[str, Sink], failed: Failed) -> None:
+    def serve(self, sinks: Mapping[str, Sink], failed: Failed) -> None:
         """Deliver messages of more kinds; `failed` is called for those that become dead letters."""
-        self._served |= {kind: (carrier, failed) for kind, carrier in carriers.items()}
+        self._served |= {kind: (sink, failed) for kind, sink in sinks.items()}
 
     def lane(self, name: str) -> DeliveryPartition:
-        """Return the counters of a lane."""
+        """Return the counters of a partition."""
         return self._lanes.setdefault(name, DeliveryPartition())
 
     # ---- in
 
     def add(self, changes: Changes, id_: str, delivery: Delivery, problem: BirthmarkError | None = None) -> bool:
-        """Queue a delivery with this commit; return False if its lane is full.
+        """Queue a delivery with this commit; return False if its partition is full.
 
         `problem` is the error of a first attempt. A permanent failure becomes a dead letter. Call `wake` after the
         commit.
@@ -124,7 +124,7 @@ class Queue:
     # ---- user operations
 
     async def counts(self, rule: str = "") -> Mapping[str, DeliveryPartition]:
-        """Return the counters of each lane, of one rule or of all."""
+        """Return the counters of each partition, of one rule or of all."""
         rows = await self._database.read_in_background(
             store.COUNTS, **(store.of_rule(rule) if rule else store.ALL_RULES)
         )
@@ -173,7 +173,7 @@ class Queue:
             await cancel_and_wait(*running.values())
 
     async def _count(self) -> None:
-        """Update the lane counters; deletions by other workers are seen within a minute."""
+        """Update the partition counters; deletions by other workers are seen within a minute."""
         now = self._clock.monotonic()
         if self._counted_at is None or now - self._counted_at >= _COUNT_AGAIN_S:
             self._counted_at = now
@@ -199,13 +199,13 @@ class Queue:
         return sum(owner_of(one) == own for one in self._running) < _MAX_LANES_OF_ONE
 
     async def _run(self, name: str) -> None:
-        """Deliver due messages of a lane until none is left, or its receiver fails."""
+        """Deliver due messages of a partition until none is left, or its receiver fails."""
         try:
             while await self._portion(name):
                 pass
         except ChangedMeanwhileError:
             self.wake()  # some were removed: check again
-        except Exception as error:  # noqa: BLE001 - any error: other lanes continue, and this one is retried
+        except Exception as error:  # noqa: BLE001 - any error: other partitions continue, and this one is retried
             note(f"deliveries to {name}", error)
             self._paused[name] = self._clock.now() + _LONGEST_PAUSE
 
@@ -236,12 +236,12 @@ class Queue:
         return not again
 
     async def _deliver(self, waiting: Sequence[QueuedDelivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages by kind: after a rule change, a lane may contain those of the earlier action."""
+        """Deliver messages by kind: after a rule change, a partition may contain those of the earlier action."""
         results: dict[str, BirthmarkError | None] = {}
         for kind in dict.fromkeys(one.kind for one in waiting):
             some = [one for one in waiting if one.kind == kind]
-            carrier, _ = self._served[kind]
-            found = await carrier.carry([one.letter for one in some])
+            sink, _ = self._served[kind]
+            found = await sink.carry([one.letter for one in some])
             results |= {one.id: problem for one, problem in zip(some, found, strict=True)}
         return [results[one.id] for one in waiting]
 
@@ -267,7 +267,7 @@ class Queue:
             await failed(delivery.letter, problem)
 
     async def _forget_oldest(self) -> None:
-        """Delete the oldest dead letters of each lane, as devices can cause any number of them."""
+        """Delete the oldest dead letters of each partition, as devices can cause any number of them."""
         for name in [name for name, lane in self._lanes.items() if _has_too_much_aside(lane)]:
             while _has_too_much_aside(lane := self.lane(name)):
                 rows = await self._database.all(store.OLDEST_DEAD, lane=name, limit=_FORGOTTEN_AT_ONCE)
@@ -294,7 +294,7 @@ def _reason(problem: BirthmarkError) -> str:
 
 
 def owner_of(lane: str) -> str:
-    """Return the owner of a lane: rules of an AWS account have no prefix, others use OWNER:RULE."""
+    """Return the owner of a partition: rules of an AWS account have no prefix, others use OWNER:RULE."""
     return lane.partition("/")[0].rpartition(":")[0]
 
 

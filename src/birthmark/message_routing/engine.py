@@ -86,7 +86,7 @@ class RuleEngine(Generic[T]):
         stream: SqlStream[T],
         *,
         queue: Queue,
-        carriers: Mapping[str, Sink],
+        sinks: Mapping[str, Sink],
         find: Find[T],
         held: SqlStream[DeferredMessage[T]] | None = None,
         group: str = GROUP,
@@ -99,13 +99,13 @@ class RuleEngine(Generic[T]):
     ) -> None:
         """Create an engine; `while_` returns a guard for all writes of processed messages.
 
-        `gone` counts sent messages by lane.
+        `gone` counts sent messages by partition.
         """
         self._database = database
         self._clock = clock
         self._stream = stream
         self._queue = queue
-        self._carriers = carriers
+        self._sinks = sinks
         self._find = find
         self._held = held
         """Stream of deferred messages; the engine is its only writer."""
@@ -304,15 +304,15 @@ class RuleEngine(Generic[T]):
         """Deliver messages that wait for no external system; return their results."""
         by_kind: defaultdict[str, list[tuple[str, Delivery]]] = defaultdict(list)
         for id_, letter in deliveries:
-            if self._carriers[letter.kind].is_quick:
+            if self._sinks[letter.kind].is_quick:
                 by_kind[letter.kind].append((id_, letter))
         found: dict[str, BirthmarkError | None] = {}
         for kind, some in by_kind.items():
             try:
-                results = await self._carriers[kind].carry([letter for _, letter in some])
+                results = await self._sinks[kind].carry([letter for _, letter in some])
             except UnavailableError:  # database unavailable: the page is read again
                 raise
-            except Exception as error:  # noqa: BLE001 - our bug: these messages wait, separately per lane
+            except Exception as error:  # noqa: BLE001 - our bug: these messages wait, separately per partition
                 note(f"deliveries of type {kind}", error)
                 continue
             found |= {id_: problem for (id_, _), problem in zip(some, results, strict=True)}

@@ -15,7 +15,7 @@ from birthmark.store.crud_statements import change, find, remove
 from birthmark.store.row_mapping import RowMapper
 
 PORTION, LANES = 64, 256
-"""Number of deliveries per lane, and of lanes, read at once."""
+"""Number of deliveries per partition, and of partitions, read at once."""
 WAITING = RowMapper(QueuedDelivery)
 letters = WAITING.table("routing_letters", "id", sealed=("address",))  # a header may contain a token
 _ALIVE = letters.c.dead_at.is_(None)
@@ -77,5 +77,5 @@ ALL_RULES: Mapping[str, str] = {"first": "", "last": "\U0010ffff"}
 
 
 def of_rule(rule: str) -> dict[str, Any]:
-    """Return the parameters for all lanes of a rule: `/` is in no rule's name, and `0` follows it."""
+    """Return the parameters for all partitions of a rule: `/` is in no rule's name, and `0` follows it."""
     return {"first": f"{rule}/", "last": f"{rule}0"}

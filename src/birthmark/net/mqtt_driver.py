@@ -240,7 +240,7 @@ class MqttPump(asyncio.Protocol):
         else:
             self._finish()
 
-    # For rooms.
+    # For other packages.
 
     def publish(
         self, topic: str, payload: bytes, qos: int = 0, *, retain: bool = False, properties: Properties = ()

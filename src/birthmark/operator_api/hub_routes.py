@@ -28,7 +28,7 @@ from birthmark.iothub.wire.routing import (
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.routing import Endpoint as HubEndpoint
-from birthmark.message_routing.carriers.streams import StreamRecord
+from birthmark.message_routing.sinks.streams import StreamRecord
 from birthmark.message_routing.delivery_queue import DeliveryPartition
 from birthmark.message_routing.rules.conditions import RoutedSubject
 from birthmark.net.fair_scheduler import wait_for_caller_turn

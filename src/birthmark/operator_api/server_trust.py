@@ -56,7 +56,7 @@ def roots_of(url: str, roots: str | None, thumbprint: str | None) -> str:
     except (
         ServerUnknownError,
         ssl.SSLError,
-    ):  # it has a certificate from an unlisted authority
+    ):  # it has a certificate of an unlisted CA
         return told + (system_roots().decode("ascii", "ignore") if roots is None else roots)
     return told
 

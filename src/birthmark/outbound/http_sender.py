@@ -158,7 +158,7 @@ class HttpSender:
         self, method: str, url: str, headers: Mapping[str, str], body: bytes, limit: int
     ) -> tuple[int, bytes]:
         """Return the response status and the body up to the first chunk that exceeds `most` bytes."""
-        from birthmark.outbound.http_connection import PROBLEMS, fetch_response  # noqa: PLC0415 - most servers call nobody
+        from birthmark.outbound.http_connection import PROBLEMS, fetch_response  # noqa: PLC0415 - most servers need none
 
         host = check_url(url, allows_plain=bool(self._allowed))
         try:

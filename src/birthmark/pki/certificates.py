@@ -64,7 +64,7 @@ _OTHERS = (
     (re.compile(rb"pk\x03\x04"), "it is a ZIP archive"),
     (re.compile(rb"<!doctype html|<html"), "it is an HTML page"),
     (re.compile(rb"age-encryption\.org/"), "it is a backup, or another file that age encrypted"),
-    (re.compile(rb"-----begin x509 crl-----"), "it is a revocation list"),
+    (re.compile(rb"-----begin x509 crl-----"), "it is a CRL"),
     (re.compile(rb"-----begin public key-----"), "it is a public key"),
     (re.compile(rb"\{\\rtf"), "it is a text of a text processor (RTF)"),
     (re.compile(rb"\[zonetransfer\]"), "it is a Zone.Identifier file of Windows Explorer"),
@@ -586,7 +586,7 @@ def _identify_content(raw: bytes, problem: Exception | None) -> CertificateInval
     if any(label.endswith(b"CERTIFICATE REQUEST") for label in labels) or _is_request(raw):
         return CertificateIsRequestError()
     if problem is not None:
-        return CertificateInvalidError(detail="it is a revocation list" if _is_crl(raw) else "its DER cannot be read")
+        return CertificateInvalidError(detail="it is a CRL" if _is_crl(raw) else "its DER cannot be read")
     return CertificateInvalidError(detail=_name_of(raw))
 
 

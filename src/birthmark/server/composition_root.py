@@ -56,7 +56,7 @@ from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.service import Hubs, IotHub
-from birthmark.iothub.service.routing_endpoints import carriers_of
+from birthmark.iothub.service.routing_endpoints import sinks_of
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.net.admission import CloseReason
 from birthmark.net.quota_key import share_of
@@ -311,7 +311,7 @@ def _mailer(settings: Settings) -> MailSender | None:
 def _open_ways_out(iothub: IotHub, queue: Queue, settings: Settings, sender: HttpSender) -> None:
     """Give message routing the action types of rules and a shared queue."""
     routes, servers = iothub.routes, servers_of(settings)
-    ways = carriers_of(routes, outside=sender, buckets=settings.buckets, servers=servers)
+    ways = sinks_of(routes, outside=sender, buckets=settings.buckets, servers=servers)
     routes.begin(queue, ways, check_url=sender.check, servers=servers)
 
 

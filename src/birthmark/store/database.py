@@ -92,7 +92,7 @@ class SharedDatabase:
 
     def read(self, reading: Coroutine[Any, Any, None]) -> None:
         """Reload data that another worker changed; confirmations of this worker wait for the reload."""
-        task = asyncio.get_running_loop().create_task(told("reading anew", reading))
+        task = asyncio.get_running_loop().create_task(told("rereading", reading))
         self._reading.add(task)
         task.add_done_callback(self._reading.discard)
 

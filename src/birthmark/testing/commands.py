@@ -71,7 +71,7 @@ class MakeAwsThing(KitCommand, frozen=True, tag="aws-thing"):
 
 
 class MakeEstIdentity(KitCommand, frozen=True, tag="est-identity"):
-    """A certificate of the server's CA, by EST."""
+    """A certificate of the server's CA, over EST."""
 
     name: Name
 

@@ -18,7 +18,7 @@ from birthmark.webconsole.page_base import PageRenderer
 PATH = "/certificates/templates"
 KINDS: Mapping[str, str] = {
     TemplateType.FLEET_PROVISIONING.value: mark_for_translation("by a claim certificate"),
-    TemplateType.JITP.value: mark_for_translation("by a CA, at the first contact"),
+    TemplateType.JITP.value: mark_for_translation("by a CA, just in time"),
 }
 _PAGE, _MAX_CHARS = 50, 256
 

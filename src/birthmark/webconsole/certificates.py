@@ -141,7 +141,7 @@ def describe_state(row: Mapping[str, Any], now: datetime) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class CertificatesPage:
-    """The inventory, and the revocation lists."""
+    """The inventory, and the CRLs."""
 
     site: PageRenderer
     clock: Clock

@@ -19,7 +19,7 @@ from birthmark.broker.stream import SqlStream
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.message_routing import delivery_queue as queues
 from birthmark.message_routing import engine as engines
-from birthmark.message_routing.carriers.errors import NotTakenError
+from birthmark.message_routing.sinks.errors import NotTakenError
 from birthmark.message_routing.deliveries import Delivery
 from birthmark.message_routing.engine import RuleEngine
 from birthmark.message_routing.shares import DeferredMessage
@@ -70,7 +70,7 @@ class World:
     def __init__(self, aws: AwsIot, clock: FakeClock) -> None:
         self.aws, self.clock, self.rules, self.queue = aws, clock, aws.rules, aws.rules.queue
         self.outside, self.quick = Outside(), Outside(is_quick=True)
-        self.carriers: dict[str, Any] = {"http": self.outside, "republish": self.quick}
+        self.sinks: dict[str, Any] = {"http": self.outside, "republish": self.quick}
         self.refused: list[BirthmarkError] = []
         self.rules.record = self.refused.append
         self.begin()
@@ -79,7 +79,7 @@ class World:
         """Begin as a process does; what was in memory is gone."""
         stream = SqlStream(RULES_SPACE, LoggedMessage, self.aws.database, self.clock)
         held = SqlStream(HELD_SPACE, DeferredMessage[LoggedMessage], self.aws.database, self.clock)
-        self.rules.begin(stream, held, self.carriers)
+        self.rules.begin(stream, held, self.sinks)
         self.queue._lanes, self.queue._counted_at, self.queue._paused = {}, None, {}
 
     @property
@@ -311,7 +311,7 @@ async def test_a_lane_whose_receiver_is_away_keeps_no_other_waiting(database_url
     async with a_world(database_url) as world:
         hanging = Outside()
         hanging.problem = NotTakenError(receiver="a", reason="away")
-        world.carriers["kafka"] = hanging
+        world.sinks["kafka"] = hanging
         world.rules.destinations.servers = {"a": None}  # type: ignore[dict-item]
         kafka = {"kafka": {"destinationArn": "arn:a/a", "topic": "t", "clientProperties": {}}}
         await world.rule("one", "SELECT * FROM 'x'", kafka, HTTP)
@@ -325,7 +325,7 @@ async def test_a_lane_whose_receiver_is_away_keeps_no_other_waiting(database_url
 async def test_what_waits_of_an_earlier_action_goes_its_own_way(database_url: str) -> None:
     async with a_world(database_url) as world:
         other = Outside()
-        world.carriers["kafka"] = other
+        world.sinks["kafka"] = other
         world.queue.serve({"kafka": other}, world.rules.handle_failed_delivery)
         world.rules.destinations.servers = {"a": None}  # type: ignore[dict-item]
         await world.rule("one", "SELECT * FROM 'x'", HTTP)
@@ -579,7 +579,7 @@ async def test_what_no_packet_can_hold_is_put_aside_and_keeps_nothing_waiting(
     database_url: str, header: str, value: str
 ) -> None:
     async with a_world(database_url) as world:
-        world.carriers["republish"] = republisher = world.aws.republisher
+        world.sinks["republish"] = republisher = world.aws.republisher
         sent: list[BrokerMessage] = []
         republisher.messages = lambda: Taking(sent)  # type: ignore[assignment,return-value]
         filled = [{"key": "k", "value": "${x}"}] if header == "userProperties" else "${x}"
@@ -593,7 +593,7 @@ async def test_what_no_packet_can_hold_is_put_aside_and_keeps_nothing_waiting(
 
 async def test_correlation_data_may_be_any_text(database_url: str) -> None:
     async with a_world(database_url) as world:
-        world.carriers["republish"] = republisher = world.aws.republisher
+        world.sinks["republish"] = republisher = world.aws.republisher
         sent: list[BrokerMessage] = []
         republisher.messages = lambda: Taking(sent)  # type: ignore[assignment,return-value]
         headers = {"correlationData": "${x}"}
@@ -620,7 +620,7 @@ async def test_a_carrier_with_a_mistake_keeps_no_other_waiting(database_url: str
 
 async def test_a_circle_through_basic_ingest_is_stopped(database_url: str) -> None:
     async with a_world(database_url) as world:
-        world.carriers["republish"] = republisher = world.aws.republisher
+        world.sinks["republish"] = republisher = world.aws.republisher
 
         async def ask(topic: str, payload: bytes, note: Any, principal: str) -> None:
             await world.rules.ingest(topic, payload, 1, "", "")
@@ -636,7 +636,7 @@ async def test_a_circle_through_basic_ingest_is_stopped(database_url: str) -> No
 
 async def test_a_circle_through_a_service_of_the_cloud_is_stopped(database_url: str) -> None:
     async with a_world(database_url) as world:
-        world.carriers["republish"] = republisher = world.aws.republisher
+        world.sinks["republish"] = republisher = world.aws.republisher
 
         async def ask(topic: str, payload: bytes, note: Any, principal: str) -> None:
             """Answer as the shadow service does: with a message of the cloud's own."""

@@ -18,7 +18,7 @@ from birthmark.iothub import wire
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.rules.routes import configuration
-from birthmark.iothub.service.routing_endpoints import carriers_of
+from birthmark.iothub.service.routing_endpoints import sinks_of
 from birthmark.iothub.wire.routing import (
     Endpoint,
     Enrichment,
@@ -88,7 +88,7 @@ async def routed(directory: Path, url: str | None = None) -> AsyncIterator[Route
         await routes.load()
         queue = Queue(world.database, world.clock)
         sender = HttpSender(networks_of(["127.0.0.0/8"]), None)
-        ways = carriers_of(routes, outside=sender, buckets=buckets, servers={})
+        ways = sinks_of(routes, outside=sender, buckets=buckets, servers={})
         routes.begin(queue, ways, check_url=sender.check, servers={})
         made = Routed(world, buckets, queue)
         routes.record = made.refused.append

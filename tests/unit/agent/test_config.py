@@ -269,7 +269,7 @@ def test_both_pairs_are_one_too_many() -> None:
     both = 'identity_cert = "file:///a"\nidentity_pk = "file:///b"\n'
     both += both.replace("identity", "bootstrap_identity")
     error = refused(TUTORIAL.replace('username = "estuser"\n', both + 'username = "estuser"\n'))
-    assert "only one of them can count" in error.explain_cause()
+    assert "only one of them can be set" in error.explain_cause()
 
 
 def test_other_attestations_are_told_apart_from_mistakes() -> None:

@@ -14,7 +14,7 @@ def test_a_server_that_is_not_trusted_names_the_key_of_the_configuration() -> No
     with pytest.raises(ServerUntrustedError) as refused, trusting_by("cert_issuance.est.trusted_certs"):
         raise ServerUntrustedError(**FACTS)
     told = refused.value.explain_cause()
-    assert "self-signed certificate; whom to trust stands in cert_issuance.est.trusted_certs" in told
+    assert "self-signed certificate; set the trusted CAs in cert_issuance.est.trusted_certs" in told
 
 
 def test_a_certificate_for_another_name_says_nothing_of_trust() -> None:

@@ -142,7 +142,7 @@ async def test_another_digest_leaves_what_is_there(desk: Desk) -> None:
 async def test_no_more_is_kept_than_is_allowed(desk: Desk, tells_size: bool) -> None:
     endless = Server(data=bytes(10**6), tells_size=tells_size)
     assert "more than 20000 bytes" in await desk.failed(endless, most=20_000)
-    assert "more bytes than the 10 in the job document" in await desk.failed(endless, size=10)
+    assert "it is larger than the 10 bytes in the job document" in await desk.failed(endless, size=10)
     assert desk.left == []
 
 

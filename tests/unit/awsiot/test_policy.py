@@ -226,7 +226,7 @@ def test_a_new_policy_has_no_action_that_nobody_sees_to_fit_nothing(action: str)
     """A Deny of it would deny nothing."""
     text = document({"Effect": "Deny", "NotAction": [action], "Resource": "*"})
     parse_policy("stored", text)
-    with pytest.raises(PolicyMalformedError, match="has a character that no action has"):
+    with pytest.raises(PolicyMalformedError, match="contains a character that is not allowed"):
         check_new("p", text)
 
 

@@ -112,7 +112,7 @@ def test_one_that_keys_have_is_asked_for_once(ca: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        (None, "put elsewhere"),
+        (None, "stored elsewhere"),
         ("file:/nowhere/at/all", "cannot be used"),
         ("credential:ca", "CREDENTIALS_DIRECTORY"),
         ("fd:9999", "bad file descriptor"),

@@ -195,14 +195,14 @@ def test_what_is_no_request_of_ours_is_refused(places: Path, data: bytes) -> Non
 def test_an_answer_is_installed_once_and_by_whoever_asked(places: Path) -> None:
     answer = signed(places).read_bytes()
     install(places / "ca", answer, now())
-    assert "no request that waits here" in answered(places, answer)
+    assert "does not match a pending request" in answered(places, answer)
     assert run("request", "--purpose", "edge", "--dir", places / "ca").exit_code == 1
 
 
 def test_an_answer_to_an_earlier_request_is_refused(places: Path) -> None:
     answer = signed(places).read_bytes()
     ask(places / "ca", Purpose.EDGE, now=now(), entropy=SystemEntropy())
-    assert "no request that waits here" in answered(places, answer)
+    assert "does not match a pending request" in answered(places, answer)
 
 
 @contextmanager
@@ -227,7 +227,7 @@ def test_an_answer_is_refused_whose_request_another_replaced_a_moment_before(
     another = places / "another.csr"
     with (
         before_us(monkeypatch, lambda: done("request", "--purpose", "edge", "--dir", places / "ca", "--out", another)),
-        pytest.raises(AnswerRefusedError, match="no request that waits here"),
+        pytest.raises(AnswerRefusedError, match="does not match a pending request"),
     ):
         install(places / "ca", answer, now())
     done("root", "sign", another, "--dir", places / "root-ca", "--out", places / "another.answer")

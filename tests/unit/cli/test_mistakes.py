@@ -94,7 +94,7 @@ MISTAKES = [
     ("agent check --config latin.toml", 2, "UTF-8"),
     ("agent check --config broken.toml", 2, "broken.toml:1"),
     ("pki user create x --any-name --password-file hello.txt", 1, "PIN or password"),
-    ("pki maker rm 12", 2, "64 hex digits"),
+    ("pki manufacturer rm 12", 2, "64 hex digits"),
     ("pki revoke pump-1", 2, "`birthmark pki ls pump-1`"),
     ("pki revoke pump-1", 2, "`--device pump-1`"),
     ("pki revoke --device pump-1 --reason nonsense", 2, "'keyCompromise'"),

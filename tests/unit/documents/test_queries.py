@@ -152,10 +152,10 @@ def test_paths_are_told_and_exchanged_everywhere() -> None:
         ("SELECT a, b.a FROM devices", "two items named 'a'"),
         ("SELECT a, COUNT() FROM devices", "GROUP BY a is missing"),
         ("SELECT * FROM devices GROUP BY a", "selects *"),
-        ("SELECT * FROM devices WHERE a = 1e999", "a number that is too large"),
+        ("SELECT * FROM devices WHERE a = 1e999", "the number is too large"),
         (r"SELECT * FROM devices WHERE a = 'x\q'", r"one of \' \" \\ \uXXXX is expected"),
         ("SELECT * FROM devices WHERE a = '\0'", "at position 34 stands a NUL"),
-        (r"SELECT * FROM devices WHERE a = '\ud800'", "half of a surrogate pair"),
+        (r"SELECT * FROM devices WHERE a = '\ud800'", "an unpaired surrogate"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_its_place(text: str, said: str) -> None:

@@ -742,7 +742,7 @@ def test_who_has_the_record_since_is_not_retired(target: AzureTarget, hub: Hub) 
 def test_a_lost_device_of_which_no_hub_was_asked_is_not_said_to_be_unknown(target: AzureTarget) -> None:
     (row,) = target.revoke_device("pump", "keyCompromise", dry_run=False)
     assert (row.place, row.became) == ("IoT Hub", RevocationOutcome.LEFT)
-    assert "no hub was looked at" in row.note
+    assert "no hub was checked for it" in row.note
 
 
 def test_a_lost_device_that_no_place_knows_has_no_row(target: AzureTarget, hub: Hub) -> None:

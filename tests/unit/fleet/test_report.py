@@ -94,23 +94,23 @@ def ending(path: Path, outcomes: list[JournalOutcome], end: BaseException) -> st
     return path.read_text()
 
 
-@pytest.mark.parametrize(("count", "said"), [(1, "of 1 devices is known: 1 created."), (0, "nothing yet.")])
+@pytest.mark.parametrize(("count", "said"), [(1, "of 1 devices are known: 1 created."), (0, "nothing yet.")])
 @pytest.mark.parametrize("end", [KeyboardInterrupt(), typer.Exit(INTERRUPTED), OSError()])
 def test_a_run_that_is_cut_off_is_said_to_be_so_and_nothing_of_it_to_be_all(
     tmp_path: Path, count: int, said: str, end: BaseException
 ) -> None:
     page = ending(tmp_path / "run.html", OUTCOMES[:count], end)
-    assert "The run was cut off." in page
+    assert "The run was interrupted." in page
     assert said in page
-    assert "as they shall be" not in page
+    assert "enrolled as requested" not in page
     assert "the list is empty" not in page
     assert json.loads(ending(tmp_path / "run.json", OUTCOMES[:count], end).splitlines()[-1])["cut_off"] is True
 
 
 def test_a_run_that_came_to_its_end_with_refusals_is_whole(tmp_path: Path) -> None:
     page = ending(tmp_path / "run.html", OUTCOMES, typer.Exit(SOME_ROWS_REFUSED))
-    assert "cut off" not in page
-    assert "as they shall be" in page
+    assert "interrupted" not in page
+    assert "enrolled as requested" in page
 
 
 def test_a_suffix_that_says_nothing_is_refused() -> None:

@@ -64,8 +64,8 @@ def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
     [
         ('device_id = "{uid}"', 1, "{uid} has no value"),
         ("\n[azure]\nedg = true", 3, "azure.edg is not known; edge is"),
-        ("[azure]\nedge = 1", 2, "azure.edge must be true or false, and is a whole number"),
-        ('aws = "device"', 1, "aws must be a table, and is a text"),
+        ("[azure]\nedge = 1", 2, "azure.edge must be true or false, not a whole number"),
+        ('aws = "device"', 1, "aws must be a table, not a text"),
         ('device_id = "{csv.}"', 1, "csv.NAME"),
         ('[aws]\n\ngroups = ["{board", "b"]', 3, "a brace"),
         ('device_id = "{number:99999999}"', 1, "a width"),

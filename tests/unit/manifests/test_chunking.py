@@ -107,5 +107,5 @@ def test_any_bytes_are_cut_or_refused(data: bytes) -> None:
 def test_what_stands_behind_the_last_entry_spoils_none() -> None:
     pieces = pieces_of(io.BytesIO(b'[{"a":1},{"b":2},null]'))
     assert list(next(pieces).entries()) == [b'{"a":1}', b'{"b":2}']
-    with pytest.raises(MalformedEntryError, match="behind the last entry is null"):
+    with pytest.raises(MalformedEntryError, match="the text after the last entry, null, is not an entry"):
         next(pieces)

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from birthmark.message_routing.carriers import files
-from birthmark.message_routing.carriers.errors import NotTakenError
-from birthmark.message_routing.carriers.files import FileCarrier, FolderQuota, LineCarrier
+from birthmark.message_routing.sinks import files
+from birthmark.message_routing.sinks.errors import NotTakenError
+from birthmark.message_routing.sinks.files import FileSink, FolderQuota, LineSink
 from birthmark.message_routing.deliveries import Delivery, is_final
 from support.fakes import FakeClock
 
@@ -24,8 +24,8 @@ def a_room(root: Path, most: int = 1000) -> FolderQuota:
 
 
 async def test_each_letter_is_a_file_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
-    carrier = FileCarrier(lambda one: tmp_path / one.address["key"], a_room(tmp_path))
-    results = await carrier.carry([letter(b"1", key="a/b"), letter(b"2", key="a/b"), letter(b"3", key="c")])
+    sink = FileSink(lambda one: tmp_path / one.address["key"], a_room(tmp_path))
+    results = await sink.carry([letter(b"1", key="a/b"), letter(b"2", key="a/b"), letter(b"3", key="c")])
     assert results == [None, None, None]
     assert {str(one.relative_to(tmp_path)): one.read_bytes() for one in tmp_path.rglob("*") if one.is_file()} == {
         "a/b": b"2",
@@ -34,15 +34,15 @@ async def test_each_letter_is_a_file_and_leaves_nothing_beside_it(tmp_path: Path
 
 
 async def test_lines_are_added_in_order(tmp_path: Path) -> None:
-    carrier = LineCarrier(lambda _: tmp_path / "lines", a_room(tmp_path))
-    await carrier.carry([letter(b"1", separator="\n"), letter(b"2", separator="\n")])
-    await carrier.carry([letter(b"3", separator="\n")])
+    sink = LineSink(lambda _: tmp_path / "lines", a_room(tmp_path))
+    await sink.carry([letter(b"1", separator="\n"), letter(b"2", separator="\n")])
+    await sink.carry([letter(b"3", separator="\n")])
     assert (tmp_path / "lines").read_bytes() == b"1\n2\n3\n"
 
 
-@pytest.mark.parametrize("kind", [FileCarrier, LineCarrier])
+@pytest.mark.parametrize("kind", [FileSink, LineSink])
 async def test_a_disk_that_is_nearly_full_takes_no_more(
-    tmp_path: Path, kind: type[FileCarrier | LineCarrier], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kind: type[FileSink | LineSink], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "has_room", lambda _: False)
     (problem,) = await kind(lambda _: tmp_path / "x", a_room(tmp_path)).carry([letter(b"1")])
@@ -54,7 +54,7 @@ async def test_a_disk_that_is_nearly_full_takes_no_more(
 @pytest.mark.parametrize("key", ["folder", "x" * 300])
 async def test_a_name_that_no_file_can_have_is_refused_for_good_and_leaves_nothing(tmp_path: Path, key: str) -> None:
     (tmp_path / "folder" / "below").mkdir(parents=True)
-    (problem,) = await FileCarrier(lambda one: tmp_path / one.address["key"], a_room(tmp_path)).carry(
+    (problem,) = await FileSink(lambda one: tmp_path / one.address["key"], a_room(tmp_path)).carry(
         [letter(b"1", key=key)]
     )
     assert problem is not None
@@ -64,17 +64,17 @@ async def test_a_name_that_no_file_can_have_is_refused_for_good_and_leaves_nothi
 
 async def test_lines_go_to_no_folder(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    (problem,) = await LineCarrier(lambda _: tmp_path / "folder", a_room(tmp_path)).carry([letter(b"1")])
+    (problem,) = await LineSink(lambda _: tmp_path / "folder", a_room(tmp_path)).carry([letter(b"1")])
     assert problem is not None
     assert is_final(problem)
 
 
-@pytest.mark.parametrize("kind", [FileCarrier, LineCarrier])
+@pytest.mark.parametrize("kind", [FileSink, LineSink])
 async def test_a_device_makes_no_more_files_than_there_may_be(
-    tmp_path: Path, kind: type[FileCarrier | LineCarrier]
+    tmp_path: Path, kind: type[FileSink | LineSink]
 ) -> None:
-    carrier = kind(lambda one: tmp_path / one.address["key"], a_room(tmp_path, 10))
-    results = [(await carrier.carry([letter(b"1", key=f"folder/{number}")]))[0] for number in range(20)]
+    sink = kind(lambda one: tmp_path / one.address["key"], a_room(tmp_path, 10))
+    results = [(await sink.carry([letter(b"1", key=f"folder/{number}")]))[0] for number in range(20)]
     assert len(list(tmp_path.rglob("*"))) == 10
     assert results[:9] == [None] * 9
     assert all(isinstance(one, NotTakenError) and not one.is_final for one in results[9:])
@@ -82,12 +82,12 @@ async def test_a_device_makes_no_more_files_than_there_may_be(
 
 async def test_files_that_were_removed_make_room_a_minute_later(tmp_path: Path) -> None:
     now = [1]
-    carrier = FileCarrier(lambda one: tmp_path / one.address["key"], FolderQuota(tmp_path, lambda: now[0], 2))
+    sink = FileSink(lambda one: tmp_path / one.address["key"], FolderQuota(tmp_path, lambda: now[0], 2))
     for number in range(3):
-        await carrier.carry([letter(b"1", key=str(number))])
+        await sink.carry([letter(b"1", key=str(number))])
     (tmp_path / "0").unlink()
     now[0] = 61_000_000
-    assert await carrier.carry([letter(b"1", key="3")]) == [None]
+    assert await sink.carry([letter(b"1", key="3")]) == [None]
 
 
 def test_a_disk_without_free_files_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,7 +122,7 @@ def test_a_flood_before_the_verdict_is_refused() -> None:
     client.send(CONNECT)
     server.receive_data(client.data_to_send(), 0.0)
     drain(server)
-    with pytest.raises(RemoteProtocolError, match="too much before"):
+    with pytest.raises(RemoteProtocolError, match="too much data before"):
         server.receive_data(bytes(500), 0.0)
 
 

@@ -42,7 +42,7 @@ def test_a_service_may_be_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(client_module, "SERVICE_DATA", tmp_path)
     monkeypatch.setattr("birthmark.file_ownership.SERVICE_DATA", tmp_path)
     fix = client_module.not_running(tmp_path, "no such file").explain_fix()
-    assert "systemctl start birthmark-server`, where it does not run: " in fix
+    assert "Start it if it is not running: `systemctl start birthmark-server`; " in fix
     assert "started a moment ago" in fix
     assert "prints its endpoints" not in fix
 

@@ -67,7 +67,7 @@ def test_the_code_page_of_windows_is_told_the_same(edit: str) -> None:
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_no_certificate_of_a_chain_is_left_out(edit: str) -> None:
-    with pytest.raises(BirthmarkError, match="which PEM has not"):
+    with pytest.raises(BirthmarkError, match="which PEM does not allow"):
         parse_bundle(CERTIFICATE + edited(CERTIFICATE, edit))
 
 

@@ -40,11 +40,11 @@ def test_each_limit_can_be_another() -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (AlertSettings(every="soon"), "alerts.every is no time"),
-        (AlertSettings(every="11min"), "alerts.every is 10min at most"),
-        (AlertSettings(clock_off="5"), "alerts.clock_off is no time"),
-        (AlertSettings(unrenewed="0s"), "alerts.unrenewed is no time"),
-        (AlertSettings(off=("disk-ful",)), "alerts.off names no rule: disk-ful"),
+        (AlertSettings(every="soon"), "alerts.every is not a duration"),
+        (AlertSettings(every="11min"), "alerts.every must be at most 10min"),
+        (AlertSettings(clock_off="5"), "alerts.clock_off is not a duration"),
+        (AlertSettings(unrenewed="0s"), "alerts.unrenewed is not a duration"),
+        (AlertSettings(off=("disk-ful",)), "alerts.off contains unknown rules: disk-ful"),
     ],
 )
 def test_what_is_no_limit_is_said_with_its_name(settings: AlertSettings, said: str) -> None:

@@ -66,7 +66,7 @@ def test_an_edge_ca_of_ones_own_stays_a_ca_with_its_path_length(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("lifetime = 7", "ca.profiles.x.lifetime must be a text, and is a whole number"),
+        ("lifetime = 7", "ca.profiles.x.lifetime must be a text, not a whole number"),
         ('lifetime = "1 year"', "line 3: ca.profiles.x.lifetime must be like 12h, 30d or 365d, and is '1 year'"),
         ('keys = ["P-521"]', "ca.profiles.x.keys must be P-256, P-384, RSA, RSA-2048, RSA-3072 or RSA-4096, and is"),
         ('key_usage = ["keyCertSign"]', "ca.profiles.x.key_usage must be digitalSignature, contentCommitment,"),
@@ -77,7 +77,7 @@ def test_an_edge_ca_of_ones_own_stays_a_ca_with_its_path_length(tmp_path: Path) 
         ("extended_key_usage = []", "extended_key_usage must name a purpose"),
         ("key_usage = []", "key_usage must name a usage"),
         ('san = "all"', "line 3: ca.profiles.x.san must be none or keep, and is 'all'"),
-        ('san = "keep"', "needs san_dns, san_ip or san_uri"),
+        ('san = "keep"', "requires san_dns, san_ip or san_uri"),
         ('san_dns = ["example.org"]', 'san_dns counts only with san = "keep"'),
         ('san = "keep"\nsan_ip = ["10.0.0.1/8"]', "line 4: ca.profiles.x.san_ip must be networks like 10.0.0.0/8"),
         ('san = "keep"\nsan_dns = ["*"]', "line 4: ca.profiles.x.san_dns must be domains like example.org, and is '*'"),
@@ -106,7 +106,7 @@ def test_nothing_is_based_on_a_ca_of_ours(tmp_path: Path, base: str) -> None:
 def test_a_profile_says_what_it_is_based_on_and_has_a_name_of_its_own(tmp_path: Path) -> None:
     assert "ca.profiles.x must set based_on to one of device, server" in told(tmp_path, "[ca.profiles.x]\n")
     assert "device is built in" in told(tmp_path, '[ca.profiles.device]\nbased_on = "server"\n')
-    assert "must be a name of letters" in told(tmp_path, '[ca.profiles."a b"]\nbased_on = "server"\n')
+    assert "must consist of letters" in told(tmp_path, '[ca.profiles."a b"]\nbased_on = "server"\n')
 
 
 def test_an_oid_is_what_it_says(tmp_path: Path) -> None:

@@ -206,7 +206,7 @@ async def test_what_a_worker_may_have_done_is_asked_of_no_other(serve: Serve) ->
     other = FakeWorker("w2")
     caller = await (await serve(FakeWorker("w1", OK[:-1]), other)).ask(b"/x", "POST")
     assert (caller.status, other.asked) == (503, [])
-    assert "may have done" in json.loads(caller.body)["detail"]
+    assert "may have been processed" in json.loads(caller.body)["detail"]
 
 
 async def test_where_no_worker_is_a_problem_says_what_to_type(serve: Serve) -> None:

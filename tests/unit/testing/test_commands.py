@@ -63,10 +63,10 @@ def test_what_is_no_word_is_refused_by_name(line: bytes) -> None:
 @pytest.mark.parametrize(
     ("line", "taken"),
     [
-        (b"azure-device pump-1 at=moon", "at is one of dps, hub"),
+        (b"azure-device pump-1 at=moon", "at must be one of dps, hub"),
         (b"azure-device colour=red", "members are name, auth, at, lasts"),
-        (b"line sideways", "state is one of through, cut, stall, break"),
-        (b"rollover back-again", "step is one of start, next, back"),
+        (b"line sideways", "state must be one of through, cut, stall, break"),
+        (b"rollover back-again", "step must be one of start, next, back"),
         (b'{"do": "azure-device", "colour": "red"}', "members are name, auth, at, lasts"),
         (b"reset now", "it has no members"),
     ],

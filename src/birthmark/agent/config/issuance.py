@@ -1,4 +1,4 @@
-"""Certificates that are issued: by EST, a local CA or self-signed, under which name, and renewed when."""
+"""Certificates that are issued: over EST, by a local CA or self-signed, under which name, and renewed when."""
 
 import re
 from collections.abc import Mapping

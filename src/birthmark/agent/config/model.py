@@ -44,7 +44,7 @@ class PreloadedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class X509Pair(PreloadedIdentity):
-    """Certificate and key for EST; a bootstrap pair introduces the device, an identity pair is its own."""
+    """Certificate and key for EST; a bootstrap pair authenticates the first request, an identity pair is its own."""
 
     is_bootstrap: bool
 
@@ -62,7 +62,7 @@ class EstAuth:
 class EstIssuance:
     """Issuance over EST; `trusted` None means the system's CAs.
 
-    After a bootstrap certificate has introduced the device, the EST identity `identity_id` requests certificates.
+    After enrollment with a bootstrap certificate, the EST identity `identity_id` requests certificates.
     """
 
     url: str
@@ -83,7 +83,7 @@ class LocalIssuance:
 
 @dataclass(frozen=True, slots=True)
 class AzureIssuance:
-    """Issuance by Azure: at registration, introduced by `bootstrap`, and by the device's hub afterwards."""
+    """Issuance by Azure: at registration, authenticated with `bootstrap`, and by the device's hub afterwards."""
 
     bootstrap: PreloadedIdentity
 

@@ -29,7 +29,7 @@ class TagOperations:
         return request.paged("tags", [{"Key": key, "Value": value} for key, value in page.items], page)
 
     def _resource(self, request: AwsRequest) -> tuple[str, str]:
-        kind, name = request.account.parse_arn(request["resourceArn"], *self._tags.carriers)
+        kind, name = request.account.parse_arn(request["resourceArn"], *self._tags.sinks)
         return kind, parse_certificate_id(name) if kind == "cacert" else name
 
 

@@ -30,7 +30,7 @@ from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplate
 from birthmark.awsiot.service.registration_tasks import RegistrationTasks
 from birthmark.awsiot.service.role_aliases import RoleAliases
 from birthmark.awsiot.service.rollout import Rollout
-from birthmark.awsiot.service.rule_actions import Ask, ExternalTargets, NoOutside, Republisher, carriers_of
+from birthmark.awsiot.service.rule_actions import Ask, ExternalTargets, NoOutside, Republisher, sinks_of
 from birthmark.awsiot.service.rule_destinations import Destinations
 from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.service.search_results import SearchResults
@@ -48,7 +48,7 @@ from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.message_routing.deliveries import MessageServer
-from birthmark.message_routing.deliveries import Sink as Letters
+from birthmark.message_routing.deliveries import Sink
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage
@@ -241,7 +241,7 @@ class AwsIot:
             record=record,
         )
         self.republisher = Republisher(self.account, made, self._messages, self._ask)
-        self.carriers: Mapping[str, Letters] = carriers_of(
+        self.sinks: Mapping[str, Sink] = sinks_of(
             republisher=self.republisher,
             destinations=destinations,
             outside=outside,
@@ -260,7 +260,7 @@ class AwsIot:
         self._ask.fill(ask)
         stream = SqlStream(RULES_SPACE, LoggedMessage, self.database, self.clock)
         held = SqlStream(HELD_SPACE, DeferredMessage[LoggedMessage], self.database, self.clock)
-        self.rules.begin(stream, held, self.carriers, self._leads, whose)
+        self.rules.begin(stream, held, self.sinks, self._leads, whose)
 
     async def signer(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str

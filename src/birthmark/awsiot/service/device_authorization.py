@@ -36,7 +36,7 @@ from birthmark.store import Database
 
 
 class JitPort(Protocol):
-    """Registers certificates of a registered CA on first contact."""
+    """Registers certificates of a registered CA at their first connection (JITR)."""
 
     async def register_first_contact(
         self, leaf: Certificate, cas: Sequence[RegisteredCa], client_id: str, source_ip: str

@@ -11,7 +11,7 @@ from birthmark.awsiot.store import topic_rules as store
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
-from birthmark.message_routing.carriers.streams import StreamRecord
+from birthmark.message_routing.sinks.streams import StreamRecord
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import Page, page_of
 from birthmark.supervised_tasks import Leads, always

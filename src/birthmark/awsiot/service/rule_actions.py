@@ -19,12 +19,12 @@ from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import MICROS, BrokerMessage
 from birthmark.broker.publisher import MessagePublisher
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.carriers.errors import AddressInvalidError
-from birthmark.message_routing.carriers.files import FileCarrier, FolderQuota, LineCarrier
-from birthmark.message_routing.carriers.http import HttpCarrier, Post
-from birthmark.message_routing.carriers.mqtt import MqttCarrier
-from birthmark.message_routing.carriers.nats import NatsCarrier
-from birthmark.message_routing.carriers.streams import StreamCarrier
+from birthmark.message_routing.sinks.errors import AddressInvalidError
+from birthmark.message_routing.sinks.files import FileSink, FolderQuota, LineSink
+from birthmark.message_routing.sinks.http import HttpSink, Post
+from birthmark.message_routing.sinks.mqtt import MqttSink
+from birthmark.message_routing.sinks.nats import NatsSink
+from birthmark.message_routing.sinks.streams import StreamSink
 from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.properties import PropertyId, PropertyScope, write_properties
@@ -150,7 +150,7 @@ class _ConfirmedDestinations:
 
     def __init__(self, destinations: Destinations, outside: Post, account: Account) -> None:
         self._destinations = destinations
-        self._http = HttpCarrier(outside)
+        self._http = HttpSink(outside)
         self._account = account
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
@@ -217,8 +217,8 @@ class _Servers:
     def __init__(self, destinations: Destinations, servers: Mapping[str, MessageServer]) -> None:
         self._destinations = destinations
         self._servers = servers
-        self._nats = NatsCarrier(servers)
-        self._mqtt = MqttCarrier(servers)
+        self._nats = NatsSink(servers)
+        self._mqtt = MqttSink(servers)
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """See `birthmark.message_routing.deliveries.Carrier`."""
@@ -241,7 +241,7 @@ class _Servers:
         return await by.carry(ready)
 
 
-def carriers_of(
+def sinks_of(
     *,
     republisher: Republisher,
     destinations: Destinations,
@@ -265,9 +265,9 @@ def carriers_of(
     return {
         "republish": republisher,
         "http": _ConfirmedDestinations(destinations, outside, account),
-        "s3": FileCarrier(object_at, room),
-        "firehose": LineCarrier(lines_at, room),
-        "kinesis": StreamCarrier(streams.find, now),
+        "s3": FileSink(object_at, room),
+        "firehose": LineSink(lines_at, room),
+        "kinesis": StreamSink(streams.find, now),
         "lambda": _Functions(functions),
         "kafka": _Servers(destinations, servers),
     }

@@ -25,7 +25,7 @@ from birthmark.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from birthmark.message_routing.carriers.errors import AddressInvalidError
+from birthmark.message_routing.sinks.errors import AddressInvalidError
 from birthmark.message_routing.deliveries import Delivery, MessageServer
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.store import Changes, Database

@@ -98,13 +98,13 @@ async def has_same_tags(database: Database, kind: str, name: str, tags: Tags) ->
 class TagWriter:
     """Reads and changes tags; `carriers` maps the kind in an ARN to its taggable resource."""
 
-    def __init__(self, database: Database, carriers: Mapping[str, TaggableResource]) -> None:
+    def __init__(self, database: Database, sinks: Mapping[str, TaggableResource]) -> None:
         self._database = database
-        self.carriers = carriers
+        self.sinks = sinks
 
     async def of(self, kind: str, name: str) -> Tags:
         """Return the tags of a resource. Raise `NotFoundError`."""
-        await self.carriers[kind].get(name)
+        await self.sinks[kind].get(name)
         return await load_tags(self._database, kind, name)
 
     async def page(self, kind: str, name: str, after: str, size: int) -> Page[tuple[str, str]]:
@@ -128,16 +128,16 @@ class TagWriter:
         return ({}, 0) if row is None else (json.loads(row["tags"]), row["revision"])
 
     async def _change(self, kind: str, name: str, decide: Callable[[Tags], Tags], action: str, actor: str) -> None:
-        carrier = self.carriers[kind]
+        sink = self.sinks[kind]
 
         async def change() -> None:
-            await carrier.get(name)
+            await sink.get(name)
             known, revision = await self._read(kind, name)
             made = decide(known)
             _check_room(name, made)
             values: dict[str, Any] = {"tags": _text(made), "revision": revision + 1}
-            named: dict[str, Any] = {carrier.key: name}
-            changes = Changes().run(carrier.is_there, expect=1, **named)
+            named: dict[str, Any] = {sink.key: name}
+            changes = Changes().run(sink.is_there, expect=1, **named)
             if revision:
                 seen: dict[str, Any] = {"key_kind": kind, "key_name": name, "key_revision": revision}
                 changes.run(store.CHANGE, expect=1, **values, **seen)

@@ -126,7 +126,7 @@ class TopicRules(AccountService):
         self,
         stream: SqlStream[LoggedMessage],
         held: SqlStream[DeferredMessage[LoggedMessage]],
-        carriers: Mapping[str, Sink],
+        sinks: Mapping[str, Sink],
         leads: Leads = always,
         whose: Whose = str,
     ) -> None:
@@ -136,14 +136,14 @@ class TopicRules(AccountService):
         self.engine = RuleEngine(
             *parts,
             queue=self.queue,
-            carriers=carriers,
+            sinks=sinks,
             find=self.find,
             held=held,
             leads=leads,
             refused=self.record_refusal,
             failed=self.handle_failed_delivery,
         )
-        self.queue.serve(carriers, self.handle_failed_delivery)
+        self.queue.serve(sinks, self.handle_failed_delivery)
         self._let_know()
 
     # ---- stored rules

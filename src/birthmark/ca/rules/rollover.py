@@ -28,7 +28,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RolloverState:
-    """An exchange of the root `old` for `new`."""
+    """A root rollover `old` for `new`."""
 
     old: Thumbprint
     new: Thumbprint

@@ -1,4 +1,4 @@
-"""`birthmark pki rollover`: exchange the root of a running server, step by step."""
+"""`birthmark pki rollover`: roll over the root of a running server step by step."""
 
 from typing import Annotated, Any
 

@@ -134,7 +134,7 @@ class Enrollments:
     async def revoke_device(
         self, instance: Instance, registration_id: str, why: str, *, actor: str
     ) -> EnrollmentDocument:
-        """Revoke a device's registration: disable its enrollment, and replace a shared key with a random one.
+        """Revoke a device's registration: disable its enrollment, and replace a symmetric key with a random one.
 
         Without an individual enrollment, create a disabled one, which takes precedence over every group.
         """

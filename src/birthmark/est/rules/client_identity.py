@@ -53,7 +53,7 @@ def identify_issued(issued: IssuedCertificate) -> Principal:
 
 
 def identify_authority(leaf: Certificate, authority: RegistrationAuthority, now: datetime) -> Principal:
-    """Return the principal of a listed authority. Raise unless its certificate identifies it as one."""
+    """Return the principal of a listed registration authority. Raise unless its certificate identifies it as one."""
     check_client(leaf)
     check_purpose(leaf, CMC_RA)
     check_dates(leaf, now)

@@ -75,12 +75,12 @@ class RegistrationAuthorities:
 
 
 def _is_same(certificate: Certificate, other: Certificate) -> bool:
-    """Return whether two certificates belong to one authority: both are valid for a time after a renewal."""
+    """Return whether two certificates belong to one registration authority, such as after a renewal."""
     return (certificate.subject, certificate.issuer) == (other.subject, other.issuer)
 
 
 def add_renewed_authority(authority: RegistrationAuthority, renewed: Certificate, clock: Clock, actor: str) -> Changes:
-    """Return the changes that add an authority's next certificate to the list, in the commit that issues it."""
+    """Return the changes that list a registration authority's next certificate, in the commit that issues it."""
     row = store.AUTHORITY_RECORDS.row(RegistrationAuthority(renewed, authority.names, clock.now()))
     facts = {"thumbprint": renewed.thumbprint.hex(), "names": authority.names}
     changes = Changes().run(store.ADD_AUTHORITY, thumbprint=renewed.thumbprint, **row)

@@ -28,7 +28,7 @@ IsLost = Callable[[str], Awaitable[bool]]
 
 
 async def never_revoked(_name: str) -> bool:
-    """Return False for every name: no revocation list is configured."""
+    """Return False for every name: no CRL is configured."""
     return False
 
 

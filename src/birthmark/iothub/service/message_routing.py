@@ -39,7 +39,7 @@ from birthmark.iothub.wire.routing import (
 )
 from birthmark.iothub.wire.twins import section_json
 from birthmark.message_routing import store as letters
-from birthmark.message_routing.carriers.streams import StreamRecord
+from birthmark.message_routing.sinks.streams import StreamRecord
 from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.message_routing.delivery_queue import DeliveryPartition, Queue, owner_of
 from birthmark.message_routing.engine import RuleEngine
@@ -157,18 +157,18 @@ class Routes:
         self.engines: dict[_Part, RuleEngine[TelemetryMessage]] = {}
         self._loading = ReloadingCache(database, self._read, RoutingChanged, HubDeleted)
         self._queue: Queue | None = None
-        self._carriers: Mapping[str, Sink] = {}
+        self._sinks: Mapping[str, Sink] = {}
         self._check_url: CheckUrl = lambda _: None
         self._servers: Mapping[str, MessageServer] = {}
         self.leads, self.record = leads, record
 
     def begin(
-        self, queue: Queue, carriers: Mapping[str, Sink], *, check_url: CheckUrl, servers: Mapping[str, MessageServer]
+        self, queue: Queue, sinks: Mapping[str, Sink], *, check_url: CheckUrl, servers: Mapping[str, MessageServer]
     ) -> None:
         """Set the delivery queue and the sinks."""
-        self._queue, self._carriers = queue, carriers
+        self._queue, self._sinks = queue, sinks
         self._check_url, self._servers = check_url, servers
-        queue.serve(carriers, self.failed)
+        queue.serve(sinks, self.failed)
 
     # ---- stored routings
 
@@ -512,7 +512,7 @@ class Routes:
         return RuleEngine(
             *(self._database, self.clock, stream),
             queue=self._queue,
-            carriers=self._carriers,
+            sinks=self._sinks,
             find=lambda _: rule,
             group=GROUP,
             trims=not part.is_telemetry,

@@ -7,12 +7,12 @@ from typing import Any
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.service.message_routing import Routes
 from birthmark.iothub.wire.routing import FileEndpoint, ServerEndpoint, WebhookEndpoint
-from birthmark.message_routing.carriers.errors import AddressInvalidError
-from birthmark.message_routing.carriers.files import FolderQuota, LineCarrier
-from birthmark.message_routing.carriers.http import HttpCarrier, Post
-from birthmark.message_routing.carriers.mqtt import MqttCarrier
-from birthmark.message_routing.carriers.nats import NatsCarrier
-from birthmark.message_routing.carriers.streams import StreamCarrier
+from birthmark.message_routing.sinks.errors import AddressInvalidError
+from birthmark.message_routing.sinks.files import FolderQuota, LineSink
+from birthmark.message_routing.sinks.http import HttpSink, Post
+from birthmark.message_routing.sinks.mqtt import MqttSink
+from birthmark.message_routing.sinks.nats import NatsSink
+from birthmark.message_routing.sinks.streams import StreamSink
 from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.outbound.webhook_signing import headers_of
 from birthmark.untrusted_text import reason_of
@@ -45,7 +45,7 @@ class _Webhooks:
 
     def __init__(self, routes: Routes, outside: Post) -> None:
         self._routes = routes
-        self._http = HttpCarrier(outside)
+        self._http = HttpSink(outside)
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
@@ -65,10 +65,10 @@ class _Servers:
 
     def __init__(self, routes: Routes, servers: Mapping[str, MessageServer]) -> None:
         self._routes, self._servers = routes, servers
-        self._nats, self._mqtt = NatsCarrier(servers), MqttCarrier(servers)
+        self._nats, self._mqtt = NatsSink(servers), MqttSink(servers)
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`. A lane has one server."""
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`. A partition has one server."""
         try:
             endpoint = self._routes.endpoint_of(deliveries[0])
             assert isinstance(endpoint, ServerEndpoint)  # noqa: S101 - kind-checked
@@ -81,7 +81,7 @@ class _Servers:
         return await by.carry([_to(one, server=endpoint.server) for one in deliveries])
 
 
-def carriers_of(
+def sinks_of(
     routes: Routes, *, outside: Post, buckets: Path, servers: Mapping[str, MessageServer]
 ) -> Mapping[str, Sink]:
     """Return the sinks by kind of endpoint. Files are below `buckets`, apart from all buckets."""
@@ -102,7 +102,7 @@ def carriers_of(
 
     return {
         "hub-webhook": _Webhooks(routes, outside),
-        "hub-file": LineCarrier(place, FolderQuota(buckets, routes.clock.micros)),
-        "hub-stream": StreamCarrier(routes.stream, routes.clock.micros),
+        "hub-file": LineSink(place, FolderQuota(buckets, routes.clock.micros)),
+        "hub-stream": StreamSink(routes.stream, routes.clock.micros),
         "hub-server": _Servers(routes, servers),
     }

@@ -28,7 +28,7 @@ class _OneEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
 
 
 class WebhookEndpoint(_OneEndpoint, frozen=True, tag="webhook"):
-    """Gets each message by HTTP POST, signed."""
+    """Gets each message with HTTP POST, signed."""
 
     url: str
 

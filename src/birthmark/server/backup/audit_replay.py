@@ -423,7 +423,7 @@ _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "dps.unlink": ("link of provisioning service", ("hub",)),
     "dps.key_rotate": ("keys of provisioning service", ("policy", "which")),
     "est.authority.add": ("registration authority", ("thumbprint",)),
-    "est.bootstrap.add": ("maker's CA", ("thumbprint",)),
+    "est.bootstrap.add": ("manufacturer CA", ("thumbprint",)),
     "est.request.approve": ("request", ("id",)),
     "est.request.reject": ("request", ("id",)),
     "iothub.create": ("hub", ()),

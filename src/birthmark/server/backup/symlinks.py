@@ -22,7 +22,7 @@ def files_below(
         return
     try:
         found = sorted(folder.iterdir())
-    except FileNotFoundError:  # removed meanwhile
+    except FileNotFoundError:  # removed concurrently
         return
     for path in filter(is_wanted, found):
         mode = _mode_of(path)
@@ -40,7 +40,7 @@ def _mode_of(path: Path) -> int:
         if path.is_symlink():
             reason = f"it is a link that cannot be followed: {reason_of(error)}"
             raise OSError(error.errno, reason, str(path)) from error
-        if isinstance(error, FileNotFoundError):  # removed meanwhile
+        if isinstance(error, FileNotFoundError):  # removed concurrently
             return 0
         raise
 

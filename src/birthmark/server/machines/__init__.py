@@ -1,1 +1,1 @@
-"""Clusters: several machines that serve as one, their names, and the files that they share."""
+"""Clusters: several nodes that act as one server, their names, and the files that they share."""

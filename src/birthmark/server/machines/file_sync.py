@@ -68,7 +68,7 @@ class MachineElsewhereError(ConflictError):
     cause = "Only the leader {lead} ({host}) changes the CA's files, and this machine is {name}."
     fix = (
         "Run the command on that machine. If it is lost, make this machine the leader: `birthmark server "
-        "machine lead --yes --data {data}`."
+        "node lead --yes --data {data}`."
     )
     data: Path
     host: str

@@ -30,7 +30,7 @@ class InvitationRefusedError(InvalidRequestError):
     cause = "{path} is not an invitation to a cluster: {reason}."
     fix = (
         "Create one on a server of the cluster, copy it to this machine, and join with it: `birthmark "
-        "server machine invite --out joining.json`."
+        "server node invite --out joining.json`."
     )
     path: Path
     reason: str

@@ -222,7 +222,7 @@ def _level(name: str) -> str:
 
 
 def lane_of(hub: str, route: str, endpoint: str) -> str:
-    """Return the ordering lane of a route and endpoint; see `rule_of`."""
+    """Return the ordering partition of a route and endpoint; see `rule_of`."""
     return f"{rule_of(hub, route)}/{endpoint}"
 
 

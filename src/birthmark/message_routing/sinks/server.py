@@ -1,4 +1,4 @@
-"""Shared base of sinks for configured servers: one connection per batch of a lane, or one error for all."""
+"""Shared base of sinks for configured servers: one connection per batch of a partition, or one error for all."""
 
 import asyncio
 from abc import ABC, abstractmethod
@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.carriers.errors import AddressInvalidError, NotTakenError
+from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
 from birthmark.message_routing.deliveries import Delivery, MessageServer
 from birthmark.untrusted_text import reason_of
 
 
-class ServerCarrier(ABC):
+class ServerSink(ABC):
     """Addresses have `server`, a name of the configuration, and `topic`."""
 
     is_quick = False
@@ -36,7 +36,7 @@ class ServerCarrier(ABC):
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`.
 
-        A connection lasts for one batch of a lane.
+        A connection lasts for one batch of a partition.
         """
         name = deliveries[0].address["server"]
         mistakes = [self.find_topic_error(one.address["topic"]) for one in deliveries]

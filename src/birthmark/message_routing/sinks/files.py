@@ -11,7 +11,7 @@ from pathlib import Path
 
 from birthmark.atomic_files import LEAST_FREE
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.carriers.errors import AddressInvalidError, NotTakenError
+from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
 from birthmark.message_routing.deliveries import Delivery
 from birthmark.supervised_tasks import run_in_thread
 from birthmark.untrusted_text import reason_of
@@ -64,7 +64,7 @@ class FolderQuota:
         self._counted, self._counted_at = self._count, now
 
 
-class FileCarrier:
+class FileSink:
     """Writes each message to its own file and replaces an existing file."""
 
     is_quick = False  # a slow disk must not delay other rules
@@ -100,7 +100,7 @@ class FileCarrier:
         return None
 
 
-class LineCarrier:
+class LineSink:
     """Appends messages to files, each followed by its address's `separator`."""
 
     is_quick = False  # a slow disk must not delay other rules

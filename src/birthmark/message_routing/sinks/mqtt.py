@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from birthmark.message_routing.carriers.server import ServerCarrier
+from birthmark.message_routing.sinks.server import ServerSink
 from birthmark.message_routing.deliveries import PORTS, Delivery, MessageServer
 from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
@@ -22,7 +22,7 @@ class _RefusedError(Exception):
 
 
 class _Broker:
-    """A connection, used by one lane at a time."""
+    """A connection, used by one partition at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -65,7 +65,7 @@ class _Broker:
         self._writer.close()
 
 
-class MqttCarrier(ServerCarrier):
+class MqttSink(ServerSink):
     """Publishes to an MQTT broker; see `ServerCarrier`."""
 
     patience_s = 10.0

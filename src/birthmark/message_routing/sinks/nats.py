@@ -6,13 +6,13 @@ import ssl
 from collections.abc import Sequence
 from typing import Any
 
-from birthmark.message_routing.carriers.server import ServerCarrier
+from birthmark.message_routing.sinks.server import ServerSink
 from birthmark.message_routing.deliveries import Delivery, MessageServer
 
 CONNECT_S = FLUSH_S = 5
 
 
-class NatsCarrier(ServerCarrier):
+class NatsSink(ServerSink):
     """Publishes to a NATS server; see `ServerCarrier`. A topic is a subject."""
 
     patience_s = 12.0

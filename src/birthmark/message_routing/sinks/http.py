@@ -1,4 +1,4 @@
-"""HTTP POST through the outbound client: one request per message, several of a lane at once.
+"""HTTP POST through the outbound client: one request per message, several of a partition at once.
 
 2xx is success. Permanent failures (4xx, except those that request a retry) are not retried. Redirects are not followed.
 """
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.message_routing.carriers.errors import AddressInvalidError, NotTakenError
+from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
 from birthmark.message_routing.deliveries import Delivery, is_final
 from birthmark.outbound.http_sender import OutboundResponse
 from birthmark.untrusted_text import split_url
@@ -28,7 +28,7 @@ class Post(Protocol):
         ...
 
 
-class HttpCarrier:
+class HttpSink:
     """Addresses have `url`, and `headers` by name; for one that `is_filled`, not found is permanent."""
 
     is_quick = False

@@ -24,7 +24,7 @@ Find = Callable[[str], Awaitable[MessageStream[StreamRecord]]]
 """Returns a stream by its name. Raise a `BirthmarkError` if it does not exist."""
 
 
-class StreamCarrier:
+class StreamSink:
     """Addresses have `stream`, its name, and `key`, the ordering key."""
 
     is_quick = True

@@ -133,7 +133,7 @@ def clear_directories(parent: Path, prefix: str) -> None:
 
 
 @contextlib.contextmanager
-def directory_beside(parent: Path, prefix: str) -> Iterator[Path]:
+def private_directory(parent: Path, prefix: str) -> Iterator[Path]:
     """Provide a new private directory; it is removed at the end unless it was renamed.
 
     It is locked during use. Unlocked leftovers of killed runs with the same prefix are removed first.

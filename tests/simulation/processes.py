@@ -92,7 +92,7 @@ class ProcessWorld(World):
         raise AssertionError("somebody runs and never waits")
 
     async def happen(self, operation: Operation, fate: Fate = Fate.DONE) -> None:
-        operation.future.add_done_callback(_nobody_waits)
+        operation.future.add_done_callback(_ignore_result)
         await super().happen(operation, fate)
 
     @contextlib.contextmanager
@@ -256,7 +256,7 @@ class VirtualNats:
 
     def _carry(self, there: Process, act: Callable[[], Awaitable[None]]) -> None:
         world, between = self._process.world, (self._process.name, there.name)
-        world.ask_for(there.name, "bus", act, between).add_done_callback(_nobody_waits)
+        world.ask_for(there.name, "bus", act, between).add_done_callback(_ignore_result)
 
     async def _come(self, subject: str, message: "_Message") -> None:
         async def heard() -> None:
@@ -291,6 +291,6 @@ def _unless_cancelled(timer: asyncio.TimerHandle) -> None:
         timer._run()
 
 
-def _nobody_waits(done: "asyncio.Future[Any]") -> None:
+def _ignore_result(done: "asyncio.Future[Any]") -> None:
     if not done.cancelled():
         done.exception()

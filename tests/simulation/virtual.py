@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from birthmark.bus.local import LatestVersions
-from birthmark.bus.ports import ASK_S, BusRequest, NoAnswerError, NobodyThereError, R
+from birthmark.bus.ports import ASK_S, BusRequest, NoAnswerError, R, WorkerUnreachableError
 from birthmark.errors import BirthmarkError
 from birthmark.store import Changes, Database, Event, Statement
 from birthmark.store.database import Hear, Heard, Row, SharedDatabase
@@ -331,7 +331,7 @@ class VirtualBus:
     async def ask(self, worker: str, request: BusRequest[R], timeout_s: float = ASK_S) -> R:
         kind = type(request).__name__
         if worker not in self._world.buses:
-            raise NobodyThereError(worker=worker)
+            raise WorkerUnreachableError(worker=worker)
         answer: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())  # it may come too late
         sent = self._world.ask_for(self.worker, f"ask {kind}", lambda: self._ask_at(worker, request, answer))
@@ -361,7 +361,7 @@ class VirtualBus:
         """The request arrives; the answer comes back as another message."""
         there = self._world.buses.get(worker)
         if there is None:
-            _fail(answer, NobodyThereError(worker=worker))
+            _fail(answer, WorkerUnreachableError(worker=worker))
             return
 
         async def handle() -> None:

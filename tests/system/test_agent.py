@@ -104,7 +104,7 @@ def test_a_chips_birthmark_introduces_the_device_and_its_key_is_certified(
     server: RunningServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chip = a_chip(tmp_path / "chip", monkeypatch)
-    signer, root = parse_bundle(chip.maker_certificates.read_bytes())
+    signer, root = parse_bundle(chip.manufacturer_certificates.read_bytes())
     anchor, born = tmp_path / "maker-root.pem", tmp_path / "born.pem"
     anchor.write_text(root.pem())
     server.run("pki", "manufacturer", "create", str(anchor), "--any-name")

@@ -56,7 +56,7 @@ def test_a_shipment_and_its_journal_are_one_services(server: RunningServer, tmp_
     assert "2 created." in server.run(*line, *SECOND).stderr
     assert server.attempt(*line).returncode != 0
     assert " --undo --dps factory-2`" in server.attempt(*line, "--undo").stderr.replace("\n", " ")
-    assert "2 taken back." in server.run(*line, *SECOND, "--undo").stderr
+    assert "2 undone." in server.run(*line, *SECOND, "--undo").stderr
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_shipment_is_moved_to_a_hub_by_an_update_and_back_by_its_undo(server: 
     assert "2 updated." in server.run(*there, "--update", "--journal", str(tmp_path / "j")).stderr
     assert "2 unchanged." in server.run(*there).stderr
     assert "2 unchanged." in server.run(*line).stderr  # which says nothing of hubs
-    assert "2 taken back." in server.run(*there, "--undo", "--journal", str(tmp_path / "j")).stderr
+    assert "2 undone." in server.run(*there, "--undo", "--journal", str(tmp_path / "j")).stderr
     assert "2 refused" in server.attempt(*there).stderr
     server.run(*line)
 

@@ -76,7 +76,7 @@ def test_one_command_enrolls_at_both_clouds_and_takes_back_at_both(
     for cloud in ("azure", "aws"):
         with (tmp_path / f"run.{cloud}.csv").open(newline="") as table:
             assert [row["outcome"] for row in csv.DictReader(table)] == ["created"] * COUNT
-    assert server.run(*line, "--journal", kept[1], "--undo").stderr.count(f"{COUNT} taken back") == 2
+    assert server.run(*line, "--journal", kept[1], "--undo").stderr.count(f"{COUNT} undone") == 2
     assert server.run(*line, "--dry-run").stderr.count(f"{COUNT} would be created") == 2
 
 
@@ -121,7 +121,7 @@ def test_a_rehearsal_says_what_differs_and_only_update_changes_it(
     assert server.run(*line, *journal, "--update").stderr.count(f"{COUNT} updated") == 2
     assert server.run(*line).stderr.count(f"{COUNT} unchanged") == 2
     undone = server.attempt(*line, *journal, "--undo").stderr
-    assert f"{COUNT} taken back" in undone
+    assert f"{COUNT} undone" in undone
     (tmp_path / "template.toml").write_text(TEMPLATE)
     assert f"{COUNT} unchanged" in server.run(*line).stderr
 

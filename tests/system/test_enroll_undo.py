@@ -49,7 +49,7 @@ def test_a_run_is_taken_back_and_nothing_else(server: RunningServer, line: list[
     assert "37 created, 3 unchanged" in server.run(*line).stderr
     assert "37 would be undone" in server.run(*line, "--undo", "--dry-run").stderr
     assert len(on_record(server, line)) > len(before)
-    assert "37 taken back" in server.run(*line, "--undo").stderr
+    assert "37 undone" in server.run(*line, "--undo").stderr
     assert on_record(server, line) == before
     assert "nothing to do" in server.run(*line, "--undo").stderr
 

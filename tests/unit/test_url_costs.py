@@ -8,8 +8,8 @@ import pytest
 from birthmark.awsiot.rules.topic_rules import is_same_origin
 from birthmark.dps.enrollment_document import host_of
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.sinks.http import host_of_letter
 from birthmark.message_routing.deliveries import Delivery
+from birthmark.message_routing.sinks.http import host_of_letter
 from birthmark.outbound.http_sender import check_url
 from birthmark.untrusted_text import split_url
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from birthmark import flock
 from birthmark.agent.control_socket import ControlCommand, ask
-from birthmark.agent.paths import StateNotWritableError, orders_beside
+from birthmark.agent.paths import StateNotWritableError, control_socket_of
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.untrusted_text import reason_of
@@ -113,7 +113,7 @@ def tell(path: Path, order: ControlCommand, clock: Clock) -> int:
     deadline = clock.monotonic() + _SILENT_S
     while flock.is_locked(path):
         try:
-            is_taken, process = ask(orders_beside(path), order)
+            is_taken, process = ask(control_socket_of(path), order)
         except PermissionError as error:
             raise AgentForeignError(pid=running_pid(path) or "?") from error
         except OSError as error:  # the lock holder does not listen yet, or runs once and soon exits

@@ -208,7 +208,7 @@ class KeyStore:
                 seen.append(f"new keys are created in token {token.info.label}")
         return "; ".join(seen)
 
-    def start_anew(self) -> None:
+    def restart_library(self) -> None:
         """Close all tokens and the library; only a restarted library detects a reinserted token."""
         with LOCK:
             self.close()

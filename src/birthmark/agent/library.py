@@ -28,7 +28,7 @@ from birthmark.agent.control_socket import ControlCommand, ControlServer, answer
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.factory import open_agent
 from birthmark.agent.instance_lock import AgentRunningError, locked
-from birthmark.agent.paths import DEVICE_ID, AgentPaths, orders_beside
+from birthmark.agent.paths import DEVICE_ID, AgentPaths, control_socket_of
 from birthmark.agent.renewal_scheduler import NEVER_S, RenewalScheduler, RenewalTurn, taken_by
 from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy
@@ -268,7 +268,7 @@ async def connect(
         if prove is not None:
             agent.prove = _wrap_prove(agent, prove)
         orders = ControlServer(takes_stop=False)  # commands must not end a program
-        async with answering(orders_beside(places.lock), taken_by(agent, orders)):
+        async with answering(control_socket_of(places.lock), taken_by(agent, orders)):
             await agent.prepare()
             held = agent.held()
             if held is None:

@@ -92,7 +92,7 @@ class AgentPaths:
                 raise StateNotWritableError(path=directory, reason=reason_of(error)) from error
 
 
-def orders_beside(lock: Path) -> Path:
+def control_socket_of(lock: Path) -> Path:
     """Return the control socket of the lock holder."""
     return lock.with_suffix(".sock")
 

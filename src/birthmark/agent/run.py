@@ -137,7 +137,7 @@ class Loop:
             agent.update(error=None)
             await self._upkeep.renew_all()
             held, hub = await self._renew(held, None)
-        return await agent.connect_or_anew(held) if hub is None else (held, hub)
+        return await agent.connect_or_reissue(held) if hub is None else (held, hub)
 
     async def _register(self, identity: Held) -> bool:
         """Register again after a command or a hub's refusal; return whether that succeeded.

@@ -332,7 +332,7 @@ class Agent:
         self._use(hub)
         return hub
 
-    async def connect_or_anew(self, identity: Held) -> tuple[Held, Connected]:
+    async def connect_or_reissue(self, identity: Held) -> tuple[Held, Connected]:
         """Connect; if the hub refuses an Azure-issued certificate, use the pending one or request another.
 
         A renewal may have been interrupted after the hub dropped the old certificate; then the pending certificate
@@ -416,7 +416,7 @@ class Agent:
             return await act()
         except TOKEN_TROUBLE as error:
             log.info("agent.token_opened_anew", extra={"code": error.code})
-            self.identities.keys.start_anew()
+            self.identities.keys.restart_library()
         return await act()
 
     def _reopen_key(self, identity: Held) -> Held:

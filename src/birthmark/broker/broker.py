@@ -35,7 +35,7 @@ from birthmark.broker.rules.quotas import SpaceRules
 from birthmark.broker.session_queue_writer import SessionQueueWriter
 from birthmark.broker.worker_leases import LoopTimers, Timer, Timers, Workers, keep_beating, run_failure_detector_loop
 from birthmark.bus import Bus
-from birthmark.bus.ports import BusRequest, EmptyReply, NoAnswerError, NobodyThereError, R
+from birthmark.bus.ports import BusRequest, EmptyReply, NoAnswerError, R, WorkerUnreachableError
 from birthmark.clock import Clock, ClockStability
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database
@@ -246,7 +246,7 @@ class Broker:
         while self._bus is not None and self.workers is not None:
             try:
                 await self._bus.ask(owner, Yield(space.name, client, ends), LEASE_S)
-            except (NobodyThereError, NoAnswerError):
+            except (WorkerUnreachableError, NoAnswerError):
                 if await self.workers.is_gone(owner):
                     await self._free(owner)
                     return
@@ -272,7 +272,7 @@ class Broker:
         async def ask(worker: str) -> R | None:
             try:
                 return await bus.ask(worker, request)
-            except (NobodyThereError, NoAnswerError):
+            except (WorkerUnreachableError, NoAnswerError):
                 return None
 
         answers = await asyncio.gather(*(ask(worker) for worker in await self.workers.others()))

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from birthmark.broker import store
-from birthmark.broker.errors import InboxFullError, LockLostError
+from birthmark.broker.errors import DeviceQueueFullError, LockLostError
 from birthmark.broker.keyed_lock import KeyedLock
-from birthmark.broker.rules.device_queue import InboxRules, QueuedMessage, QueueOutcome, end_of, is_locked
+from birthmark.broker.rules.device_queue import DeviceQueueRules, QueuedMessage, QueueOutcome, end_of, is_locked
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, retry_on_conflict
@@ -38,7 +38,7 @@ class DeviceQueues:
         now: Callable[[], int],
         since: Callable[[], int],
         entropy: Entropy,
-        rules: InboxRules,
+        rules: DeviceQueueRules,
         *,
         ended: Ended = lambda _space, _client, _letter, _outcome: Changes(),
     ) -> None:
@@ -59,7 +59,7 @@ class DeviceQueues:
             row = await self._database.one(store.COUNT_LETTERS_OF, space=space, client=client)
             count, last = (0, None) if row is None else (row["count"], row["last"])
             if count >= self._rules.max_waiting:
-                raise InboxFullError(device_id=client, limit=self._rules.max_waiting)
+                raise DeviceQueueFullError(device_id=client, limit=self._rules.max_waiting)
             placed = msgspec.structs.replace(message, seq=message.enqueued_at if last is None else last + 1)
             changes = enqueue_changes(space, client, placed)
             await self._database.commit(changes if also is None else changes.merge(also))

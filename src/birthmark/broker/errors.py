@@ -47,7 +47,7 @@ class SessionTakenError(ChangedMeanwhileError):
     client: str
 
 
-class InboxFullError(PolicyError):
+class DeviceQueueFullError(PolicyError):
     """Too many messages are queued for the device."""
 
     code = "iothub.inbox_full"

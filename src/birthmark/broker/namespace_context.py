@@ -10,7 +10,7 @@ from birthmark.broker.in_flight import InFlightBudget
 from birthmark.broker.model import SessionRecord
 from birthmark.broker.ports import Watch
 from birthmark.broker.session_queue_writer import SessionQueueWriter
-from birthmark.bus.ports import BusRequest, NoAnswerError, NobodyThereError, R
+from birthmark.bus.ports import BusRequest, NoAnswerError, R, WorkerUnreachableError
 from birthmark.store import Changes, Database
 
 _SMALL_BYTES, _FEW_CLIENTS = 8 * 1024, 64
@@ -49,7 +49,7 @@ class WorkerForwarder:
     async def _sent(self, worker: str, some: Sequence[Sent]) -> None:
         try:
             await self._ask(worker, DeliverTo(tuple([letter for letter, _ in some])))
-        except (NobodyThereError, NoAnswerError):  # its clients count as disconnected
+        except (WorkerUnreachableError, NoAnswerError):  # its clients count as disconnected
             pass
         finally:
             for letter, owner in some:

@@ -174,7 +174,7 @@ class MessagePublisher:
 
     def track_until(self, waiting: Awaitable[None], message: BrokerMessage) -> Coroutine[Any, Any, None]:
         """Track a message as not durable until `waiting` completes; return a coroutine that waits for it."""
-        pending = PendingAppend(_nobody_waits)
+        pending = PendingAppend(_ignore_result)
         self._track_pending((message,), pending)
         return _until_told(waiting, pending)
 
@@ -458,7 +458,7 @@ class MessagePublisher:
     def send_to(self, attached: ConnectedSession, message: BrokerMessage, qos: int) -> None:
         """Send a client a message unchanged, for example a retained message on subscribe."""
         if qos and attached.outgoing is not None:
-            self._broker.appends.add(self._space, attached.client, message, PendingAppend(_nobody_waits))
+            self._broker.appends.add(self._space, attached.client, message, PendingAppend(_ignore_result))
         else:
             attached.deliver(message, qos, RETAIN_AS_PUBLISHED)
 
@@ -503,5 +503,5 @@ async def _after_both(room: Awaitable[None], waiting: Awaitable[None] | None) ->
     await room
 
 
-def _nobody_waits(problem: BaseException | None) -> None:
+def _ignore_result(problem: BaseException | None) -> None:
     del problem

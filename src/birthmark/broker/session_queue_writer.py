@@ -19,7 +19,7 @@ from birthmark.broker import store
 from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
 from birthmark.broker.model import BrokerMessage, Done, SessionRecord, encode_messages
 from birthmark.broker.worker_leases import WorkerLostError
-from birthmark.bus.ports import NoAnswerError, NobodyThereError
+from birthmark.bus.ports import NoAnswerError, WorkerUnreachableError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.net.fair_scheduler import Slices
 from birthmark.store import Changes, Database, Statement, may_be_kept
@@ -86,7 +86,7 @@ class PendingAppend:
 
     def abandon(self) -> None:
         """Drop `done`: its caller is notified in another way."""
-        self._done = _nobody
+        self._done = _ignore_outcome
         self.complete_one()
 
     def complete_from_commit(self, commit: asyncio.Future[None]) -> None:
@@ -94,7 +94,7 @@ class PendingAppend:
         self.complete_one(commit.exception())
 
 
-def _nobody(problem: BaseException | None) -> None:
+def _ignore_outcome(problem: BaseException | None) -> None:
     del problem
 
 
@@ -337,7 +337,7 @@ class SessionQueueWriter:
             async with line:
                 messages = encode_messages([message for message, _ in items])
                 is_here = await self._ask(owner, key[0].name, key[1], messages)
-        except (NobodyThereError, NoAnswerError):  # it may have them anyway: duplicates are allowed, losses not
+        except (WorkerUnreachableError, NoAnswerError):  # it may have them anyway: duplicates are allowed, losses not
             await self._sleep(_AGAIN_S)
         except BirthmarkError as error:
             problem = error

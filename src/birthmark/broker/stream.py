@@ -209,10 +209,10 @@ class SqlStream(Generic[T]):
             self._submit(batch, end, attempt)
         except Exception as error:  # noqa: BLE001 - as above
             note("the stream", error)
-            self._begin_anew()
+            self._forget_end()
             self._loop.call_soon(self._answer, batch, error)
 
-    def _begin_anew(self) -> None:
+    def _forget_end(self) -> None:
         """Re-read the end of the stream before the next commit, because the last result is unknown."""
         self._end = None
         self._names = _Names()
@@ -255,7 +255,7 @@ class SqlStream(Generic[T]):
     ) -> None:
         problem = commit.exception()
         if problem is not None:
-            self._begin_anew()
+            self._forget_end()
             if (isinstance(problem, ChangedMeanwhileError) or may_be_kept(problem)) and attempt < _ATTEMPTS:
                 self._looking = self._loop.create_task(self._look_and_write(batch, attempt + 1))
                 return

@@ -6,7 +6,7 @@ Events of commits arrive through the outbox, after they are durable.
 from typing import TYPE_CHECKING
 
 from birthmark.bus.local import LocalBus
-from birthmark.bus.ports import Bus, BusAwayError, BusRequest, EmptyReply, NoAnswerError, NobodyThereError, Reply
+from birthmark.bus.ports import Bus, BusAwayError, BusRequest, EmptyReply, NoAnswerError, Reply, WorkerUnreachableError
 
 if TYPE_CHECKING:
     from birthmark.bus.nats import NatsBus
@@ -18,8 +18,8 @@ __all__ = [
     "EmptyReply",
     "LocalBus",
     "NoAnswerError",
-    "NobodyThereError",
     "Reply",
+    "WorkerUnreachableError",
     "shared",
 ]
 

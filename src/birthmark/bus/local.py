@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.bus.ports import ASK_S, BusRequest, NoAnswerError, NobodyThereError, R
+from birthmark.bus.ports import ASK_S, BusRequest, NoAnswerError, R, WorkerUnreachableError
 from birthmark.errors import BirthmarkError
 from birthmark.store import Database
 from birthmark.store.database import Heard, Row
@@ -104,7 +104,7 @@ class LocalBus:
 
     async def ask(self, worker: str, request: BusRequest[R], timeout_s: float = ASK_S) -> R:
         if worker != self.worker:
-            raise NobodyThereError(worker=worker)
+            raise WorkerUnreachableError(worker=worker)
         facts = {"worker": worker, "request": kind_of_request(request)}
         handler = self._servers.get(type(request))
         if handler is None:

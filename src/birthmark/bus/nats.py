@@ -27,7 +27,7 @@ from sqlalchemy import and_, bindparam, or_, select
 
 from birthmark.bus.local import LocalBus, kind_of_request
 from birthmark.bus.missed_workers import CoalescedReader, MissedWorkerMarker
-from birthmark.bus.ports import ASK_S, BusAwayError, BusRequest, Members, NoAnswerError, NobodyThereError, R
+from birthmark.bus.ports import ASK_S, BusAwayError, BusRequest, Members, NoAnswerError, R, WorkerUnreachableError
 from birthmark.bus.wire import (
     Batch,
     EventAck,
@@ -232,7 +232,7 @@ class NatsBus(LocalBus):
                 answer: R = opened(await self._request_once(worker, asked, timeout_s, facts), facts)
             except NoRespondersError:  # not delivered: proves nothing about the lease
                 if not await self._lives(worker):
-                    raise NobodyThereError(worker=worker) from None
+                    raise WorkerUnreachableError(worker=worker) from None
                 if asyncio.get_running_loop().time() >= until:
                     raise NoAnswerError(reason="no response", **facts) from None
                 await asyncio.sleep(_PAUSE_S)  # it may be rejoining the bus

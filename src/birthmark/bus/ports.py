@@ -30,7 +30,7 @@ class BusAwayError(UnavailableError):
     reason: str
 
 
-class NobodyThereError(UnavailableError):
+class WorkerUnreachableError(UnavailableError):
     """The worker has ended."""
 
     code = "bus.nobody_there"

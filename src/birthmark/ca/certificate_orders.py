@@ -134,7 +134,7 @@ class CertificateOrders:
     authority: CertificateAuthority = field(repr=False)
     most_alive: int | None = None
     """Maximum number of valid certificates per name."""
-    has_room: Callable[[str, float], bool] = field(default=lambda _maker, _now: True, repr=False)
+    has_room: Callable[[str, float], bool] = field(default=lambda _registration_actor, _now: True, repr=False)
     """Consumes a registration's rate limit at a monotonic time; returns False if it is exhausted.
 
     A limit is needed because each immediate replacement adds a CRL entry.

@@ -214,10 +214,10 @@ def _write(
     directory: Path, parts: list[tuple[Purpose, Certificate, SigningKey]], passphrase: Passphrase, entropy: Entropy
 ) -> None:
     directory.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_files.directory_beside(directory.parent, f".{directory.name}.new") as building:
-        if passphrase.is_beside:
+    with atomic_files.private_directory(directory.parent, f".{directory.name}.new") as building:
+        if passphrase.is_in_key_directory:
             atomic_files.create(building / BESIDE, new_passphrase(entropy) + b"\n")
-        secret = read_private(building / BESIDE).strip() if passphrase.is_beside else passphrase.reveal()
+        secret = read_private(building / BESIDE).strip() if passphrase.is_in_key_directory else passphrase.reveal()
         for role, certificate, key in parts:
             write_key(building / f"{role}.key", key, secret)
             atomic_files.create(building / f"{role}.pem", certificate.pem().encode(), mode=0o644)

@@ -174,10 +174,10 @@ def finish(directory: Path) -> None:
     mark = directory / MARK
     if not mark.exists():
         return
-    is_beside = mark.read_bytes() == b"beside"
+    is_in_key_directory = mark.read_bytes() == b"beside"
     for path in sorted(directory.glob(f".*{NEXT}")):
         path.replace(directory / path.name.removeprefix(".").removesuffix(NEXT))
-    if not is_beside:
+    if not is_in_key_directory:
         (directory / BESIDE).unlink(missing_ok=True)
     atomic_files.sync_directory(directory)
     mark.unlink()

@@ -61,11 +61,11 @@ class SubjectStatus:
 
 def key_digest(spki_der: bytes) -> bytes:
     """Return the SHA-256 digest that identifies a public key (SubjectPublicKeyInfo, DER)."""
-    return _digest(spki_der) if len(spki_der) <= _MAX_KEPT_BYTES else _digest_anew(spki_der)
+    return _digest(spki_der) if len(spki_der) <= _MAX_KEPT_BYTES else _compute_digest(spki_der)
 
 
-def _digest_anew(spki_der: bytes) -> bytes:
+def _compute_digest(spki_der: bytes) -> bytes:
     return hashlib.sha256(spki_der).digest()
 
 
-_digest = lru_cache(maxsize=256)(_digest_anew)  # a key is hashed repeatedly while its request is decided
+_digest = lru_cache(maxsize=256)(_compute_digest)  # a key is hashed repeatedly while its request is decided

@@ -312,7 +312,7 @@ def _begin(directory: Path, entropy: Entropy, passphrase: Passphrase | None) -> 
     if directory.exists() and any(one.name not in begun for one in directory.iterdir()):
         raise CaExistsError(path=directory)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if (passphrase is None or passphrase.is_beside) and not (directory / BESIDE).exists():
+    if (passphrase is None or passphrase.is_in_key_directory) and not (directory / BESIDE).exists():
         atomic_files.create(directory / BESIDE, new_passphrase(entropy) + b"\n")
 
 
@@ -320,7 +320,7 @@ def _begin(directory: Path, entropy: Entropy, passphrase: Passphrase | None) -> 
 def _alone(directory: Path, passphrase: Passphrase | None) -> Iterator[bytes]:
     """Lock the directory between read and write, and yield the passphrase of its keys."""
     given = passphrase or Passphrase(directory)
-    if not given.is_beside or not directory.is_dir():
+    if not given.is_in_key_directory or not directory.is_dir():
         given.reveal()  # before the lock: a user may have to type it, and others must not wait that long
     with alone_in(directory):
         finish(directory)

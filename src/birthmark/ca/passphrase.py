@@ -77,7 +77,7 @@ class Passphrase:
     _known: bytes | None = field(default=None, init=False, repr=False)
 
     @property
-    def is_beside(self) -> bool:
+    def is_in_key_directory(self) -> bool:
         """Whether the passphrase is stored in the directory of its keys."""
         return self.source is None
 
@@ -89,7 +89,7 @@ class Passphrase:
     def of(self, directory: Path) -> "Passphrase":
         """Return the passphrase of another directory: the same, unless it is stored in the directory."""
         other = Passphrase(directory, self.source, self.environment, self.ask)
-        if not self.is_beside:
+        if not self.is_in_key_directory:
             other._known = self.reveal()
         return other
 

@@ -38,13 +38,13 @@ def move(directory: Path, old: Passphrase, new: Passphrase, entropy: Entropy) ->
         for path in pairs:
             pair = read_pair(path, before)
             _keep(path, key_pem(pair.private_key, after) + pair.certificate.pem().encode())
-        if new.is_beside:
+        if new.is_in_key_directory:
             _keep(directory / BESIDE, after + b"\n")
-        _count(directory, is_beside=new.is_beside)
+        _count(directory, is_in_key_directory=new.is_in_key_directory)
         return len(keys) + len(pairs)
 
 
-def exchange(directory: Path, files: Mapping[str, bytes], *, is_beside: bool) -> None:
+def exchange(directory: Path, files: Mapping[str, bytes], *, is_in_key_directory: bool) -> None:
     """Atomically replace files with those of another machine; the caller holds the directory lock.
 
     `is_beside` means that the passphrase of the keys is in the directory afterward.
@@ -53,12 +53,12 @@ def exchange(directory: Path, files: Mapping[str, bytes], *, is_beside: bool) ->
         stale.unlink()
     for name, content in files.items():
         _keep(directory / name, content, 0o644 if name.endswith(".pem") else 0o600)
-    _count(directory, is_beside=is_beside)
+    _count(directory, is_in_key_directory=is_in_key_directory)
 
 
-def _count(directory: Path, *, is_beside: bool) -> None:
+def _count(directory: Path, *, is_in_key_directory: bool) -> None:
     """Activate the new files."""
-    atomic_files.replace(directory / MARK, b"beside" if is_beside else b"elsewhere")
+    atomic_files.replace(directory / MARK, b"beside" if is_in_key_directory else b"elsewhere")
     finish(directory)
 
 
@@ -71,7 +71,7 @@ def _made(new: Passphrase, entropy: Entropy) -> bytes | None:
 
     Create its file if that is elsewhere and missing.
     """
-    if new.is_beside:
+    if new.is_in_key_directory:
         return new_passphrase(entropy)
     kind, _, rest = (new.source or "").partition(":")
     path = Path(rest).expanduser()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from birthmark.agent.control_socket import ControlCommand, ControlServer, answering
-from birthmark.agent.paths import orders_beside
+from birthmark.agent.paths import control_socket_of
 from birthmark.agent.renewal_scheduler import taken_by
 from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
@@ -80,7 +80,7 @@ async def serve(agent: Agent, tell: EventPrinter, telemetry_s: float | None) -> 
     loop = asyncio.get_running_loop()
     for number, order in _SIGNALS.items():
         loop.add_signal_handler(number, orders.give, order)
-    async with manager.watched(), answering(orders_beside(agent.places.lock), taken_by(agent, orders)):
+    async with manager.watched(), answering(control_socket_of(agent.places.lock), taken_by(agent, orders)):
         await Loop(agent, orders, heard, telemetry_s, log_refusal).run()
 
 

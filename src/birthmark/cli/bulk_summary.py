@@ -20,6 +20,7 @@ _SHOWN, _LISTED = 5, 20
 _SAID = {
     TargetOutcome.WOULD_CREATE: "would be created",
     TargetOutcome.WOULD_UPDATE: "would be updated",
+    TargetOutcome.TAKEN_BACK: "undone",
     TargetOutcome.WOULD_TAKE_BACK: "would be undone",
 }
 

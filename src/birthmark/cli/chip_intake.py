@@ -21,7 +21,7 @@ from birthmark.keys.errors import PinWrongError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.possession import sign_nonce
-from birthmark.manifests.bundle.errors import BundleDamagedError, MakerUnknownError, NotThisChipError
+from birthmark.manifests.bundle.errors import BundleDamagedError, ManufacturerUnknownError, NotThisChipError
 from birthmark.manifests.bundle.model import ChipIntake
 from birthmark.manifests.bundle.rules import check_names, path_above, root_name
 from birthmark.manifests.bundle.station import Station, open_station
@@ -122,7 +122,7 @@ class IntakeSession:
             path = path_above(chain, self.roots, SystemClock().now(), SignatureCache())
         except ChainError as error:
             detail = error.explain_cause().rstrip(".")
-            raise MakerUnknownError(subject=chain[0].subject_text, detail=detail) from error
+            raise ManufacturerUnknownError(subject=chain[0].subject_text, detail=detail) from error
         return ChipIntake(board, self.operator, path[:-1] or path, root_name(path))
 
 
@@ -176,7 +176,7 @@ def intake(
 
 
 def _chain_in(element: Element, key: str | None) -> tuple[Certificate, ...]:
-    return element.with_issuers(element.certificate_beside(key))
+    return element.with_issuers(element.get_stored_certificate(key))
 
 
 def _read(path: Path | None) -> tuple[Certificate, ...]:

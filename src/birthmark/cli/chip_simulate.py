@@ -52,7 +52,7 @@ def simulate(
         made = _softhsm(directory, profile, variant, has_swapped_labels=swapped_labels)
     add_simulated_chip(directory, profile)
     if as_json:
-        emit(as_json, dict(made.environment) | {"maker_certificates": str(made.maker_certificates)})
+        emit(as_json, dict(made.environment) | {"maker_certificates": str(made.manufacturer_certificates)})
         return
     for name, value in made.environment.items():
         typer.echo(f"export {name}={shlex.quote(value)}")

@@ -379,18 +379,18 @@ def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[
     """
     target = path.resolve() if path.is_symlink() else path
     seen = target.stat() if target.exists() else None
-    is_beside = seen is None or (stat.S_ISREG(seen.st_mode) and _is_ours_to_replace(target, seen))
+    is_in_key_directory = seen is None or (stat.S_ISREG(seen.st_mode) and _is_ours_to_replace(target, seen))
     mode, kept = mode if seen is None else stat.S_IMODE(seen.st_mode), None
     is_full = seen is not None and stat.S_ISREG(seen.st_mode) and seen.st_size > 0
     is_led = path.is_symlink() and path.lstat().st_uid != os.geteuid()
-    if is_led or (is_full and ((keeps and not is_beside) or _is_private_key(target))):
+    if is_led or (is_full and ((keeps and not is_in_key_directory) or _is_private_key(target))):
         raise FileExistsAlreadyError(path=path)
     try:
         with (
             written_as(path),
-            atomic_files.replace_incrementally(target, mode) if is_beside else path.open("wb") as file,
+            atomic_files.replace_incrementally(target, mode) if is_in_key_directory else path.open("wb") as file,
         ):
-            if is_beside and seen is not None:
+            if is_in_key_directory and seen is not None:
                 with suppress(PermissionError):  # foreign group, or a file system without modes
                     os.fchown(file.fileno(), seen.st_uid, seen.st_gid)
                     os.fchmod(file.fileno(), mode)

@@ -14,7 +14,7 @@ from birthmark.cli.bulk_summary import BulkSummary, print_pause
 from birthmark.cli.certificate_inventory import parse_within
 from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again
 from birthmark.cli.device_enroll_list import Shipment
-from birthmark.cli.table import format_count
+from birthmark.cli.table import format_count, text_of
 from birthmark.clock import SystemClock
 from birthmark.durations import FORMS
 from birthmark.fleet.journal import JournalOutcome
@@ -157,6 +157,6 @@ def _show(found: dict[str, tuple[str, str]], where: str) -> None:
         named = [(name, detail) for name, (kind, detail) in found.items() if kind == standing][:_NAMED]
         more = f" and {counts[standing] - len(named)} more" if counts[standing] > len(named) else ""
         said = ", ".join(f"{name} ({detail})" if detail else name for name, detail in named)
-        typer.echo(f"  {standing}: {printable(said)}{more}", err=True)
-    summary = ", ".join(f"{count} {standing}" for standing, count in counts.most_common())
+        typer.echo(f"  {text_of(standing)}: {printable(said)}{more}", err=True)
+    summary = ", ".join(f"{count} {text_of(standing)}" for standing, count in counts.most_common())
     typer.echo(f"{where}: {summary or 'nothing to look at'}.", err=True)

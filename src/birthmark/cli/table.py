@@ -9,6 +9,17 @@ from typing import Any
 
 from birthmark.untrusted_text import printable
 
+_STATUSES: Mapping[str, str] = {
+    "not on record": "not registered",
+    "on record": "registered",
+    "on record otherwise": "registered differently",
+    "put on record": "registered",
+    "taken back": "revoked",
+    "was taken back": "already revoked",
+    "would be taken back": "would be revoked",
+}
+"""Statuses whose values in JSON are those of earlier releases."""
+
 
 def text_of(value: Any) -> str:
     """Return a value as text for a table."""
@@ -18,7 +29,7 @@ def text_of(value: Any) -> str:
         return ", ".join(map(str, value)) or "-"
     if isinstance(value, dict):
         return ", ".join(f"{name}: {text_of(inner)}" for name, inner in value.items()) or "-"
-    return "-" if value is None else str(value)
+    return "-" if value is None else _STATUSES.get(str(value), str(value))
 
 
 _IRREGULAR: Mapping[str, str] = {"entry": "entries", "registry": "registries"}

@@ -45,7 +45,7 @@ class LinkTimeoutError(LinkUnreachableError):
     seconds: str
 
 
-class ChainUnplacedError(UnavailableError):
+class TempFileError(UnavailableError):
     """The certificate chain cannot be written for OpenSSL."""
 
     code = "links.no_room"

@@ -50,10 +50,10 @@ def inspect_identity(
         found, chain = _with_certificate(found, Path(certificate.value), now)
     if key is not None:
         found = _with_key(found, Path(key.value), environment)
-    return _with_what_is_beside(found, chain, environment, data)
+    return _with_adjacent_files(found, chain, environment, data)
 
 
-def _with_what_is_beside(
+def _with_adjacent_files(
     facts: IdentityFacts, chain: tuple[Certificate, ...], environment: Mapping[str, str], data: Path | None
 ) -> IdentityFacts:
     paths = _list_adjacent_files(facts.certificate, facts.key)

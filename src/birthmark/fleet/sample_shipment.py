@@ -39,7 +39,7 @@ def make_rehearsal(
 ) -> dict[str, Any]:
     """Write a manifest of `count` chips (`first` among them) with its signer's certificate and the roots."""
     directory.mkdir(parents=True, exist_ok=True)
-    maker, log_key = _Maker.new(clock, entropy), _new_key()
+    maker, log_key = _Manufacturer.new(clock, entropy), _new_key()
     log = maker.own(f"Rehearsal Manifest Signer {maker.tag}", log_key)
 
     def chips() -> Iterator[ManifestChip]:
@@ -66,7 +66,7 @@ def make_rehearsal(
 
 def make_bundle(directory: Path, count: int, clock: Clock, entropy: Entropy) -> dict[str, Any]:
     """Run intake for `count` simulated chips at a new station, seal its bundle, and write the root certificate."""
-    maker, station_directory = _Maker.new(clock, entropy), directory / "station"
+    maker, station_directory = _Manufacturer.new(clock, entropy), directory / "station"
     above = maker.issuer.certificate
     with open_station(station_directory, clock=clock, entropy=entropy, name="rehearsal") as station:
         for number in range(count):
@@ -85,7 +85,7 @@ def make_bundle(directory: Path, count: int, clock: Clock, entropy: Entropy) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class _Maker:
+class _Manufacturer:
     """A simulated manufacturer of secure elements, with a root and an issuing CA."""
 
     tag: str
@@ -95,7 +95,7 @@ class _Maker:
     entropy: Entropy
 
     @classmethod
-    def new(cls, clock: Clock, entropy: Entropy) -> "_Maker":
+    def new(cls, clock: Clock, entropy: Entropy) -> "_Manufacturer":
         tag, now = entropy.token(2).hex().upper(), clock.now()
         root_key, issuer_key = _new_key(), _new_key()
         name = name_of(f"Rehearsal Root CA {tag}")

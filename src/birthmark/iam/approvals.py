@@ -26,7 +26,7 @@ MACHINE = ""
 """Approver name of the local administrator."""
 
 
-class SecondPersonWantedError(PolicyError):
+class ApprovalRequiredError(PolicyError):
     """The operation is irreversible and needs a second approval."""
 
     code = "people.second_person_wanted"
@@ -109,7 +109,7 @@ class Approvals:
         if known.is_approved is False:
             await self.database.commit(Changes().run(store.REMOVE, digest=digest))
             raise ApprovalRejectedError(who=known.decided_by or "operator", user=caller.user, what=known.what)
-        raise SecondPersonWantedError(
+        raise ApprovalRequiredError(
             id=known.id, user=caller.user, what=known.what, right=known.right.value, place=known.place
         )
 

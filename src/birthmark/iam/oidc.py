@@ -21,13 +21,13 @@ from birthmark.iam import sign_in_model as store
 from birthmark.iam.model import RoleAssignment, is_valid_user_name
 from birthmark.iam.oidc_model import (
     Fetch,
-    NobodyOnRecordError,
     OidcIdentity,
     PendingOidcLogin,
     Provider,
     ProviderAwayError,
     ProviderRefusedError,
     ProviderUnknownError,
+    UserNotRegisteredError,
 )
 from birthmark.iam.oidc_responses import (
     Metadata,
@@ -143,7 +143,7 @@ class Providers:
         row = await people.database.one(store.LINK, issuer=provider.issuer, subject=identity.subject)
         if row is not None and not code:
             link = store.LINKS.of(row)
-            gone = NobodyOnRecordError(name=provider.name, detail="the link was removed")
+            gone = UserNotRegisteredError(name=provider.name, detail="the link was removed")
             held = people.guard_user(link.user)
             held.run(store.IS_LINKED, expect=1, otherwise=gone, key_issuer=link.issuer, key_subject=link.subject)
             text = self.sign_in.sessions.begin(held, link.user, how, link.let_in_by, browser)
@@ -154,7 +154,7 @@ class Providers:
         user, let_in_by, changes = await self._resolve_user(provider, identity, code, browser)
         link = OidcLink(provider.issuer, identity.subject, user, provider.name, let_in_by, people.clock.now())
         changes.run(store.REMOVE_LINK, user_name=user, provider=provider.name)
-        taken = NobodyOnRecordError(name=provider.name, detail="that account belongs to another user here")
+        taken = UserNotRegisteredError(name=provider.name, detail="that account belongs to another user here")
         changes.run(store.ADD_LINK, expect=1, otherwise=taken, **store.LINKS.row(link))
         changes.audit(Actor(f"user:{user}", {"from": browser.address}), "people.link", user, provider=provider.name)
         text = self.sign_in.sessions.begin(changes, user, how, let_in_by, browser)
@@ -171,21 +171,21 @@ class Providers:
             return invitation.user, invitation.made_by, self.sign_in.redeeming(invitation)
         name = name_of(identity, provider)
         if name is None:
-            raise NobodyOnRecordError(name=provider.name, detail="its response does not identify a user")
+            raise UserNotRegisteredError(name=provider.name, detail="its response does not identify a user")
         if people.has_user(name):
             linked = [store.LINKS.of(row) for row in await people.database.all(store.LINKS_OF, user_name=name)]
             if any(one.provider == provider.name for one in linked):
-                raise NobodyOnRecordError(
+                raise UserNotRegisteredError(
                     name=provider.name, detail="another account at the provider is already linked to that user"
                 )
             return name, by, people.guard_user(name)
         groups = groups_of(identity.claims, provider)
         roles = [role for group, given in provider.roles.items() if group in groups for role in given]
         if not roles or not is_valid_user_name(name):
-            raise NobodyOnRecordError(name=provider.name, detail="the user does not exist here")
+            raise UserNotRegisteredError(name=provider.name, detail="the user does not exist here")
         grants = [RoleAssignment(name, role, place) for role, place in roles if people.has_place(place)]
         if not grants:
-            raise NobodyOnRecordError(name=provider.name, detail="its roles have scopes that do not exist")
+            raise UserNotRegisteredError(name=provider.name, detail="its roles have scopes that do not exist")
         actor = Actor(by, {"from": browser.address})
         return name, by, people.making(name, grants, actor=actor)
 

@@ -48,7 +48,7 @@ class ProviderRefusedError(UnauthenticatedError):
     name: str
 
 
-class NobodyOnRecordError(ForbiddenError):
+class UserNotRegisteredError(ForbiddenError):
     """The provider's user is not registered here."""
 
     code = "people.provider_nobody"

@@ -7,7 +7,7 @@ return 3, which the SDKs retry.
 from collections.abc import Mapping
 
 from birthmark import errors
-from birthmark.broker.errors import InboxFullError, LockLostError, SessionTakenError
+from birthmark.broker.errors import DeviceQueueFullError, LockLostError, SessionTakenError
 from birthmark.iothub import model
 from birthmark.iothub.rules import (
     authentication,
@@ -44,7 +44,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     direct_methods.DeviceNotOnlineError: (404, "DeviceNotOnline", 404103),
     direct_methods.MethodTimeoutError: (504, "GatewayTimeout", 504101),
     direct_methods.MethodAnswerInvalidError: (502, "InvalidResponseWhileProxying", 502101),
-    InboxFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
+    DeviceQueueFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
     LockLostError: (412, "DeviceMessageLockLost", 412002),
     d2c.MessageTooLargeError: (413, "MessageTooLarge", 413001),
     tiers.TierQuotaError: (403, "IotHubQuotaExceeded", 403002),

@@ -69,7 +69,7 @@ Failed = Callable[[Delivery, BirthmarkError], Awaitable[None]]
 Refused = Callable[[RoutingRule[T], T, BirthmarkError], None]
 
 
-def _nobody(rule: RoutingRule[T], message: T, error: BirthmarkError) -> None:
+def _ignore_outcome(rule: RoutingRule[T], message: T, error: BirthmarkError) -> None:
     del rule, message, error
 
 
@@ -119,7 +119,7 @@ class RuleEngine(Generic[T]):
         self._read_at = 0  # arrival of the last one read
         self._trimmed_at: float | None = None
         self._leads = leads
-        self._refused: Refused[T] = refused or _nobody
+        self._refused: Refused[T] = refused or _ignore_outcome
         self._while = while_
         self._failed = failed
         self.seen: Counter[str] = Counter()

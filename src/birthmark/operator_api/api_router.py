@@ -202,7 +202,7 @@ class ApiContext:
 
 
 def operator_mount(
-    identify: Identify, table: Sequence[Endpoint], describe: Describe, beside: ApiContext = ApiContext()
+    identify: Identify, table: Sequence[Endpoint], describe: Describe, context: ApiContext = ApiContext()
 ) -> Mount:
     """Return the mount of the operator API; `identify` authenticates the caller."""
 
@@ -212,7 +212,7 @@ def operator_mount(
         return Response(document(), media_type="application/json")
 
     def routes() -> Router:
-        every = [Route(one.path, _answering(one, identify, beside), methods=[one.method]) for one in table]
+        every = [Route(one.path, _answering(one, identify, context), methods=[one.method]) for one in table]
         return Router([Route("/openapi.json", openapi, methods=["GET"]), *every])
 
     return Mount(ROOT, LazyApp(routes))
@@ -284,8 +284,8 @@ async def _stream_while_authorized(
         await cancel_and_wait(ending)
 
 
-def _answering(endpoint: Endpoint, identify: Identify, beside: ApiContext) -> Handler:
-    carry_out = _carrying_out(endpoint, identify, beside.second)
+def _answering(endpoint: Endpoint, identify: Identify, context: ApiContext) -> Handler:
+    carry_out = _carrying_out(endpoint, identify, context.second)
 
     async def answer(request: Request) -> Response:
         caller = UNAUTHENTICATED if endpoint.is_open else identify(request)
@@ -294,17 +294,17 @@ def _answering(endpoint: Endpoint, identify: Identify, beside: ApiContext) -> Ha
         asked = await _asked(endpoint, request, caller)
         if endpoint.is_repeatable or IDEMPOTENCY_KEY not in request.headers:
             return await carry_out(request, asked)
-        if beside.once is None or endpoint.is_open:
+        if context.once is None or endpoint.is_open:
             raise OperatorRequestError(
                 detail="Idempotency-Key is not supported here: the user of the request is unknown"
             )
         return await respond_once(
-            beside.once, await _parse_idempotency_key(request, caller), lambda: carry_out(request, asked)
+            context.once, await _parse_idempotency_key(request, caller), lambda: carry_out(request, asked)
         )
 
     def render(error: BirthmarkError, request: Request) -> Response:
-        if beside.refused is not None and isinstance(error, errors.ForbiddenError):
-            beside.refused(error, request.client.host if request.client else "")
+        if context.refused is not None and isinstance(error, errors.ForbiddenError):
+            context.refused(error, request.client.host if request.client else "")
         return problem(error)
 
     return refusing(with_complete_body(answer), render)

@@ -28,9 +28,9 @@ from birthmark.iothub.wire.routing import (
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.routing import Endpoint as HubEndpoint
-from birthmark.message_routing.sinks.streams import StreamRecord
 from birthmark.message_routing.delivery_queue import DeliveryPartition
 from birthmark.message_routing.rules.conditions import RoutedSubject
+from birthmark.message_routing.sinks.streams import StreamRecord
 from birthmark.net.fair_scheduler import wait_for_caller_turn
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError, parse_name

@@ -45,9 +45,9 @@ class SignedInUser:
 class InProcessClient:
     """Client of a route table."""
 
-    def __init__(self, table: Sequence[Endpoint], beside: ApiContext) -> None:
+    def __init__(self, table: Sequence[Endpoint], context: ApiContext) -> None:
         self._table = {(one.method, one.template): one for one in table}
-        self._beside = beside
+        self._context = context
 
     async def ask(self, caller: SignedInUser, path: str, /, *names: str, **query: Any) -> Any:
         """Return the result of a GET; `names` are the path parameters. Raise the errors of the route."""
@@ -78,21 +78,21 @@ class InProcessClient:
         asked = _asked(endpoint, caller, deed.names, deed.query, deed.body)
 
         async def carry_out() -> Response:
-            if self._beside.second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
-                await self._beside.second(
+            if self._context.second is not None and endpoint.is_final is not None and await endpoint.is_final(asked):
+                await self._context.second(
                     caller.caller, build_approval_request(endpoint, _path(endpoint, asked, deed.query), asked)
                 )
             value = await _value(endpoint, asked)
             return JSONResponse({"items": value.items} if isinstance(value, Rows) else value)
 
-        if self._beside.once is None or not deed.key:
+        if self._context.once is None or not deed.key:
             response = await carry_out()
         else:
             path, body = _path(endpoint, asked, deed.query), msgspec.json.encode(asked.body)
             request = OnceRequest(
                 str(caller.caller.actor), credential_of(caller.caller), deed.key, deed.method, path, body
             )
-            response = await _wait_for_response(self._beside.once, request, carry_out)
+            response = await _wait_for_response(self._context.once, request, carry_out)
         return json.loads(bytes(response.body) or b"null")
 
 

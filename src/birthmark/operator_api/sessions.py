@@ -88,7 +88,7 @@ class ProviderPages:
 _Secret = Annotated[str, msgspec.Meta(max_length=4096)]
 
 
-class WhosePasswordError(InvalidRequestError):
+class UserRequiredError(InvalidRequestError):
     """No user was specified."""
 
     code = "people.password_of_whom"
@@ -139,7 +139,7 @@ def session_endpoints(sign_in: SignIn) -> Sequence[Endpoint]:
         body: NewPassword = request.body
         user = request.caller.user if body.user is None else body.user
         if user is None:
-            raise WhosePasswordError
+            raise UserRequiredError
         _check_own(request, user)
         await sign_in.set_password(user, body.password, body.current, request.caller, request.address)
         return {"user": user}

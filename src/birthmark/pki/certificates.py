@@ -328,10 +328,10 @@ def is_p256(spki: bytes) -> bool:
 
 def _load(der: bytes) -> x509.Certificate:
     """Return the library's object; large ones are not cached, as any client may send them."""
-    return _keep(der) if len(der) <= _MAX_KEPT_BYTES else _load_anew(der)
+    return _keep(der) if len(der) <= _MAX_KEPT_BYTES else _parse(der)
 
 
-def _load_anew(der: bytes) -> x509.Certificate:
+def _parse(der: bytes) -> x509.Certificate:
     with warnings.catch_warnings():  # for long names and odd serial numbers, issued once per object
         warnings.simplefilter("ignore", UserWarning)
         parsed = x509.load_der_x509_certificate(der)
@@ -341,7 +341,7 @@ def _load_anew(der: bytes) -> x509.Certificate:
     return parsed
 
 
-_keep = lru_cache(maxsize=_KEPT)(_load_anew)
+_keep = lru_cache(maxsize=_KEPT)(_parse)
 
 
 def parse_pem(pem: str | bytes) -> Certificate:

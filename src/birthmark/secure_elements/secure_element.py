@@ -145,7 +145,7 @@ class Element:
             return of_key[0][1]
         raise ElementCertificateMissingError(token=self.info.label, key=key.label or f"id:{key.key_id.hex()}")
 
-    def certificate_beside(self, selector: str | None = None) -> Certificate:
+    def get_stored_certificate(self, selector: str | None = None) -> Certificate:
         """Return the certificate stored with the key, even if it belongs to another key.
 
         Programs that use labels read the same one, and a replaced certificate is detected. Raise

@@ -118,7 +118,7 @@ class SoftwareElement:
         return self.directory / "pin"
 
     @property
-    def maker_certificates(self) -> Path:
+    def manufacturer_certificates(self) -> Path:
         """CA certificates of the manufacturer in PEM, intermediate first."""
         return self.directory / "maker-ca.pem"
 
@@ -175,7 +175,7 @@ def create_software_element(
     pin_file.write_text(pin + "\n")
     (directory / "profile").write_text(profile.name + "\n")
     made = SoftwareElement(directory.resolve(), profile, module)
-    maker = _Maker(profile, now, entropy)
+    maker = _Manufacturer(profile, now, entropy)
     with made.open() as element:
         chip_id = entropy.token(_CHIP_ID_BYTES[profile.name]).hex()
         for slot in profile.keys if variant is None else variant.keys:
@@ -184,11 +184,11 @@ def create_software_element(
             element.write_certificate(maker.issuer.certificate, label=profile.signer_label)
         if profile.memory_label is not None:
             element.write_data(profile.memory_label, bytes(profile.memory_bytes))
-    made.maker_certificates.write_text(maker.issuer.certificate.pem() + maker.root.pem())
+    made.manufacturer_certificates.write_text(maker.issuer.certificate.pem() + maker.root.pem())
     return made
 
 
-class _Maker:
+class _Manufacturer:
     """Temporary CA of a manufacturer: root and signer, whose keys are not stored."""
 
     def __init__(self, profile: ChipProfile, now: datetime, entropy: Entropy) -> None:
@@ -210,7 +210,7 @@ class _Maker:
         )
 
 
-def _make_key(element: Element, slot: KeySlot, maker: _Maker, chip_id: str, *, has_swapped_labels: bool) -> None:
+def _make_key(element: Element, slot: KeySlot, maker: _Manufacturer, chip_id: str, *, has_swapped_labels: bool) -> None:
     label, key_id = slot.label, None
     if slot.object_id is not None:
         key_id = ids_of(slot.object_id)[has_swapped_labels]

@@ -275,9 +275,9 @@ class Applications:
         return self._guarded(_application([mount], LatePages(lambda: self._pages(gate, table))))
 
     def _mount(self, authenticator: Authenticator, table: Sequence[Endpoint]) -> Mount:
-        return operator_mount(authenticator, table, openapi, self._beside())
+        return operator_mount(authenticator, table, openapi, self._api_context())
 
-    def _beside(self) -> ApiContext:
+    def _api_context(self) -> ApiContext:
         return ApiContext(self._rooms.approvals.check, self._rooms.once, self._refused)
 
     def _gate(self, port: int | None = None) -> SessionGuard:
@@ -297,7 +297,7 @@ class Applications:
         console = Console.of(
             desk,
             table,
-            self._beside(),
+            self._api_context(),
             about=about,
             database=self._rooms.database,
             counted=self._rooms.broker.collect_counters,

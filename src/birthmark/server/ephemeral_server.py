@@ -74,7 +74,7 @@ def create_temporary_directory() -> Iterator[Path]:
     """
     is_roomy = os.access(_MEMORY, os.W_OK | os.X_OK) and shutil.disk_usage(_MEMORY).free >= _ROOM
     parent = _MEMORY if is_roomy else Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
-    with atomic_files.directory_beside(parent, _PREFIX) as made:
+    with atomic_files.private_directory(parent, _PREFIX) as made:
         yield made
 
 

@@ -125,7 +125,7 @@ class IdentityDirectory:
 
 
 @dataclass(frozen=True, slots=True)
-class CaMaker:
+class CaFactory:
     """Signs device certificates with a local CA."""
 
     issuer: LeafIssuer
@@ -135,7 +135,7 @@ class CaMaker:
     lifetime: timedelta
 
     @classmethod
-    def of(cls, identities: Identities, entropy: Entropy, now: datetime) -> "CaMaker":
+    def of(cls, identities: Identities, entropy: Entropy, now: datetime) -> "CaFactory":
         """Return the user's CA, or the directory's CA, which the first use creates."""
         cert_file, key_file = ca_file(identities), identities.ca_key or identities.directory / CA_KEY
         if identities.ca_cert is None and not cert_file.exists():

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from birthmark.clock import Clock, Entropy
 from birthmark.est.client import EstClient
 from birthmark.swarm.errors import IdentityMissingError
-from birthmark.swarm.identities import CaMaker, IdentityDirectory, csr_of, new_key
+from birthmark.swarm.identities import CaFactory, IdentityDirectory, csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
@@ -56,7 +56,7 @@ class Provisioner:
 
     def _sign(self, names: list[str], expired: frozenset[str]) -> None:
         now = self.clock.now()
-        maker = CaMaker.of(self.scenario.identities, self.entropy, now)
+        maker = CaFactory.of(self.scenario.identities, self.entropy, now)
         for done, name in enumerate(names, 1):
             self.shelf.put(name, *maker.make(name, now, is_expired=name in expired))
             self.progress(done, len(names))

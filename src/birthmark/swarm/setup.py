@@ -13,7 +13,7 @@ from birthmark.errors import ConflictError
 from birthmark.est.client import EstClient
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificates import Certificate
-from birthmark.swarm.identities import CaMaker, IdentityDirectory, ca_file
+from birthmark.swarm.identities import CaFactory, IdentityDirectory, ca_file
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
@@ -136,7 +136,7 @@ class SetupBuilder:
     async def _ca(self, dialer: Dialer) -> Certificate:
         """Return the CA that all devices are below."""
         if self.scenario.identities.origin is Origin.CA:
-            return CaMaker.of(self.scenario.identities, self.entropy, self.clock.now()).issuer.certificate
+            return CaFactory.of(self.scenario.identities, self.entropy, self.clock.now()).issuer.certificate
         found = await EstClient(self.target.est_url, SwarmHttps(dialer, None)).cacerts()
         return next(one for one in found if one.is_ca and one.is_self_signed)
 

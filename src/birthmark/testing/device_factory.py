@@ -387,7 +387,7 @@ class DeviceFactory:
             certificate_file=str(certificate_file) if certificate else "",
             key_file=str(key_file) if reference else "",
             key_label=label,
-            maker_certificates=str(element.maker_certificates),
+            manufacturer_certificates=str(element.manufacturer_certificates),
             environment=self.environment | dict(element.environment),
         )
 

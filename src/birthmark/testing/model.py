@@ -76,7 +76,7 @@ class ChipFiles(msgspec.Struct, frozen=True, kw_only=True):
     certificate_file: str
     key_file: str
     key_label: str
-    maker_certificates: str
+    manufacturer_certificates: str
     environment: dict[str, str] = {}
 
 

@@ -36,9 +36,12 @@ class FaultyLine:
         """
         self._cloud.set_line("break", after_bytes)
 
-    def mend(self) -> None:
+    def restore(self) -> None:
         """Restore the connection."""
         self._cloud.set_line("through")
+
+    mend = restore
+    """The former name."""
 
 
 class WrongClock:

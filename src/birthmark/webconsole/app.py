@@ -67,7 +67,7 @@ class Console:
         cls,
         desk: SignInHandlers,
         table: Sequence[Endpoint],
-        beside: ApiContext,
+        context: ApiContext,
         *,
         about: ServerInfo,
         database: Database,
@@ -78,7 +78,7 @@ class Console:
     ) -> "Console":
         """Return the console of a server with the operator interface `table`."""
         site = PageRenderer(
-            desk, InProcessClient(table, beside), TemplateRenderer(clock, entropy), about, Feed(database)
+            desk, InProcessClient(table, context), TemplateRenderer(clock, entropy), about, Feed(database)
         )
         rooms = (
             TodayPage(site, clock),

@@ -104,7 +104,7 @@ class CertificateFilter:
         asked = {**self.asked, **({"after": after} if after else {})}
         return f"/certificates?{urlencode(asked)}" if asked else "/certificates"
 
-    def beside(self, weeks: int) -> "CertificateFilter":
+    def shift_weeks(self, weeks: int) -> "CertificateFilter":
         """Return the same of another week."""
         return self if self.week is None else replace(self, week=self.week + weeks * _WEEK, after="")
 
@@ -171,7 +171,9 @@ class CertificatesPage:
             "states": [(name, translate(text)) for name, text in STATES.items()],
             "profiles": sorted(FOR_REQUESTS),
             "issuers": [(one["purpose"] or one["name"], one["issuer"]) for one in issuers.items],
-            "weeks": None if wanted.week is None else (wanted.beside(-1).address(), wanted.beside(1).address()),
+            "weeks": None
+            if wanted.week is None
+            else (wanted.shift_weeks(-1).address(), wanted.shift_weeks(1).address()),
         }
         return await self.site.draw(request, caller, "certificates.html", values)
 

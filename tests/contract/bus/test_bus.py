@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.bus import Bus, EmptyReply, NoAnswerError, NobodyThereError
+from birthmark.bus import Bus, EmptyReply, NoAnswerError, WorkerUnreachableError
 from birthmark.errors import ThrottledError
 from birthmark.store import Changes
 from contract.bus.desk import Add, Desk, DeviceMoved, Hang, Note, Refuse, Stumble, Sum
@@ -141,7 +141,7 @@ async def test_a_refusal_travels_as_what_it_is(open_world: Open) -> None:
 
 async def test_a_worker_that_is_not_there_is_told_at_once(open_world: Open) -> None:
     async with open_world() as world:
-        with pytest.raises(NobodyThereError) as refused:
+        with pytest.raises(WorkerUnreachableError) as refused:
             await asyncio.wait_for(world.buses[0].ask("nobody", Add(1, 1), timeout_s=60), 1)
         assert refused.value.worker == "nobody"
         world.buses[0].tell("nobody", [Note("lost")])
@@ -151,7 +151,7 @@ async def test_a_worker_that_has_died_is_not_there(open_world: Open) -> None:
     async with open_world() as world:
         for bus in world.buses[1:2]:
             await world.end(bus.worker)
-            with pytest.raises(NobodyThereError):
+            with pytest.raises(WorkerUnreachableError):
                 await asyncio.wait_for(world.buses[0].ask(bus.worker, Add(1, 1), timeout_s=60), 1)
             await asyncio.wait_for(world.buses[0].confirm(ThingTold("without it")), 5)
 

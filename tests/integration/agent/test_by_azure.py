@@ -154,7 +154,7 @@ async def test_a_device_whose_certificate_the_hub_takes_no_more_gets_another_by_
         device.server.run("pki", "revoke", held.mark, "--reason", "keyCompromise")
         with pytest.raises(MqttRefusedError):
             await agent.connect(held)
-        fresh, hub = await agent.connect_or_anew(held)
+        fresh, hub = await agent.connect_or_reissue(held)
         await hub.close()
     assert fresh.mark != held.mark
     assert device.thumbprint_at_hub() == fresh.mark

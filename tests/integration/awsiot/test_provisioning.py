@@ -31,7 +31,7 @@ from birthmark.awsiot.service import AwsIot, jit_registration
 from birthmark.awsiot.service.certificates import TooManyOwnedError, UnknownCertificateError
 from birthmark.awsiot.service.device_authorization import CertificateUnknownError, ClaimOverError, FirstContactOffError
 from birthmark.awsiot.service.fleet_provisioning import HookRefusedError, OwnershipTokenError, ProvisioningCaller
-from birthmark.awsiot.service.jit_registration import CaFullError, OtherFormError, RegisteredNowError
+from birthmark.awsiot.service.jit_registration import CaFullError, FirstConnectionRegisteredError, OtherFormError
 from birthmark.awsiot.service.provisioning_templates import check_body
 from birthmark.awsiot.service.thing_registration import ThingTakenError
 from birthmark.errors import BirthmarkError, ForbiddenError
@@ -485,7 +485,7 @@ async def test_one_device_that_comes_twice_at_once_is_registered_once(database_u
         maker, _ = await a_maker(aws)
         held = a_device(maker, "pump-1")
         ended = await asyncio.gather(*(comes(aws, held) for _ in range(5)))
-        assert all(isinstance(one, RegisteredNowError) for one in ended if one is not None), ended
+        assert all(isinstance(one, FirstConnectionRegisteredError) for one in ended if one is not None), ended
         assert len((await aws.certificates.page("", 5, ascending=True)).items) == 1
         assert await comes(aws, held) is None
 
@@ -515,7 +515,11 @@ async def test_one_ca_brings_so_many_devices_and_no_more(database_url: str) -> N
         maker, _ = await a_maker(aws)
         aws.first_contact.per_ca = 2
         ended = [await comes(aws, a_device(maker, f"pump-{n}")) for n in range(3)]
-        assert [type(one) for one in ended] == [RegisteredNowError, RegisteredNowError, CaFullError]
+        assert [type(one) for one in ended] == [
+            FirstConnectionRegisteredError,
+            FirstConnectionRegisteredError,
+            CaFullError,
+        ]
 
 
 async def test_a_device_is_registered_where_the_pace_of_its_ca_is_forgotten(
@@ -524,7 +528,7 @@ async def test_a_device_is_registered_where_the_pace_of_its_ca_is_forgotten(
     monkeypatch.setattr(jit_registration, "_MAX_KNOWN", 0)
     async with an_aws_account(database_url) as (aws, _):
         maker, _ca = await a_maker(aws)
-        assert isinstance(await comes(aws, a_device(maker, "pump-1")), RegisteredNowError)
+        assert isinstance(await comes(aws, a_device(maker, "pump-1")), FirstConnectionRegisteredError)
 
 
 async def test_one_ca_brings_so_many_devices_a_second(database_url: str) -> None:
@@ -534,7 +538,7 @@ async def test_one_ca_brings_so_many_devices_a_second(database_url: str) -> None
         ended = [await comes(aws, a_device(maker, f"pump-{n}")) for n in range(3)]
         assert [type(one).__name__ for one in ended[1:]] == ["RegisteredNowError", "CaTooFastError"]
         clock.move(timedelta(seconds=1))
-        assert isinstance(await comes(aws, a_device(maker, "pump-9")), RegisteredNowError)
+        assert isinstance(await comes(aws, a_device(maker, "pump-9")), FirstConnectionRegisteredError)
 
 
 @pytest.mark.parametrize("name", ['a"b', "a*", "${iot:ClientId}", "a/b", "x" * 64, "a b"])
@@ -551,7 +555,7 @@ async def test_a_name_that_a_policy_reads_as_more_than_itself_is_refused(databas
         maker, _ = await a_maker(aws, json.dumps(made))
         ended = await comes(aws, a_device(maker, name))
         if name in {"x" * 64, "a b"}:
-            assert isinstance(ended, RegisteredNowError), ended
+            assert isinstance(ended, FirstConnectionRegisteredError), ended
         else:
             assert isinstance(ended, RegistrationFailedError), ended
 

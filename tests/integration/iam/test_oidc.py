@@ -18,7 +18,7 @@ import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.errors import UnauthenticatedError, UnavailableError
 from birthmark.iam.model import UserRole
 from birthmark.iam.oidc import Providers
-from birthmark.iam.oidc_model import NobodyOnRecordError, PendingOidcLogin, Provider, ProviderAwayError
+from birthmark.iam.oidc_model import PendingOidcLogin, Provider, ProviderAwayError, UserNotRegisteredError
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import People
 from birthmark.iam.sessions import BrowserSessions
@@ -114,7 +114,7 @@ async def test_who_is_known_there_is_signed_in_and_linked_once_on_both_databases
         caller = world.providers.sign_in.sessions.caller(text, HERE.address)
         assert (caller.user, caller.let_in_by) == ("anna", "oidc:plant")
         world.outside.claims = {"sub": "2", "preferred_username": "anna"}  # another account of the same name
-        with pytest.raises(NobodyOnRecordError):
+        with pytest.raises(UserNotRegisteredError):
             await world.sign_in()
 
 

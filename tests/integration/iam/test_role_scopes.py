@@ -14,7 +14,7 @@ from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
 from birthmark.dps.service import Instances
 from birthmark.errors import BirthmarkError
-from birthmark.iam.approvals import Approvals, SecondPersonWantedError
+from birthmark.iam.approvals import ApprovalRequiredError, Approvals
 from birthmark.iam.approvals_model import ApprovalRequest
 from birthmark.iam.model import UserRole
 from birthmark.iam.role_scopes import PlaceMissingError
@@ -119,12 +119,12 @@ async def test_no_approval_outlives_what_it_is_about(database_url: str, place: s
             await world.people.create(name, UserRole.ADMIN, "*", **ME)
         anna, bert = await world.signed_in("anna"), await world.signed_in("bert")
         wanted = ApprovalRequest("Remove it.", "DELETE", f"/{place}", "{}", Right.ADMINISTER, place)
-        with pytest.raises(SecondPersonWantedError) as asked:
+        with pytest.raises(ApprovalRequiredError) as asked:
             await world.approvals.check(anna, wanted)
         await world.approvals.decide(asked.value.id, bert, is_approved=True)
         await world.remove(place)
         await world.make(place)
-        with pytest.raises(SecondPersonWantedError):
+        with pytest.raises(ApprovalRequiredError):
             await world.approvals.check(anna, wanted)
 
 
@@ -167,7 +167,7 @@ async def test_what_was_approved_is_done_once_also_where_two_workers_are_asked_a
         anna, bert = await world.signed_in("anna"), await world.signed_in("bert")
         await other.people.load()
         wanted = ApprovalRequest("Revoke it.", "POST", "/keys/revoke", "{}", Right.REVOKE, "server")
-        with pytest.raises(SecondPersonWantedError) as asked:
+        with pytest.raises(ApprovalRequiredError) as asked:
             await world.approvals.check(anna, wanted)
         await world.approvals.decide(asked.value.id, bert, is_approved=True)
         both = [one.approvals.check(anna, wanted) for one in (world, other, world, other)]

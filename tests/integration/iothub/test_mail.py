@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.broker.errors import InboxFullError, LockLostError
+from birthmark.broker.errors import DeviceQueueFullError, LockLostError
 from birthmark.broker.rules.device_queue import QueuedMessage, QueueOutcome
 from birthmark.errors import UnavailableError
 from birthmark.iothub.model import (
@@ -157,7 +157,7 @@ async def test_fifty_wait_and_no_more(database_url: str) -> None:
     async with a_world(database_url) as world:
         for number in range(50):
             await world.send(str(number))
-        with pytest.raises(InboxFullError):
+        with pytest.raises(DeviceQueueFullError):
             await world.send("one more")
         assert await world.inboxes.purge(SPACE, DEVICE) == 50
         assert len(await world.told()) == 50

@@ -50,7 +50,7 @@ def broker(se050: SoftwareElement, tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "broker.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     (tmp_path / "mosquitto.conf").write_text(
         f"listener 8883 {HOST}\nrequire_certificate true\nuse_identity_as_username true\nuser root\n"
-        f"certfile {tmp_path}/broker.pem\nkeyfile {tmp_path}/broker.key\ncafile {se050.maker_certificates}\n"
+        f"certfile {tmp_path}/broker.pem\nkeyfile {tmp_path}/broker.key\ncafile {se050.manufacturer_certificates}\n"
         "log_type all\n"
     )
     with (tmp_path / "log").open("wb") as log:

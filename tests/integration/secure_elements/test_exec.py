@@ -68,7 +68,7 @@ def server(se050: SoftwareElement, old_se050: SoftwareElement, tmp_path: Path) -
     trust, key_file, makers = tmp_path / "server.pem", tmp_path / "server.key", tmp_path / "makers.pem"
     trust.write_text(certificate.pem())
     key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    makers.write_text(se050.maker_certificates.read_text() + old_se050.maker_certificates.read_text())
+    makers.write_text(se050.manufacturer_certificates.read_text() + old_se050.manufacturer_certificates.read_text())
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

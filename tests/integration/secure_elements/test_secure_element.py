@@ -99,7 +99,7 @@ def test_a_certificate_padded_with_zeros_is_cut(se050: SoftwareElement) -> None:
 
 
 def test_certificates_are_issued_by_the_makers_ca_whose_key_is_nowhere(se050: SoftwareElement) -> None:
-    intermediate, root = parse_bundle(se050.maker_certificates.read_bytes())
+    intermediate, root = parse_bundle(se050.manufacturer_certificates.read_bytes())
     with se050.open() as element:
         element.certificate().parsed.verify_directly_issued_by(intermediate.parsed)
     intermediate.parsed.verify_directly_issued_by(root.parsed)

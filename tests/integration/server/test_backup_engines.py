@@ -440,7 +440,7 @@ async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -
     os.mkfifo(tmp_path / "fifo")  # who reads it stays in the middle until it is written
     parts = [ArchivePart(archive.FIRST, b"{}"), ArchivePart("data/other", tmp_path / "fifo")]
     other = threading.Thread(target=write_archive, args=(tmp_path / "other", SECRET, parts))
-    with atomic_files.directory_beside(data, create._COPIES) as copies:
+    with atomic_files.private_directory(data, create._COPIES) as copies:
         other.start()
         while not (tmp_path / archive.BUILDING).exists():
             await asyncio.sleep(0.01)

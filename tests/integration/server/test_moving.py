@@ -136,7 +136,7 @@ async def test_a_killed_moves_copies_go_with_the_next_start_and_those_of_one_tha
         (data / left).mkdir()
         (data / left / "copied.db").touch()
     directory = DataDirectory(data, SystemClock(), SeededEntropy())
-    with atomic_files.directory_beside(data, MOVING) as in_use:
+    with atomic_files.private_directory(data, MOVING) as in_use:
         directory.prepare()
         assert list(data.glob(".moving*")) == [in_use]
     directory.release()

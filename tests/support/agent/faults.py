@@ -369,7 +369,7 @@ async def meanwhile(world: Servers) -> str:
         agent.keeper.recover()
         held = await certified(agent)
         try:
-            await agent.connect_or_anew(held)
+            await agent.connect_or_reissue(held)
         except BirthmarkError:  # as the loop does: ask DPS again
             agent.update(hub=None)
             await agent.connect(held)

@@ -97,7 +97,7 @@ def leaf_of(chain: Sequence[str] | None) -> Certificate:
 
 @contextlib.asynccontextmanager
 async def an_issuing_world(
-    directory: Path, url: str, has_room: Callable[[str, float], bool] = lambda _maker, _now: True
+    directory: Path, url: str, has_room: Callable[[str, float], bool] = lambda _registration_actor, _now: True
 ) -> AsyncIterator[IssuingWorld]:
     """Enroll a device by the certificate that it was born with, whose enrollment has the policy `device`."""
     known: Ref[Slow] = Ref()

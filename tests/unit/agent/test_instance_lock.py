@@ -27,7 +27,7 @@ from birthmark.agent.instance_lock import (
     stop,
     tell,
 )
-from birthmark.agent.paths import StateNotWritableError, orders_beside
+from birthmark.agent.paths import StateNotWritableError, control_socket_of
 from birthmark.agent.state import AgentState, read_state, write_state
 from birthmark.clock import SystemClock
 from support.fakes import FakeClock
@@ -134,19 +134,19 @@ def test_a_damaged_state_counts_as_none(tmp_path: Path) -> None:
 
 async def test_an_order_is_answered_by_who_took_it(tmp_path: Path) -> None:
     path, taken = tmp_path / "lock", ControlServer(takes_stop=False)
-    async with answering(orders_beside(path), taken.give):
+    async with answering(control_socket_of(path), taken.give):
         with locked(path):
             assert await asyncio.to_thread(tell, path, ControlCommand.RENEW, FakeClock()) == os.getpid()
             with pytest.raises(AgentInProgramError):
                 await asyncio.to_thread(tell, path, ControlCommand.STOP, FakeClock())
     assert taken.take() is ControlCommand.RENEW
     assert taken.take() is None
-    assert not orders_beside(path).exists()
+    assert not control_socket_of(path).exists()
 
 
 async def test_who_stops_an_agent_is_told_when_it_is_gone(tmp_path: Path) -> None:
     path, taken = tmp_path / "lock", ControlServer()
-    async with answering(orders_beside(path), taken.give):
+    async with answering(control_socket_of(path), taken.give):
         with locked(path):
             stopping = asyncio.create_task(asyncio.to_thread(stop, path, SystemClock()))
             while not taken.is_stopping:
@@ -157,7 +157,7 @@ async def test_who_stops_an_agent_is_told_when_it_is_gone(tmp_path: Path) -> Non
 
 async def test_an_agent_that_takes_its_order_to_stop_and_stays_is_named_with_what_ends_it(tmp_path: Path) -> None:
     path, taken = tmp_path / "lock", ControlServer()
-    async with answering(orders_beside(path), taken.give):
+    async with answering(control_socket_of(path), taken.give):
         with locked(path), pytest.raises(AgentSlowError) as refusal:
             await asyncio.to_thread(stop, path, SystemClock(), 0.1)
     assert "did not stop within 0.1 s" in refusal.value.explain_cause()
@@ -170,7 +170,7 @@ def test_an_agent_of_another_user_is_told_from_one_that_is_slow(
     path = tmp_path / "lock"
     monkeypatch.setattr(control_socket, "_peer", lambda _line: (1, 4711))  # what the kernel says of the other end
     with socket.socket(socket.AF_UNIX) as theirs, locked(path):
-        theirs.bind(str(orders_beside(path)))
+        theirs.bind(str(control_socket_of(path)))
         theirs.listen()
         with pytest.raises(AgentForeignError) as refusal:
             tell(path, ControlCommand.RENEW, SystemClock())

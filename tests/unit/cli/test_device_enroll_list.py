@@ -106,7 +106,7 @@ def test_who_stops_a_long_run_is_told_how_far_it_came_and_how_it_goes_on(
     with pytest.raises(KeyboardInterrupt):
         stopped()
     told = capsys.readouterr().err
-    assert "2 taken back of 5" in told
+    assert "2 undone of 5" in told
     assert "The same command continues: birthmark device enroll-list s.json --undo" in told
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.clock import SystemClock
-from birthmark.device_transports.errors import ChainUnplacedError
+from birthmark.device_transports.errors import TempFileError
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.keys.file_key import FileKey
@@ -46,5 +46,5 @@ def test_a_kernel_without_files_in_memory_is_served_too(
 def test_where_there_is_neither_it_is_a_refusal(identity: FileIdentity, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "memfd_create", no_memory_files)
     monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
-    with pytest.raises(ChainUnplacedError):
+    with pytest.raises(TempFileError):
         client_context(identity, ServerTrust())

@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.ca.model import IssuedCertificate
 from birthmark.est.model import LateRenewalRule
-from birthmark.est.rules.late_renewal import CloneSuspectedError, ComebackTooLateError, check_late_renewal
+from birthmark.est.rules.late_renewal import CloneSuspectedError, GracePeriodExpiredError, check_late_renewal
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.path_validation import CertificateExpiredError
 from support.fakes import NOON
@@ -48,9 +48,9 @@ def issued(lifetime: timedelta, now: datetime = NOON) -> IssuedCertificate:
         (BY_ITSELF, -0.5, "alive"),
         (BY_ITSELF, 0.5, "by itself"),
         (BY_ITSELF, 29.9, "by itself"),
-        (BY_ITSELF, 30.1, ComebackTooLateError),
+        (BY_ITSELF, 30.1, GracePeriodExpiredError),
         (BY_A_WORD, 29.9, "by a word"),
-        (BY_A_WORD, 30.1, ComebackTooLateError),
+        (BY_A_WORD, 30.1, GracePeriodExpiredError),
         (OF_ANOTHER_PROFILE, 0.5, CertificateExpiredError),
     ],
 )

@@ -10,7 +10,7 @@ from birthmark.ca.model import IssuedCertificate
 from birthmark.est.model import CallerProof, EstLabel, LateRenewalRule
 from birthmark.est.rules.csr_attributes import KeyEncryptionUnsupportedError, request_for_key
 from birthmark.est.rules.labels import is_unknown_at, late_renewal_at
-from birthmark.est.rules.late_renewal import ComebackTooLateError
+from birthmark.est.rules.late_renewal import GracePeriodExpiredError
 from birthmark.pki.certificate_profiles import EDGE_CA
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.path_validation import CertificateExpiredError
@@ -35,7 +35,7 @@ def test_at_the_door_of_its_own_profile_its_own_rule_counts() -> None:
 
 def test_at_another_door_the_stricter_of_both_rules_counts() -> None:
     assert late_renewal_at(OF_CAS, a_proof(), {EDGE_CA.name: STRICT}, LATE) == STRICT
-    with pytest.raises(ComebackTooLateError):
+    with pytest.raises(GracePeriodExpiredError):
         late_renewal_at(OF_CAS, a_proof(), {EDGE_CA.name: STRICT}, NOON + 4 * DAY)
     with pytest.raises(CertificateExpiredError):
         late_renewal_at(OF_CAS, a_proof(), {}, LATE)

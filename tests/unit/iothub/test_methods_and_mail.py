@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.broker.rules.device_queue import InboxRules, QueuedMessage, QueueOutcome, end_of, is_locked
+from birthmark.broker.rules.device_queue import DeviceQueueRules, QueuedMessage, QueueOutcome, end_of, is_locked
 from birthmark.iothub import wire
 from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.rules.c2d import C2dInvalidError, check_mail, feedback_of, is_told, parse_expiry
@@ -10,7 +10,7 @@ from birthmark.iothub.rules.direct_methods import MethodInvalidError, check_call
 from birthmark.iothub.wire import MethodCall
 
 HOUR = 3600 * 1_000_000
-RULES = InboxRules()
+RULES = DeviceQueueRules()
 
 
 def test_a_call_with_the_usual_timeouts_is_taken() -> None:

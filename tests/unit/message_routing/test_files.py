@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from birthmark.message_routing.deliveries import Delivery, is_final
 from birthmark.message_routing.sinks import files
 from birthmark.message_routing.sinks.errors import NotTakenError
 from birthmark.message_routing.sinks.files import FileSink, FolderQuota, LineSink
-from birthmark.message_routing.deliveries import Delivery, is_final
 from support.fakes import FakeClock
 
 
@@ -70,9 +70,7 @@ async def test_lines_go_to_no_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [FileSink, LineSink])
-async def test_a_device_makes_no_more_files_than_there_may_be(
-    tmp_path: Path, kind: type[FileSink | LineSink]
-) -> None:
+async def test_a_device_makes_no_more_files_than_there_may_be(tmp_path: Path, kind: type[FileSink | LineSink]) -> None:
     sink = kind(lambda one: tmp_path / one.address["key"], a_room(tmp_path, 10))
     results = [(await sink.carry([letter(b"1", key=f"folder/{number}")]))[0] for number in range(20)]
     assert len(list(tmp_path.rglob("*"))) == 10

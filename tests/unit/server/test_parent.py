@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.bus import NobodyThereError
+from birthmark.bus import WorkerUnreachableError
 from birthmark.server.workers import parent
 from birthmark.server.workers.parent import Parent, WorkerProcess
 
@@ -20,7 +20,7 @@ def a_worker(monkeypatch: pytest.MonkeyPatch) -> Any:
     worker._is_ready.set()
 
     async def spawn() -> Any:
-        raise NobodyThereError(worker="w1")
+        raise WorkerUnreachableError(worker="w1")
 
     monkeypatch.setattr(worker, "_spawn", spawn)
     return worker

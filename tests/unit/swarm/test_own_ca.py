@@ -9,18 +9,18 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from birthmark.device_transports.errors import CertificateKeyMismatchError
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import ISSUING_CA
-from birthmark.swarm.identities import CaMaker
+from birthmark.swarm.identities import CaFactory
 from birthmark.swarm.scenario.model import Identities
 from support.fakes import NOON, SeededEntropy
 from support.pki.pki_builders import a_ca, a_key, key_pem
 
 
-def a_maker(tmp_path: Path, key: EllipticCurvePrivateKey, *certificates: str) -> CaMaker:
+def a_maker(tmp_path: Path, key: EllipticCurvePrivateKey, *certificates: str) -> CaFactory:
     cert, key_file = tmp_path / "ca.pem", tmp_path / "ca.key"
     cert.write_text("".join(certificates))
     key_file.write_text(key_pem(key))
     key_file.chmod(0o600)
-    return CaMaker.of(Identities(ca_cert=cert, ca_key=key_file), SeededEntropy(), NOON)
+    return CaFactory.of(Identities(ca_cert=cert, ca_key=key_file), SeededEntropy(), NOON)
 
 
 def test_a_certificate_and_the_key_of_another_are_refused_by_the_names_of_both_files(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def locked(tmp_path: Path, written: str | None) -> BirthmarkError:
     word = None if written is None else tmp_path / "word"
     identities = Identities(ca_cert=tmp_path / "ca.pem", ca_key=tmp_path / "ca.key", passphrase_file=word)
     with pytest.raises(BirthmarkError) as refused:
-        CaMaker.of(identities, SeededEntropy(), NOON)
+        CaFactory.of(identities, SeededEntropy(), NOON)
     return refused.value
 
 

@@ -56,8 +56,8 @@ def test_the_command_asks_for_the_same_and_what_strangers_write_is_one_word() ->
 
 def test_the_weeks_beside_keep_the_rest_of_the_filter() -> None:
     found = asked("week=now&profile=device&after=x")
-    assert found.beside(1).address() == "/certificates?week=2026-11-30&state=unrevoked&profile=device"
-    assert found.beside(-1).week == date(2026, 11, 16)
+    assert found.shift_weeks(1).address() == "/certificates?week=2026-11-30&state=unrevoked&profile=device"
+    assert found.shift_weeks(-1).week == date(2026, 11, 16)
 
 
 @pytest.mark.parametrize(

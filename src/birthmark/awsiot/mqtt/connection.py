@@ -10,7 +10,7 @@ from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.rules.reserved_topics import is_query_only
 from birthmark.awsiot.service.device_authorization import ConnectionGrant
-from birthmark.awsiot.service.fleet_provisioning import AnswerUnheardError, ProvisioningCaller
+from birthmark.awsiot.service.fleet_provisioning import ProvisioningCaller, ReplyTopicNotSubscribedError
 from birthmark.broker import ConnectedSession
 from birthmark.broker.model import BrokerMessage, Done, Subscription, forwarded_properties, subscription_of
 from birthmark.errors import BirthmarkError
@@ -211,7 +211,7 @@ class AwsConnection:
     def answer(self, topic: str, body: bytes) -> None:
         """Send a response to this connection only; it is never stored, as it may contain a key."""
         if not any(matches(one, topic) for one in self.attached.subscriptions):
-            self.note_once(AnswerUnheardError(thing=self.client_id, topic=topic))
+            self.note_once(ReplyTopicNotSubscribedError(thing=self.client_id, topic=topic))
             return
         try:
             self._connections.check(self.grant, "iot:Receive", "topic", topic, self.client_id)

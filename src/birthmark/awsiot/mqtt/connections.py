@@ -405,7 +405,7 @@ class AwsConnections:
         message, now = will.message, self.space.now()
         if will.expiry_s is not None:
             message = msgspec.structs.replace(message, expires_at=now + will.expiry_s * 1_000_000)
-        waiting = self.space.messages.publish((message,), _nobody_waits)
+        waiting = self.space.messages.publish((message,), _ignore_result)
         return None if waiting is None else self._record_retain_refusal(waiting, message.principal)
 
     async def _record_retain_refusal(self, waiting: Awaitable[None], principal: str) -> None:
@@ -457,7 +457,7 @@ class AwsConnections:
         self._publish(event)
 
     def _publish(self, message: BrokerMessage | None) -> None:
-        if message is not None and (waiting := self.space.messages.publish((message,), _nobody_waits)) is not None:
+        if message is not None and (waiting := self.space.messages.publish((message,), _ignore_result)) is not None:
             self.space.spawn(waiting)
 
 
@@ -528,5 +528,5 @@ def _connections(sessions: Iterable[ConnectedSession]) -> tuple[AwsConnection, .
     return tuple([one.connection for one in sessions if isinstance(one.connection, AwsConnection)])
 
 
-def _nobody_waits(problem: BaseException | None) -> None:
+def _ignore_result(problem: BaseException | None) -> None:
     del problem

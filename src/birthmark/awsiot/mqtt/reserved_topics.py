@@ -15,7 +15,7 @@ from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST, ReservedService
 from birthmark.awsiot.rules.shadows import ShadowMissingError
 from birthmark.awsiot.rules.topic_validation import ReportDroppedError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.fleet_provisioning import NobodyToAnswerError, ProvisioningCaller
+from birthmark.awsiot.service.fleet_provisioning import MqttRequiredError, ProvisioningCaller
 from birthmark.awsiot.service.job_executions import NEXT
 from birthmark.awsiot.wire import jobs as wire_jobs
 from birthmark.awsiot.wire import key_pair_json
@@ -90,7 +90,7 @@ class ReservedTopics:
         """Issue a certificate or register a thing; send the response only to the requesting connection."""
         form = request.names["form"] or "json"
         if request.by is None:
-            raise NobodyToAnswerError(topic=request.topic)
+            raise MqttRequiredError(topic=request.topic)
         try:
             answer = await self._provisioned(request, request.by.asker, form)
         except BirthmarkError as error:

@@ -47,8 +47,7 @@ from birthmark.broker.publisher import MessagePublisher
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
-from birthmark.message_routing.deliveries import MessageServer
-from birthmark.message_routing.deliveries import Sink
+from birthmark.message_routing.deliveries import MessageServer, Sink
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage

@@ -90,7 +90,7 @@ class HookRefusedError(ForbiddenError):
     thing: str
 
 
-class AnswerUnheardError(InvalidRequestError):
+class ReplyTopicNotSubscribedError(InvalidRequestError):
     """The client is not subscribed to the response topic."""
 
     code = "awsiot.answer_unheard"
@@ -103,7 +103,7 @@ class AnswerUnheardError(InvalidRequestError):
     topic: str
 
 
-class NobodyToAnswerError(InvalidRequestError):
+class MqttRequiredError(InvalidRequestError):
     """Certificate requests are available over MQTT only."""
 
     code = "awsiot.nobody_to_answer"

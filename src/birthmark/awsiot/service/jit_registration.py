@@ -57,7 +57,7 @@ _SUBJECT: dict[str, ObjectIdentifier] = {
 }
 
 
-class RegisteredNowError(ForbiddenError):
+class FirstConnectionRegisteredError(ForbiddenError):
     """The device was registered; the next connection succeeds."""
 
     code = "awsiot.registered_now"
@@ -186,7 +186,7 @@ class JitRegistration:
         except CertificateExistsError:  # another connection was faster
             known = await self.certificates.get(certificate_id)
             if known.status is CertificateStatus.ACTIVE:
-                raise RegisteredNowError(ca_id=ca.id, thing=client_id, certificate_id=known.id) from None
+                raise FirstConnectionRegisteredError(ca_id=ca.id, thing=client_id, certificate_id=known.id) from None
             raise CertificateInactiveError(
                 thing=client_id, certificate_id=known.id, status=known.status.value
             ) from None
@@ -217,7 +217,7 @@ class JitRegistration:
             "sourceIp": source_ip,
         }
         message = BrokerMessage(f"$aws/events/certificates/registered/{ca_id}", json.dumps(event).encode(), 1)
-        if (waiting := self.audience().publish((message,), _nobody_waits)) is not None:
+        if (waiting := self.audience().publish((message,), _ignore_result)) is not None:
             await waiting
 
     async def _provisioned(
@@ -232,7 +232,7 @@ class JitRegistration:
             error.add_facts(thing=client_id, certificate_id=own.id)
             raise
         self._paces.setdefault(ca.id, _Pace()).count += 1  # may be dropped by now
-        raise RegisteredNowError(ca_id=ca.id, thing=made.thing or client_id, certificate_id=own.id)
+        raise FirstConnectionRegisteredError(ca_id=ca.id, thing=made.thing or client_id, certificate_id=own.id)
 
     async def _template(self, ca: RegisteredCa) -> ParsedTemplate | None:
         """Return the template of a CA; None if it only registers. Raise `RegistrationFailedError`."""
@@ -281,5 +281,5 @@ def parameters_of(certificate: Certificate) -> dict[str, str]:
     return found
 
 
-def _nobody_waits(problem: BaseException | None) -> None:
+def _ignore_result(problem: BaseException | None) -> None:
     del problem

@@ -25,9 +25,9 @@ from birthmark.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from birthmark.message_routing.sinks.errors import AddressInvalidError
 from birthmark.message_routing.deliveries import Delivery, MessageServer
 from birthmark.message_routing.delivery_queue import Queue
+from birthmark.message_routing.sinks.errors import AddressInvalidError
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import Page, page_of
 

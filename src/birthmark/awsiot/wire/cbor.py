@@ -75,7 +75,7 @@ class _Reader:
         """Return the next value; `depth` limits its nesting levels."""
         self._left -= 1
         if self._left < 0 or depth < 0:
-            raise CborError("more than anybody needs")
+            raise CborError("too many items or nesting levels")
         first = self._take(1)[0]
         major, more = first >> 5, first & 0x1F
         match major:

@@ -12,7 +12,7 @@ MAX_LOCK_S = 300
 """Maximum lock duration in seconds."""
 
 
-class InboxRules(msgspec.Struct, frozen=True):
+class DeviceQueueRules(msgspec.Struct, frozen=True):
     """Limits of a cloud's device queues."""
 
     max_waiting: int = 50
@@ -49,7 +49,7 @@ def is_locked(message: QueuedMessage, now: int) -> bool:
     return message.locked_until is not None and message.locked_until > now
 
 
-def end_of(message: QueuedMessage, rules: InboxRules, now: int) -> QueueOutcome | None:
+def end_of(message: QueuedMessage, rules: DeviceQueueRules, now: int) -> QueueOutcome | None:
     """Return why a message is dead-lettered, or None while it is not."""
     if is_locked(message, now):
         return None

@@ -130,7 +130,7 @@ async def show(
         raise CertificateUnknownError(wanted=wanted)
     if wanted is None:
         show_hierarchy(authority, authority.load())
-        if authority.passphrase.is_beside:
+        if authority.passphrase.is_in_key_directory:
             again = (
                 f"birthmark ca passphrase --new file:$HOME/ca.passphrase --dir {shlex.quote(str(authority.directory))}"
             )

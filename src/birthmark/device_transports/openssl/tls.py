@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.device_transports.errors import (
-    ChainUnplacedError,
     ClientCertificateRefusedError,
     HostUnknownError,
     LinkUnreachableError,
     ServerNameMismatchError,
     ServerUntrustedError,
+    TempFileError,
     TlsFailedError,
 )
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
@@ -84,7 +84,7 @@ def _as_file(text: str) -> Iterator[str]:
                 file.flush()
                 name = file.name
             except OSError as error:
-                raise ChainUnplacedError(reason=error.strerror or str(error)) from error
+                raise TempFileError(reason=error.strerror or str(error)) from error
         yield name
 
 

@@ -200,7 +200,7 @@ class CaNotOnRecordError(AttestationError):
     subject: str
 
 
-class DevicesOwnCaError(AttestationError):
+class DeviceCaNotTrustedError(AttestationError):
     """A device's CA issued this certificate."""
 
     code = "dps.devices_own_ca"

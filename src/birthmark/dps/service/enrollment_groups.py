@@ -45,7 +45,7 @@ class Groups:
             raise attestation.judge_missing_issuer(missing, claim, some) from missing
         for ca in hit.through:
             if self._inventory is not None and await self._inventory.is_devices_own(ca):
-                raise attestation.DevicesOwnCaError(
+                raise attestation.DeviceCaNotTrustedError(
                     registration_id=claim.registration_id, subject=ca.subject_text, group=hit.group_id
                 )
         asked = {"scope": scope, "kind": "group", "id": hit.group_id}

@@ -129,7 +129,7 @@ class Registrations:
             identity = replace(
                 identity,
                 twin=enrollment.twin,
-                maker=_maker(instance, registration_id),
+                maker=_registration_actor(instance, registration_id),
                 proved=(*identity.thumbprints, *identity.keys),
                 is_individual=not enrollment.is_group,
             )
@@ -291,7 +291,7 @@ class Registrations:
 
         async def decide() -> Registration:
             found, changes = await self._forgetting(instance, registration_id)
-            maker = _maker(instance, found.registration_id)
+            maker = _registration_actor(instance, found.registration_id)
             changes.merge(await self._hubs.forget(found.hub, found.device_id, maker))
             changes.audit(actor, "dps.release", found.registration_id, scope=instance.id_scope, hub=found.hub)
             await self._database.commit(changes)
@@ -311,7 +311,7 @@ class Registrations:
         )
 
 
-def _maker(instance: Instance, registration_id: str) -> str:
+def _registration_actor(instance: Instance, registration_id: str) -> str:
     return f"dps:{instance.id_scope}/{registration_id}"
 
 

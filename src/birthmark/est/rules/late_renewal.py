@@ -19,7 +19,7 @@ from birthmark.pki.path_validation import check_dates
 _FIX = "Create a single-use token for the device: `birthmark pki token create {device_id}`"
 
 
-class ComebackTooLateError(ForbiddenError):
+class GracePeriodExpiredError(ForbiddenError):
     """The certificate expired too long ago for a late renewal."""
 
     code = "est.comeback_too_late"
@@ -71,7 +71,7 @@ def check_late_renewal(
         check_dates(certificate, now)
         return None
     if now > certificate.not_after + rule.window:
-        raise ComebackTooLateError(
+        raise GracePeriodExpiredError(
             device_id=issued.device_id,
             not_after=certificate.not_after.isoformat(),
             profile=issued.profile,

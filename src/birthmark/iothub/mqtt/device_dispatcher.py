@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.bus import Bus, NoAnswerError, NobodyThereError
+from birthmark.bus import Bus, NoAnswerError, WorkerUnreachableError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, Twin
@@ -88,7 +88,10 @@ class DevicesByBus:
                 owner = await self._owner(hub, device_id)
                 await look_again()
                 answer = await self._bus.ask(owner, asked, response_s + 1.0)
-            except (DeviceNotOnlineError, NobodyThereError) as error:  # or its worker died, and it moves to another
+            except (
+                DeviceNotOnlineError,
+                WorkerUnreachableError,
+            ) as error:  # or its worker died, and it moves to another
                 if (left := patience - loop.time()) <= 0:
                     raise DeviceNotOnlineError(device_id=device_id) from error
                 waited = call.connect_timeout_in_seconds - left

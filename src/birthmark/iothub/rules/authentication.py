@@ -84,7 +84,7 @@ class CaUnverifiedError(CaNotTrustedError):
     )
 
 
-class DevicesOwnCaError(UnauthenticatedError):
+class DeviceCaNotTrustedError(UnauthenticatedError):
     """A device's CA issued this certificate."""
 
     code = "iothub.devices_own_ca"

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.broker.rules.device_queue import InboxRules, QueuedMessage, QueueOutcome
+from birthmark.broker.rules.device_queue import DeviceQueueRules, QueuedMessage, QueueOutcome
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.wire import devicebound_topic
 
-RULES = InboxRules(max_waiting=50, lock_s=60, max_deliveries=10)
+RULES = DeviceQueueRules(max_waiting=50, lock_s=60, max_deliveries=10)
 MAX_BYTES = 64 * 1024
 LIFE_S, MAX_LIFE_S = 3600, 48 * 3600
 _MICROS = 1_000_000
@@ -28,7 +28,7 @@ _STATUS: Mapping[QueueOutcome, str] = {
 }
 FEEDBACK = "/feedback"
 """Feedback queue of the service: no device id has a slash."""
-FEEDBACK_RULES = InboxRules(max_waiting=10_000, lock_s=60, max_deliveries=100)
+FEEDBACK_RULES = DeviceQueueRules(max_waiting=10_000, lock_s=60, max_deliveries=100)
 
 
 class C2dInvalidError(InvalidRequestError):

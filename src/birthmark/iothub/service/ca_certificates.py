@@ -13,7 +13,7 @@ from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidReques
 from birthmark.iothub import store
 from birthmark.iothub.events import HubCaChanged
 from birthmark.iothub.model import Hub, Identity
-from birthmark.iothub.rules.authentication import CaNotTrustedError, CaUnverifiedError, DevicesOwnCaError
+from birthmark.iothub.rules.authentication import CaNotTrustedError, CaUnverifiedError, DeviceCaNotTrustedError
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
@@ -223,7 +223,7 @@ class HubAuthorities:
             raise
         for ca in chain[1:-1]:
             if self._is_devices_own is not None and await self._is_devices_own(ca):
-                raise DevicesOwnCaError(device_id=identity.name, hub=hub.name, subject=ca.subject_text)
+                raise DeviceCaNotTrustedError(device_id=identity.name, hub=hub.name, subject=ca.subject_text)
 
     async def _put(
         self, hub: Hub, ca: CaCertificate, present: CaCertificate | None, actor: str, action: str, **detail: object

@@ -39,10 +39,10 @@ from birthmark.iothub.wire.routing import (
 )
 from birthmark.iothub.wire.twins import section_json
 from birthmark.message_routing import store as letters
-from birthmark.message_routing.sinks.streams import StreamRecord
 from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.message_routing.delivery_queue import DeliveryPartition, Queue, owner_of
 from birthmark.message_routing.engine import RuleEngine
+from birthmark.message_routing.sinks.streams import StreamRecord
 from birthmark.outbound.webhook_signing import SECRET_BYTES, secret_of
 from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.pagination import every

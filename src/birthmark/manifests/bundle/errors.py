@@ -78,7 +78,7 @@ class NotThisChipError(PolicyError):
     options: str = ""
 
 
-class MakerUnknownError(PolicyError):
+class ManufacturerUnknownError(PolicyError):
     """The chip's certificate does not chain to the manufacturer's root."""
 
     code = "intake.maker_unknown"

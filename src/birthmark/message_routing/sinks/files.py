@@ -11,8 +11,8 @@ from pathlib import Path
 
 from birthmark.atomic_files import LEAST_FREE
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
 from birthmark.message_routing.deliveries import Delivery
+from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
 from birthmark.supervised_tasks import run_in_thread
 from birthmark.untrusted_text import reason_of
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
 from birthmark.message_routing.deliveries import Delivery, is_final
+from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
 from birthmark.outbound.http_sender import OutboundResponse
 from birthmark.untrusted_text import split_url
 

@@ -6,8 +6,8 @@ import ssl
 from collections.abc import Sequence
 from typing import Any
 
-from birthmark.message_routing.sinks.server import ServerSink
 from birthmark.message_routing.deliveries import Delivery, MessageServer
+from birthmark.message_routing.sinks.server import ServerSink
 
 CONNECT_S = FLUSH_S = 5
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
 from birthmark.message_routing.deliveries import Delivery, MessageServer
+from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
 from birthmark.untrusted_text import reason_of
 
 

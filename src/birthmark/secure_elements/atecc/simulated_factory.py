@@ -91,7 +91,7 @@ class SoftwareAtecc:
         return self.directory / "template.pem"
 
     @property
-    def maker_certificates(self) -> Path:
+    def manufacturer_certificates(self) -> Path:
         return self.directory / "maker-ca.pem"
 
     @property
@@ -123,7 +123,7 @@ def create_atecc(directory: Path, name: str, *, now: datetime, entropy: Entropy)
     memory = ChipMemory(_config(kind, serial), kind.code.ljust(OTP_BYTES, b"\0"), slots, private)
     signer_der = whole(kind.signer, short, about_signer, root_id)
     made = SoftwareAtecc(directory.resolve())
-    made.maker_certificates.write_text(parse_der(signer_der).pem())
+    made.manufacturer_certificates.write_text(parse_der(signer_der).pem())
     if not kind.number:
         example = parse_der(whole(kind.device, device, about_device, key_id(_point(signer))))
         made.template.write_text(example.pem() + parse_der(signer_der).pem())

@@ -130,7 +130,7 @@ def run(planned: ExecutionPlan, environment: Mapping[str, str]) -> None:
     command = [planned.program, *planned.arguments]
     whole = {**environment, **planned.environment}
     if planned.upstream is not None:
-        raise SystemExit(proxy.run_beside(planned.upstream, command, whole))
+        raise SystemExit(proxy.run_with_proxy(planned.upstream, command, whole))
     os.execve(planned.program, command, whole)  # noqa: S606 (intended)
 
 

@@ -161,7 +161,7 @@ def parse_target(text: str) -> Address:
     return host, int(port)
 
 
-def run_beside(upstream: ProxyUpstream, command: Sequence[str], environment: Mapping[str, str]) -> int:
+def run_with_proxy(upstream: ProxyUpstream, command: Sequence[str], environment: Mapping[str, str]) -> int:
     """Run the command together with the proxy and return its exit status."""
     return asyncio.run(_run(upstream, command, environment))
 

@@ -286,7 +286,7 @@ def _add(archive: tarfile.TarFile, part: ArchivePart) -> None:
 def _fed(write: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
     """Yield the read end of a pipe that `write` fills concurrently."""
     reading, writing = os.pipe()
-    with _beside(write, os.fdopen(writing, "wb")), os.fdopen(reading, "rb") as pipe:
+    with _run_in_thread(write, os.fdopen(writing, "wb")), os.fdopen(reading, "rb") as pipe:
         yield pipe
 
 
@@ -294,12 +294,12 @@ def _fed(write: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
 def _drained(read: Callable[[IO[bytes]], None]) -> Iterator[IO[bytes]]:
     """Yield the write end of a pipe that `read` consumes concurrently."""
     reading, writing = os.pipe()
-    with _beside(read, os.fdopen(reading, "rb")), os.fdopen(writing, "wb") as pipe:
+    with _run_in_thread(read, os.fdopen(reading, "rb")), os.fdopen(writing, "wb") as pipe:
         yield pipe
 
 
 @contextlib.contextmanager
-def _beside(work: Callable[[IO[bytes]], None], pipe: IO[bytes]) -> Iterator[None]:
+def _run_in_thread(work: Callable[[IO[bytes]], None], pipe: IO[bytes]) -> Iterator[None]:
     """Run `work` in a separate thread and re-raise its error here, in preference to a resulting broken pipe."""
     trouble: list[BaseException] = []
 

@@ -103,7 +103,7 @@ async def make_backup(
     data: Path, out: Path, passphrase: str, *, url: str, now: datetime, config: Path | None = None
 ) -> BackupContents:
     """Write the backup. Raise `NothingToBackUpError`, `BackupInsideError`, `FileExistsError`."""
-    with atomic_files.directory_beside(_check_places(data, out), _COPIES) as copies:
+    with atomic_files.private_directory(_check_places(data, out), _COPIES) as copies:
         tables: list[str] = []
         if url.startswith(SQLITE):
             revision = _copied(Path(url.removeprefix(SQLITE)), copies / DATABASE, data)

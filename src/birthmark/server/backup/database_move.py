@@ -102,7 +102,7 @@ async def _moved(
             await claim_database(new, number)
         except DatabaseNotEmptyError as error:
             raise MoveTargetInUseError(to=to) from error
-        with atomic_files.directory_beside(data, MOVING) as copies:
+        with atomic_files.private_directory(data, MOVING) as copies:
             left, came = copies / "left", copies / "came"
             left.mkdir()
             came.mkdir()

@@ -67,7 +67,7 @@ def replace_shared_files(data: Path, name: str, files: Files) -> bool:
                 for one in filter(lambda one: there[one] != files.get(one), there):
                     _keep_copy(directory / one, there[one])
             new = {one: content for one, content in files.items() if there.get(one) != content}
-            exchange(directory, new, is_beside=BESIDE in files)
+            exchange(directory, new, is_in_key_directory=BESIDE in files)
             for stale in filter(lambda one: (directory / one).exists(), there.keys() - files.keys()):
                 # It may be the only copy of a key.
                 _keep_copy(directory / stale, there[stale])

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 import uvloop
 
-from birthmark.bus import NobodyThereError
+from birthmark.bus import WorkerUnreachableError
 from birthmark.bus.wire import opened
 from birthmark.clock import Clock, Entropy, SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
@@ -261,7 +261,7 @@ class WorkerProcess:
             if not is_loaded:
                 program.kill()
         if not is_loaded:
-            raise NobodyThereError(worker=self.name)
+            raise WorkerUnreachableError(worker=self.name)
         return program
 
     async def _begin(self, program: "_Program") -> WorkerReady:
@@ -270,7 +270,7 @@ class WorkerProcess:
         program.tell(msgspec.json.encode(self._start(self.name)) + b"\n")
         line = await program.read_reply()
         if not line.endswith(b"\n"):
-            raise NobodyThereError(worker=self.name)
+            raise WorkerUnreachableError(worker=self.name)
         ready = decode_json(line, WorkerReady)
         if ready.refusal is not None:
             opened(ready.refusal, {"worker": self.name, "request": "start"})

@@ -63,24 +63,24 @@ def lines(
     complete.
     """
     intervals = max((len(each.values) for each in series), default=0)
-    beside = _beside(series, number, size.width, is_over=not unfinished)
-    above = LINE_PX + (2 if beside else 16)
+    label_width = _label_width(series, number, size.width, is_over=not unfinished)
+    above = LINE_PX + (2 if label_width else 16)
     each_px = max(_LEAST_PX, (size.height - 24) / max(len(series), 1) - above) if series else size.height - 30
     marks = [round_ticks(each.most, limit=3) for each in series]
     left = max((gutter(own, number, size.width) for own in marks), default=24)
-    right = size.width - beside - (1 if not beside else 10)
+    right = size.width - label_width - (1 if not label_width else 10)
     drawn, bottom = "", 0.0
     for index, (one, own) in enumerate(zip(series, marks, strict=True)):
-        top = index * (each_px + above) + (above if not beside else 8)
+        top = index * (each_px + above) + (above if not label_width else 8)
         plot = Plot(left, top, right, top + each_px, own[-1], intervals)
         drawn += upright(plot, own, number) + _strip(plot, one, is_over=not unfinished)
-        drawn += _named(plot, one, number, size.width, beside, is_over=not unfinished)
+        drawn += _named(plot, one, number, size.width, label_width, is_over=not unfinished)
         bottom = plot.bottom
     if not series:
         bottom = each_px
         drawn += element("line", x1=left, x2=right, y1=bottom, y2=bottom, class_="zero")
     whole = Plot(left, 0, right, bottom, 1, intervals)
-    drawn = lower(readable(ticks, whole.x, size.width), bottom, 8 if beside else above) + drawn
+    drawn = lower(readable(ticks, whole.x, size.width), bottom, 8 if label_width else above) + drawn
     if not any(value is not None for one in series for value in one.values):
         drawn += centered(empty, (left + right) / 2, bottom / 2, (left, right), "empty").drawn()
     drawn += _told(whole, words, unfinished)
@@ -114,7 +114,7 @@ def _reading(series: Series, number: Number, *, is_over: bool) -> str:
     return f"{number(last[1])} {series.unit}" if last else series.unit
 
 
-def _beside(series: Sequence[Series], number: Number, width: int, *, is_over: bool) -> float:
+def _label_width(series: Sequence[Series], number: Number, width: int, *, is_over: bool) -> float:
     """Return the width of the labels at the right end, or zero if they are too wide."""
     widths = [
         max(width_of(one.label, is_strong=True), width_of(_reading(one, number, is_over=is_over))) for one in series
@@ -123,14 +123,14 @@ def _beside(series: Sequence[Series], number: Number, width: int, *, is_over: bo
     return widest if widest <= width * _BESIDE else 0.0
 
 
-def _named(plot: Plot, series: Series, number: Number, width: int, beside: float, *, is_over: bool) -> str:
+def _named(plot: Plot, series: Series, number: Number, width: int, label_width: float, *, is_over: bool) -> str:
     """Return the strip's name and latest value, at its right end or above it."""
     reading = _reading(series, number, is_over=is_over)
     look = f"strong name {series.tone}"
-    if beside:
+    if label_width:
         middle = (plot.top + plot.bottom) / 2
-        names = [SvgLabel(cut(series.label, beside, is_strong=True), plot.right + 10, middle - 3, look=look)]
-        names.append(SvgLabel(cut(reading, beside), plot.right + 10, middle + 12))
+        names = [SvgLabel(cut(series.label, label_width, is_strong=True), plot.right + 10, middle - 3, look=look)]
+        names.append(SvgLabel(cut(reading, label_width), plot.right + 10, middle + 12))
     else:
         y = plot.top - 13
         right = SvgLabel(cut(reading, width * 0.5), width, y, Anchor.END)

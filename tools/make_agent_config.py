@@ -82,10 +82,16 @@ Exit code 6, "not supported by this agent":
 |---|---|
 | `provisioning.source = "none"` | `"dps"`, `"manual"` or `"aws"` |
 
-Exit code 2, invalid configuration: invalid TOML, a missing or mistyped key, `parent_hostname` with `source = "dps"`
-or `"aws"`, `method = "azure"` for anything but `"dps"`, or without a bootstrap certificate, an EST URL with `http:`,
-user name without password, `identity_cert` together with `bootstrap_identity_cert`, an invalid `threshold` or `retry`,
-a `pkcs11:` key without `aziot_keys.pkcs11_lib_path`, a symmetric key that is not base64.
+Exit code 2 means an invalid configuration:
+
+- invalid TOML, or a missing or mistyped key
+- `parent_hostname` with `source = "dps"` or `"aws"`
+- `method = "azure"` with another source than `"dps"`, or without a bootstrap certificate
+- an EST URL with `http:`, or a user name without a password
+- `identity_cert` together with `bootstrap_identity_cert`
+- an invalid `threshold` or `retry`
+- a `pkcs11:` key without `aziot_keys.pkcs11_lib_path`
+- a symmetric key that is not base64
 """
 
 

@@ -79,6 +79,7 @@ ALLOWED = {
     ("cli/command_tree.py", "pki maker"): "a former command",
     ("cli/command_tree.py", "pki authority"): "a former command",
     ("secure_elements/simulated_element.py", "Test maker"): "a name in certificates of earlier releases",
+    ("demo/renew.py", "maker.pem"): "a file name",
     ("demo/edge.py", "the door module"): "a module of the demo",
     ("server/backup/audit_replay.py", "the authority"): "a value of the audit log",
 }

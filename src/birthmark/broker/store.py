@@ -7,8 +7,8 @@ messages:       messages queued for more than one session, stored once.
 retained:       the last retained message of a topic.
 segments:       a stream's messages, one row for each partition of a commit. `upto` is the number of bytes of the
                 stream at that time. At regular intervals `names` lists the devices of a partition since the last such
-                row; an empty value means unknown. The sequence number precedes the partition in the key, so that
-                all rows of a commit are adjacent: that makes four rows as cheap as one (ADR 21).
+                row; an empty value means unknown. The sequence number precedes the partition in the key, so that all
+rows of a commit are adjacent. Four rows are then as cheap as one (ADR 21).
 positions:      the position of a group; for the group without a name, the position up to which a stream is trimmed.
 
 Every write of a session's owner is conditional on owner and epoch, so that a worker that lost the session writes

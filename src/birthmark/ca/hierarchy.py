@@ -234,7 +234,7 @@ class Hierarchy:
     def presented(self, issuer: LeafIssuer) -> tuple[Certificate, ...]:
         """Return the chain that a server presents above its own certificate, ordered up to its end.
 
-        If the bridge is included, the new root is not: a client that trusts only the old root would take the new root
+        If the bridge is included, the new root is not. A client that trusts only the old root would take the new root
         for the end of the chain.
         """
         end = self.anchor if self.bridge is None else self.bridge

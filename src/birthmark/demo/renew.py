@@ -22,7 +22,7 @@ def play(stage: Stage) -> None:
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     stage.birthmark("chip", "cert", "0xF0000100", "--out", "born.pem")
     name = parse_pem(stage.path("born.pem").read_bytes()).subject_cn or ""
-    stage.note(f"{name}, which is all anybody knows of it")
+    stage.note(f"{name}: the only name of the device so far")
 
     stage.say(
         f"Start a server that trusts the manufacturer CA. Certificates are valid for {_LIFETIME_S} seconds and "

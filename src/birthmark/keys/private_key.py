@@ -1,6 +1,6 @@
 """A `cryptography` private key that signs through a key handle.
 
-The library's builders use it to sign CSRs, certificates, CRLs and CMS with a key in a token: they require an EC or RSA
+The library's builders use it to sign CSRs, certificates, CRLs and CMS with a key in a token. They require an EC or RSA
 private key and call its `sign`. Operations that need the private numbers raise `UnsupportedAlgorithm`.
 """
 

@@ -1,7 +1,7 @@
 """The metadata of all tables, and the tables of the store itself.
 
-outbox:       committed events that are not yet published to the bus: one outbox per worker, numbered in commit order by
-              the worker that commits, and drained only by it.
+outbox:       committed events that are not yet published to the bus. Each worker has one, which it numbers in commit
+order and drains.
 audit:        one hash-chained row per mutation (`birthmark.store.audit_chain`).
 audit_heads:  the signed end of each chain, written with its last rows, and the ends of the other chains that it covers.
 server_facts: facts about the installation that owns this database, by name.

@@ -2,7 +2,7 @@
 
     A alone  ->  both trusted, A signs  ->  both trusted, B signs  ->  B alone
 
-Clients that trust only A remain connected: while both are trusted, servers and devices present a certificate of B's key
+Clients that trust only A remain connected. While both are trusted, servers and devices present a certificate of B's key
 by A (NewWithOld, RFC 4210 section 4.4) together with certificates signed by B. A device that reconnects after the end
 needs B installed manually.
 """

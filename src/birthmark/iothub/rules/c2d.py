@@ -1,6 +1,6 @@
 """Cloud-to-device messages: limits, expiry and feedback.
 
-Source: "Understand cloud-to-device messaging" (developer guide): 64 KiB, at most 50 queued, 1 hour by default and 2
+Source: "Understand cloud-to-device messaging" (developer guide). Limits: 64 KiB, at most 50 queued, 1 hour by default and 2
 days at most, a lock of 1 minute, 10 deliveries.
 """
 

@@ -1,8 +1,8 @@
 """Simulated ATECC608 chips in factory state: configured, with keys, simulated certificates, and locked.
 
-TNGTLS       Trust&GO: everything locked; certificates of the factory
-TRUSTFLEX    the factory's certificate; slots for your own CA's certificates still open
-TRUSTCUSTOM  your own CA with its own names (`BIRTHMARK_ATECC_TEMPLATE` names examples of them)
+- TNGTLS: Trust&GO, everything locked, with the factory's certificates.
+- TRUSTFLEX: the factory's certificate, with open slots for your own CA's certificates.
+- TRUSTCUSTOM: your own CA with its own names; `BIRTHMARK_ATECC_TEMPLATE` names examples.
 """
 
 from collections.abc import Mapping

@@ -1,6 +1,6 @@
 """Values of AWS IoT SQL and their conversions (developer guide, AWS IoT SQL reference, Data types).
 
-Values are those of JSON, parsed by msgspec: None is Null, `int` is Int, `Decimal` is Decimal with 34 digits, and `str`,
+Values are those of JSON, parsed by msgspec. None is Null, `int` is Int, `Decimal` is Decimal with 34 digits, and `str`,
 `bool`, `list`, `dict` as they are. `bytes` is a payload that is not JSON, and `UNDEFINED` is the absence of a value.
 """
 

@@ -26,8 +26,8 @@ Paths are `file:` URIs with an absolute path. Keys are `file:` URIs or `pkcs11:`
 `pin-source=file:/path` (mode 0600); the agent also accepts aziot's `pin-value`. `tools/make_agent_config.py` writes
 this page.
 
-As root, the agent rejects a file of `config.d` that another user can write, and a PKCS#11 library that another user can
-write or replace, in any directory above it. The agent trusts the owner of `config.toml`.
+As root, the agent rejects a file of `config.d` that another user can write. The same applies to a PKCS#11 library
+that another user can write or replace, in any directory above it. The agent trusts the owner of `config.toml`.
 """
 TAIL = """
 ## Behavior

@@ -94,7 +94,7 @@ class Broker:
         self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])  # sessions, retained messages
         self._tasks: set[asyncio.Task[None]] = set()
         self.across = WorkerForwarder(self._deliver_at, self.spawn)
-        self.underway = self.across.underway
+        self.in_flight = self.across.in_flight
         self.unwritten = InFlightBudget(UNWRITTEN_BYTES, overhead_bytes=0)
         self.deleting = asyncio.Semaphore(1)
         self._settling: Timer | None = None

@@ -25,7 +25,7 @@ class WorkerForwarder:
     def __init__(
         self, ask: Callable[[str, DeliverTo], Awaitable[None]], spawn: Callable[[Awaitable[None]], None]
     ) -> None:
-        self.underway = InFlightBudget()
+        self.in_flight = InFlightBudget()
         self._ask = ask
         self._spawn = spawn
         self._waiting: dict[str, dict[str | None, list[Sent]]] = {}  # by worker; by owner, None for several owners
@@ -33,8 +33,8 @@ class WorkerForwarder:
     def send(self, worker: str, message: LiveMessage, owner: str) -> None:
         """Forward a message of `owner` soon; `underway` reports whether the window has space."""
         size = len(message.message)
-        by_itself = size > _SMALL_BYTES or len(message.clients) > _FEW_CLIENTS or owner in self.underway
-        self.underway.add(owner, size)
+        by_itself = size > _SMALL_BYTES or len(message.clients) > _FEW_CLIENTS or owner in self.in_flight
+        self.in_flight.add(owner, size)
         if worker not in self._waiting:
             self._waiting[worker] = {None: []}
             self._spawn(self._flush(worker))
@@ -53,7 +53,7 @@ class WorkerForwarder:
             pass
         finally:
             for letter, owner in some:
-                self.underway.remove(owner, len(letter.message))
+                self.in_flight.remove(owner, len(letter.message))
 
 
 def _portions(sent: Sequence[Sent]) -> list[list[Sent]]:
@@ -78,7 +78,7 @@ class BrokerContext(Protocol):
     is_alone: bool
     appends: SessionQueueWriter
     across: WorkerForwarder
-    underway: InFlightBudget
+    in_flight: InFlightBudget
     unwritten: InFlightBudget
     unsettled: set[ConnectedSession]
     watch: Watch | None

@@ -126,7 +126,7 @@ class MessagePublisher:
         pending.complete_one()
         if not pending.is_over:
             self._track_pending(messages, pending, owner, weight)
-        return broker.underway.wait_for_space(owner) if broker.underway else broker.unwritten.wait_for_space(owner)
+        return broker.in_flight.wait_for_space(owner) if broker.in_flight else broker.unwritten.wait_for_space(owner)
 
     def _track_pending(
         self, messages: Sequence[BrokerMessage], pending: PendingAppend, owner: str = "", weight: int = 0
@@ -201,7 +201,7 @@ class MessagePublisher:
                     left = await self._publish_one(message, owner, part, left)
                 finally:
                     part.complete_one()
-                if (no_room := self._broker.underway.wait_for_space(owner)) is not None:
+                if (no_room := self._broker.in_flight.wait_for_space(owner)) is not None:
                     await no_room
         except BaseException:
             pending.abandon()

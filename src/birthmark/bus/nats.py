@@ -167,7 +167,7 @@ class NatsBus(LocalBus):
         self._hearing: dict[int, dict[str, asyncio.Future[None]]] = {}
         self._others = CoalescedReader(self._read_others)
         self._markings: dict[str, MissedWorkerMarker] = {}
-        self._underway: dict[int, asyncio.Future[bool]] = {}  # row numbers, and whether every other worker handled it
+        self._in_flight: dict[int, asyncio.Future[bool]] = {}  # row numbers, and whether every other worker handled it
 
     @property
     def is_connected(self) -> bool:
@@ -269,25 +269,25 @@ class NatsBus(LocalBus):
         """Wait until every other worker has handled these rows, or is dead."""
         left = []
         for row in rows:
-            underway = self._underway.get(row["seq"])
-            if underway is None or not await asyncio.shield(underway):
+            in_flight = self._in_flight.get(row["seq"])
+            if in_flight is None or not await asyncio.shield(in_flight):
                 left.append((row["kind"], row["body"]))
-            self._underway.pop(row["seq"], None)
+            self._in_flight.pop(row["seq"], None)
         if left:
             await self._confirmed(left, is_whole=True)
 
     def _commit_confirmed(self, heard: Sequence[Heard]) -> Awaitable[None]:
         """Return an awaitable that completes when no other worker uses state from before a commit."""
         loop = asyncio.get_running_loop()
-        self._underway |= (underway := {number: loop.create_future() for number, _ in heard})
-        return self._until_confirmed(heard, underway)
+        self._in_flight |= (in_flight := {number: loop.create_future() for number, _ in heard})
+        return self._until_confirmed(heard, in_flight)
 
-    async def _until_confirmed(self, heard: Sequence[Heard], underway: Mapping[int, asyncio.Future[bool]]) -> None:
+    async def _until_confirmed(self, heard: Sequence[Heard], in_flight: Mapping[int, asyncio.Future[bool]]) -> None:
         has_all = False
         try:
             has_all = await self._confirmed([(kind_of(type(event)), encode_event(event)) for _, event in heard])
         finally:
-            for one in underway.values():
+            for one in in_flight.values():
                 one.set_result(has_all)
 
     async def _confirmed(self, events: Sequence[tuple[str, str]], *, is_whole: bool = False) -> bool:

@@ -147,7 +147,6 @@ class CertificateAuthority:
         part of the same commit. `held` is the presented certificate, if it was looked up already. `most_alive` limits
         the valid certificates of a name. Raise `PolicyError`, `ForbiddenError` or `ConflictError` from `rules`.
         """
-
         made: list[Certificate] = []  # of an external CA, requested once
         if issued_certificate is None and principal.thumbprint is not None:
             issued_certificate = await self.find(principal.thumbprint)

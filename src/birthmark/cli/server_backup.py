@@ -120,7 +120,6 @@ def backup(
 
 def run_with_cleanup(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to completion; SIGTERM raises an error in it, so that it cleans up."""
-
     told: list[int] = []
 
     def end(number: int, _: object) -> None:

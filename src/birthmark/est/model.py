@@ -136,7 +136,7 @@ class EstPeer(Protocol):
         """The channel binding of TLS 1.2 (RFC 5929)."""
 
     def exported_binding(self) -> bytes | None:
-        """The channel binding of TLS 1.3 (RFC 9266)."""
+        """Return the channel binding of TLS 1.3 (RFC 9266)."""
 
 
 @dataclass(frozen=True, slots=True)

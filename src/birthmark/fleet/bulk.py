@@ -43,7 +43,6 @@ def enroll_all(
     These are a missing response and rejected credentials. At the end of the run, requests in flight are awaited and
     reported, so that no change is unreported.
     """
-
     told: SimpleQueue[JournalOutcome] = SimpleQueue()
     paced = PacedTarget(workers, says=says)
 

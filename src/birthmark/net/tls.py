@@ -84,7 +84,7 @@ class TlsPeer:
         return self._pipe.peer_finished()
 
     def exported_binding(self) -> bytes | None:
-        """The `tls-exporter` channel binding (RFC 9266), in TLS 1.3 only."""
+        """Return the `tls-exporter` channel binding (RFC 9266), in TLS 1.3 only."""
         if self._pipe is None or self.version != "TLSv1.3":
             return None
         return self._pipe.channel_binding()

@@ -205,7 +205,6 @@ def operator_mount(
     identify: Identify, table: Sequence[Endpoint], describe: Describe, context: ApiContext = ApiContext()
 ) -> Mount:
     """Return the mount of the operator API; `identify` authenticates the caller."""
-
     document = cache(lambda: bytes(JSONResponse(describe(table)).body))  # built once: no sign-in needed
 
     async def openapi(_request: Request) -> Response:

@@ -55,7 +55,6 @@ def run(
 
     `config` is the file of the settings. Raise `BirthmarkError` if the server cannot start.
     """
-
     os.umask(os.umask(0o077) | 0o022)  # regardless of the inherited umask, no other user writes our files
 
     async def main() -> None:

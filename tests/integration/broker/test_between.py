@@ -316,7 +316,7 @@ async def test_who_publishes_more_than_is_underway_waits(database_url: str) -> N
         bus.gate.set()
         await asyncio.gather(*waiting)  # there is room for the last ones, which may still be on their way
         await here.broker.wait_until_settled()
-        assert len(here.broker.underway) == 0
+        assert len(here.broker.in_flight) == 0
 
 
 async def test_large_messages_for_a_session_at_another_worker_go_in_portions(database_url: str) -> None:

@@ -1,8 +1,8 @@
 """Job schedule: start, end, and maintenance windows (API reference, SchedulingConfig and MaintenanceWindow).
 
-A window recurs by a cron expression of six fields, as in Amazon EventBridge. They are minutes, hours, day of the month, month,
-day of the week (1 or SUN to 7 or SAT), and an optional year. One of the two days is `?`, and `cron(…)` around it is
-optional. All times are UTC and depend on the current time alone, so a clock jump has no lasting effect.
+A window recurs by a cron expression of six fields, as in Amazon EventBridge. They are minutes, hours, day of the month,
+month, day of the week (1 or SUN to 7 or SAT), and an optional year. One of the two days is `?`, and `cron(…)` around it
+is optional. All times are UTC and depend on the current time alone, so a clock jump has no lasting effect.
 """
 
 import calendar

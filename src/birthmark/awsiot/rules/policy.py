@@ -164,8 +164,9 @@ def are_of_one_device(documents: Iterable[str]) -> bool:
 
 @lru_cache(maxsize=4096)
 def parse_policy(name: str, document: str, *, of_iam: bool = False) -> AwsPolicy:
-    """Return the policy: of a device, or `of_iam`, which may name actions of other services. Raise
-    `PolicyMalformedError`.
+    """Return the policy of a device, or `of_iam`, which may name actions of other services.
+
+    Raise `PolicyMalformedError`.
     """
     most = MAX_IAM_CHARS if of_iam else MAX_DOCUMENT_CHARS
     if len("".join(document.split())) > most:

@@ -242,7 +242,6 @@ class Things(RegistryService):
 
         The attribute filter is a value, or a prefix of it with `prefix`.
         """
-
         name, wanted = attribute or ("", None)
         if attribute is not None and not is_attribute_name(name):
             return Page([], None)

@@ -94,7 +94,8 @@ def cut(commits: Sequence[tuple[int, int, int]], newest: int, before: int, first
     """Return the highest sequence number of the commits to delete, or None.
 
     A commit is its sequence number, its time and the bytes of the stream before it. It is deleted if it is older than
-    `before`, or if it starts before `first_byte`. The newest commit is never deleted, because the next sequence number is derived from it. A reused number would hide messages from readers that are already past it.
+    `before`, or if it starts before `first_byte`. The newest commit is never deleted, because the next sequence number
+    is derived from it. A reused number would hide messages from readers that are already past it.
     """
     gone = [seq for seq, at, begins in commits if (at < before or begins < first_byte) and seq < newest]
     return gone[-1] if gone else None

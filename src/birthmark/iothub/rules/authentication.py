@@ -1,4 +1,4 @@
-"""Does this connection prove to be that device? (IoT Hub documentation, "Authenticate identities with X.509")"""
+"""Authentication of devices at a hub (IoT Hub documentation, "Authenticate identities with X.509")."""
 
 from collections.abc import Mapping
 from datetime import datetime

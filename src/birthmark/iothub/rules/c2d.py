@@ -1,7 +1,7 @@
 """Cloud-to-device messages: limits, expiry and feedback.
 
-Source: "Understand cloud-to-device messaging" (developer guide). Limits: 64 KiB, at most 50 queued, 1 hour by default and 2
-days at most, a lock of 1 minute, 10 deliveries.
+Source: "Understand cloud-to-device messaging" (developer guide). Limits: 64 KiB, at most 50 queued, 1 hour by default
+and 2 days at most, a lock of 1 minute, 10 deliveries.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Bit-exact reconstruction of a certificate from its compressed form, as required by its signature.
 
-Templates are data. The layout is shared by Microchip's factory and its tools for your own CA. It has version 3, organization
-and common name, a P-256 key, five extensions in a fixed order.
+Templates are data. The layout is shared by Microchip's factory and its tools for your own CA. It has version 3,
+organization and common name, a P-256 key, five extensions in a fixed order.
 """
 
 import hashlib

@@ -4,9 +4,9 @@ In: one command packet (count, opcode, param1, param2, data, CRC), randomness.
 
 Out: one response packet; the caller stores the chip's memory.
 
-Implemented as in silicon. It has zones with locks, private keys that no
-command reads, and slots that are written in blocks of 4 or 32 bytes. It signs a previously loaded digest. Not implemented: timing, power, limited key use, encrypted and
-authorized access, commands that are not used here.
+Implemented as in silicon. It has zones with locks, private keys that no command reads, and slots that are written in
+blocks of 4 or 32 bytes. It signs a previously loaded digest. Not implemented: timing, power, limited key use, encrypted
+and authorized access, commands that are not used here.
 """
 
 import struct

@@ -428,7 +428,6 @@ def run_workers(
 
     SIGHUP restarts them in sequence with the settings that `read` returns.
     """
-
     os.umask(os.umask(0o077) | 0o022)
 
     async def main() -> None:

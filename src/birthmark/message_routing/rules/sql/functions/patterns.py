@@ -134,7 +134,7 @@ def regexp_replace(run: EvaluationContext, value: Value, pattern: Value, instead
 
 
 def _parts(replacement: str, groups: int) -> list[str | int] | Undefined:
-    """Return a replacement as texts and numbers of groups: `$1` is a group, `\\$` is a dollar."""
+    r"""Return a replacement as texts and numbers of groups: `$1` is a group, `\$` is a dollar."""
     made: list[str | int] = []
     at = 0
     for found in _REFERENCE.finditer(replacement):

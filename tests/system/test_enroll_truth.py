@@ -259,6 +259,6 @@ def test_who_is_enrolled_at_aws_without_a_policy_is_told_that_it_may_do_nothing(
         device = a_file_device(tmp_path, "bare")
         line = ["device", "enroll", "--to", "aws", "--cert", str(device.certificate_file)]
         told = server.attempt(*line).stderr
-        assert "AWS lets these devices do nothing" in told
+        assert "AWS denies these devices all actions" in told
         assert f"`birthmark {shlex.join(line)}" in told
-        assert "do nothing" not in server.attempt(*line).stderr, "it is on record"
+        assert "AWS denies" not in server.attempt(*line).stderr, "it is on record"

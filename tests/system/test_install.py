@@ -112,7 +112,7 @@ def test_what_stays_is_the_next_system_user_s_never(image: Path, which: str) -> 
     key = image / ("var/lib/aziot/keyd/keys/device.pem" if which == "agent" else "var/lib/birthmark/key.pem")
     key.write_text("secret")
     os.chown(key, id_of(image, user), id_of(image, user))
-    assert [step for step in do(image, which, "uninstall") if step.startswith(f"leave the system user {user}")]
+    assert [step for step in do(image, which, "uninstall") if step.startswith(f"keep the system user {user}")]
     (image / "grafana.conf").write_text("u grafana -\n")
     subprocess.run(["systemd-sysusers", "--root", str(image), str(image / "grafana.conf")], check=True, timeout=60)
     assert id_of(image, "grafana") != key.stat().st_uid == id_of(image, user)

@@ -493,7 +493,7 @@ def test_who_is_removed_leaves_a_list_of_what_was_made_and_shown(plant: Plant) -
     told = plant.server.run("user", "rm", "anna", "--yes").stdout
     for expected in (f"aws key rm {key['access_key_id']}", "rotate service", "user rm ben", "role revoke ben viewer"):
         assert expected in told
-    again = next(line for line in told.splitlines() if line.startswith("The audit trail keeps it: birthmark "))
+    again = next(line for line in told.splitlines() if line.startswith("List them from the audit log: birthmark "))
     rows = plant.server.rows(*again.partition("birthmark ")[2].split())
     assert {"awsiot.key_add", "iothub.key_show", "people.invite"} <= {row["action"] for row in rows}
 

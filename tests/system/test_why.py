@@ -39,7 +39,7 @@ def test_a_forgotten_enrollment_is_one_story_of_client_and_server(
     assert "birthmark device enroll" in stories[0]["fix"]
     told = server.run("why", device.name).stdout
     assert told.splitlines()[0].split()[1] == "dps.not_enrolled"
-    assert "The client said:" in told
+    assert "The client reported:" in told
 
 
 def host_of(server: RunningServer, transport: str) -> str:
@@ -95,7 +95,7 @@ def test_rows_of_another_server_are_not_this_ones(server: RunningServer, tmp_pat
 def test_a_refusal_on_this_machine_alone_says_that_no_server_took_part(server: RunningServer, tmp_path: Path) -> None:
     server.attempt("chip", "cert", "--module", str(tmp_path / "nowhere.so"))
     told = server.run("why", "keys.module_missing").stdout
-    assert "no server took part" in told
+    assert "no server was involved" in told
 
 
 def test_mistakes_made_on_this_machine_before_are_not_a_fresh_server_s(tmp_path: Path) -> None:

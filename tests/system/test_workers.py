@@ -391,7 +391,7 @@ def looking_on(server: RunningServer, *command: str) -> subprocess.Popen[str]:
     pipe = subprocess.PIPE
     started = subprocess.Popen([BIRTHMARK, *command], stdout=pipe, stderr=pipe, text=True, env=environment)
     assert started.stderr is not None
-    assert started.stderr.readline().startswith("Looking on")
+    assert started.stderr.readline().startswith("Watching. ")
     return started
 
 

@@ -338,7 +338,7 @@ def test_utf_32_is_read_by_its_mark(codec: str) -> None:
 
 def test_utf_16_behind_utf_8_is_told_as_such_and_mended_by_no_command(tmp_path: Path) -> None:
     raw = b"host = 'a'\r\n" + "site = 'b'\r\n".encode("utf-16le")
-    with pytest.raises(TomlError, match=r"line 2: .*PowerShell adds UTF-16"):
+    with pytest.raises(TomlError, match=r"line 2: .*PowerShell appends UTF-16"):
         parse(decode_text(raw))
     assert to_lines(tmp_path / "x.toml", raw.decode()) == ""
     assert "in line 2" in not_utf_8(raw + b"\xe4")

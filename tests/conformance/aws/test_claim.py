@@ -161,7 +161,7 @@ def test_a_certificate_that_asked_reaches_nothing_else_even_by_a_policy_of_every
         assert "error" in device("subscribe", topic="hello")
     why = server.why(claim["client_id"])
     assert "claim certificate restrictions denies it" in why["cause"]
-    assert "by the certificate that it was given" in why["fix"]
+    assert "with the certificate that it received" in why["fix"]
 
 
 def test_a_token_counts_once_and_for_who_asked(

@@ -118,7 +118,7 @@ print(told(lambda: digital.get_digital_twin("nobody-here")))
 print(told(lambda: digital.invoke_command(name, "reboot", {}, 0, 1)))
 """,
     )
-    assert wrong.startswith("400 ErrorCode:ArgumentInvalid;The patch is not valid: operation 0 has an array")
+    assert wrong.startswith("400 ErrorCode:ArgumentInvalid;The patch is not valid: operation 0 contains an array")
     assert stale.startswith("412 ErrorCode:PreconditionFailed")
     assert away.startswith("404 ErrorCode:DeviceNotFound")
     assert timed.startswith("400 ErrorCode:ArgumentInvalid")

@@ -61,7 +61,7 @@ def test_queries_of_an_s1_are_twenty_a_minute(server: RunningServer) -> None:
     assert code == 429, done.stderr
     assert 20 // scaled.WORKERS <= count <= 30  # each worker has its part; one more comes in each three seconds
     (row,) = [one for one in server.rows("why", "--limit", "5") if one["code"] == "iothub.tier_throttled"][:1]
-    assert "20 in a minute of queries" in row["cause"]
+    assert "20 per minute of queries" in row["cause"]
     server.run("hub", "tier", "birthmark", "none")
     assert run_python(QUERIES, server.cloud.environment()).stdout == ""
 
@@ -107,7 +107,7 @@ def test_a_tier_is_shown_with_what_it_takes(server: RunningServer) -> None:
     server.run("hub", "tier", "birthmark", "S2", "--units", "2")
     told = json.loads(server.run("hub", "show", "--json").stdout)
     assert told["tier"] == "S2 with 2 units"
-    assert "240 in a second of messages of devices" in told["limits"]
+    assert "240 per second of messages of devices" in told["limits"]
     assert "12,000,000 messages of 4,096 bytes a day" in told["limits"]
     assert [row["tier"] for row in server.rows("hub", "ls") if row["name"] == "birthmark"] == ["S2 with 2 units"]
     assert server.attempt("hub", "tier", "birthmark", "F1", "--units", "2").returncode == 1

@@ -254,7 +254,7 @@ async def test_what_one_judgement_changes_comes_by_one_call_and_in_one_mail(data
                 await alerts.judge([])
                 clock.move(timedelta(minutes=3))
             await until(lambda: len(receiver.taken) == 8)
-            assert "Subject: Over: ca-0 ends (and 3 more)" in (await asyncio.to_thread(mails.line))["text"]
+            assert "Subject: Resolved: ca-0 ends (and 3 more)" in (await asyncio.to_thread(mails.line))["text"]
             assert len(receiver.calls) == 2
     finally:
         mails.end()

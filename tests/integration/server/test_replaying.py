@@ -301,7 +301,7 @@ async def test_who_was_let_in_for_less_since_comes_back_for_more_and_is_named(lo
     await loss.since("est.bootstrap.remove", (bytes([3]) * 32).hex())
     await loss.since("est.authority.add", "CN=line-ra", thumbprint=(bytes([4]) * 32).hex(), names="line7-*")
     assert (await loss.replayed()).came_back == [
-        ("maker's CA", f"CN=Maker {'01' * 32}"),
+        ("manufacturer CA", f"CN=Maker {'01' * 32}"),
         ("registration authority", f"CN=line-ra {'04' * 32}"),
     ]
 

@@ -25,7 +25,7 @@ class Watcher:
         )
         self.rest: list[dict[str, Any]] = []
         assert self.process.stderr is not None
-        assert "Looking on" in self.process.stderr.readline()
+        assert "Watching. " in self.process.stderr.readline()
 
     def row(self, within_s: float = 20) -> dict[str, Any]:
         """Return the next row."""

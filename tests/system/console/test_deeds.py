@@ -38,7 +38,7 @@ def test_a_method_is_called(anna: Browser) -> None:
 @pytest.mark.parametrize(("action", "name"), [("/deed/method", "payload"), ("/deed/desired", "desired")])
 def test_what_is_no_json_is_told(anna: Browser, action: str, name: str, text: str) -> None:
     answer = anna.submit("/devices/pump-1", action, **{"method": "reboot", name: text})
-    assert (answer.status_code, "that is no JSON" in said(answer.text)) == (400, True)
+    assert (answer.status_code, "the text is not JSON" in said(answer.text)) == (400, True)
 
 
 @pytest.mark.parametrize("depth", DEEP)

@@ -144,7 +144,7 @@ def test_a_table_and_a_zip_are_believed_by_roots_alone(anna: Browser, shipped: P
     table = ("files", "chips.csv", f"device,certificate\nd-table,{leaf}\n".encode())
     refused = drop(anna, table)
     page = looked(anna, refused)
-    assert "nobody signed it" in said(page)
+    assert "it is not signed" in said(page)
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.pem", b"\0" * 200 * MIB)  # 200 KiB packed

@@ -56,8 +56,8 @@ def test_the_things_of_one_state_are_shown_alone(rooms: Rooms) -> None:
 def test_a_job_is_resumed_paused_and_canceled_by_its_page(rooms: Rooms) -> None:
     dora = rooms.person("dora", "operator")
     for deed, told, status in (
-        ("resume", "goes to more things again", "IN_PROGRESS"),
-        ("pause", "goes to no more things", "IN_PROGRESS"),
+        ("resume", "The job is resumed.", "IN_PROGRESS"),
+        ("pause", "it starts on no more things", "IN_PROGRESS"),
         ("cancel", "is canceled", "CANCELED"),
     ):
         page = dora.submit(ONE, ONE, deed=deed)

@@ -10,7 +10,7 @@ PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "refusals.md").read_t
 SCENARIOS = {**BY_SHELL, **ROWS}
 _ROW = r"^\| `([a-z0-9_.]+)` \|"
 CODES = set(re.findall(_ROW, PAGE, re.MULTILINE))
-FOR_A_PERSON = set(re.findall(_ROW + r".*\*\(For a person: .*\)\* \|$", PAGE, re.MULTILINE))
+FOR_A_PERSON = set(re.findall(_ROW + r".*\*\(Manual step: .*\)\* \|$", PAGE, re.MULTILINE))
 
 
 def test_every_refusal_is_in_one_of_the_lists() -> None:

@@ -59,7 +59,7 @@ def test_how_long_it_lives_is_not_the_devices_to_say() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (DPS + ISSUED.partition("bootstrap")[0], "who registers shows a certificate"),
+        (DPS + ISSUED.partition("bootstrap")[0], "registration requires a certificate"),
         (DPS + ISSUED.partition("bootstrap_identity_pk")[0], "bootstrap_identity_pk: is missing"),
         (
             DPS + ISSUED.replace("[provisioning.attestation", "[provisioning.authentication"),

@@ -21,7 +21,7 @@ as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files to
 
 
 def warnings_of(file: Path) -> list[str]:
-    return [one.detail for one in read_config(file).warnings if "others can read" in one.detail]
+    return [one.detail for one in read_config(file).warnings if "other users can read" in one.detail]
 
 
 def a_config(tmp_path: Path, mode: int, group: int = 0) -> Path:

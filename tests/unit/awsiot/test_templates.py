@@ -94,8 +94,8 @@ def test_a_text_is_measured_before_it_is_made(value: Any) -> None:
 
 
 FAILING: list[tuple[Any, str]] = [
-    ({"Fn::Select": ["3", ["x"]]}, "asks for '3' of 1"),
-    ({"Fn::Select": ["-1", ["x"]]}, "asks for '-1' of 1"),
+    ({"Fn::Select": ["3", ["x"]]}, "has 1 values; '3' is not an index of one"),
+    ({"Fn::Select": ["-1", ["x"]]}, "has 1 values; '-1' is not an index of one"),
     ({"Fn::FindInMap": ["Lines", "nowhere", "line"]}, "Mappings have no 'Lines.nowhere.line'"),
     ({"Fn::Sub": "${Nobody}"}, "knows no 'Nobody'"),
     ({"Fn::Join": ["-", "text"]}, "a list of strings is required here"),
@@ -115,8 +115,8 @@ def test_what_a_function_cannot_do_is_told_with_its_place(value: Any, why: str) 
 
 INVALID: list[tuple[dict[str, Any], str]] = [
     ({"Resources": {}}, "no Resources"),
-    ({"Resources": {"thing": THING}, "Outputs": {}}, "no section 'Outputs'"),
-    ({"Resources": {"thing": {"Type": "AWS::S3::Bucket"}}}, "none of AWS::IoT::Thing"),
+    ({"Resources": {"thing": THING}, "Outputs": {}}, "the section 'Outputs' is not known"),
+    ({"Resources": {"thing": {"Type": "AWS::S3::Bucket"}}}, "is not one of AWS::IoT::Thing"),
     ({"Resources": {"thing": {"Type": "AWS::IoT::Thing", "Properties": {}}}}, "has no ThingName"),
     ({"Resources": {"a": THING, "b": THING}}, "more than one AWS::IoT::Thing"),
     ({"Resources": {"thing": {**THING, "Properties": {"ThingName": "x", "BillingGroup": "b"}}}}, "BillingGroup of"),

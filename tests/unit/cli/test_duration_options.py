@@ -21,5 +21,5 @@ def test_text_outside_the_grammar_or_the_bounds_is_rejected(text: str) -> None:
 
 
 def test_a_part_of_a_unit_is_rejected_where_the_protocol_counts_whole_units() -> None:
-    with pytest.raises(typer.BadParameter, match="whole number of m"):
+    with pytest.raises(typer.BadParameter, match="must be a multiple of 1m"):
         DurationParser("m", is_whole=True)("90s")

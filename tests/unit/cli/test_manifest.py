@@ -31,7 +31,7 @@ def test_an_entry_without_keys_is_not_counted_as_verified(arguments: list[str]) 
     done = CliRunner().invoke(app, ["manifest", *arguments])
     assert done.exit_code == 7
     assert "0 entries verified, 0 refused" in done.stderr
-    assert "Of 1 more only signature, signer and header were checked" in done.stderr
+    assert "For 1 more, only signature, signer and header were verified" in done.stderr
 
 
 def test_its_row_says_what_was_not_checked(arguments: list[str]) -> None:

@@ -119,7 +119,7 @@ def test_an_earlier_result_is_kept_under_another_name_that_is_told(
     assert [(tmp_path / name).read_text() for name in ("device.pem", "device.pem.old", "device.pem.old-2")] == [
         *("third", "first", "second")
     ]
-    assert f"The previous device.pem was renamed to {out}.old-2." in capsys.readouterr().err
+    assert f"The previous device.pem was kept as {out}.old-2." in capsys.readouterr().err
 
 
 def test_the_same_result_again_changes_nothing(tmp_path: Path) -> None:

@@ -409,7 +409,7 @@ def test_where_the_account_does_not_index_connections_it_is_said_how_it_does(aws
     aws.add_client_error("get_thing_connectivity_data", "IndexNotReadyException", "no index")
     stand = target.get_progress(WISH)
     assert stand.standing is DeviceStage.ASSIGNED
-    assert "no index; who is connected is told where the account indexes it: `aws iot update-indexing-" in stand.detail
+    assert "no index; connection states require fleet indexing: `aws iot update-indexing-" in stand.detail
 
 
 def test_a_certificate_that_is_removed_between_two_looks_is_not_on_record(aws: Stubber, target: AwsTarget) -> None:
@@ -540,7 +540,7 @@ def test_a_certificate_of_other_things_is_left_to_them_and_they_are_named(aws: S
     principals(aws, ARN)
     answers(aws, SHARED, DETACHED, STILL_SHARED, ("delete_thing", {}, {"thingName": "gateway"}))
     assert target.remove("gateway", is_group=False) == [
-        f"The certificate {ID} stays as it is, for it is also attached to the things pump-1, pump-2."
+        f"The certificate {ID} stays as it is, for it is also used by the things pump-1, pump-2."
     ]
 
 
@@ -568,7 +568,7 @@ def test_who_shares_a_certificate_with_another_thing_is_not_retired(
 ) -> None:
     answers(aws, DESCRIBED, SHARED)
     retired = target.retire(WISH, dry_run=dry_run)
-    assert retired == (TargetOutcome.LEFT, "its certificate is also attached to the things pump-1, pump-2")
+    assert retired == (TargetOutcome.LEFT, "its certificate is also used by the things pump-1, pump-2")
 
 
 @pytest.mark.parametrize(("dry_run", "done"), [(True, TargetOutcome.WOULD_RETIRE), (False, TargetOutcome.RETIRED)])
@@ -794,7 +794,7 @@ def test_certificates_of_a_lost_device_are_taken_from_every_page(aws: Stubber, t
     )
     lost = target.revoke_device("gateway", (), dry_run=False)
     assert [(row.became, row.note) for row in lost] == [
-        (RevocationOutcome.WAS_REVOKED, "also attached to the thing pump"),
+        (RevocationOutcome.WAS_REVOKED, "also used by the thing pump"),
         (RevocationOutcome.REVOKED, ""),
     ]
 

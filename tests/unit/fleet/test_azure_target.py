@@ -456,7 +456,7 @@ def test_keys_do_not_take_the_place_of_a_ca_unasked(target: AzureTarget) -> None
     group(target, "g", ca_names=["my-ca"])
     with pytest.raises(DifferentRecordError) as refused:
         target.enroll_key_group("g", is_edge=False, update=False, dry_run=False)
-    assert "not with attestation shared keys" in refused.value.explain_cause()
+    assert "not with attestation symmetric keys" in refused.value.explain_cause()
 
 
 def test_a_record_of_another_hub_is_not_as_wished_even_after_a_survey(target: AzureTarget) -> None:
@@ -640,7 +640,7 @@ def test_a_record_whose_certificate_the_service_keeps_to_itself_cannot_be_put_ba
     way["before"]["attestation"]["x509"]["clientCertificates"]["primary"].pop("certificate")
     with pytest.raises(NotTakenBackError) as refused:
         target.undo_enrollment("device-1", way, dry_run=False)
-    assert "did not tell the certificate" in refused.value.explain_cause()
+    assert "did not return the previous certificate" in refused.value.explain_cause()
 
 
 def test_what_is_not_taken_back_is_named_by_its_registration_id(target: AzureTarget) -> None:

@@ -62,15 +62,15 @@ def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
 @pytest.mark.parametrize(
     ("text", "line", "said"),
     [
-        ('device_id = "{uid}"', 1, "{uid} has no value"),
+        ('device_id = "{uid}"', 1, "{uid} is not a variable"),
         ("\n[azure]\nedg = true", 3, "azure.edg is not known; edge is"),
         ("[azure]\nedge = 1", 2, "azure.edge must be true or false, not a whole number"),
         ('aws = "device"', 1, "aws must be a table, not a text"),
         ('device_id = "{csv.}"', 1, "csv.NAME"),
-        ('[aws]\n\ngroups = ["{board", "b"]', 3, "a brace"),
+        ('[aws]\n\ngroups = ["{board", "b"]', 3, "for a literal brace"),
         ('device_id = "{number:99999999}"', 1, "a width"),
-        ('device_id = "{unique_id.__class__}"', 1, "there is no"),
-        ('device_id = "{unique_id!r}"', 1, "stands without anything behind its name"),
+        ('device_id = "{unique_id.__class__}"', 1, "{unique_id.__class__} is not a variable"),
+        ('device_id = "{unique_id!r}"', 1, "must have nothing after its name"),
         ('device_id = "d"\n\n[azure]\n$edge = true', 4, "Invalid statement"),
         ("[azure.tags]\nmade = 2026-01-01", 2, "write it as a text"),
         ("device_id = ", 1, "Invalid"),
@@ -105,7 +105,11 @@ def test_a_table_s_own_columns_may_be_named_as_they_stand_there() -> None:
 
 @pytest.mark.parametrize(
     ("columns", "said"),
-    [((("line", "3"),), "its table has line"), ((), "no table"), ((("site", ""),), "an empty csv.site,")],
+    [
+        ((("line", "3"),), "its table has line"),
+        ((), "the list is not a table"),
+        ((("site", ""),), "an empty csv.site,"),
+    ],
 )
 def test_a_column_that_is_not_there_is_told_with_those_that_are(
     columns: tuple[tuple[str, str], ...], said: str

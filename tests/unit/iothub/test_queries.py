@@ -80,7 +80,7 @@ def test_what_is_not_served_is_named(text: str) -> None:
 
 
 def test_a_name_that_no_twin_has_is_refused() -> None:
-    with pytest.raises(HubQueryInvalidError, match="site has no value in a twin"):
+    with pytest.raises(HubQueryInvalidError, match="site is not a field of a twin"):
         read_query("SELECT * FROM devices WHERE site = 'x'")
 
 

@@ -26,22 +26,22 @@ S1, F1 = Edition(Tier.S1), Edition(Tier.F1)
 @pytest.mark.parametrize(
     ("edition", "what", "told"),
     [
-        (F1, ThrottleClass.TELEMETRY, "100 in a second"),
-        (S1, ThrottleClass.TELEMETRY, "100 in a second"),
-        (Edition(Tier.S1, 10), ThrottleClass.TELEMETRY, "120 in a second"),
-        (Edition(Tier.S2, 2), ThrottleClass.TELEMETRY, "240 in a second"),
-        (Edition(Tier.S3, 2), ThrottleClass.CONNECTION, "12,000 in a second"),
-        (S1, ThrottleClass.CONNECTION, "100 in a second"),
-        (Edition(Tier.S2, 3), ThrottleClass.MAIL, "300 in a minute"),
-        (Edition(Tier.S3), ThrottleClass.REGISTRY, "5,000 in a minute"),
-        (Edition(Tier.S2), ThrottleClass.METHOD, "480 in a second"),
-        (Edition(Tier.S3), ThrottleClass.METHOD, "24,576 in a second"),
-        (S1, ThrottleClass.TWIN_READ, "100 in a second"),
-        (Edition(Tier.S2, 20), ThrottleClass.TWIN_READ, "200 in a second"),
-        (Edition(Tier.S2, 20), ThrottleClass.TWIN_UPDATE, "100 in a second"),
-        (Edition(Tier.S3), ThrottleClass.TWIN_UPDATE, "250 in a second"),
-        (Edition(Tier.S1, 2), ThrottleClass.QUERY, "40 in a minute"),
-        (Edition(Tier.S3), ThrottleClass.QUERY, "1,000 in a minute"),
+        (F1, ThrottleClass.TELEMETRY, "100 per second"),
+        (S1, ThrottleClass.TELEMETRY, "100 per second"),
+        (Edition(Tier.S1, 10), ThrottleClass.TELEMETRY, "120 per second"),
+        (Edition(Tier.S2, 2), ThrottleClass.TELEMETRY, "240 per second"),
+        (Edition(Tier.S3, 2), ThrottleClass.CONNECTION, "12,000 per second"),
+        (S1, ThrottleClass.CONNECTION, "100 per second"),
+        (Edition(Tier.S2, 3), ThrottleClass.MAIL, "300 per minute"),
+        (Edition(Tier.S3), ThrottleClass.REGISTRY, "5,000 per minute"),
+        (Edition(Tier.S2), ThrottleClass.METHOD, "480 per second"),
+        (Edition(Tier.S3), ThrottleClass.METHOD, "24,576 per second"),
+        (S1, ThrottleClass.TWIN_READ, "100 per second"),
+        (Edition(Tier.S2, 20), ThrottleClass.TWIN_READ, "200 per second"),
+        (Edition(Tier.S2, 20), ThrottleClass.TWIN_UPDATE, "100 per second"),
+        (Edition(Tier.S3), ThrottleClass.TWIN_UPDATE, "250 per second"),
+        (Edition(Tier.S1, 2), ThrottleClass.QUERY, "40 per minute"),
+        (Edition(Tier.S3), ThrottleClass.QUERY, "1,000 per minute"),
     ],
 )
 def test_the_paces_are_those_of_the_sheet(edition: Edition, what: ThrottleClass, told: str) -> None:
@@ -76,7 +76,7 @@ def test_so_many_come_at_once_and_more_as_time_goes_by() -> None:
     with pytest.raises(TierThrottledError) as caught:
         throttle.take(ThrottleClass.QUERY, 100.0)
     assert caught.value.retry_after_s == 3  # twenty in a minute
-    assert "20 in a minute of queries" in caught.value.explain_cause()
+    assert "20 per minute of queries" in caught.value.explain_cause()
     throttle.take(ThrottleClass.QUERY, 103.0)
     with pytest.raises(TierThrottledError):
         throttle.take(ThrottleClass.QUERY, 103.0)

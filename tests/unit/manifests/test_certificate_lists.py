@@ -108,7 +108,7 @@ def test_a_directory_is_read_to_a_depth_and_a_number_of_files(tmp_path: Path, mo
     (directory / "1" / "2" / "b.pem").write_bytes(pem(DEVICES[1]))
     assert (count_listed(directory), find_skipped_files(directory)) == (1, ["1/2", "README.txt"])
     monkeypatch.setattr(certificate_lists, "MAX_DIRECTORY_FILES", 1)
-    with pytest.raises(MalformedEntryError, match="over 1 files"):
+    with pytest.raises(MalformedEntryError, match="more than 1 files"):
         verified(directory)
 
 
@@ -245,7 +245,7 @@ def test_a_table_without_the_column_is_told_what_it_has_and_what_to_write(tmp_pa
     (tmp_path / "t.csv").write_text("Serial,Device PEM\n")
     with pytest.raises(ManifestError) as refused:
         verified(tmp_path / "t.csv")
-    assert "names serial, device_pem, and no column certificate, cert, pem" in refused.value.explain_cause()
+    assert "has the columns serial, device_pem, but none of certificate, cert, pem" in refused.value.explain_cause()
     assert 'call the one column of certificates "certificate"' in refused.value.explain_fix()
 
 

@@ -83,7 +83,7 @@ def test_a_long_manifest_that_is_cut_off_says_so_after_all_that_is_whole(verifie
     found = verified(LONG[: -MANY_BYTES - 10])
     whole = list(islice(found, COUNT - 1))
     assert len(whole) == COUNT - 1
-    with pytest.raises(MalformedEntryError, match=f"Entry {COUNT}: the file does not end"):
+    with pytest.raises(MalformedEntryError, match=rf"Entry {COUNT}: the list does not end with \]"):
         next(found)
 
 

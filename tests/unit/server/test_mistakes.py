@@ -98,7 +98,7 @@ def test_a_fraction_of_a_count_is_cut(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ('bus = "tls://n.example"\nbus_tls.certificate = "a.pem"', "belong together"),
+        ('bus = "tls://n.example"\nbus_tls.certificate = "a.pem"', "must both be set, or neither"),
         ('bus = "nats://n.example"\nbus_tls.ca = "a.pem"', "tls://"),
         ('bus = "http://n.example"', "nats://HOST:PORT"),
     ],

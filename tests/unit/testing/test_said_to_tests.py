@@ -94,10 +94,10 @@ def test_a_fault_of_a_name_says_that_it_takes_the_device(cloud: Cloud, pump: Azu
 def test_what_did_not_come_is_told_in_words(cloud: Cloud) -> None:
     with pytest.raises(AssertionError) as caught:
         cloud.messages("pump-1", at_least=2, within_s=0)
-    assert str(caught.value) == "within 0 s, only 0 of 2 messages were found of pump-1 at the hub"
+    assert str(caught.value) == "within 0 s, only 0 of 2 messages of pump-1 at the hub were found"
     with pytest.raises(AssertionError) as caught:
         cloud.why("pump-1", within_s=0)
-    assert str(caught.value) == "within 0 s nothing of pump-1 was refused; codes of other refusals: nothing"
+    assert str(caught.value) == "within 0 s no request of pump-1 was refused; codes of other refusals: nothing"
 
 
 def test_a_policy_may_be_a_document(cloud: Cloud, server: Hearing) -> None:
@@ -156,5 +156,5 @@ def without(missing: str) -> Callable[[str], Any]:
 
 
 def test_a_device_waits_as_long_as_the_cloud_is_told_to() -> None:
-    with pytest.raises(AssertionError, match=r"within 0\.1 s nothing of pump-1 was refused"):
+    with pytest.raises(AssertionError, match=r"within 0\.1 s no request of pump-1 was refused"):
         AzureDevice(Cloud(Hearing()), IDENTITY).why(within_s=0.1)

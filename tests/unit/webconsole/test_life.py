@@ -211,7 +211,7 @@ def test_a_life_with_links_is_a_group_to_who_listens() -> None:
 
 
 def test_a_link_that_leaves_the_server_is_refused() -> None:
-    with pytest.raises(ValueError, match="begins with"):
+    with pytest.raises(ValueError, match="must start with"):
         drawn(a_lane(Point(ago(3), "made", link="javascript:alert(1)")))
 
 

@@ -28,10 +28,10 @@ from birthmark.pki.tpm_sealing import parse_sealed
 from birthmark.secure_elements.assignment_memory import read_memory
 from birthmark.secure_elements.atecc.simulator import packet
 from birthmark.secure_elements.token_objects import guess
-from birthmark.server.machines.machine_file import made as made_machine
-from birthmark.server.machines.machine_file import parse as parse_machine
-from birthmark.server.machines.machine_file import render as render_machine
-from birthmark.server.machines.sealed_files import KEY_BYTES, files_in
+from birthmark.server.cluster.machine_file import made as made_machine
+from birthmark.server.cluster.machine_file import parse as parse_machine
+from birthmark.server.cluster.machine_file import render as render_machine
+from birthmark.server.cluster.sealed_files import KEY_BYTES, files_in
 from birthmark.swarm.model import TargetKind
 from birthmark.swarm.scenario.example import example
 from fuzz import bundle, certificates, corpus, manifest, protocols, rules

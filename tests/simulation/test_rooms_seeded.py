@@ -21,8 +21,8 @@ from birthmark.iothub.events import DeviceChanged
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.rules import twins as twin_rules
-from birthmark.store.crud_statements import change
-from birthmark.store.events import kind_of
+from birthmark.store.event_codec import kind_of
+from birthmark.store.row_statements import change
 from simulation.aws import DELTA, TOPIC, Account, an_account
 from simulation.hub import Hub, a_hub
 from simulation.rooms import a_house

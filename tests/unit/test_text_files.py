@@ -34,8 +34,8 @@ from birthmark.manifests.errors import MalformedEntryError
 from birthmark.pki.certificates import parse_any, parse_bundle
 from birthmark.pki.pem import unarmor
 from birthmark.secure_elements.exec import HOOK
-from birthmark.server.machines.machine_file import made, render
-from birthmark.server.machines.machine_file import parse as parse_invitation
+from birthmark.server.cluster.machine_file import made, render
+from birthmark.server.cluster.machine_file import parse as parse_invitation
 from birthmark.server.settings import read_settings
 from birthmark.text_files import (
     decode_text,

@@ -13,9 +13,9 @@ from birthmark.errors import ConflictError
 from birthmark.net.fair_scheduler import yield_turn
 from birthmark.store import AuditRow, Changes, Database, statement
 from birthmark.store.audit_chain import GENESIS, HeadSigner, link
-from birthmark.store.crud_statements import find, page
 from birthmark.store.database import DatabaseReader, Row
 from birthmark.store.database_lock import MAIN
+from birthmark.store.row_statements import find, page
 from birthmark.store.schema import audit, audit_heads
 
 BREAK = "audit.break"

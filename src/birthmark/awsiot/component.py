@@ -24,7 +24,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.store import registry
 from birthmark.bus import Bus
 from birthmark.component import Component
-from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
+from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample

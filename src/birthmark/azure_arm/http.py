@@ -12,7 +12,7 @@ from birthmark.actor import Actor
 from birthmark.auth.principals import Caller
 from birthmark.auth.shared_access_policies import keys_of, rights_of
 from birthmark.azure_arm import wire
-from birthmark.azure_arm.errors import http_error
+from birthmark.azure_arm.error_mapping import http_error
 from birthmark.azure_arm.operations import ArmOperation, ArmRequest, ArmResourceKind
 from birthmark.azure_arm.rules.paths import OperationNotServedError, call_of
 from birthmark.azure_arm.service import Management

@@ -9,6 +9,7 @@ from typing import Any
 
 from birthmark.broker import store
 from birthmark.broker.batched_deletes import drop_expired_retained, drop_unused
+from birthmark.broker.broker_context import WorkerForwarder
 from birthmark.broker.bus_requests import (
     AppendReply,
     AppendTo,
@@ -28,7 +29,6 @@ from birthmark.broker.in_flight import UNWRITTEN_BYTES, InFlightBudget
 from birthmark.broker.legacy_upgrade import migrate_legacy_sessions
 from birthmark.broker.model import SessionRecord, decode_messages
 from birthmark.broker.namespace import Condition, Namespace, record_of
-from birthmark.broker.namespace_context import WorkerForwarder
 from birthmark.broker.ports import PublishListener, Watch
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.rules.quotas import SpaceRules

@@ -5,10 +5,10 @@ from typing import Protocol
 
 import msgspec
 
+from birthmark.broker.broker_context import BrokerContext
 from birthmark.broker.bus_requests import AskClient, ClientThere, EndClient
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import SessionRecord, Subscription
-from birthmark.broker.namespace_context import BrokerContext
 from birthmark.broker.subscriptions import Subscriptions
 from birthmark.net.admission import CloseReason
 

@@ -16,7 +16,7 @@ from birthmark.broker.rules.device_queue import DeviceQueueRules, QueuedMessage,
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, retry_on_conflict
-from birthmark.store.crud_statements import MOST_AMONG, these
+from birthmark.store.row_statements import MOST_AMONG, these
 
 log = logging.getLogger(__name__)
 

@@ -17,13 +17,13 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.batched_deletes import delete_most_of_queue
+from birthmark.broker.broker_context import BrokerContext
 from birthmark.broker.bus_requests import LastSeenRequest
 from birthmark.broker.connected_session import ConnectedSession, Observer
 from birthmark.broker.connection_admin import ConnectionAdmin
 from birthmark.broker.errors import SessionShareUsedError, SessionTakenError, TooManySessionsError
 from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.broker.model import BrokerMessage, SessionRecord, Subscription, Will, decode_messages, decode_will
-from birthmark.broker.namespace_context import BrokerContext
 from birthmark.broker.ports import ClientConnection, PublishListener
 from birthmark.broker.presence import ClientPresence, LastContact
 from birthmark.broker.publisher import MessagePublisher
@@ -36,8 +36,8 @@ from birthmark.broker.subscriptions import Subscriptions
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.net.admission import CloseReason
 from birthmark.store import Changes
-from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.database import Row
+from birthmark.store.row_statements import MOST_AMONG, these
 
 log = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from birthmark.broker import store
+from birthmark.broker.broker_context import BrokerContext
 from birthmark.broker.bus_requests import LiveMessage
 from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
 from birthmark.broker.in_flight import ROW_BYTES
@@ -27,7 +28,6 @@ from birthmark.broker.model import (
     properties_at,
 )
 from birthmark.broker.monitor import Viewer
-from birthmark.broker.namespace_context import BrokerContext
 from birthmark.broker.ports import PublishListener
 from birthmark.broker.retained_messages import RetainedMessages
 from birthmark.broker.routing import (

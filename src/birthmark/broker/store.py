@@ -47,7 +47,7 @@ from birthmark.broker.rules.device_queue import MAX_LOCK_S
 from birthmark.broker.rules.partitions import PARTITIONS
 from birthmark.store import Changes, Statement, insert, metadata, partial_index, statement, upsert
 from birthmark.store.columns import blob, number, text
-from birthmark.store.crud_statements import (
+from birthmark.store.row_statements import (
     change,
     change_if_free,
     find,

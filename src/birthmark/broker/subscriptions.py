@@ -5,9 +5,9 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from birthmark.broker import store
+from birthmark.broker.broker_context import BrokerContext, CountedNamespace
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import Subscription
-from birthmark.broker.namespace_context import BrokerContext, CountedNamespace
 from birthmark.broker.routing import TopicRouter
 from birthmark.broker.rules.filter_index import shape_of
 from birthmark.broker.rules.sessions import unclaimed_columns

@@ -45,7 +45,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.store import Database, Event, statement
 from birthmark.store.database import Heard, Row
-from birthmark.store.events import encode_event, kind_of, kinds
+from birthmark.store.event_codec import encode_event, kind_of, kinds
 from birthmark.store.schema import outbox
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised, told
 from birthmark.untrusted_text import reason_of

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.model import IssuedCertificate
+from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.rules.issuance import NameHeldError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import PolicyError, ThrottledError

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import BigInteger, LargeBinary, bindparam, select, tuple_
 
-from birthmark.ca.model import IssuedCertificate
+from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.store import INVENTORY, certificates
 from birthmark.clock import Clock
 from birthmark.pki.certificates import Thumbprint

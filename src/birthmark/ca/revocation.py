@@ -15,9 +15,9 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from birthmark.auth.principals import Principal
 from birthmark.ca import store
+from birthmark.ca.certificate_records import IssuedCertificate, key_digest
 from birthmark.ca.events import CertificateRevoked
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.model import IssuedCertificate, key_digest
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError, UnavailableError
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der

@@ -10,8 +10,8 @@ from birthmark.ca.store import certificates
 from birthmark.pki.certificates import Certificate
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import blob, number, text
-from birthmark.store.crud_statements import change, find, remove
 from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_statements import change, find, remove
 from birthmark.store.schema import server_facts
 
 ID = "root"

@@ -11,11 +11,11 @@ from cryptography import x509
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
+from birthmark.ca.certificate_records import IssuedCertificate, LiveCertificate, SubjectStatus, key_digest
 from birthmark.ca.crls import RevocationLists
 from birthmark.ca.events import CertificateIssued
 from birthmark.ca.external_ca import ExternalCa, issuer_of
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.model import IssuedCertificate, LiveCertificate, SubjectStatus, key_digest
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, OnRecord, Revocations, digest_of
 from birthmark.ca.rules.issuance import check_alive, decide, name_asked_for
 from birthmark.ca.rules.names import (

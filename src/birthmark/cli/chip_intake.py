@@ -22,7 +22,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle.errors import BundleDamagedError, ManufacturerUnknownError, NotThisChipError
-from birthmark.manifests.bundle.model import ChipIntake
+from birthmark.manifests.bundle.intake_records import ChipIntake
 from birthmark.manifests.bundle.rules import check_names, path_above, root_name
 from birthmark.manifests.bundle.station import Station, open_station
 from birthmark.pki.certificate_checks import ChainError

@@ -61,14 +61,14 @@ DEVICE = CommandGroup(
         "disable": Leaf("device_enroll:disable", "sn0123ABCDEF01"),
         "enable": Leaf("device_enroll:enable", "sn0123ABCDEF01"),
         "rm": Leaf("device_enroll:remove", "sn0123ABCDEF01"),
-        "follow": Leaf("device_fleet:follow", "shipment.json --wait connected"),
+        "follow": Leaf("device_move:follow", "shipment.json --wait connected"),
         "move": Leaf(
-            "device_fleet:move", "shipment.json --from azure --to aws --policy device --wait --journal move.journal"
+            "device_move:move", "shipment.json --from azure --to aws --policy device --wait --journal move.journal"
         ),
         "revoke": Leaf("device_revoke:revoke", "pump-1 --reason keyCompromise --yes"),
         "renew": Leaf("device_renew:renew", "pump-1 --cert renewed.pem --to aws --wait 10min"),
         "provenance": Leaf("device_provenance:verify", "BOARD-0001 --manifest shipment.jsonl --station north.pem"),
-        "rights": Leaf("device_fleet:rights", "enroll --to aws > policy.json"),
+        "rights": Leaf("device_move:rights", "enroll --to aws > policy.json"),
         "register": Leaf(
             "device_client:register", "--chip --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF"
         ),
@@ -456,10 +456,10 @@ SERVER = CommandGroup(
         "node": CommandGroup(
             "Cluster nodes that share one database and one NATS.",
             {
-                "ls": Leaf("server_machine:list_"),
-                "invite": Leaf("server_machine:invite", "--out invitation.json"),
-                "join": Leaf("server_machine:join", "invitation.json --data ./birthmark-data"),
-                "lead": Leaf("server_machine:lead", "--yes"),
+                "ls": Leaf("server_node:list_"),
+                "invite": Leaf("server_node:invite", "--out invitation.json"),
+                "join": Leaf("server_node:join", "invitation.json --data ./birthmark-data"),
+                "lead": Leaf("server_node:lead", "--yes"),
             },
             "ls",
         ),
@@ -483,31 +483,31 @@ DB = CommandGroup(
 USER = CommandGroup(
     "Users of a server: create, invite, remove.",
     {
-        "create": Leaf("users:create", "anna --role operator"),
-        "allow": Leaf("users:allow", "anna 100"),
-        "invite": Leaf("users:invite", "anna"),
-        "ls": Leaf("users:list_users"),
+        "create": Leaf("user_access:create", "anna --role operator"),
+        "allow": Leaf("user_access:allow", "anna 100"),
+        "invite": Leaf("user_access:invite", "anna"),
+        "ls": Leaf("user_access:list_users"),
         "password": Leaf("sessions:set_password", "anna"),
-        "show": Leaf("users:show_user", "anna"),
-        "rm": Leaf("users:remove_user", "anna"),
+        "show": Leaf("user_access:show_user", "anna"),
+        "rm": Leaf("user_access:remove_user", "anna"),
     },
     "create anna --role operator",
 )
 ROLE = CommandGroup(
     "Roles and role assignments.",
     {
-        "ls": Leaf("users:list_roles"),
-        "grant": Leaf("users:grant", "anna viewer --at hub/birthmark"),
-        "revoke": Leaf("users:revoke", "anna viewer --at hub/birthmark"),
+        "ls": Leaf("user_access:list_roles"),
+        "grant": Leaf("user_access:grant", "anna viewer --at hub/birthmark"),
+        "revoke": Leaf("user_access:revoke", "anna viewer --at hub/birthmark"),
     },
     "ls",
 )
 TOKEN = CommandGroup(
     "Access tokens for programs.",
     {
-        "create": Leaf("users:create_token", "ci --role enroller --lifetime 90d"),
-        "ls": Leaf("users:list_tokens"),
-        "rm": Leaf("users:remove_token", "5f2d9c01aa37"),
+        "create": Leaf("user_access:create_token", "ci --role enroller --lifetime 90d"),
+        "ls": Leaf("user_access:list_tokens"),
+        "rm": Leaf("user_access:remove_token", "5f2d9c01aa37"),
     },
     "ls",
 )
@@ -549,9 +549,9 @@ ALERT = CommandGroup(
 APPROVAL = CommandGroup(
     "Approvals of irreversible operations by a second user.",
     {
-        "ls": Leaf("users:list_approvals"),
-        "approve": Leaf("users:approve", "5f2d9c01"),
-        "reject": Leaf("users:reject", "5f2d9c01"),
+        "ls": Leaf("user_access:list_approvals"),
+        "approve": Leaf("user_access:approve", "5f2d9c01"),
+        "reject": Leaf("user_access:reject", "5f2d9c01"),
     },
     "ls",
 )
@@ -584,8 +584,8 @@ TREE = CommandGroup(
         "session": SESSION,
         "approval": APPROVAL,
         "login": Leaf("login:login", "anna.invitation"),
-        "logout": Leaf("users:logout"),
-        "whoami": Leaf("users:whoami"),
+        "logout": Leaf("user_access:logout"),
+        "whoami": Leaf("user_access:whoami"),
         "doctor": Leaf("doctor:doctor", "--offline"),
         "why": Leaf("why:why", "se050-0001"),
         "upgrade": Leaf("upgrade:upgrade", "--check --data ./birthmark-data"),

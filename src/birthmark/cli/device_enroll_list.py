@@ -32,7 +32,7 @@ from birthmark.fleet.template import (
     check_name,
     parse_template,
 )
-from birthmark.manifests.model import ManifestEntry
+from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.preflight_checks import Judge
 from birthmark.manifests.verification import Marks
 

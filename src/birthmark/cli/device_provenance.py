@@ -17,7 +17,7 @@ from birthmark.cli.server_client import ServerOptions
 from birthmark.errors import NotFoundError
 from birthmark.fleet.provenance import ProvenanceLink, ProvenanceState, is_about, links_of_list, links_of_server
 from birthmark.manifests.errors import ManifestError
-from birthmark.manifests.model import ManifestEntry
+from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.operator_api.api_client import NoAnswerInTimeError, ServerNotRunningError
 from birthmark.untrusted_text import printable
 

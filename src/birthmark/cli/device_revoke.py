@@ -20,7 +20,7 @@ from birthmark.cli.device_enroll_options import (
 )
 from birthmark.cli.server_client import ServerOutputOptions, at, show
 from birthmark.cli.table import format_count
-from birthmark.devices.model import RevocationOutcome, RevokedPart
+from birthmark.devices.list_views import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason

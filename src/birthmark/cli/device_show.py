@@ -8,7 +8,7 @@ import typer
 from birthmark.cli.certificate_inventory import parse_within
 from birthmark.cli.confirmation import only
 from birthmark.cli.server_client import ListOptions, ServerOutputOptions, at, show
-from birthmark.devices.model import DeviceOrder, DeviceState
+from birthmark.devices.list_views import DeviceOrder, DeviceState
 from birthmark.durations import FORMS
 
 _COLUMNS = ("place", "what", "id", "state", "detail")

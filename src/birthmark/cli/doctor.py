@@ -17,7 +17,7 @@ from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
 from birthmark.cli.refusal_log import noted
 from birthmark.cli.table import format_count, wrap_to_terminal
 from birthmark.clock import SystemClock
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic, remove_consequences
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic, remove_consequences
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 from birthmark.untrusted_text import printable
 

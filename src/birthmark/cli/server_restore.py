@@ -94,7 +94,7 @@ def restore(
 
 def format_start_command(data: Path, database: str | None) -> str:
     """Return the command that starts the restored server, without the password of its database."""
-    from birthmark.server.machines.machine_file import machine_of
+    from birthmark.server.cluster.machine_file import machine_of
 
     first = []
     if database is not None and (hidden := _without_password(database)) != database:

@@ -10,7 +10,7 @@ from birthmark.broker import Broker
 from birthmark.bus import Bus
 from birthmark.bus.ports import BusRequest, Reply
 from birthmark.clock import format_utc
-from birthmark.devices.model import DeviceCounts, DeviceNotOnRecordError, DevicePart, IsVisible, scope_of
+from birthmark.devices.list_views import DeviceCounts, DeviceNotOnRecordError, DevicePart, IsVisible, scope_of
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.iam.model import SERVER
 from birthmark.net.admission import CloseReason

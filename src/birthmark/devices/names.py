@@ -16,7 +16,7 @@ from birthmark.broker import store as broker_store
 from birthmark.broker.namespace import Namespace
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
-from birthmark.devices.model import DeviceFilter, DeviceOrder, DeviceState
+from birthmark.devices.list_views import DeviceFilter, DeviceOrder, DeviceState
 from birthmark.devices.records import DeviceScope
 from birthmark.pki.names import fold
 from birthmark.refusals import ledger

@@ -14,13 +14,13 @@ from sqlalchemy import select
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.devices.model import RevocationOutcome
+from birthmark.devices.list_views import RevocationOutcome
 from birthmark.devices.records import Key
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.store import Changes, statement, upsert
-from birthmark.store.crud_statements import remove
+from birthmark.store.row_statements import remove
 from birthmark.store.schema import server_facts
 from birthmark.untrusted_text import decode_json
 

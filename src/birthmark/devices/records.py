@@ -7,7 +7,7 @@ from typing import Any
 
 from birthmark.auth.principals import Principal
 from birthmark.broker.namespace import Namespace
-from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState, RevokedPart
+from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState, RevokedPart
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from birthmark.auth.principals import Principal
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.devices.model import (
+from birthmark.devices.list_views import (
     DeviceNameUnseenError,
     DeviceNotOnRecordError,
     IsVisible,

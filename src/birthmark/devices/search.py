@@ -9,7 +9,7 @@ import msgspec
 
 from birthmark.clock import Clock
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.devices.model import (
+from birthmark.devices.list_views import (
     DeviceFilter,
     DeviceListPage,
     DeviceOrder,

@@ -9,7 +9,7 @@ from pathlib import Path
 from birthmark.doctor import agent, chip, identity, middleware_config, network, servers
 from birthmark.doctor.facts import ChipFacts, ChipSelection, PathFacts, ProbeExit, Reachable, ServerFacts, TrustFacts
 from birthmark.doctor.file_inspection import bytes_of, inspect_file, libraries
-from birthmark.doctor.model import DoctorFinding
+from birthmark.doctor.findings import DoctorFinding
 from birthmark.doctor.pkcs11_probe import ProbeQuestion
 from birthmark.doctor.rules import agent as agent_rules
 from birthmark.doctor.rules import bus as bus_rules

@@ -11,7 +11,7 @@ from starlette.routing import BaseRoute
 from birthmark import metrics
 from birthmark.clock import Clock, format_utc
 from birthmark.component import Component, Record
-from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
+from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.dps import store
 from birthmark.dps.model import TAKEN_BACK, Instance, SymmetricKey, TpmKeys, X509Individual

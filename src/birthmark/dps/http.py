@@ -26,7 +26,7 @@ from birthmark.auth.permissions import Right
 from birthmark.clock import Clock, SystemEntropy, new_uuid
 from birthmark.dps import enrollment_document, wire
 from birthmark.dps.enrollment_document import EnrollmentDocument
-from birthmark.dps.errors import http_error, wire_message
+from birthmark.dps.error_mapping import http_error, wire_message
 from birthmark.dps.model import Claim, Instance
 from birthmark.dps.rules.attestation import check_same
 from birthmark.dps.rules.tiers import ThrottledOperation

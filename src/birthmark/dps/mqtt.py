@@ -12,7 +12,7 @@ from http import HTTPStatus
 
 from birthmark.clock import Clock
 from birthmark.dps import wire
-from birthmark.dps.errors import connack_reason, http_error, wire_message
+from birthmark.dps.error_mapping import connack_reason, http_error, wire_message
 from birthmark.dps.model import Claim
 from birthmark.dps.rules.attestation import check_client_id, check_same
 from birthmark.dps.service import Registrations

@@ -11,9 +11,9 @@ from birthmark.dps.model import EnrollmentSigner, IdScope, Instance, Registratio
 from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.crud_statements import change, find, guard_exists, guard_locked, is_among, page, remove
 from birthmark.store.database import Row
 from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_statements import change, find, guard_exists, guard_locked, is_among, page, remove
 from birthmark.store.schema_revision import UnreadableDatabaseError
 from birthmark.untrusted_text import decode_json
 

@@ -8,7 +8,7 @@ from shlex import join
 from birthmark import metrics
 from birthmark.ca.service import CertificateAuthority
 from birthmark.component import Component
-from birthmark.devices.model import DevicePart, RevocationOutcome, RevokedPart
+from birthmark.devices.list_views import DevicePart, RevocationOutcome, RevokedPart
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, RevocationOrder
 from birthmark.errors import BACKTICK, shell_word
 from birthmark.est.service import EstCredentials, EstService, RegistrationAuthorities

@@ -8,7 +8,7 @@ from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.est import wire
-from birthmark.est.errors import find_unrenewed_certificate, status_of
+from birthmark.est.error_mapping import find_unrenewed_certificate, status_of
 from birthmark.est.model import EstCaller
 from birthmark.est.service import EstService
 from birthmark.net.error_boundary import Handler, refusing

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from birthmark.devices.model import RevocationOutcome, RevokedPart
+from birthmark.devices.list_views import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws_account import AwsAccount
 from birthmark.pki.certificates import Thumbprint

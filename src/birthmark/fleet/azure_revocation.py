@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from birthmark.clock import SystemEntropy
-from birthmark.devices.model import RevocationOutcome, RevokedPart
+from birthmark.devices.list_views import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_attestations import OtherAttestations
 from birthmark.fleet.azure_client import status_of

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from birthmark.manifests.errors import ManifestError
-from birthmark.manifests.model import ManifestEntry
+from birthmark.manifests.manifest_entry import ManifestEntry
 
 Row = Mapping[str, Any]
 

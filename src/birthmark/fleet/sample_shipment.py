@@ -16,7 +16,7 @@ from birthmark import atomic_files
 from birthmark.clock import Clock, Entropy
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
-from birthmark.manifests.bundle.model import ChipIntake
+from birthmark.manifests.bundle.intake_records import ChipIntake
 from birthmark.manifests.bundle.station import open_station
 from birthmark.manifests.writer import ManifestChip, ManifestKey, write_manifest
 from birthmark.pki.certificate_profiles import DEVICE, ISSUING_CA, ROOT, CertificateProfile

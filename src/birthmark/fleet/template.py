@@ -20,7 +20,7 @@ from birthmark.dps.model import parse_device_id
 from birthmark.errors import InvalidRequestError
 from birthmark.fleet.target import EnrollmentRequest, ShippedCertificate
 from birthmark.iothub.rules.twins import PROPERTIES, TAGS
-from birthmark.manifests.model import ManifestEntry
+from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.text_files import to_lines
 from birthmark.toml_errors import TomlError, lines_of, mistakes_in, parse
 

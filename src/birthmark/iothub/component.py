@@ -14,7 +14,7 @@ from birthmark import metrics
 from birthmark.bus import Bus
 from birthmark.clock import format_utc
 from birthmark.component import Component, Record
-from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
+from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import store

@@ -37,9 +37,9 @@ from birthmark.iothub.rules.queries import (
 from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
 from birthmark.store import Changes, Statement, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.crud_statements import find, is_among, remove
 from birthmark.store.database import Row
 from birthmark.store.name_index import ordered_text
+from birthmark.store.row_statements import find, is_among, remove
 from birthmark.store.statements import BoundParameters, Engine, insert_into
 
 terms = Table(

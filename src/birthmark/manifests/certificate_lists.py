@@ -29,7 +29,7 @@ from typing import NamedTuple, NoReturn, TextIO
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.rules import path_above
 from birthmark.manifests.errors import ChainBrokenError, MalformedEntryError, ManifestError
-from birthmark.manifests.model import UNSIGNED, ManifestEntry
+from birthmark.manifests.manifest_entry import UNSIGNED, ManifestEntry
 from birthmark.manifests.verification import DuplicateCheck
 from birthmark.pki.certificates import (
     Certificate,

@@ -39,7 +39,7 @@ from birthmark.manifests.errors import (
     UniqueIdChangedError,
     UnknownSignerError,
 )
-from birthmark.manifests.model import ManifestEntry, ManifestSigner, Root
+from birthmark.manifests.manifest_entry import ManifestEntry, ManifestSigner, Root
 from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
 from birthmark.pki.fast_parse import ParsedLeaf, is_signed_with, parse_leaf
 from birthmark.untrusted_text import read_json

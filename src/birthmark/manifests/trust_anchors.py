@@ -7,7 +7,7 @@ old manifest stays valid after its signer expired if it was created before.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from birthmark.manifests.model import ManifestSigner, Root
+from birthmark.manifests.manifest_entry import ManifestSigner, Root
 
 
 def _signer(name: str, thumbprint: str, point: str, begin: str, end: str) -> ManifestSigner:

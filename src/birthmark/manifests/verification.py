@@ -9,8 +9,8 @@ from typing import Any, BinaryIO, TypeAlias
 
 from birthmark.manifests.chunking import ManifestChunk, pieces_of
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
+from birthmark.manifests.manifest_entry import Judge, ManifestEntry
 from birthmark.manifests.microchip import ManifestTrust, ManifestVerifier
-from birthmark.manifests.model import Judge, ManifestEntry
 from birthmark.manifests.process_pool import PoolTask, process_pieces
 
 _BUCKETS = 1 << 12

@@ -9,7 +9,7 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.devices.model import DeviceFilter, DeviceOrder, DeviceState, IsVisible, ListedDevice
+from birthmark.devices.list_views import DeviceFilter, DeviceOrder, DeviceState, IsVisible, ListedDevice
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.ca.model import IssuedCertificate
+from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est.model import BootstrapCa, EstUser, RegistrationAuthority, WaitingRequest

@@ -21,7 +21,7 @@ from birthmark.clock import Entropy
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.iam.sessions import BrowserSessions, SessionEndedError, machine_user_of
 from birthmark.net.connection import Connection
-from birthmark.net.peer_uid import user_of
+from birthmark.net.loopback_peer_uid import user_of
 
 BY_ITSELF = "x-birthmark-by-itself"
 """Header of automatic page requests, which do not extend a session."""

@@ -37,7 +37,7 @@ from birthmark.net.tls import TlsPeer
 from birthmark.operator_api import (
     audit,
     aws_account,
-    dps,
+    dps_instances,
     est,
     hub,
     hub_device_calls,
@@ -55,13 +55,13 @@ from birthmark.operator_api.api_client import NotServedError
 from birthmark.operator_api.api_router import ApiContext, Endpoint, operator_mount
 from birthmark.operator_api.authentication import Authenticator
 from birthmark.operator_api.certificate_details import whole_certificate_endpoints
+from birthmark.operator_api.cluster_nodes import Invite, machine_endpoints
 from birthmark.operator_api.counters import figure_endpoints
 from birthmark.operator_api.crls import list_endpoints
 from birthmark.operator_api.devices import device_endpoints
 from birthmark.operator_api.enrollment import enrolling_endpoints
 from birthmark.operator_api.events import event_endpoints, webhook_endpoints
 from birthmark.operator_api.inventory import inventory_endpoints
-from birthmark.operator_api.machines import Invite, machine_endpoints
 from birthmark.operator_api.openapi import openapi
 from birthmark.operator_api.policy_keys import key_endpoints
 from birthmark.operator_api.session_guard import SessionGuard
@@ -71,10 +71,10 @@ from birthmark.operator_api.sign_in_handlers import SignInHandlers
 from birthmark.operator_api.users import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.ref import Ref
 from birthmark.server.alert_evaluator import AlertEvaluator
+from birthmark.server.cluster.file_sync import FileSync
 from birthmark.server.composition_root import Rooms
 from birthmark.server.counters import PERIODS, Figures
 from birthmark.server.enrollment import ServerEnrollment
-from birthmark.server.machines.file_sync import FileSync
 from birthmark.server.metrics_sources import MetricsSource
 from birthmark.server.presented_certificates import create_cluster_lookup
 from birthmark.server.settings import ServedCloud, Settings
@@ -318,9 +318,9 @@ class Applications:
         """Return every route of the operator interface."""
         rooms, host = self._rooms, self._settings.host_name
         return [
-            *dps.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
-            *dps.show_endpoints(rooms.instances, rooms.authorities),
-            *dps.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
+            *dps_instances.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
+            *dps_instances.show_endpoints(rooms.instances, rooms.authorities),
+            *dps_instances.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
             *enrolling_endpoints(ServerEnrollment(rooms, self._clock)),
             *key_endpoints(rooms.instances, rooms.iothub, rooms.port),
             *hub.endpoints(rooms.iothub, rooms.instances, served),

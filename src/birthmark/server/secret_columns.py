@@ -10,8 +10,8 @@ from birthmark.server.all_tables import TABLES
 from birthmark.store import Changes, Database, insert, statement
 from birthmark.store.column_encryption import ColumnCipher, SealBrokenError, is_sealed
 from birthmark.store.columns import holds_secrets
-from birthmark.store.crud_statements import change
 from birthmark.store.database import Row
+from birthmark.store.row_statements import change
 from birthmark.store.schema import server_facts
 from birthmark.store.statements import Statement
 

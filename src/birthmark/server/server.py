@@ -32,6 +32,8 @@ from birthmark.operator_api.database_location import NAME, DatabaseLocation, pla
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import SigningKey
 from birthmark.server import installation
+from birthmark.server.cluster.file_sync import FileSync
+from birthmark.server.cluster.machine_file import check_bus, format_machine_name, machine_of
 from birthmark.server.composition_root import Rooms, open_rooms
 from birthmark.server.counters import Figures
 from birthmark.server.custom_certificate import OwnCertificate, run_recording_loop
@@ -42,8 +44,6 @@ from birthmark.server.external_ca import run_ca_refresh_loop, upstream_of
 from birthmark.server.file_descriptors import fit_limits_to_descriptors, for_console, shared_by
 from birthmark.server.health_http import body_limit, operator_service, serve_plain, serve_unix_socket
 from birthmark.server.installation import DEFAULT, ensure_defaults
-from birthmark.server.machines.file_sync import FileSync
-from birthmark.server.machines.machine_file import check_bus, format_machine_name, machine_of
 from birthmark.server.secret_columns import unlock
 from birthmark.server.settings import ServedCloud, Settings
 from birthmark.server.tls_context import FreshContext

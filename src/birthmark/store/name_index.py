@@ -13,8 +13,8 @@ from sqlalchemy import Column, Table, Text, bindparam, func, or_, select, tuple_
 
 from birthmark.pki.names import fold
 from birthmark.store.columns import text
-from birthmark.store.crud_statements import find, is_among, remove
 from birthmark.store.database import DatabaseReader
+from birthmark.store.row_statements import find, is_among, remove
 from birthmark.store.schema import metadata
 from birthmark.store.statements import insert, statement
 from birthmark.store.unit_of_work import Changes

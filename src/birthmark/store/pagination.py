@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from birthmark.errors import InvalidRequestError
-from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.database import DatabaseReader, Row
+from birthmark.store.row_statements import MOST_AMONG, these
 from birthmark.store.statements import Statement
 from birthmark.untrusted_text import whole_number
 

@@ -23,7 +23,7 @@ from birthmark.store import audit_chain, migrate
 from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
-from birthmark.store.events import encode_event, kind_of
+from birthmark.store.event_codec import encode_event, kind_of
 from birthmark.store.statements import Statement
 from birthmark.store.unit_of_work import Changes
 from birthmark.untrusted_text import reason_of

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 from birthmark.actor import Actor
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
-from birthmark.store.events import Event
+from birthmark.store.event_codec import Event
 from birthmark.store.statements import Statement
 
 T = TypeVar("T")

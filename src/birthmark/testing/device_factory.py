@@ -49,7 +49,7 @@ from birthmark.secure_elements.chip_profiles import PROFILES
 from birthmark.secure_elements.simulated_element import create_software_element
 from birthmark.testing import commands, provoked_refusals
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
-from birthmark.testing.model import AwsIdentity, AzureIdentity, ChipFiles, EstIdentity, Files, Row, Subject
+from birthmark.testing.issued_identities import AwsIdentity, AzureIdentity, ChipFiles, EstIdentity, Files, Row, Subject
 from birthmark.untrusted_text import printable, readable, reason_of
 
 _API = "2021-10-01"

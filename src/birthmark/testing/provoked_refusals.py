@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from birthmark.testing.errors import NotProvokedError
-from birthmark.testing.model import AwsIdentity, AzureIdentity, EstIdentity, Subject
+from birthmark.testing.issued_identities import AwsIdentity, AzureIdentity, EstIdentity, Subject
 
 if TYPE_CHECKING:
     from birthmark.testing.device_factory import DeviceFactory

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from birthmark.awsiot.errors import shadow_rejection
+from birthmark.awsiot.error_mapping import shadow_rejection
 from birthmark.awsiot.model import ThingName
 from birthmark.awsiot.mqtt.reserved_topics import ReservedTopics
 from birthmark.awsiot.rules import shadows as rules

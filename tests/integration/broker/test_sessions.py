@@ -21,7 +21,7 @@ from birthmark.iothub.events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
 from birthmark.net.admission import CloseReason
 from birthmark.store import Changes
-from birthmark.store.crud_statements import change
+from birthmark.store.row_statements import change
 from birthmark.store.sqlite import DatabaseUnavailableError
 from birthmark.supervised_tasks import FAILURES
 from support.mqtt.broker_world import HOUR, Client, a_world, hold_what_is_submitted

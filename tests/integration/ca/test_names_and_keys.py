@@ -21,7 +21,7 @@ from birthmark.pki.issuance import LeafIssuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.path_validation import TooMuchWorkError
 from birthmark.store import Changes
-from birthmark.store.crud_statements import find
+from birthmark.store.row_statements import find
 from support.fakes import NOON, FakeClock
 from support.pki.ca_world import OPERATOR, USER, an_authority, of
 from support.pki.other_form import other_form

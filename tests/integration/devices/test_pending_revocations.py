@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from birthmark.ca import store
-from birthmark.devices.model import RevocationOutcome, RevokedPart
+from birthmark.devices.list_views import RevocationOutcome, RevokedPart
 from birthmark.devices.pending_revocations import add_pending, revoke_pending
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.store import Changes, Database, open_database

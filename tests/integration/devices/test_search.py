@@ -16,7 +16,7 @@ from birthmark.broker.namespace import Arrival, Namespace
 from birthmark.ca import store as ca_store
 from birthmark.devices import names as scope_names
 from birthmark.devices import search
-from birthmark.devices.model import DeviceCounts, DeviceFilter, DeviceOrder, DeviceState, DeviceTotal, ListedDevice
+from birthmark.devices.list_views import DeviceCounts, DeviceFilter, DeviceOrder, DeviceState, DeviceTotal, ListedDevice
 from birthmark.devices.search import DeviceSearch
 from birthmark.dps import store as dps_store
 from birthmark.errors import ForbiddenError
@@ -26,8 +26,8 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.refusals import store as refusal_store
 from birthmark.server.composition_root import Rooms
 from birthmark.store import Changes, Statement, name_index, open_database, statement
-from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.pagination import PageInvalidError
+from birthmark.store.row_statements import MOST_AMONG, these
 from support.fakes import FakeClock
 from support.kills.interleaved import answered, opened
 from support.kills.interleaved_operations import DEVICE, ME, OPERATIONS, OPERATOR, by, fill, hub

@@ -11,7 +11,7 @@ import pytest
 
 from birthmark.dps import wire
 from birthmark.dps.enrollment_document import CustomAllocation, EnrollmentDocument, ReprovisionPolicy
-from birthmark.dps.errors import http_error
+from birthmark.dps.error_mapping import http_error
 from birthmark.dps.model import INITIAL, Claim, Registration
 from birthmark.dps.rules.attestation import EnrollmentDisabledError
 from birthmark.dps.rules.custom_allocation import AllocationFailedError, WebhookInvalidError

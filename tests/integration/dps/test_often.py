@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select, update
 
 from birthmark.dps import store
-from birthmark.dps.errors import connack_reason, http_error
+from birthmark.dps.error_mapping import connack_reason, http_error
 from birthmark.dps.service.attester import BURST, EVERY_S, RegistrationThrottledError
 from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.reason_codes import ReasonCode

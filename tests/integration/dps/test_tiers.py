@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.dps.errors import http_error
+from birthmark.dps.error_mapping import http_error
 from birthmark.dps.rules.tiers import DpsTierThrottledError, ThrottledOperation
 from birthmark.iothub.rules.tiers import Edition, Tier, TooManyDevicesError
 from birthmark.iothub.wire import DeviceBody

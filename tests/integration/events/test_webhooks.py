@@ -28,7 +28,7 @@ from birthmark.outbound.http_sender import HttpSender, NotAnsweredError, UrlInva
 from birthmark.outbound.ssrf_guard import AddressRefusedError, networks_of
 from birthmark.outbound.webhook_signing import key_of
 from birthmark.store import Changes, Database, open_database
-from birthmark.store.crud_statements import find
+from birthmark.store.row_statements import find
 from birthmark.store.schema import audit
 from support.fakes import FakeClock, SeededEntropy
 from support.services.mail_server import MailServer

@@ -11,7 +11,7 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from birthmark.devices.model import RevocationOutcome
+from birthmark.devices.list_views import RevocationOutcome
 from birthmark.dps.model import TpmKeys
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.bulk import enroll_all, undo_all

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.devices.model import RevocationOutcome
+from birthmark.devices.list_views import RevocationOutcome
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.bulk import enroll_all, undo_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError

@@ -22,7 +22,7 @@ from birthmark.iam.model import RoleAssignment, UserRole
 from birthmark.operator_api.api_router import ApiContext, ApiRequest, Endpoint, operator_mount
 from birthmark.operator_api.openapi import openapi
 from birthmark.store import Database, open_database
-from birthmark.store.crud_statements import find
+from birthmark.store.row_statements import find
 from support.fakes import FakeClock
 from support.server.asgi import Answer
 from support.server.asgi import request as ask

@@ -268,7 +268,7 @@ async def test_the_audit_says_who_from_where_and_by_which_token(database_url: st
 
 
 async def audit_rows(database: Database) -> list[Any]:
-    from birthmark.store.crud_statements import find
+    from birthmark.store.row_statements import find
     from birthmark.store.schema import audit
 
     return list(await database.all(find(audit, audit.c.seq >= 0, order=audit.c.seq)))

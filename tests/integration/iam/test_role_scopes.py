@@ -23,7 +23,7 @@ from birthmark.iothub.service.hubs import Hubs
 from birthmark.ref import Ref
 from birthmark.server.composition_root import RolePlaces
 from birthmark.store import Database, open_database
-from birthmark.store.crud_statements import find
+from birthmark.store.row_statements import find
 from birthmark.store.schema import audit
 from support.fakes import FakeClock, SeededEntropy
 

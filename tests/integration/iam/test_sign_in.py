@@ -22,7 +22,7 @@ from birthmark.iam.sign_in import CurrentPasswordError, SignIn, SignInPausedErro
 from birthmark.iam.sign_in_model import Browser
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Database, open_database
-from birthmark.store.crud_statements import find
+from birthmark.store.row_statements import find
 from birthmark.store.schema import audit
 from support.fakes import FakeClock, SeededEntropy
 

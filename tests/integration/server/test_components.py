@@ -14,7 +14,7 @@ from birthmark import metrics
 from birthmark.bus import Bus
 from birthmark.bus.local import LocalBus
 from birthmark.component import Component, Record
-from birthmark.devices.model import DeviceCounts, DeviceFilter, DevicePart, DeviceState
+from birthmark.devices.list_views import DeviceCounts, DeviceFilter, DevicePart, DeviceState
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch

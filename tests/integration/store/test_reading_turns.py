@@ -10,7 +10,7 @@ import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.net import fair_scheduler
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Database, open_database
-from birthmark.store.crud_statements import find
+from birthmark.store.row_statements import find
 from birthmark.store.schema import audit
 from support.fakes import FakeClock
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
-from birthmark.manifests.bundle.model import ChipIntake
+from birthmark.manifests.bundle.intake_records import ChipIntake
 from birthmark.manifests.bundle.station import open_station
 from support.pki.pki_builders import a_device
 

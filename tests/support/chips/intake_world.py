@@ -11,10 +11,10 @@ from typing import Any
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import BundleTrust, ChipIntake
+from birthmark.manifests.bundle.intake_records import BundleTrust, ChipIntake
 from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.station import RecordedLine, Station, open_station
-from birthmark.manifests.model import ManifestEntry
+from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import parse_pem
 from support.fakes import FakeClock, SeededEntropy

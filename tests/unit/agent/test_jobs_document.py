@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.agent.jobs.document import MAX_DOCUMENT_BYTES, is_below, parse_document
-from birthmark.agent.jobs.model import (
+from birthmark.agent.jobs.actions import (
     JobRejectedError,
     JobSettings,
     RenewAction,
@@ -20,6 +19,7 @@ from birthmark.agent.jobs.model import (
     RunAction,
     RunCommand,
 )
+from birthmark.agent.jobs.document import MAX_DOCUMENT_BYTES, is_below, parse_document
 
 TEST = RunCommand(("/usr/bin/self-test",), frozenset({"--full", "--quick"}))
 FILE = ReplaceableFile(Path("/etc/pump.json"), ("https://files.example.com/pumps/",), max_bytes=1000)

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.jobs.execution_state import JobRecord, JobStep, read_record
-from birthmark.agent.jobs.executor import JobExecutor
-from birthmark.agent.jobs.model import (
+from birthmark.agent.jobs.actions import (
     MAX_CHARS,
     JobExecutionStatus,
     JobOutcome,
@@ -23,6 +21,8 @@ from birthmark.agent.jobs.model import (
     bounded,
     tail,
 )
+from birthmark.agent.jobs.execution_state import JobRecord, JobStep, read_record
+from birthmark.agent.jobs.executor import JobExecutor
 from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take
 from birthmark.errors import UnavailableError
 from support.fakes import FakeClock

@@ -1,5 +1,5 @@
 from birthmark import errors
-from birthmark.awsiot.errors import HTTP, http_error
+from birthmark.awsiot.error_mapping import HTTP, http_error
 from birthmark.pki.path_validation import CertificateExpiredError
 
 

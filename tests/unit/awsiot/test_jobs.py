@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.awsiot.errors import http_error, job_rejection
+from birthmark.awsiot.error_mapping import http_error, job_rejection
 from birthmark.awsiot.model import PENDING, ExecutionStatus, Job, JobExecution, JobStatus
 from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.rules.jobs import due, rate_of

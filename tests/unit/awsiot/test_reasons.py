@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.awsiot.errors import REASONS, reason_of, suback_reason_of
+from birthmark.awsiot.error_mapping import REASONS, reason_of, suback_reason_of
 from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.broker.errors import SessionTakenError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.awsiot.errors import http_error, shadow_rejection
+from birthmark.awsiot.error_mapping import http_error, shadow_rejection
 from birthmark.awsiot.model import NameInvalidError, Shadow, ThingName, parse_shadow_name
 from birthmark.awsiot.rules import shadows as rules
 from birthmark.awsiot.rules.shadows import ShadowMissingError, ShadowTooLargeError, ShadowVersionError

@@ -4,7 +4,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.model import LiveCertificate, SubjectStatus, key_digest
+from birthmark.ca.certificate_records import LiveCertificate, SubjectStatus, key_digest
 from birthmark.ca.rules.issuance import (
     CaNotIssuedError,
     KeyRevokedError,

@@ -15,7 +15,7 @@ from birthmark.cli.common import file_trouble
 from birthmark.cli.json_input import json_of
 from birthmark.cli.pki import parse_issued
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.devices.model import DeviceNameUnseenError
+from birthmark.devices.list_views import DeviceNameUnseenError
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key
 
 FILES = {

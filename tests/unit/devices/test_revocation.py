@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.devices.directory import DeviceDirectory
-from birthmark.devices.model import RevocationOutcome, RevokedPart
+from birthmark.devices.list_views import RevocationOutcome, RevokedPart
 from birthmark.devices.records import DeviceAccess, DeviceRecords, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.errors import UnavailableError

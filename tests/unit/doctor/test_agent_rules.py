@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from birthmark.doctor.facts import CheckFacts, Reachable
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic
 from birthmark.doctor.rules.agent import findings, not_checked
 
 FILE = "/etc/aziot/config.toml"

@@ -14,7 +14,7 @@ from birthmark.doctor.facts import (
     SoftHsmFacts,
     TokenFacts,
 )
-from birthmark.doctor.model import DoctorFinding, FindingSeverity
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity
 from birthmark.doctor.pkcs11_probe import _held_back
 from birthmark.doctor.rules import bus, chip
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from birthmark.doctor.facts import FileFacts, MismatchedVariable, PathFacts, ServerFacts, TrustFacts
-from birthmark.doctor.model import FindingSeverity
+from birthmark.doctor.findings import FindingSeverity
 from birthmark.doctor.rules.environment import not_set_up, of_another_server, paths, trust
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from birthmark.doctor.facts import ChipFacts, ChipSelection, FileFacts, IdentityFacts, KeyFacts, LeafFacts
-from birthmark.doctor.model import DoctorFinding, FindingSeverity
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity
 from birthmark.doctor.rules.identity import findings
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 

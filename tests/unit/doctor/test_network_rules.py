@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from birthmark.doctor.facts import ClockFacts, EndpointFacts, ProxyFacts, ServerFacts
-from birthmark.doctor.model import FindingSeverity
+from birthmark.doctor.findings import FindingSeverity
 from birthmark.doctor.rules import network
 from birthmark.doctor.rules.network import is_bypassed
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting

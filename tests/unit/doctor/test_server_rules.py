@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from birthmark.doctor.facts import FileFacts, ServerFacts
-from birthmark.doctor.model import DoctorFinding, FindingSeverity
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity
 from birthmark.doctor.rules.server import findings
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 

@@ -1,6 +1,6 @@
 """Which findings are told: causes, without their consequences."""
 
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic, remove_consequences
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic, remove_consequences
 
 
 def a_fault(topic: Topic, about: str = "") -> DoctorFinding:

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.model import IssuedCertificate
+from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.est.model import CallerProof, EstLabel, LateRenewalRule
 from birthmark.est.rules.csr_attributes import KeyEncryptionUnsupportedError, request_for_key
 from birthmark.est.rules.labels import is_unknown_at, late_renewal_at

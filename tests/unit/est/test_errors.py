@@ -1,4 +1,4 @@
-from birthmark.est.errors import status_of
+from birthmark.est.error_mapping import status_of
 from birthmark.pki.csr import CsrMalformedError
 from birthmark.pki.path_validation import CertificateExpiredError
 

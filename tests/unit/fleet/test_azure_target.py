@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from provisioningserviceclient.client import ProvisioningServiceError
 
-from birthmark.devices.model import RevocationOutcome, RevokedPart
+from birthmark.devices.list_views import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_models import enrollment_models
 from birthmark.fleet.azure_record_diff import json_of, kept, on_record

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from birthmark.fleet.provenance import ProvenanceLink, is_about, links_of_list, links_of_server
-from birthmark.manifests.bundle.model import BundlePosition, Intake
+from birthmark.manifests.bundle.intake_records import BundlePosition, Intake
 from birthmark.manifests.errors import SignatureBrokenError
-from birthmark.manifests.model import ManifestEntry
+from birthmark.manifests.manifest_entry import ManifestEntry
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device
 

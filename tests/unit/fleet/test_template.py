@@ -18,7 +18,7 @@ from birthmark.fleet.template import (
     facts_of,
     parse_template,
 )
-from birthmark.manifests.model import ManifestEntry, UnreadCertificate
+from birthmark.manifests.manifest_entry import ManifestEntry, UnreadCertificate
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
 

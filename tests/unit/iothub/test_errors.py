@@ -1,7 +1,7 @@
 """What a device is told by CONNACK: 5 ends a session of the Python SDK for good, 3 is tried again."""
 
 from birthmark.broker.errors import SessionTakenError
-from birthmark.iothub.errors import connack_reason
+from birthmark.iothub.error_mapping import connack_reason
 from birthmark.mqtt.reason_codes import RETURN_CODES
 
 

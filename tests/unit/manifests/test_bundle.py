@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import BundlePosition, BundleTrust, ChipIntake
+from birthmark.manifests.bundle.intake_records import BundlePosition, BundleTrust, ChipIntake
 from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.rules import nonce_of
 from birthmark.manifests.bundle.verifier import count_chips, raw_lines
 from birthmark.manifests.errors import MalformedEntryError
-from birthmark.manifests.model import ManifestEntry
+from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.pki.certificates import parse_der
 from support.chips.intake_world import ISSUER, Line, a_chip, handle_of, take, verified
 from support.fakes import NOON

@@ -9,11 +9,11 @@ import pytest
 
 from birthmark.manifests import process_pool
 from birthmark.manifests.bundle import parallel_verifier, wire
+from birthmark.manifests.bundle.intake_records import BundleTrust
 from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, find_opening
-from birthmark.manifests.bundle.model import BundleTrust
 from birthmark.manifests.bundle.verifier import BundleVerifier
 from birthmark.manifests.errors import SignatureBrokenError
-from birthmark.manifests.model import ManifestEntry
+from birthmark.manifests.manifest_entry import ManifestEntry
 from support.chips.intake_world import Line, verified
 
 from .test_bundle import REFUSED, Spoil

@@ -22,7 +22,7 @@ from birthmark.manifests.certificate_lists import (
     verify_list,
 )
 from birthmark.manifests.errors import ChainBrokenError, DuplicateEntryError, MalformedEntryError, ManifestError
-from birthmark.manifests.model import ManifestEntry
+from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificate_checks import CertificateNonconformingError
 from birthmark.pki.certificates import Certificate

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.manifests import errors
+from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip import ManifestTrust, root_of, signer_of, trust_of
-from birthmark.manifests.model import ManifestEntry
 from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.verification import verify_all
 from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry, write_manifest

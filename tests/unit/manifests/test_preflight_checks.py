@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from birthmark.manifests.model import ManifestEntry
+from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.preflight_checks import Judge, doubts_of, doubts_of_ca
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate

@@ -10,7 +10,7 @@ from cryptography import x509
 
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle import errors
-from birthmark.manifests.bundle.model import ChipIntake
+from birthmark.manifests.bundle.intake_records import ChipIntake
 from birthmark.manifests.bundle.station import open_station
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import CertificateTooLargeError

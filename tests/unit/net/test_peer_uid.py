@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from birthmark.net.peer_uid import user_of
+from birthmark.net.loopback_peer_uid import user_of
 
 
 @pytest.fixture(params=["127.0.0.1", "::1"])

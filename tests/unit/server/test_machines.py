@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.server.machines.machine_file import (
+from birthmark.server.cluster.machine_file import (
     BusMissingError,
     ClusterNode,
     InvitationRefusedError,
@@ -19,7 +19,7 @@ from birthmark.server.machines.machine_file import (
     parse,
     render,
 )
-from birthmark.server.machines.sealed_files import (
+from birthmark.server.cluster.sealed_files import (
     KEY_BYTES,
     MAX_CHARS,
     NONCE_BYTES,

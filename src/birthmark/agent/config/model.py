@@ -6,7 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from birthmark.agent.jobs.model import JobSettings
+from birthmark.agent.jobs.actions import JobSettings
 from birthmark.agent.paths import EST_ID
 from birthmark.agent.renewal_policy import Renewal
 from birthmark.keys.pin import Pin

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from birthmark.agent.jobs.model import (
+from birthmark.agent.jobs.actions import (
     JobRejectedError,
     JobSettings,
     RenewAction,

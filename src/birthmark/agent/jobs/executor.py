@@ -18,9 +18,7 @@ from msgspec.structs import replace
 
 from birthmark import supervised_tasks
 from birthmark.agent.jobs import command_runner
-from birthmark.agent.jobs.execution_state import JobRecord, JobStep, write_record
-from birthmark.agent.jobs.file_update import Fetch, FileUpdate
-from birthmark.agent.jobs.model import (
+from birthmark.agent.jobs.actions import (
     JobCutError,
     JobExecutionStatus,
     JobFailedError,
@@ -33,6 +31,8 @@ from birthmark.agent.jobs.model import (
     Wanted,
     bounded,
 )
+from birthmark.agent.jobs.execution_state import JobRecord, JobStep, write_record
+from birthmark.agent.jobs.file_update import Fetch, FileUpdate
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from birthmark import atomic_files, supervised_tasks
-from birthmark.agent.jobs.model import JobCutError, JobFailedError, ReplaceAction
+from birthmark.agent.jobs.actions import JobCutError, JobFailedError, ReplaceAction
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take, download
 from birthmark.errors import BirthmarkError, UnauthenticatedError

@@ -11,11 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birthmark import supervised_tasks
-from birthmark.agent.jobs.document import parse_document
-from birthmark.agent.jobs.execution_state import JobRecord, JobStep, forget, read_record, write_record
-from birthmark.agent.jobs.executor import INTERRUPTED, JobExecutor, what_of
-from birthmark.agent.jobs.file_update import Fetch
-from birthmark.agent.jobs.model import (
+from birthmark.agent.jobs.actions import (
     JobCutError,
     JobExecutionStatus,
     JobOutcome,
@@ -23,6 +19,10 @@ from birthmark.agent.jobs.model import (
     JobSettings,
     bounded,
 )
+from birthmark.agent.jobs.document import parse_document
+from birthmark.agent.jobs.execution_state import JobRecord, JobStep, forget, read_record, write_record
+from birthmark.agent.jobs.executor import INTERRUPTED, JobExecutor, what_of
+from birthmark.agent.jobs.file_update import Fetch
 from birthmark.awsiot.client import ThingClient
 from birthmark.awsiot.client.jobs import (
     IN_PROGRESS,

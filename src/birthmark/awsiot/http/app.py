@@ -15,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed, parse_signature
-from birthmark.awsiot.errors import http_error
+from birthmark.awsiot.error_mapping import http_error
 from birthmark.awsiot.http.authorization_resources import implied_actions, resources_of
 from birthmark.awsiot.http.authorizers import AuthorizerOperations
-from birthmark.awsiot.http.ca_certificates import AuthorityOperations
+from birthmark.awsiot.http.ca_certificates import CaCertificateOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data_plane import FOR_DEVICES, Ask, ClientOperations, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.device_auth import HttpDevices
@@ -63,7 +63,7 @@ GROUPS = (
     ThingOperations,
     ThingGroupOperations,
     CertificateOperations,
-    AuthorityOperations,
+    CaCertificateOperations,
     AuthorizerOperations,
     PolicyOperations,
     RoleAliasOperations,

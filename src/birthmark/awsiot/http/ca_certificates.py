@@ -14,7 +14,7 @@ from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.iam.authorization import require_right
 
 
-class AuthorityOperations:
+class CaCertificateOperations:
     """The operations on CA certificates."""
 
     def __init__(self, aws: AwsIot) -> None:

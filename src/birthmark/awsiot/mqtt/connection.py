@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from birthmark.awsiot.errors import reason_of, suback_reason_of
+from birthmark.awsiot.error_mapping import reason_of, suback_reason_of
 from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.policy_variables import ConnectionContext

@@ -7,7 +7,7 @@ from dataclasses import replace
 import msgspec
 
 from birthmark.auth.sigv4 import AccessKeyUnknownError
-from birthmark.awsiot.errors import reason_of
+from birthmark.awsiot.error_mapping import reason_of
 from birthmark.awsiot.events import (
     AccessKeyRemoved,
     AuthorizerChanged,

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from birthmark.awsiot.errors import job_rejection, provisioning_rejection, shadow_rejection
+from birthmark.awsiot.error_mapping import job_rejection, provisioning_rejection, shadow_rejection
 from birthmark.awsiot.model import parse_job_id, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules.jobs import ExecutionStateError, ExecutionVersionError
 from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST, ReservedService, request_of

@@ -35,8 +35,8 @@ from birthmark.clock import Clock
 from birthmark.documents.query_evaluator import ordered
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database
-from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.pagination import EACH, Page
+from birthmark.store.row_statements import MOST_AMONG, these
 
 log = logging.getLogger(__name__)
 SETTING = "indexing"

@@ -17,8 +17,8 @@ from birthmark.awsiot.store import registry as registry_store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
 from birthmark.store import Changes, Event, retry_on_conflict
-from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.pagination import Page, page_of
+from birthmark.store.row_statements import MOST_AMONG, these
 
 MAX_VERSIONS = 5
 MAX_ATTACHED = 10

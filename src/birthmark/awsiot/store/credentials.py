@@ -5,8 +5,8 @@ from sqlalchemy import Table, and_, exists
 from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.store import insert, metadata
 from birthmark.store.columns import text
-from birthmark.store.crud_statements import change, find, guard_unchanged, page, remove
 from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_statements import change, find, guard_unchanged, page, remove
 
 AUTHORIZERS = RowMapper(Authorizer, is_active="active")
 authorizers = AUTHORIZERS.table("aws_authorizers", "name")

@@ -13,8 +13,8 @@ from birthmark.awsiot.model import (
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.registry import thing_principals, things
 from birthmark.store import Statement, insert, partial_index, statement
-from birthmark.store.crud_statements import change, find, guard_unchanged, page, remove
 from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_statements import change, find, guard_unchanged, page, remove
 
 TEMPLATES = RowMapper(ProvisioningTemplate, is_enabled="enabled")
 templates = TEMPLATES.table("aws_templates", "name")

@@ -11,8 +11,8 @@ from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.wire.shadows import sections_body, sections_of
 from birthmark.store import insert, metadata, partial_index, statement
 from birthmark.store.columns import blob, number, text
-from birthmark.store.crud_statements import change, find, guard_unchanged, is_among, page, remove
 from birthmark.store.database import Row
+from birthmark.store.row_statements import change, find, guard_unchanged, is_among, page, remove
 
 shadows = Table(
     "aws_shadows",

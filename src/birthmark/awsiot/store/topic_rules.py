@@ -2,8 +2,8 @@
 
 from birthmark.awsiot.model import DataStream, RuleDestination, TopicRule
 from birthmark.store import insert
-from birthmark.store.crud_statements import change, find, guard_unchanged, page, remove
 from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_statements import change, find, guard_unchanged, page, remove
 
 MAX_RULES = 1000
 RULES = RowMapper(TopicRule)

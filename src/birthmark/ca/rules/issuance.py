@@ -3,7 +3,7 @@
 import shlex
 
 from birthmark.auth.principals import Principal, PrincipalKind, is_user_name
-from birthmark.ca.model import SubjectStatus, key_digest
+from birthmark.ca.certificate_records import SubjectStatus, key_digest
 from birthmark.errors import ConflictError, ForbiddenError, PolicyError
 from birthmark.pki.certificate_profiles import CertificateProfile, kind_of_key, takes_key
 from birthmark.pki.csr import CertificateRequest

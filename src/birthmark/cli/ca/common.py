@@ -12,15 +12,15 @@ import typer
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.passphrase import FORMS, Passphrase, SourceInvalidError, check_source
 from birthmark.ca.service import CertificateAuthority
-from birthmark.cli.ca.ownership import ServerCommand
+from birthmark.cli.ca.server_ca import ServerCommand
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.common import certificate_row, emit, write_result
 from birthmark.cli.server_backup import settings_of
-from birthmark.cli.server_machine import DatabaseWantedError
+from birthmark.cli.server_node import DatabaseWantedError
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose
@@ -39,14 +39,14 @@ _NOT_ASKED = (
 
 def check_leads(directory: Path) -> None:
     """Raise `MachineElsewhereError` if another node is the leader; warn if the database is unavailable."""
-    from birthmark.server.machines.machine_file import machine_of
+    from birthmark.server.cluster.machine_file import machine_of
 
     if machine_of(data := directory.resolve().parent) is not None:
         asyncio.run(_check_leads(data))
 
 
 async def _check_leads(data: Path) -> None:
-    from birthmark.server.machines.file_sync import FileSync
+    from birthmark.server.cluster.file_sync import FileSync
 
     try:
         database = await _opened(data)

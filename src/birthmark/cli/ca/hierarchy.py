@@ -13,9 +13,9 @@ import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import directory as ca_directory
+from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.generations import FIRST
 from birthmark.ca.inventory import CertificateQuery, Inventory
-from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.offline_root import ask
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.ca.passphrase_rotation import move
@@ -31,7 +31,7 @@ from birthmark.cli.ca.common import (
     show_hierarchy,
     write_chain,
 )
-from birthmark.cli.ca.ownership import at_server, server_of
+from birthmark.cli.ca.server_ca import at_server, server_of
 from birthmark.cli.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.common import emit, write_result
 from birthmark.cli.confirmation import only

@@ -20,7 +20,7 @@ from birthmark.ca.offline_root import (
 )
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.cli.ca.common import AuthorityOptions, Out, check_leads, opened, parse_source, show_hierarchy, write
-from birthmark.cli.ca.ownership import by_another
+from birthmark.cli.ca.server_ca import by_another
 from birthmark.cli.common import about, certificate_row, read_file, write_result
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.pki.certificate_profiles import Purpose

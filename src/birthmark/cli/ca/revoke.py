@@ -9,10 +9,10 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from birthmark.ca.model import IssuedCertificate
+from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, file_name, issued_row, opened, write
-from birthmark.cli.ca.ownership import ServerCommand, at_server
+from birthmark.cli.ca.server_ca import ServerCommand, at_server
 from birthmark.cli.common import emit
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose

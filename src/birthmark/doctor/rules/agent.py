@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from birthmark.doctor.facts import CheckFacts, Reachable
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic
 from birthmark.doctor.setting_sources import replacing
 
 Texts = Sequence[tuple[str, str]]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from birthmark.doctor.facts import BusFacts
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic
 from birthmark.doctor.rules.chip import NXP_LIBRARY
 
 SE050_ADDRESS = 0x48

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 from birthmark.doctor.facts import ChipFacts, KeyFacts, ProbeExit, SoftHsmFacts
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic
 from birthmark.keys.se050_labels import is_same_label, object_id_of
 from birthmark.text_files import trimmed
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 from birthmark.doctor.facts import PathFacts, ServerFacts, TrustFacts
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic
 
 
 def of_another_server(server: ServerFacts) -> Iterator[DoctorFinding]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from birthmark.doctor.facts import ChipFacts, FileFacts, IdentityFacts, KeyFacts, LeafFacts
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic
 from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.keys.se050_labels import object_id_of
 

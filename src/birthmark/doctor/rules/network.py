@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from birthmark.doctor.facts import ClockFacts, EndpointFacts, ProxyFacts, ServerFacts
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic
 
 _HUB = re.compile(r"[\w\-]+\.azure-devices\.(net|cn|us)")
 _GLOBAL: Mapping[str, str] = {

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 
 from birthmark.doctor.facts import OpensslFacts
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic
 from birthmark.doctor.setting_sources import replacing
 
 Sections = tuple[tuple[str, tuple[tuple[str, str], ...]], ...]

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Iterator
 
 from birthmark.doctor.facts import ServerFacts
-from birthmark.doctor.model import DoctorFinding, FindingSeverity, Topic
+from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic
 
 _SOON_DAYS = 14
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from birthmark.ca.certificate_orders import Also, CertificateOrder, IssuingPolicyUnknownError
-from birthmark.ca.model import key_digest
+from birthmark.ca.certificate_records import key_digest
 from birthmark.dps.model import Claim, Enrollment, Registration
 from birthmark.dps.ports import CertificateIssuer, HubDeviceStatus, HubIdentity
 from birthmark.dps.rules.registration import check_csr, is_repeated

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.model import IssuedCertificate
+from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.est.model import BootstrapCa, RegistrationAuthority
 from birthmark.pki.certificate_checks import check_client, check_purpose

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 from birthmark.auth.password_scheduler import GUESS_S, MAX_WAITING, SHARE, PasswordAttempt, PasswordScheduler
 from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.model import IssuedCertificate
+from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.est import store, wire

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark.auth.passwords import PasswordCheck, hash_generated
 from birthmark.auth.principals import PrincipalKind
-from birthmark.ca.model import IssuedCertificate, key_digest
+from birthmark.ca.certificate_records import IssuedCertificate, key_digest
 from birthmark.ca.rules.issuance import check_speaks_for, name_asked_for
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, ClockStability, Entropy

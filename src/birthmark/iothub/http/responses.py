@@ -10,7 +10,7 @@ from starlette.responses import Response
 from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError, InvalidRequestError, ThrottledError
 from birthmark.iam.authorization import RightMissingError, format_refusal
-from birthmark.iothub.errors import http_error
+from birthmark.iothub.error_mapping import http_error
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import SeenAt
 from birthmark.iothub.service.hubs import Hubs

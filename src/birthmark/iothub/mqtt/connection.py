@@ -12,7 +12,7 @@ from birthmark.clock import Clock, SystemEntropy, new_uuid
 from birthmark.documents import Problem
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
-from birthmark.iothub.errors import http_error
+from birthmark.iothub.error_mapping import http_error
 from birthmark.iothub.model import AuthenticationType, Device, Hub, Identity
 from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.mqtt.direct_methods import MethodCalls

@@ -18,7 +18,7 @@ from birthmark.bus.ports import EmptyReply
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub import wire
-from birthmark.iothub.errors import connack_reason
+from birthmark.iothub.error_mapping import connack_reason
 from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.mqtt.c2d import holder_of

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import NamedTuple, Protocol, TypeVar
 
 from birthmark.ca.certificate_orders import Also, CertificateOrder
-from birthmark.ca.model import key_digest
+from birthmark.ca.certificate_records import key_digest
 from birthmark.ca.rules.issuance import KeyTakenError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError

@@ -15,8 +15,8 @@ from birthmark.iothub import store, twin_search
 from birthmark.iothub.rules import index_terms as rules
 from birthmark.iothub.rules.index_terms import Term
 from birthmark.store import Changes, Database
-from birthmark.store.crud_statements import MOST_AMONG, these
 from birthmark.store.database import Row
+from birthmark.store.row_statements import MOST_AMONG, these
 from birthmark.supervised_tasks import Leads, always
 
 LOOK_EVERY_S = 0.5

@@ -10,10 +10,10 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import BundleTrust, ChipIntake, Intake
+from birthmark.manifests.bundle.intake_records import BundleTrust, ChipIntake, Intake
 from birthmark.manifests.bundle.rules import is_signed, station_key, station_name, verify_chip_line
 from birthmark.manifests.errors import MalformedEntryError, ManifestError, SignerNotValidError
-from birthmark.manifests.model import Judge, ManifestEntry, add_doubts
+from birthmark.manifests.manifest_entry import Judge, ManifestEntry, add_doubts
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import SignatureCache
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
 from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle.intake_records import BundleTrust
 from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, find_opening
-from birthmark.manifests.bundle.model import BundleTrust
 from birthmark.manifests.bundle.verifier import BundleVerifier, raw_lines, sized_lines
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
-from birthmark.manifests.model import Judge, ManifestEntry
+from birthmark.manifests.manifest_entry import Judge, ManifestEntry
 from birthmark.manifests.process_pool import PoolTask, process_pieces
 from birthmark.manifests.verification import Told, pack_verdict, unpack_verdict
 

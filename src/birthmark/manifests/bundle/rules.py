@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from birthmark.keys.possession import check_nonce
 from birthmark.manifests.bundle.errors import NameUnusableError
-from birthmark.manifests.bundle.model import BundlePosition, BundleTrust, ChipIntake, Intake
+from birthmark.manifests.bundle.intake_records import BundlePosition, BundleTrust, ChipIntake, Intake
 from birthmark.manifests.bundle.wire import (
     FORMAT,
     MAX_CHAIN,

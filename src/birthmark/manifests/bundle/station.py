@@ -31,7 +31,7 @@ from birthmark.manifests.bundle.errors import (
     TakenAlreadyError,
 )
 from birthmark.manifests.bundle.identity import StationIdentity, open_identity
-from birthmark.manifests.bundle.model import BundlePosition, ChipIntake
+from birthmark.manifests.bundle.intake_records import BundlePosition, ChipIntake
 from birthmark.manifests.bundle.rules import check_names, check_proof, is_signed, nonce_of, station_key
 from birthmark.manifests.bundle.verifier import raw_lines
 from birthmark.manifests.bundle.wire import MAX_LINE_BYTES

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 
 from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle.intake_records import BundleTrust
 from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, find_opening
-from birthmark.manifests.bundle.model import BundleTrust
 from birthmark.manifests.bundle.rules import is_signed
 from birthmark.manifests.errors import (
     DuplicateEntryError,
@@ -22,7 +22,7 @@ from birthmark.manifests.errors import (
     SignerNotValidError,
     StationUnknownError,
 )
-from birthmark.manifests.model import Judge, ManifestEntry
+from birthmark.manifests.manifest_entry import Judge, ManifestEntry
 from birthmark.manifests.verification import Marks
 
 _NOTHING = (b"", b"\x1a")

@@ -39,7 +39,7 @@ from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold
 from birthmark.server.backup.audit_export import ExportedRow
 from birthmark.store import Changes, Database, name_index, statement
-from birthmark.store.crud_statements import change, remove
+from birthmark.store.row_statements import change, remove
 from birthmark.store.statements import Statement
 
 _SET_STATUS = change(aws_store.certificates, ("status",), "id")

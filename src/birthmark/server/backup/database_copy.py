@@ -20,7 +20,7 @@ from birthmark.file_ownership import acting_for, transfer_ownership
 from birthmark.server.all_tables import TABLES
 from birthmark.server.data_dir import UNFINISHED
 from birthmark.store import Changes, Database, empty, hold_database, insert, migrate, open_database, upsert
-from birthmark.store.crud_statements import find, remove
+from birthmark.store.row_statements import find, remove
 from birthmark.store.schema import audit, server_facts
 from birthmark.store.sqlite import DatabaseUnavailableError
 from birthmark.store.statements import Statement

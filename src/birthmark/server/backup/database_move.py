@@ -30,11 +30,11 @@ from birthmark.server.backup.database_copy import (
     release_database,
     rows_of,
 )
+from birthmark.server.cluster.file_sync import remove_cluster_state
 from birthmark.server.data_dir import MOVING, UNFINISHED
 from birthmark.server.installation import MOVED, DatabaseMovedError, check_not_restoring_or_moved
-from birthmark.server.machines.file_sync import remove_cluster_state
 from birthmark.store import Changes, upsert
-from birthmark.store.crud_statements import find, remove
+from birthmark.store.row_statements import find, remove
 from birthmark.store.schema import server_facts
 
 _FACT, _NOTE, _FORGET = find(server_facts), upsert(server_facts), remove(server_facts)

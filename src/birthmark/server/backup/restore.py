@@ -55,9 +55,9 @@ from birthmark.server.backup.database_copy import (
     open_exclusively,
     release_database,
 )
+from birthmark.server.cluster.file_sync import remove_cluster_state
 from birthmark.server.counters import Figures
 from birthmark.server.data_dir import RESTORED, RESTORING
-from birthmark.server.machines.file_sync import remove_cluster_state
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import (
     AuditRow,
@@ -72,8 +72,8 @@ from birthmark.store import (
 )
 from birthmark.store.audit_chain import GENESIS, head_body, link, render_seen
 from birthmark.store.column_encryption import ColumnCipher
-from birthmark.store.crud_statements import remove
 from birthmark.store.database_lock import MAIN
+from birthmark.store.row_statements import remove
 from birthmark.store.schema import audit, audit_heads
 from birthmark.untrusted_text import decode_json
 

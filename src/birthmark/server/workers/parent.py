@@ -26,10 +26,10 @@ from birthmark.bus.wire import opened
 from birthmark.clock import Clock, Entropy, SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.net.listener import bind_error, bind_sockets
+from birthmark.server.cluster.machine_file import check_bus, machine_of
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.file_descriptors import fit_limits_to_descriptors
 from birthmark.server.health_http import Close, serve_plain
-from birthmark.server.machines.machine_file import check_bus, machine_of
 from birthmark.server.run import reduce_gc_frequency
 from birthmark.server.settings import Settings
 from birthmark.server.workers.child import Start, WorkerReady

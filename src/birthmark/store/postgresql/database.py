@@ -17,7 +17,7 @@ from birthmark.store import audit_chain, migrate
 from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
-from birthmark.store.events import encode_event, kind_of
+from birthmark.store.event_codec import encode_event, kind_of
 from birthmark.store.postgresql.batch_functions import BatchSteps, StatementPlan
 from birthmark.store.postgresql.retry import OPTIONS, PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.writer import AnswerLostError, Writer

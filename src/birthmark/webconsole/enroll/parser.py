@@ -13,13 +13,13 @@ from typing import Any, TypeAlias
 
 from birthmark.errors import BirthmarkError, about
 from birthmark.manifests.bundle import wire
-from birthmark.manifests.bundle.model import BundleTrust
+from birthmark.manifests.bundle.intake_records import BundleTrust
 from birthmark.manifests.bundle.verifier import BundleVerifier, verify_file
 from birthmark.manifests.certificate_lists import MAX_FILE_BYTES, ListTrust, is_table, verify_list
 from birthmark.manifests.chunking import pieces_of
 from birthmark.manifests.errors import ManifestError
+from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip import ManifestVerifier, root_of, signer_of, trust_of
-from birthmark.manifests.model import ManifestEntry
 from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.verification import DuplicateCheck
 from birthmark.operator_api.api_router import told

@@ -5,8 +5,16 @@ Out:  SVG of limited size for any number of certificates: overlapping items are 
       rows are complete.
 """
 
-from birthmark.webconsole.life.model import Item, Point, TimelineLane, TimelineRow, TimelineSpan, TimelineTexts, rows
 from birthmark.webconsole.life.rendering import life
 from birthmark.webconsole.life.time_axis import Unit
+from birthmark.webconsole.life.timeline_items import (
+    Item,
+    Point,
+    TimelineLane,
+    TimelineRow,
+    TimelineSpan,
+    TimelineTexts,
+    rows,
+)
 
 __all__ = ["Item", "Point", "TimelineLane", "TimelineRow", "TimelineSpan", "TimelineTexts", "Unit", "life", "rows"]

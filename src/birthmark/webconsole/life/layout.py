@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from math import inf
 from typing import NamedTuple
 
-from birthmark.webconsole.life.model import Item, Point, TimelineLane, TimelineSpan, TimelineTexts, word_of
 from birthmark.webconsole.life.time_axis import Scale
+from birthmark.webconsole.life.timeline_items import Item, Point, TimelineLane, TimelineSpan, TimelineTexts, word_of
 from birthmark.webconsole.svg import Tone, cut, width_of
 
 _POINT_ROWS = 5  # one row per kind

@@ -6,8 +6,8 @@ from xml.sax.saxutils import escape
 
 from birthmark.webconsole.charts.axes import lower
 from birthmark.webconsole.life.layout import LEVELS, Field, Mark, PlacedLane, end_of, is_solid, place
-from birthmark.webconsole.life.model import Item, TimelineLane, TimelineSpan, TimelineTexts
 from birthmark.webconsole.life.time_axis import Scale, reach, ticks
+from birthmark.webconsole.life.timeline_items import Item, TimelineLane, TimelineSpan, TimelineTexts
 from birthmark.webconsole.svg import (
     LINE_PX,
     Size,

@@ -25,11 +25,9 @@ from birthmark.ca.key_files import SecretUnreadableError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
 from birthmark.pki.distribution_points import DistributionPoints
-from birthmark.server.data_dir import RecordsLostError
-from birthmark.server.installation import ensure_installation_id, root_of
-from birthmark.server.machines import shared_files as shared
-from birthmark.server.machines.machine_file import FILE, FIRST, ClusterNode, machine_of, made, render
-from birthmark.server.machines.sealed_files import (
+from birthmark.server.cluster import shared_files as shared
+from birthmark.server.cluster.machine_file import FILE, FIRST, ClusterNode, machine_of, made, render
+from birthmark.server.cluster.sealed_files import (
     KEY_BYTES,
     MAX_CHARS,
     NONCE_BYTES,
@@ -37,8 +35,10 @@ from birthmark.server.machines.sealed_files import (
     seal,
     unseal,
 )
+from birthmark.server.data_dir import RecordsLostError
+from birthmark.server.installation import ensure_installation_id, root_of
 from birthmark.store import Changes, Database, insert, upsert
-from birthmark.store.crud_statements import change, find, guard_unchanged, remove
+from birthmark.store.row_statements import change, find, guard_unchanged, remove
 from birthmark.store.schema import server_facts
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from birthmark.ca.key_files import read_owned, read_private
 from birthmark.ca.passphrase import BESIDE
 from birthmark.ca.passphrase_rotation import exchange
 from birthmark.pki.certificate_profiles import Purpose
-from birthmark.server.machines.sealed_files import Files
+from birthmark.server.cluster.sealed_files import Files
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import msgspec
 from birthmark import atomic_files
 from birthmark.ca.key_files import read_private
 from birthmark.errors import ConflictError, InvalidRequestError, UnavailableError
-from birthmark.server.machines.sealed_files import KEY_BYTES
+from birthmark.server.cluster.sealed_files import KEY_BYTES
 from birthmark.text_files import plain_text
 from birthmark.untrusted_text import decode_json, printable
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, TypeAlias
 
-from birthmark.manifests.bundle.model import Intake
+from birthmark.manifests.bundle.intake_records import Intake
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der, pem_of, thumbprint_of
 
 UNSIGNED = "listed"

@@ -10,9 +10,9 @@ from birthmark.ca.key_files import SecretUnreadableError, read_private
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError
 from birthmark.server import installation
+from birthmark.server.cluster.file_sync import FileSync
+from birthmark.server.cluster.machine_file import FILE, ClusterNode, InvitationRefusedError, note, parse
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.machines.file_sync import FileSync
-from birthmark.server.machines.machine_file import FILE, ClusterNode, InvitationRefusedError, note, parse
 from birthmark.store import Changes, Database, open_database
 
 _OTHERS = ("ca", "audit.seed", "operator.token", "birthmark.db")

@@ -77,8 +77,8 @@ def join(
     The database is the cluster's. Run the same command again after an interruption. If this machine has joined before,
     its files are not changed.
     """
-    from birthmark.server.machines.join import MachineOccupiedError
-    from birthmark.server.machines.join import join as joined
+    from birthmark.server.cluster.join import MachineOccupiedError
+    from birthmark.server.cluster.join import join as joined
 
     url = database or os.environ.get("BIRTHMARK_DATABASE", "")
     if not url.startswith(("postgresql://", "postgres://")):

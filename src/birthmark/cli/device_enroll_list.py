@@ -222,7 +222,7 @@ def enroll_shipment(
             enroll_all(target, wishes, kept, tell, update=update, dry_run=dry_run, again=again(), says=print_pause)
         except BaseException as ending:
             is_stopped = isinstance(ending, KeyboardInterrupt)
-            said = "Stopped" if is_stopped else "Cut off"
+            said = "Stopped" if is_stopped else "Interrupted"
             said += f" after {tally.counts.total()} of {format_count(shipment.total, 'entry')}: {tally.summary()}"
             tally.show_refusals()
             typer.echo(f"{target.description}: {said}. Run it again to continue.", err=True)

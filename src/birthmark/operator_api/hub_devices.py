@@ -72,7 +72,7 @@ def tier_view(hub: Hub) -> dict[str, Any]:
     if hub.tier is None:
         return {"tier": None}
     edition = edition_of(hub.tier)
-    limits = [f"{edition.pace(what)} of {what}" for what in ThrottleClass]
+    limits = [edition.pace(what).format(what) for what in ThrottleClass]
     limits.append(f"{edition.most_messages:,} messages of {edition.meter:,} bytes a day")
     limits.append(f"{edition.most_devices:,} devices")
     return {"tier": str(edition), "most_devices": edition.most_devices, "limits": limits}

@@ -61,7 +61,7 @@ def test_queries_of_an_s1_are_twenty_a_minute(server: RunningServer) -> None:
     assert code == 429, done.stderr
     assert 20 // scaled.WORKERS <= count <= 30  # each worker has its part; one more comes in each three seconds
     (row,) = [one for one in server.rows("why", "--limit", "5") if one["code"] == "iothub.tier_throttled"][:1]
-    assert "20 per minute of queries" in row["cause"]
+    assert "20 queries per minute" in row["cause"]
     server.run("hub", "tier", "birthmark", "none")
     assert run_python(QUERIES, server.cloud.environment()).stdout == ""
 
@@ -107,7 +107,7 @@ def test_a_tier_is_shown_with_what_it_takes(server: RunningServer) -> None:
     server.run("hub", "tier", "birthmark", "S2", "--units", "2")
     told = json.loads(server.run("hub", "show", "--json").stdout)
     assert told["tier"] == "S2 with 2 units"
-    assert "240 per second of messages of devices" in told["limits"]
+    assert "240 device messages per second" in told["limits"]
     assert "12,000,000 messages of 4,096 bytes a day" in told["limits"]
     assert [row["tier"] for row in server.rows("hub", "ls") if row["name"] == "birthmark"] == ["S2 with 2 units"]
     assert server.attempt("hub", "tier", "birthmark", "F1", "--units", "2").returncode == 1
@@ -152,5 +152,5 @@ def test_the_plan_of_a_shipment_says_what_the_tiers_allow(server: RunningServer)
     server.run("dps", "tier", "birthmark", "S1")
     server.run("hub", "tier", "birthmark", "F1")
     said = server.run(*line).stderr.replace("\n", " ")
-    assert "1,000 devices register in a minute: 3 take 1 min at least" in said
+    assert "1,000 registrations per minute: 3 devices need at least 1 min" in said
     assert "Hub birthmark is of the tier F1: it takes 500 devices and has" in said

@@ -32,7 +32,7 @@ def test_a_journal_that_cannot_be_used_is_the_only_complaint_and_is_replaced_in_
     with pytest.raises(typer.Exit), print_errors():
         enroll_shipment(MemoryTarget(), shipment, BulkSummary(as_json=False), run, update=True, dry_run=False)
     told = capsys.readouterr().err
-    assert "Cut off" not in told
+    assert "Interrupted" not in told
     assert f"`birthmark device enroll-list m --update --journal {journal}{other}`" in told
 
 

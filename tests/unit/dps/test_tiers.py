@@ -20,7 +20,7 @@ def test_a_service_takes_a_thousand_registrations_a_minute_and_another_its_own()
         paces.take(ThrottledOperation.REGISTRATION, "birthmark", 0.0)
     with pytest.raises(DpsTierThrottledError) as caught:
         paces.take(ThrottledOperation.REGISTRATION, "birthmark", 0.0)
-    assert "1,000 registrations in a minute" in caught.value.explain_cause()
+    assert "1,000 registrations per minute" in caught.value.explain_cause()
     paces.take(ThrottledOperation.REGISTRATION, "factory-2", 0.0)
     paces.take(ThrottledOperation.OPERATION, "birthmark", 0.0)
     paces.take(ThrottledOperation.REGISTRATION, "birthmark", 1.0)

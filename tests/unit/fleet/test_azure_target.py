@@ -475,14 +475,14 @@ def test_a_record_of_another_hub_is_not_as_wished_even_after_a_survey(target: Az
 @pytest.mark.parametrize(
     ("host", "known", "new", "said"),
     [
-        ("factory.azure-devices-provisioning.net", 3, 2500, "2,500 take 3 min at least"),
+        ("factory.azure-devices-provisioning.net", 3, 2500, "2,500 devices need at least 3 min"),
         (
             "factory.azure-devices-provisioning.net",
             999_999,
             3,
             "With the 999,999 existing enrollments, this exceeds the limit by 2.",
         ),
-        ("factory.azure-devices-provisioning.cn", None, 1, "1 take 1 min at least"),
+        ("factory.azure-devices-provisioning.cn", None, 1, "1 devices need at least 1 min"),
         ("factory.azure-devices-provisioning.net", 3, 0, None),
         ("localhost", 3, 2500, None),
     ],

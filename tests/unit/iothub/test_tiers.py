@@ -76,7 +76,7 @@ def test_so_many_come_at_once_and_more_as_time_goes_by() -> None:
     with pytest.raises(TierThrottledError) as caught:
         throttle.take(ThrottleClass.QUERY, 100.0)
     assert caught.value.retry_after_s == 3  # twenty in a minute
-    assert "20 per minute of queries" in caught.value.explain_cause()
+    assert "20 queries per minute" in caught.value.explain_cause()
     throttle.take(ThrottleClass.QUERY, 103.0)
     with pytest.raises(TierThrottledError):
         throttle.take(ThrottleClass.QUERY, 103.0)

@@ -30,9 +30,9 @@ class DpsTierThrottledError(ThrottledError):
 class ThrottledOperation(Enum):
     """A throttled operation: number, period in seconds, and description."""
 
-    REGISTRATION = (A_MINUTE, _MINUTE, f"{A_MINUTE:,} registrations in a minute")
-    OPERATION = (A_MINUTE, _MINUTE, f"{A_MINUTE:,} operations in a minute")
-    POLL = (_POLLS, _POLLS_WITHIN_S, f"{_POLLS} polls of a device in {_POLLS_WITHIN_S} seconds")
+    REGISTRATION = (A_MINUTE, _MINUTE, f"{A_MINUTE:,} registrations per minute")
+    OPERATION = (A_MINUTE, _MINUTE, f"{A_MINUTE:,} operations per minute")
+    POLL = (_POLLS, _POLLS_WITHIN_S, f"{_POLLS} polls per device in {_POLLS_WITHIN_S} seconds")
 
 
 @dataclass(slots=True)

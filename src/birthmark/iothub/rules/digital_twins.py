@@ -151,7 +151,7 @@ def _set(twin: Twin, values: Mapping[str, Any], names: Sequence[str], value: Any
             _check(twin, dict([one]), path)
         return {**values, first: {**_COMPONENT, **below}}
     if _is_component(kept) or _is_component(told):
-        raise _refused(twin, f"{path}: {first!r} is a component, which brings an empty $metadata")
+        raise _refused(twin, f"{path}: {first!r} is a component, which requires an empty $metadata")
     _check(twin, value, path)
     return {**values, first: value}
 
@@ -161,7 +161,7 @@ def _check(twin: Twin, value: Any, path: str, level: int = 0) -> None:
     if isinstance(value, list):
         raise _refused(twin, f"{path} contains an array, which is not a valid property value")
     if value is None:
-        raise _refused(twin, f"{path} has null for a value: remove takes it away")
+        raise _refused(twin, f"{path} is null: use the operation remove")
     if isinstance(value, dict):
         if level > MAX_LEVELS:
             raise _refused(twin, f"{path} has more than {MAX_LEVELS} levels")

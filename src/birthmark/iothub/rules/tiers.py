@@ -96,13 +96,13 @@ class Tier(StrEnum):
 class ThrottleClass(StrEnum):
     """Throttled operation classes, by the name shown to users."""
 
-    TELEMETRY = "messages of devices"
+    TELEMETRY = "device messages"
     CONNECTION = "new connections"
-    MAIL = "messages to devices"
-    REGISTRY = "operations of the registry"
+    MAIL = "cloud-to-device messages"
+    REGISTRY = "registry operations"
     METHOD = "KiB of direct methods"
-    TWIN_READ = "twins read"
-    TWIN_UPDATE = "twins changed"
+    TWIN_READ = "twin reads"
+    TWIN_UPDATE = "twin updates"
     QUERY = "queries"
 
 
@@ -113,8 +113,9 @@ class TierPace:
     many: float
     within_s: int = 1
 
-    def __str__(self) -> str:
-        return f"{self.many:,.0f} per {'minute' if self.within_s == _MINUTE else 'second'}"
+    def format(self, subject: str) -> str:
+        """Return the rate of a subject, such as `20 queries per minute`."""
+        return f"{self.many:,.0f} {subject} per {'minute' if self.within_s == _MINUTE else 'second'}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,7 +315,7 @@ class HubThrottle:
         """Return the refusal of an operation with this wait."""
         known, after_s = self.edition, max(1, math.ceil(wait_s))
         larger = known.larger(lambda edition: edition.pace(throttle_class).many)
-        limit, named = f"{known.pace(throttle_class)} of {throttle_class}", _units_of(larger)
+        limit, named = known.pace(throttle_class).format(throttle_class), _units_of(larger)
         refused = TierThrottledError(hub=self.hub, limit=limit, tier=str(known), retry_after_s=after_s, **named)
         return refused if larger else _without(refused, "Wait for the time in Retry-After.")
 

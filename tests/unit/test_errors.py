@@ -97,7 +97,7 @@ def test_causes_and_fixes_are_sentences_that_can_be_filled_in() -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_no_row_of_a_table_says_what_the_row_of_its_parent_says(room: str) -> None:
-    table_module = importlib.import_module(f"birthmark.{room}.errors")
+    table_module = importlib.import_module(f"birthmark.{room}.error_mapping")
     tables = [value for value in vars(table_module).values() if isinstance(value, dict) and value]
     for table in tables:
         for cls in [one for one in table if isinstance(one, type)]:
@@ -107,7 +107,7 @@ def test_no_row_of_a_table_says_what_the_row_of_its_parent_says(room: str) -> No
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_a_rooms_table_answers_for_all_eight_kinds(room: str) -> None:
-    table_module = importlib.import_module(f"birthmark.{room}.errors")
+    table_module = importlib.import_module(f"birthmark.{room}.error_mapping")
     tables = [value for value in vars(table_module).values() if isinstance(value, dict) and value]
     kinds = BirthmarkError.__subclasses__()
     own = [kind for kind in kinds if kind.__module__ == "birthmark.errors"]

@@ -28,6 +28,10 @@ def removed() -> set[str]:
     return set(re.findall(r"`([^`]+)`", section[1])) if section else set()
 
 
+ARGUMENTS = {"[journey]": "[scenario]"}
+"""Positional arguments, which have no names on a command line."""
+
+
 def current(name: str) -> str:
     """Return the name under which a command, an option or a setting is listed today."""
     kind, _, rest = name.partition(": ")
@@ -39,7 +43,8 @@ def current(name: str) -> str:
                 break
         path = " ".join(word for word in words if word.islower() and not word.startswith("-"))
         options = next((new for old, new in RENAMED_OPTIONS.items() if path.startswith(old)), {})
-        return f"{kind}: birthmark {' '.join(options.get(word, word) for word in words)}"
+        words = [options.get(word, ARGUMENTS.get(word, word)) for word in words]
+        return f"{kind}: birthmark {' '.join(words)}"
     if kind == "server-config":
         for old, new in RENAMED_SETTINGS.items():
             if rest == old or rest.startswith(f"{old}."):

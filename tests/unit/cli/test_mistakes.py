@@ -67,7 +67,7 @@ MISTAKES = [
     ("device ls --profile nope --to aws", 1, "`birthmark device ls --to aws --profile local`"),
     ("device ls --to aws:nope", 1, "`birthmark device ls --to aws:local`"),
     ("device move x.json --from local --to azure:local", 2, "source and destination are the same: --from and --to"),
-    ("demo factry", 2, "for 'journey': 'factry' is not one of"),
+    ("demo factry", 2, "for 'scenario': 'factry' is not one of"),
     ("device enroll-group line-1", 2, "--ca-name NAME"),
     ("device enroll-group line-1 --cert device.pem", 1, "enroll.not_a_ca"),
     ("manifest verify hello.txt", 1, "manifest.malformed"),

@@ -319,8 +319,8 @@ def a_list() -> x509.CertificateRevocationList:
         (b"[InternetShortcut]\r\nURL=https://a.test/\r\n", "it is a link to a page (.url)"),
         (rb"{\rtf1\ansi x}", "it is a text of a text processor (RTF)"),
         (b"-----BEGIN PUBLIC KEY-----\nMFkw\n-----END PUBLIC KEY-----\n", "it is a public key"),
-        (a_list().public_bytes(Encoding.PEM), "it is a revocation list"),
-        (a_list().public_bytes(Encoding.DER), "it is a revocation list"),
+        (a_list().public_bytes(Encoding.PEM), "it is a CRL"),
+        (a_list().public_bytes(Encoding.DER), "it is a CRL"),
     ],
 )
 def test_another_file_is_named_by_what_it_is(data: bytes, detail: str) -> None:

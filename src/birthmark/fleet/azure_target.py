@@ -78,7 +78,8 @@ class AzureTarget(AzureRevoker):
         minutes = -(-new // _REGISTERED_A_MINUTE)
         said = (
             f"Azure's tier S1 allows {_MOST_RECORDS:,} individual enrollments and {_REGISTERED_A_MINUTE:,} "
-            f"registrations per minute: {new:,} devices need at least {minutes:,} min. Microsoft raises both on request."
+            f"registrations per minute: {new:,} devices need at least {minutes:,} min. Microsoft raises both on "
+            "request."
         )
         if self._known is not None and (over := len(self._known) + new - _MOST_RECORDS) > 0:
             said += f" With the {len(self._known):,} existing enrollments, this exceeds the limit by {over:,}."

@@ -167,7 +167,7 @@ def _locked(directory: Path) -> Iterator[bool]:
 
 
 def sync_directory(path: Path) -> None:
-    """Return when the names in a directory are on disk."""
+    """Sync a directory, so that its file names are on disk on return."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

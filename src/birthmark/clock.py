@@ -19,7 +19,7 @@ def to_micros(moment: datetime) -> int:
 
 
 def format_utc(moment: datetime) -> str:
-    """Return a moment as reports show it."""
+    """Format a time in UTC for reports."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 

@@ -51,7 +51,7 @@ class Component:
     """Paths at which its clients use MQTT over WebSocket."""
 
     def routes(self, _record: Record) -> Sequence[BaseRoute]:
-        """Return its HTTP interface for devices and services; it loads with the first request."""
+        """Return the component's HTTP routes for devices and services; they load with the first request."""
         return ()
 
     def find_acceptor(self, _username: str) -> Accept | None:
@@ -62,16 +62,16 @@ class Component:
         """Subscribe to the events that affect its live connections."""
 
     def samples(self) -> Iterable[Sample]:
-        """Return its metrics from memory."""
+        """Return the component's in-memory metrics."""
         return ()
 
     async def stored_samples(self) -> AsyncIterator[Sample]:
-        """Yield its metrics that only the database has."""
+        """Yield the component's metrics that are only in the database."""
         return
         yield
 
     async def settle(self) -> None:
-        """Return when everything that it accepted is stored."""
+        """Wait until everything that the component accepted is stored."""
 
     async def stop(self) -> None:
-        """End its background tasks."""
+        """End the component's background tasks."""

@@ -20,7 +20,7 @@ def duration_of(text: str) -> timedelta:
 
 
 def lifetime_of(text: str) -> timedelta:
-    """Return a duration of a second at least. Raise `ValueError`."""
+    """Return a duration of at least one second. Raise `ValueError`."""
     if (found := duration_of(text)) < timedelta(seconds=1):
         raise ValueError(f"it has to last; give a number and a unit: {FORMS}")
     return found

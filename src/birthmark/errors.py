@@ -23,7 +23,7 @@ _COMMANDS = frozenset({"again", "command", "options", "without"})
 
 _OWN_COMMAND = re.compile(r"birthmark [^|&;<>$()]+")
 _ARGUMENT = re.compile(r"(?: --?[a-z-]+)? \{(\w+)\}(?= |$)")
-"""A fact by itself in a command, with the option before it."""
+"""A command argument that is a single fact, with the option before it."""
 
 _NO_ASCII = re.compile(r"[^ -~]+")
 _NO_UTF8 = re.compile(r"[\udc80-\udcff]")

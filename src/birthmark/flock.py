@@ -105,7 +105,7 @@ def is_locked(path: Path) -> bool:
 
 
 def open_files(process: Path) -> Iterator[Path]:
-    """Yield the files that a process of /proc has open; none of another user's process."""
+    """Yield the files that a process in `/proc` has open; none for another user's process."""
     with contextlib.suppress(OSError):
         for one in (process / "fd").iterdir():
             with contextlib.suppress(OSError):  # closed in the meantime

@@ -45,7 +45,7 @@ class Distribution:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Note a value."""
+        """Record a value."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
 
@@ -95,7 +95,7 @@ class Traffic:
         return Counter(one.level for one in self._open)
 
     def totals(self) -> Mapping[str, int]:
-        """Return the sum of everybody's counts, by name."""
+        """Return the totals of all connections, by name."""
         total = Counter(self._before)
         for one in self._open:
             for name in COUNTS:
@@ -105,7 +105,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A metric's value for some labels' values; a histogram's is the distribution itself."""
+    """A metric's value for a set of label values; for a histogram, its distribution."""
 
     metric: Metric
     labels: tuple[str, ...]
@@ -116,7 +116,7 @@ class SampleSource(Protocol):
     """Source of metric samples."""
 
     async def samples(self) -> Iterable[Sample]:
-        """Return every sample as it is now."""
+        """Return all current samples."""
         ...
 
 

@@ -27,7 +27,7 @@ FAILURES: Counter[str] = Counter()
 
 
 async def always() -> bool:
-    """Lead, as a worker without others does."""
+    """Return True: a worker without others is the leader."""
     return True
 
 

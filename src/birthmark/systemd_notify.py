@@ -24,7 +24,7 @@ class SystemdNotifier:
 
     @classmethod
     def of(cls, environment: Mapping[str, str], pid: int) -> "SystemdNotifier":
-        """Return the notifier that the environment describes; a watchdog of another process is not ours."""
+        """Return the notifier of the environment; a watchdog of another process is ignored."""
         found = environment.get("NOTIFY_SOCKET", "")
         address = "\0" + found[1:] if found.startswith("@") else found
         micros = environment.get("WATCHDOG_USEC", "")
@@ -72,5 +72,5 @@ class SystemdNotifier:
 
 
 def notifier() -> SystemdNotifier:
-    """Return this process's."""
+    """Return the notifier of this process."""
     return SystemdNotifier.of(os.environ, os.getpid())

@@ -50,7 +50,10 @@ _NOT_IN_PEM = re.compile("[^\t -~]")
 
 
 def utf_16_of(raw: bytes) -> str | None:
-    """Return the codec for text of UTF-16, by its mark or the zero bytes of its ASCII, or of UTF-32 by its mark."""
+    """Return the codec of UTF-16 or UTF-32 text, or None.
+
+    A byte order mark identifies both; zero bytes of ASCII characters also identify UTF-16.
+    """
     if raw.startswith(_MARKS_OF_32):
         return "utf-32"
     if raw.startswith(_MARKS):
@@ -195,7 +198,7 @@ def plain_text(raw: bytes) -> bytes:
 
 
 def decode_text(raw: bytes) -> str:
-    """Return the text of a file. Raise `UnicodeDecodeError`."""
+    """Decode the text of a file. Raise `UnicodeDecodeError`."""
     return plain_text(raw).decode()
 
 

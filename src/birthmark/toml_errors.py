@@ -23,7 +23,7 @@ _PARTS = r"""(?:[A-Za-z0-9_-]++|"[^"\n]*+"|'[^'\n]*+')"""
 _TOO_DEEP = re.compile(rf"""(?<![A-Za-z0-9_-])(?:{_PARTS}[ \t]*+\.[ \t]*+){{{MAX_PARTS}}}""")
 _TEXTS = re.compile(r"""#[^\n]*+|'[^'\n]*+'?|"(?P<basic>(?:[^"\\\n]|\\[^\n])*+)\"?""")
 _WINDOWS_PATH = re.compile(r"(?:file:/*+)?[A-Za-z]:\\(?!\\)|\\\\[\w.-]+\\(?!\\)\w")
-"""Of a drive, or of another machine."""
+"""Windows path on a drive or on another machine."""
 _NEVER_MEANT = re.compile(r"\\(?:[bf]|r(?!\\n))")
 """Escapes of characters that no setting contains, as in an unescaped Windows path."""
 _NO_BACKSLASH = "a path with \\ needs single quotes, or / in place of each \\"

@@ -76,7 +76,7 @@ class CertificateManager:
     """Time until a certificate becomes valid, by server time; zero if no server has provided the time."""
     monotonic: Callable[[], float]
     register: Callable[[HeldIdentity], Awaitable[object]]
-    """Registers the device by a certificate, which proves it to the provisioning service."""
+    """Registers the device with a certificate that authenticates it to the provisioning service."""
     _early_asked_at: dict[str, float] = field(default_factory=dict, init=False)
     """Time of the last request to replace a certificate that is not yet valid, in monotonic seconds, by ID."""
 

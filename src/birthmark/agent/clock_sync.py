@@ -110,7 +110,7 @@ class ClockSyncTransports:
         return _Mqtt(self)
 
     def inner(self) -> Links:
-        """Return links that check certificates at the time it is now."""
+        """Return links that verify certificates at the current time, corrected if the clock is off."""
         time = self.servers.time
         return self.make(self.identity, self.trust.at_time(time.now()) if time.is_off else self.trust)
 

@@ -23,7 +23,7 @@ MAX_REQUEST_BYTES = 64 * 1024
 
 @dataclass(frozen=True, slots=True)
 class HeldIdentity:
-    """A chain, leaf first, with its key."""
+    """A certificate chain, leaf first, with its key."""
 
     chain: tuple[Certificate, ...]
     key: HeldKey

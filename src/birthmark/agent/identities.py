@@ -37,7 +37,7 @@ class IdentityStore:
         return Slot(certificate_id, self.places, self.keys)
 
     def preloaded(self, identity: PreloadedIdentity) -> HeldIdentity:
-        """Return an identity that the configuration names."""
+        """Return the chain and key of an identity in the configuration."""
         try:
             with about(identity.certificate), identity.certificate.open("rb") as file:
                 chain = parse_bundle(file.read(MAX_BUNDLE_BYTES + 1))

@@ -284,7 +284,7 @@ class ByAzure:
     connect: Callable[[HeldIdentity], Awaitable[HubClient]]
     """Connects to the known hub."""
     register: Callable[[bytes], Awaitable[HubAssignment]]
-    """By the bootstrap certificate, with a request."""
+    """Registers the device with the bootstrap certificate and a CSR."""
     live: HubClient | None = field(default=None, init=False)
     """The current or last connection."""
 
@@ -318,7 +318,7 @@ class ByAzure:
 
 
 def _check(chain: tuple[Certificate, ...], request: bytes, issued: IssuedIdentity) -> None:
-    """Raise `AnswerInvalidError` for a certificate that is not the device's."""
+    """Raise `AnswerInvalidError` unless the chain's leaf has the requested key and the configured name."""
     if not chain:
         raise AnswerInvalidError(detail="it registered the device but issued no certificate")
     if chain[0].spki_der != parse_csr(request).spki_der:

@@ -226,7 +226,7 @@ class AgentDevice:
 
 
 Device = AgentDevice
-"""The name in releases up to 0.3."""
+"""Former name, in releases up to 0.3."""
 
 
 @contextlib.asynccontextmanager

@@ -35,7 +35,7 @@ class StateNotWritableError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class AgentPaths:
-    """The directories below a root, which is / on a device."""
+    """Paths of the agent below a root directory, which is `/` on a device."""
 
     root: Path
 
@@ -70,7 +70,7 @@ class AgentPaths:
 
     @property
     def anchors(self) -> Path:
-        """Roots that were followed (`anchors`)."""
+        """File of the roots that were followed in root rollovers (`anchors`)."""
         return self.certs / "birthmark-anchors.pem"
 
     def certificate(self, certificate_id: str) -> Path:

@@ -130,5 +130,5 @@ def warn_at(not_before: datetime, not_after: datetime, renewal: Renewal) -> date
 
 
 def chance_of(token: bytes) -> float:
-    """Return 0 to 1 from entropy."""
+    """Return a fraction from 0 to 1, derived from random bytes."""
     return int.from_bytes(token[:4], "big") / 0xFFFFFFFF

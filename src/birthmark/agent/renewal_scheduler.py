@@ -85,7 +85,7 @@ class RenewalTurn:
         return max(due.total_seconds(), self._pace.not_before - self.agent.clock.monotonic())
 
     def failed(self, identity: Held, problem: BirthmarkError) -> timedelta:
-        """Count a failure and return the pause."""
+        """Record a failed renewal, and return the pause before the next attempt."""
         lifetime = identity.leaf.not_after - identity.leaf.not_before if isinstance(identity, HeldIdentity) else _DAY
         return self._pace.failed(self.agent, problem, self.agent.renewal, lifetime, _left(self.agent, identity))
 

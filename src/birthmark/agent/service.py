@@ -499,7 +499,7 @@ class Agent:
         return not isinstance(identity, SharedIdentity) or identity.is_ready
 
     def now_for(self, identity: Held) -> datetime:
-        """Return the time to judge this certificate by: never before it was issued."""
+        """Return the time at which to validate a certificate: the current time, but never before its issuance."""
         if not isinstance(identity, HeldIdentity):
             return self.clock.now()
         self.clock.suppose(identity.leaf.not_before)

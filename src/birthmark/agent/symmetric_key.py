@@ -34,7 +34,7 @@ class SharedIdentity:
     lifetime: timedelta = LIFETIME
 
     async def register(self, client: HttpsClient, target: DpsTarget, payload: object, now: datetime) -> HubAssignment:
-        """Register at DPS by a token."""
+        """Register at DPS with a shared access signature."""
         authorization = self.for_dps(target.id_scope, target.registration_id, now)
         return await register_by_https(client, target, authorization=authorization, payload=payload)
 

@@ -17,7 +17,7 @@ from birthmark.keys.tpm import Tpm, TpmSettings
 
 @dataclass(frozen=True, slots=True)
 class TpmIdentity(SharedIdentity):
-    """Signs in a TPM."""
+    """Symmetric key identity that signs in a TPM."""
 
     tpm: Tpm = field(kw_only=True)
 

@@ -14,7 +14,7 @@ from birthmark.clock import Clock, to_micros
 
 TOLERANCE = timedelta(minutes=5)
 BUILT = datetime(2026, 1, 1, tzinfo=UTC)
-"""No clock that shows less can be right: this program is younger."""
+"""Earliest plausible time: this program was built later."""
 _JUMP_S = 60.0
 _ALONE = timedelta(days=1)
 _FORGET = "birthmark agent forget-time"
@@ -22,7 +22,7 @@ _FORGET = "birthmark agent forget-time"
 
 @dataclass(slots=True)
 class Timekeeper:
-    """The agent's clock."""
+    """The agent's clock: the machine's clock, corrected by authenticated servers."""
 
     machine: Clock
     floor: datetime = BUILT

@@ -19,7 +19,7 @@ _MICROSECOND = timedelta(microseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """The rows of all workers."""
+    """Machine readings of all workers."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)

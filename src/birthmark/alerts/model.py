@@ -88,7 +88,7 @@ class MachineReading:
     machine: str
     at: datetime
     disk_free_ppm: int
-    """The part of the data directory's disk that is free, in millionths."""
+    """Free share of the data directory's disk, in parts per million."""
     is_clock_steady: bool
     clock_off_us: int | None = None
     """Minimum offset of the machine's clock ahead of the database's, in microseconds; None if they share one."""
@@ -126,7 +126,7 @@ class Thresholds:
     """Alert thresholds."""
 
     disk_free: float = 0.1
-    """The part of the disk that is free at least."""
+    """Minimum free share of the disk."""
     clock_off: timedelta = timedelta(seconds=5)
     """Maximum offset of a machine's clock from the database's."""
     unrenewed: timedelta = timedelta(days=7)
@@ -138,9 +138,9 @@ class Thresholds:
     """Minimum number of refusals per hour; they must also exceed `spike` times the earlier hourly rate."""
     spike: float = 5.0
     renewals: int = 3
-    """Renewals that were refused within the hour."""
+    """Minimum number of refused renewals per hour."""
     enrollments: int = 3
-    """Other refusals of EST within the hour."""
+    """Minimum number of other EST refusals per hour."""
     behind: timedelta = timedelta(minutes=15)
     """Maximum delay of a receiver or another worker."""
 
@@ -177,9 +177,9 @@ class Readings:
     failed_renewals: Mapping[str, int] = field(default_factory=dict)
     """Those of the refusals that blocked a renewal of an issued certificate."""
     refusals_before: Mapping[str, float] = field(default_factory=dict)
-    """Of an hour of the day before, on average."""
+    """Average hourly refusals of the previous day, by code."""
     contested: tuple[str, ...] = ()
-    """Identities that two use."""
+    """Identities that two clients use."""
     outbox: timedelta = timedelta()
     """Age of the oldest undelivered event."""
     failing: Sequence[UpcomingExpiry] = ()

@@ -78,7 +78,7 @@ class Alerts:
         return [one for one in await self._known() if one.raised_at is not None]
 
     async def silences(self) -> Sequence[Silence]:
-        """Return the silences that last."""
+        """Return the active silences, sorted by rule and subject."""
         now = self.clock.now()
         rows = await self.database.all(store.ALL_SILENCES)
         return sorted(

@@ -1,4 +1,4 @@
-"""The tables of alerts, and their statements."""
+"""Alert tables and their SQL statements."""
 
 from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, cast, literal_column, or_, select
 

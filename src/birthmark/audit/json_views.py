@@ -1,4 +1,4 @@
-"""Verified chains as programs read them."""
+"""JSON views of verified audit chains."""
 
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -24,7 +24,7 @@ def report(verified: Sequence[VerifiedChain]) -> dict[str, Any]:
 
 
 async def entries(database: DatabaseReader, verified: Sequence[VerifiedChain]) -> AsyncIterator[dict[str, Any]]:
-    """Yield every row that was verified, chain by chain, oldest first."""
+    """Yield every verified row, chain by chain, oldest first."""
     for one in verified:
         seq = 0
         while seq < one.rows:

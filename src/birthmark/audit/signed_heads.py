@@ -1,4 +1,4 @@
-"""Signed heads: the end of a chain as it was at some moment, in the database and, exported, outside of it."""
+"""Signed heads: the end of an audit chain at a point in time, in the database and, if exported, outside of it."""
 
 import hashlib
 from datetime import datetime
@@ -28,7 +28,10 @@ class HeadInvalidError(InvalidRequestError):
 
 
 class AuditKey:
-    """Signs heads (Ed25519). The key follows from a secret of the data directory, which is not in the database."""
+    """Ed25519 key that signs heads.
+
+    The key is derived from a secret of the data directory, which is not in the database.
+    """
 
     def __init__(self, secret: str) -> None:
         self._key = Ed25519PrivateKey.from_private_bytes(

@@ -197,7 +197,7 @@ class _Walk:
             self.broken_at = (self.seq, row["detail"])
 
     def check_claims(self) -> None:
-        """Raise `AuditCutError` for a claim about a row after the last."""
+        """Raise `AuditCutError` if a claim refers to a row after the last one."""
         if self._wanted:
             last = max(self._wanted)
             raise AuditCutError(seq=self.seq, signed=last, chain=self._chain, source=self._wanted[last][0].source)

@@ -24,7 +24,7 @@ class PasswordAttempt(NamedTuple):
     is_unknown: bool = False
     """Whether the user does not exist."""
     of_user: int = 0
-    """At this user, from anywhere."""
+    """Recent wrong guesses for this user, from any address."""
     of_user_here: int = 0
     of_address: int = 0
 
@@ -47,7 +47,7 @@ class _QueuedAttempt(NamedTuple):
 
 @dataclass(slots=True)
 class PasswordScheduler:
-    """The queue before the slow check."""
+    """Queue of password attempts before the slow hash check."""
 
     clock: Clock = field(repr=False)
     sent_away: Callable[[], BirthmarkError] = field(repr=False)

@@ -22,7 +22,7 @@ class PrincipalKind(Enum):
     OPERATOR = "operator"
     EST_USER = "est_user"
     DEVICE = "device"
-    """A certificate that this installation issued."""
+    """Certificate that this installation issued."""
     BOOTSTRAP = "bootstrap"
     """A certificate of a CA that may introduce devices, such as a manufacturer's IDevID."""
     AUTHORITY = "authority"

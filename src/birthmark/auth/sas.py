@@ -160,7 +160,7 @@ def _segments(resource: str) -> list[str]:
 
 
 def derive_device_key(group_key: bytes, registration_id: str) -> bytes:
-    """Return a device's key under a group's (DPS documentation, "Derive a device key")."""
+    """Return a device's key, derived from its group's key (DPS documentation, "Derive a device key")."""
     return hmac.digest(group_key, registration_id.encode(), hashlib.sha256)
 
 

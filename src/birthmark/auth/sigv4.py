@@ -205,7 +205,7 @@ def check_signature(
 
 
 def canonical_request(request: SignedRequest, signed_headers: Sequence[str], left_out: frozenset[str]) -> str:
-    """Return the text that is signed; `left_out` are the query parameters that are not."""
+    """Return the canonical request, which is signed; `left_out` are the query parameters that it excludes."""
     headers = "".join(
         f"{name}:{','.join(' '.join(value.split()) for value in request.values(name))}\n" for name in signed_headers
     )

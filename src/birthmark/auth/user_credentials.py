@@ -46,7 +46,7 @@ def is_of_person(policy: str | None) -> bool:
 
 
 def parts_of(policy: str) -> tuple[str, str]:
-    """Return the token's id and the name of the service."""
+    """Return the access token's ID and the service name in a policy name."""
     token_id, _, name = policy.removeprefix(BEGIN).partition(_BETWEEN)
     return token_id, name
 
@@ -71,5 +71,5 @@ def access_key_of(token_id: str) -> str:
 
 
 def key_of(token: str) -> bytes:
-    """Return the key of a token's policies."""
+    """Return the policy key that is derived from an access token."""
     return hashlib.sha256(token.encode()).digest()

@@ -39,7 +39,7 @@ class Glob:
 
 
 def glob_of(pattern: str) -> Glob:
-    """Return the pattern in which every `*` and `?` is a wildcard."""
+    """Return the glob of a pattern in which every `*` and `?` is a wildcard."""
     return Glob(tuple(pattern.replace("?", ANY_ONE).split("*")))
 
 

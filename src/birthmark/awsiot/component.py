@@ -40,7 +40,7 @@ _STATES = frozenset({DeviceState.CONNECTED, DeviceState.AWAY, DeviceState.REFUSE
 
 @dataclass(frozen=True, slots=True)
 class ThingRecords(DeviceRecords):
-    """The things of the account."""
+    """Device records of the account's things."""
 
     database: Database = field(repr=False)
     aws: AwsIot = field(repr=False)
@@ -115,7 +115,7 @@ class ThingRecords(DeviceRecords):
 
 
 class AwsComponent(Component):
-    """The account."""
+    """The AWS account as a component of a server."""
 
     service = "aws"
     cloud = "aws"

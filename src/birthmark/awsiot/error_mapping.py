@@ -171,7 +171,7 @@ REASONS: Mapping[type[errors.BirthmarkError], int] = {
 
 
 def http_error(error: errors.BirthmarkError) -> tuple[int, str]:
-    """Return status and exception name of the nearest listed ancestor."""
+    """Return the HTTP status and exception name of the error's nearest listed base class."""
     return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)
 
 

@@ -58,7 +58,7 @@ class SettingsChanged(Event, frozen=True, tag="awsiot.settings_changed"):
 
 
 class AccessKeyAdded(Event, frozen=True, tag="awsiot.access_key_added"):
-    """An access key may sign from now on."""
+    """An access key was added; it is valid for signatures."""
 
     access_key_id: str
 

@@ -16,10 +16,10 @@ from birthmark.pki.certificates import Certificate
 ThingName = NewType("ThingName", str)
 PolicyName = NewType("PolicyName", str)
 CertificateId = NewType("CertificateId", str)
-"""Lower-case hex of the SHA-256 digest of the DER: the thumbprint. The id of a certificate and of a CA certificate."""
+"""ID of a certificate or CA certificate: the SHA-256 thumbprint of the DER, in lowercase hex."""
 
 MAX_ATTRIBUTES_WITHOUT_TYPE = 3
-"""Developer guide, "Thing types"."""
+"""Maximum number of attributes of a thing without a type (developer guide, "Thing types")."""
 MAX_ATTRIBUTES = 50
 MAX_DESCRIPTION = 2028
 MAX_PEM = 16 * 1024
@@ -317,7 +317,7 @@ class TaskStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RegistrationTask:
-    """A bulk registration. `done` are the lines of the file, of `total`, that were tried; 0 of 0 before it is read."""
+    """A bulk registration task. `done` of `total` lines of its file were tried; 0 of 0 before the file is read."""
 
     task_id: str
     body: str

@@ -1,4 +1,4 @@
-"""Domain errors as Azure's resource manager shows them: a status and a code ("Common ARM error codes")."""
+"""Mapping of domain errors to Azure Resource Manager: status and code ("Common ARM error codes")."""
 
 from collections.abc import Mapping
 
@@ -30,5 +30,5 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
 
 
 def http_error(error: errors.BirthmarkError) -> tuple[int, str]:
-    """Return status and code of the nearest listed ancestor."""
+    """Return the HTTP status and code of the error's nearest listed base class."""
     return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)

@@ -57,7 +57,7 @@ class ArmOperation(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ArmRequest:
-    """A request's path, read. Names are as the client wrote them, percent-decoded."""
+    """A parsed request path. Names are as the client wrote them, percent-decoded."""
 
     operation: ArmOperation
     kind: ArmResourceKind
@@ -65,7 +65,7 @@ class ArmRequest:
     group: str | None
     service: str = ""
     name: str = ""
-    """Of a certificate or a policy."""
+    """Name of a certificate or a policy."""
 
     def id_of(self, service: str) -> str:
         """Return the resource ID of a service in the client's subscription and resource group."""

@@ -87,7 +87,7 @@ class _Test(msgspec.Struct, rename="camel"):
 
 
 class SampleMessage(NamedTuple):
-    """A message that was never sent, with its device's twin."""
+    """A sample message for a test of routes, with its device's twin."""
 
     message: RoutableMessage
     twin: Mapping[str, Any] | None
@@ -98,7 +98,7 @@ class SampleMessage(NamedTuple):
 
 
 def route_json(route: HubRoute) -> dict[str, Any]:
-    """Return a route."""
+    """Return the JSON of a route."""
     return {
         "name": route.name,
         "source": route.source.value,

@@ -134,7 +134,7 @@ class Management:
         return await self.iothub.registry.count(self.iothub.hubs.by_name(request.service))
 
     def view(self, request: ArmRequest) -> dict[str, Any]:
-        """Return a service as it is."""
+        """Return the JSON view of a service."""
         return self._view(request, self._service(request))
 
     def views(self, request: ArmRequest, caller: Caller) -> Sequence[dict[str, Any]]:

@@ -97,7 +97,7 @@ def parse_certificate(body: bytes) -> tuple[Certificate, bool | None]:
 
 
 def parse_proof(body: bytes) -> Certificate:
-    """Return a verification certificate."""
+    """Return the verification certificate in a request body."""
     return _certificate(_read(body, _Proof).certificate)
 
 
@@ -122,7 +122,7 @@ def _read(body: bytes, kind: type[_T]) -> _T:
 
 
 def _certificate(text: str) -> Certificate:
-    """Return a certificate as the SDKs send it: PEM, base64 of DER, or base64 of PEM."""
+    """Parse a certificate in an SDK's encoding: PEM, base64 of DER, or base64 of PEM."""
     try:
         inner = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
@@ -156,7 +156,7 @@ def certificate_json(request: ArmRequest, authority: CaCertificate, *, with_code
 def service_json(
     request: ArmRequest, name: str, sku: Mapping[str, Any], properties: Mapping[str, Any], revision: int = 0
 ) -> dict[str, Any]:
-    """Return a service; `revision` is that of its routes."""
+    """Return the JSON of a service; `revision` is the revision of its routes."""
     return {
         "id": request.id_of(name),
         "name": name,
@@ -175,7 +175,7 @@ def etag_of_service(name: str, revision: int) -> str:
 
 
 def key_json(policy: str, rights: str, keys: Sequence[bytes]) -> dict[str, Any]:
-    """Return the keys of a policy."""
+    """Return the JSON of a policy's keys."""
     primary, secondary = (base64.b64encode(key).decode("ascii") for key in keys)
     return {"keyName": policy, "primaryKey": primary, "secondaryKey": secondary, "rights": rights}
 
@@ -189,7 +189,7 @@ def free_json(kind: ArmResourceKind, *, is_free: bool) -> dict[str, Any]:
 
 
 def error_json(code: str, message: str) -> dict[str, Any]:
-    """Return a refusal."""
+    """Return the JSON of an error."""
     return {"error": {"code": code, "message": message}}
 
 

@@ -55,7 +55,7 @@ async def drop_expired_retained(database: Database, now: int, since: int) -> Non
 
 
 async def drop_unused(database: Database, after: int, before: int) -> None:
-    """Delete the messages between two ids that no queue has any more."""
+    """Delete the messages between two IDs that no queue references."""
     while rows := await database.all(store.UNUSED, after=after, before=before, limit=_ROWS):
         upto = portion_of(rows)[-1]["id"]
         await database.commit(Changes().run(store.DROP_UNUSED, after=after, before=upto + 1))

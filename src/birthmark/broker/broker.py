@@ -236,7 +236,7 @@ class Broker:
         return Changes() if self.is_alone else Changes().run(store.STILL_LIVES, expect=1, key_id=self.worker)
 
     async def wait_until_fresh(self) -> None:
-        """Return when `is_fresh`. Raise `WorkerLostError`."""
+        """Wait until `is_fresh`. Raise `WorkerLostError`."""
         if self.workers is not None:
             await self.workers.fresh()
 
@@ -402,7 +402,7 @@ class Broker:
     # ---- cursors
 
     def settle_later(self, attached: ConnectedSession) -> None:
-        """Write a cursor soon."""
+        """Schedule the write of the session's queue cursor."""
         self.unsettled.add(attached)
         if self._settling is None:
             self._settling = self._timers.call_later(SETTLE_S, self._settle)
@@ -503,7 +503,7 @@ class Broker:
                 space.set_stored_count(totals.get(space.name, 0))
 
     async def free_lost(self) -> None:
-        """Free the sessions that a worker had when it was killed."""
+        """Release the sessions that a killed worker owned."""
         while rows := await self.database.all(store.OWNED_BY_OTHERS, owner=self.worker, limit=_PAGE):
             if not await self._free_sessions(rows):
                 break

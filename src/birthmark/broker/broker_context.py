@@ -91,7 +91,7 @@ class BrokerContext(Protocol):
         ...
 
     async def wait_until_fresh(self) -> None:
-        """Return when `is_fresh`. Raise `WorkerLostError`."""
+        """Wait until `is_fresh`. Raise `WorkerLostError`."""
         ...
 
     def now(self) -> int:
@@ -118,7 +118,7 @@ class BrokerContext(Protocol):
         ...
 
     def settle_later(self, attached: ConnectedSession) -> None:
-        """Write a cursor soon."""
+        """Schedule the write of the session's queue cursor."""
         ...
 
     async def vacate(self, space: SessionNamespace, client: str, record: SessionRecord, *, ends: bool) -> None:

@@ -267,7 +267,7 @@ class SessionNamespace(Protocol):
         ...
 
     def settle_later(self, attached: ConnectedSession) -> None:
-        """Note that a queue's cursor moved; it is written with the next commit, or soon."""
+        """Record that a queue's cursor moved; it is written with the next commit or soon after."""
         ...
 
     def is_unsettled(self, attached: ConnectedSession) -> bool:

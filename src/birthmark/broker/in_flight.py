@@ -17,7 +17,7 @@ ROW_BYTES = 256
 
 
 class InFlightBudget:
-    """Bytes by the key, or the client, that published them."""
+    """Bytes in flight, by the access key or client that published them."""
 
     def __init__(self, window_bytes: int = WINDOW_BYTES, overhead_bytes: int = OVERHEAD_BYTES) -> None:
         self._window, self._overhead = window_bytes, overhead_bytes

@@ -37,7 +37,7 @@ class BrokerMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     qos: int = 0
     retain: bool = False
     properties: tuple[Any, ...] = ()
-    """`Properties`; a union of text and bytes is more than their decoder can check."""
+    """MQTT `Properties`; the type is loose because the decoder cannot check a union of text and bytes."""
     expires_at: int | None = None
     publisher: str = ""
     principal: str = ""
@@ -62,7 +62,7 @@ def encode_messages(messages: Sequence[BrokerMessage]) -> bytes:
 
 
 def decode_messages(body: bytes) -> list[BrokerMessage]:
-    """Return the messages of a row."""
+    """Return the messages that a row stores."""
     messages = _read_messages(body)
     return [_readable(message) if message.properties else message for message in messages]
 
@@ -94,7 +94,7 @@ def encode_will(will: Will) -> bytes:
 
 
 def decode_will(body: bytes) -> Will:
-    """Return the will of a column."""
+    """Return the will that a column stores."""
     will = _read_will(body)
     return msgspec.structs.replace(will, message=_readable(will.message))
 
@@ -132,7 +132,7 @@ def subscription_of(name: str, asked: int, *, max_qos: int = 1) -> Subscription:
 
 
 class SessionRecord(msgspec.Struct, frozen=True):
-    """A stored session as it was read: everything up to `cursor` is delivered, `tail` is the last that is queued."""
+    """A stored session: messages up to `cursor` are delivered, and `tail` is the last queued message."""
 
     epoch: int
     owner: str | None

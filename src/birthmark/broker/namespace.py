@@ -51,7 +51,7 @@ Condition = Callable[[str], Changes]
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """A client that may connect."""
+    """An authorized client with its session options."""
 
     client: str
     connection: ClientConnection
@@ -177,7 +177,7 @@ class Namespace(ClientPresence):
         return [row for rows in each for row in rows]
 
     async def owner(self, client: str) -> str | None:
-        """Return the worker that a client is connected to."""
+        """Return the worker to which a client is connected."""
         if client in self.live:
             return self.worker
         if self._broker.is_alone:
@@ -408,7 +408,7 @@ class Namespace(ClientPresence):
             self._shares.add(client, principal)
 
     def _take_over(self, client: str, *, clean: bool) -> ConnectedSession | None:
-        """End the connection that has a session on this worker, and return it."""
+        """End this worker's connection that owns the session, and return it."""
         old = self.live.get(client)
         if old is None:
             return None
@@ -622,7 +622,7 @@ class Namespace(ClientPresence):
         return found
 
     def settle_later(self, attached: ConnectedSession) -> None:
-        """Note that a queue's cursor moved; it is written with the next commit, or soon."""
+        """Record that a queue's cursor moved; it is written with the next commit or soon after."""
         self._broker.settle_later(attached)
 
     def is_unsettled(self, attached: ConnectedSession) -> bool:

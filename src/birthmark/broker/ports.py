@@ -29,7 +29,7 @@ class ClientConnection(Protocol):
         ...
 
     def end(self, reason: CloseReason) -> None:
-        """Close it; `Broker.disconnect` has been called, or will be."""
+        """Close the connection; `Broker.disconnect` was called, or will be."""
         ...
 
     async def wait_released(self) -> None:
@@ -96,7 +96,7 @@ class MessageStream(Protocol[T]):
         ...
 
     async def settled(self) -> None:
-        """Return when all that was appended is durable or refused."""
+        """Wait until all appended messages are durable or refused."""
         ...
 
     async def read(

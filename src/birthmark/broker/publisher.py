@@ -50,7 +50,7 @@ from birthmark.net.fair_scheduler import Backlog, Slices
 from birthmark.store.database import Row
 
 Away: TypeAlias = defaultdict[str, list[tuple[str, int, int]]]
-"""Clients with QoS and options, by the other worker that they are connected to."""
+"""Receivers on other workers: client, QoS and options by worker."""
 _FEW = 64  # up to this many matching subscriptions are read at once, more by page
 
 
@@ -247,7 +247,7 @@ class MessagePublisher:
         return await self._backlog.run_in_turns(steps, owner)
 
     async def _read(self, topic: str) -> "_Read":
-        """Read the stored subscriptions that a topic fits."""
+        """Read the stored subscriptions that match a topic."""
         read, filters, is_alone = _Read(self._router.changes), self._router.candidates(topic), self._broker.is_alone
         wanted: dict[str, Any] = {"space": self._space.name, "filters": json.dumps(filters), "limit": _FEW + 1}
         rows = await self._database.all(store.MATCHING if is_alone else store.MATCHING_ANYWHERE, **wanted)

@@ -115,7 +115,7 @@ class TopicRouter:
     # ---- changes
 
     def add(self, attached: ConnectedSession, subscription: Subscription) -> None:
-        """Enter a filter of a session that is not stored."""
+        """Add a filter of a session that is not stored."""
         key = (attached.client, subscription.share)
         here = self._live[subscription.topic_filter]
         if key not in here:
@@ -189,7 +189,7 @@ class TopicRouter:
         return run_steps(self.build_route_steps(topic, found, seen))
 
     def _fitting(self, topic: str) -> tuple[str, ...]:
-        """Return the filters of sessions in memory that a topic fits."""
+        """Return the filters of in-memory sessions that match a topic."""
         if not len(self._shapes):
             return ()
         return tuple([one for one in self._shapes.candidates(topic) if one in self._live])

@@ -115,7 +115,7 @@ class _Write:
 
 
 class SessionQueueWriter:
-    """The queues of this worker's publishers."""
+    """Writes messages of this worker's publishers to session queues."""
 
     def __init__(
         self,

@@ -537,7 +537,7 @@ SET_POSITION = upsert(positions)
 
 
 def drop_stream(stream: str) -> Changes:
-    """Return the changes that end a stream."""
+    """Return the changes that delete a stream."""
     changes = Changes().run(_DROP_SEGMENTS, stream=stream).run(_DROP_POSITIONS, stream=stream)
     return changes.run(DROP_END, stream=stream)
 
@@ -554,7 +554,7 @@ def drop_client(space: str, client: str) -> Changes:
 
 
 def drop_space(space: str) -> Changes:
-    """Return the changes that end every session of a space."""
+    """Return the changes that delete every session of a namespace."""
     changes = Changes()
     for statement_of in _OF_SPACE:
         changes.run(statement_of, space=space)

@@ -108,7 +108,7 @@ class _Names:
 
 
 class SqlStream(Generic[T]):
-    """A `Stream` of msgspec structs with a `device_id`, in the table `segments`."""
+    """A `Stream` of msgspec structs with a `device_id`, stored in the table `segments`."""
 
     def __init__(self, name: str, kind: type[T], database: Database, clock: Clock) -> None:
         self.name = name
@@ -423,7 +423,7 @@ class SqlStream(Generic[T]):
         return await self._database.all(store.SEGMENTS_OF_TWO, stream=self.name, first=first, limit=_ROWS, **two)
 
     async def _newest_of_all(self, limit: int) -> list[tuple[int, T]]:
-        """Return the newest messages, each with the number of its commit."""
+        """Return the newest messages of all devices, each with the sequence number of its commit."""
         found: list[tuple[int, T]] = []
         seen, kept = (_MAX, 0), 0
         while rows := await self._database.all(store.SEGMENTS_BACK, stream=self.name, last=seen[0], limit=_ROWS):

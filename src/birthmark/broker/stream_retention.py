@@ -78,7 +78,7 @@ class StreamRetention(Generic[T]):
         return max((seq_of(row["position"]) for row in rows if row["partition"] == 0), default=0)
 
     async def by_age(self, before: int, newest: LastCommit) -> None:
-        """Drop the commits from before a time."""
+        """Delete the commits before a time."""
         while rows := await self._oldest():
             commits = {row["seq"]: (row["seq"], row["at"], 1) for row in rows}
             last = cut(tuple(commits.values()), newest.seq, before, 0)

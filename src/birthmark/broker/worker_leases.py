@@ -37,7 +37,7 @@ class Timer(Protocol):
 
 
 class Timers(Protocol):
-    """The passing of time."""
+    """Timers: delayed calls and sleep."""
 
     def call_later(self, delay_s: float, act: Callable[[], object]) -> Timer:
         """Call `act` after a delay in seconds."""
@@ -250,7 +250,7 @@ class Workers:
 
 
 async def keep_beating(workers: Workers, timers: Timers) -> None:
-    """Beat for ever."""
+    """Renew the worker's lease by heartbeats; never return."""
     while True:
         try:
             await workers.beat()

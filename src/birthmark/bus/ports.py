@@ -104,7 +104,7 @@ class Bus(Protocol):
 
     @property
     def worker(self) -> str:
-        """Name this worker."""
+        """Name of this worker."""
         ...
 
     def on(self, kind: type[E], handler: Callable[[E], None]) -> None:

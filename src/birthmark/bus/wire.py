@@ -62,7 +62,7 @@ _WORDS = {"code", "message", "cause", "fix"}
 
 
 def refusal_of(error: BirthmarkError) -> ReplyFrame:
-    """Return a refusal as it travels."""
+    """Return a refusal as a reply frame."""
     facts = {name: value for name, value in vars(error).items() if not name.startswith("_") and name not in _WORDS}
     plain = {name: value if isinstance(value, int | float) else str(value) for name, value in facts.items()}
     kind = next(one for one in BirthmarkError.__subclasses__() if isinstance(error, one))

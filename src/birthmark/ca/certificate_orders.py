@@ -115,7 +115,7 @@ class CertificateOrder:
     request: CertificateRequest
     policy: str
     maker: str
-    """For which registration, `dps:{scope}/{registration id}`."""
+    """Registration that orders the certificate: `dps:{scope}/{registration id}`."""
     presented: Certificate | None = None
     """Certificate that the device presented."""
     known: Collection[Thumbprint] = ()

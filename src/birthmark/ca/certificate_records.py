@@ -25,7 +25,7 @@ class IssuedCertificate:
     parent: Thumbprint | None = None
     """Certificate that authenticated the request for this one, if any."""
     registered_at: datetime | None = None
-    """When it first was a device's proof at a provisioning service of this installation."""
+    """Time of its first use as attestation at a provisioning service of this installation."""
 
     @property
     def is_revoked(self) -> bool:
@@ -38,7 +38,7 @@ class LiveCertificate:
 
     thumbprint: Thumbprint
     device_id: str
-    """The name as it is spelled in the certificate."""
+    """Device ID, as spelled in the certificate."""
     key_digest: bytes
 
 

@@ -46,7 +46,7 @@ class RevocationList:
 
 @dataclass(slots=True)
 class RevocationLists:
-    """The lists of the CAs of a hierarchy, as its database has them."""
+    """CRLs of the CAs of a hierarchy, from the database."""
 
     hierarchy: Hierarchy
     database: Database = field(repr=False)

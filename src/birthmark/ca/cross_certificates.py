@@ -37,7 +37,7 @@ class LinksRefusedError(PolicyError):
 
 @dataclass(frozen=True, slots=True)
 class CrossCertificates:
-    """Both certificates, and the roots between which they lead."""
+    """Both cross-certificates, and the roots that they connect."""
 
     new_with_old: Certificate
     old_with_new: Certificate
@@ -56,7 +56,7 @@ def link(of: Certificate, by: LeafIssuer, *, now: datetime, entropy: Entropy) ->
 
 
 def make_links(old: LeafIssuer, new: LeafIssuer, *, now: datetime, entropy: Entropy) -> CrossCertificates:
-    """Return both links."""
+    """Create both cross-certificates of two roots."""
     there = link(new.certificate, old, now=now, entropy=entropy)
     back = link(old.certificate, new, now=now, entropy=entropy)
     return CrossCertificates(there, back, new.certificate, old.certificate)

@@ -56,7 +56,7 @@ class RootAwayError(UnavailableError):
 
 
 class Generation:
-    """A root and the CAs below it, each with its key; the root's may be on another machine."""
+    """A root and its issuing CAs, each with its key; the root's key may be on another machine."""
 
     __slots__ = ("_below", "_root", "anchor", "keeper")
 
@@ -118,7 +118,7 @@ class Generation:
         return known
 
     def named(self, name: str) -> Certificate | None:
-        """Return the issuing CA of a purpose, or of a key identifier, as addresses have it."""
+        """Return the CA certificate of a purpose or key identifier, as used in URLs, or None."""
         by_purpose = {purpose: one.certificate for purpose, one in self._below.items()} | {Purpose.ROOT: self.anchor}
         return next((one for purpose, one in by_purpose.items() if name in {purpose, name_of_key(one)}), None)
 
@@ -216,7 +216,7 @@ class Hierarchy:
         return self._signing.issuer(purpose, now=now, entropy=entropy, points=points)
 
     def named(self, name: str) -> Certificate | None:
-        """Return the issuing CA of a purpose, or of a key identifier, as addresses have it."""
+        """Return the CA certificate of a purpose or key identifier, as used in URLs, or None."""
         found = (generation.named(name) for generation in self.generations)
         return next((one for one in found if one is not None), None)
 
@@ -232,10 +232,10 @@ class Hierarchy:
         return tuple(dict.fromkeys((issuer.certificate, *self.anchors, *self.links)))
 
     def presented(self, issuer: LeafIssuer) -> tuple[Certificate, ...]:
-        """Return the chain that a server presents above its own certificate, ordered up to its end.
+        """Return the CA certificates that a server sends after its own, in order.
 
-        If the bridge is included, the new root is not. A client that trusts only the old root would take the new root
-        for the end of the chain.
+        With the cross-certificate, the new root is left out. A client that trusts only the old root would take the new
+        root for the end of the chain.
         """
         end = self.anchor if self.bridge is None else self.bridge
         return (end,) if issuer.certificate == self.anchor else (issuer.certificate, end)

@@ -84,7 +84,7 @@ def below_root(
     points: DistributionPoints | None,
     token: TokenPlace | None = None,
 ) -> tuple[Certificate, SigningKey]:
-    """Return the certificate and the key of a new CA below the root."""
+    """Create a CA below the root, and return its certificate and key."""
     title, profile = BELOW[purpose]
     key = ec.generate_private_key(ec.SECP256R1()) if token is None else token.make(f"{purpose}-{tag}")
     subject, serial = name_below(organization, f"{title} {tag}"), new_serial(entropy)
@@ -130,7 +130,7 @@ class HierarchyFiles:
             return read_issuer(directory, purpose, passphrase)
 
     def root_list(self) -> bytes | None:
-        """Return the root's list that was installed."""
+        """Return the installed CRL of the root, or None."""
         path = self._directory / ROOT_LIST
         return path.read_bytes() if path.exists() else None
 
@@ -185,7 +185,7 @@ def finish(directory: Path) -> None:
 
 
 def organization_of(subject: x509.Name) -> str:
-    """Return the organization that a CA belongs to."""
+    """Return the organization in a CA's subject."""
     found = subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     return str(found[0].value) if found else "CA"
 

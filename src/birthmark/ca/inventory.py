@@ -20,9 +20,9 @@ from birthmark.store.pagination import Page, PageInvalidError
 
 _DIGITS = 18
 _ENDLESS = 2**62
-"""After every certificate's end, as the database counts."""
+"""Upper bound of certificate expiry times in the database."""
 _LAST = b"\xff" * 32
-"""No thumbprint follows it."""
+"""Highest possible thumbprint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class CertificateQuery:
     """Filter for certificates; all conditions must hold."""
 
     expiring: timedelta | None = None
-    """Alive, and ending within this time."""
+    """Only certificates that are valid and expire within this time."""
     is_expired: bool = False
     is_revoked: bool = False
     profile: str | None = None
@@ -89,7 +89,7 @@ class Inventory:
 
 
 def statement_for(query: CertificateQuery) -> Statement:
-    """Return the question's statement."""
+    """Return the SQL statement for a query."""
     revoked: bool | None = True if query.is_revoked else None
     if revoked is None and (query.is_unrevoked or query.expiring is not None):
         revoked = False

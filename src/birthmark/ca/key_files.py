@@ -70,7 +70,10 @@ class SecretUnreadableError(UnavailableError):
 
 
 def read_private(path: Path) -> bytes:
-    """Return the file's bytes. Raise `SecretForeignError`, `SecretExposedError` or `SecretUnreadableError`."""
+    """Return the content of a private file.
+
+    Raise `SecretForeignError`, `SecretExposedError` or `SecretUnreadableError`.
+    """
     return read_owned(path, closed_to=_OTHERS)
 
 
@@ -97,7 +100,7 @@ def check_owned(path: Path) -> None:
 
 
 def check_directory(path: Path) -> None:
-    """Raise `SecretForeignError` or `SecretExposedError` for a directory in which others could exchange files."""
+    """Raise `SecretForeignError` or `SecretExposedError` for a directory in which other users could replace files."""
     _check(path, path.stat(), _OTHERS_WRITE)
 
 
@@ -125,7 +128,10 @@ def write_key(path: Path, key: SigningKey, passphrase: bytes) -> None:
 
 
 def read_key(path: Path, passphrase: bytes, public_key: PublicKey | None = None) -> SigningKey:
-    """Return the key; that of `public_key` may be in a token. Raise `SecretExposedError` or `SecretUnreadableError`."""
+    """Return the private key; the key of `public_key` may be in a token.
+
+    Raise `SecretExposedError` or `SecretUnreadableError`.
+    """
     content = read_private(path)
     if public_key is not None and (in_token := token_keys.parse(content, public_key)) is not None:
         return in_token

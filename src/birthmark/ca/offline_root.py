@@ -109,10 +109,10 @@ def ask(
     passphrase: Passphrase | None = None,
     token: TokenPlace | None = None,
 ) -> str:
-    """Return a request (PEM) for the issuing CA of a purpose; it replaces a pending one.
+    """Return a CSR (PEM) for the issuing CA of a purpose; it replaces a pending one.
 
-    The key is generated in `token`, or where the existing keys of the directory are. With `organization` the directory
-    is a new one, without a root. Raise `CaExistsError`.
+    The key is generated in `token`, or where the directory's existing keys are. With `organization`, the directory is a
+    new one, without a root. Raise `CaExistsError`.
     """
     if organization is not None:
         _begin(directory, entropy, passphrase)
@@ -205,7 +205,7 @@ def install(
 
 
 def _list_of(der: bytes) -> x509.CertificateRevocationList | None:
-    """Return a list in DER, as a distribution point serves it."""
+    """Return the CRL in DER data, as a distribution point serves it, or None."""
     try:
         return x509.load_der_x509_crl(der)
     except ValueError:

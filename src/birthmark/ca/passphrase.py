@@ -94,7 +94,7 @@ class Passphrase:
         return other
 
     def reveal(self) -> bytes:
-        """Return it. Raise `PassphraseMissingError`, `SecretExposedError`, `SecretForeignError`."""
+        """Return the passphrase. Raise `PassphraseMissingError`, `SecretExposedError`, `SecretForeignError`."""
         if self._known is None:
             self._known = self._of_text(self._read())
             if not 0 < len(self._known) <= MAX_CHARS:

@@ -32,7 +32,7 @@ ATTEMPTS = 5
 PAGE = 100
 """Certificates per page."""
 _LAST = b"\xff" * 32
-"""No thumbprint follows it."""
+"""Highest possible thumbprint."""
 
 
 class CertificateUnknownError(NotFoundError):

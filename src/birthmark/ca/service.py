@@ -298,7 +298,7 @@ class CertificateAuthority:
         return [store.INVENTORY.of(row) for row in rows]
 
     async def of_name(self, name: str) -> list[IssuedCertificate]:
-        """Return the last hundred that were issued to a name, in any spelling."""
+        """Return the last 100 certificates that were issued to a name, in any spelling."""
         return [store.INVENTORY.of(row) for row in await self.database.all(store.BY_DEVICE, name=fold(name))]
 
     async def names_below(self, parent: Thumbprint) -> list[str]:
@@ -333,7 +333,7 @@ class CertificateAuthority:
         return (await self.lists.of(issuer or self.hierarchy.issuing)).der
 
     async def live_of(self, spki_der: bytes) -> list[IssuedCertificate]:
-        """Return the certificates of a key that are alive."""
+        """Return the valid certificates of a key."""
         now, digest = self.clock.micros(), key_digest(spki_der)
         rows = await self.database.all(store.LIVE_OF_KEY, key_digest=digest, after=now)
         return [store.INVENTORY.of(row) for row in rows]

@@ -137,7 +137,7 @@ crls = Table(
 FIGURE, VALID, TAKEN_BACK = "certificates", "valid", "revoked"
 RENEWALS = "renewals"
 PLACE = "server"
-"""At which names of certificates are found."""
+"""Scope of certificate names in the name index."""
 INVENTORY = RowMapper(IssuedCertificate, certificate="der")
 ADD = insert(certificates)
 BY_THUMBPRINT = find(certificates)

@@ -41,14 +41,14 @@ class TokenAwayError(UnavailableError):
 
 @dataclass(slots=True)
 class TokenSigner:
-    """A key in a token, opened when it is needed."""
+    """A key in a token, opened on demand."""
 
     uri: Pkcs11Uri
     public_key: PublicKey
     _open: "TokenKey | None" = field(default=None, init=False, repr=False)
 
     def sign(self, data: bytes, scheme: Scheme) -> bytes:
-        """Raise `TokenAwayError`."""
+        """Sign data in the token. Raise `TokenAwayError`."""
         from birthmark.keys.pkcs11_library import LOCK, stop_library  # noqa: PLC0415 - see module
 
         with LOCK:

@@ -116,7 +116,7 @@ class AgentOptions:
         return AgentPlace(self.root, self.file)
 
     def show(self, agent: Agent) -> dict[str, Any]:
-        """Print the agent's status, and return it."""
+        """Print the agent's status and return it."""
         row = status_row(agent, self.places)
         emit(self.as_json, row if self.as_json else row | {"certificates": format_certificates(row["certificates"])})
         return row

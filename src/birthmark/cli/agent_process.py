@@ -85,7 +85,7 @@ async def serve(agent: Agent, tell: EventPrinter, telemetry_s: float | None) -> 
 
 
 def main(words: Sequence[str]) -> int:
-    """Be the agent. Return the exit code."""
+    """Run the agent process, and return the exit code."""
     logging.getLogger("birthmark").addHandler(logging.NullHandler())
     logging.basicConfig(level=os.environ.get("BIRTHMARK_LOG", "ERROR").upper(), stream=sys.stderr)
     given = json.loads(words[1])

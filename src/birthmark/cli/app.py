@@ -112,7 +112,7 @@ class CommandUnknownError(UsageError):
 
 
 class Branch(TyperGroup):
-    """A group of the tree: finds a command by importing its module."""
+    """A command group that imports a command's module on demand."""
 
     node = TREE
     path: tuple[str, ...] = ()
@@ -344,7 +344,7 @@ def _check_environment() -> None:
 
 
 def _run_for_a_program() -> int:
-    """Run with mistakes of usage as JSON, like every other refusal."""
+    """Run the command line with usage errors as JSON, like every other refusal."""
     try:
         left = app(standalone_mode=False)
     except (typer.Abort, KeyboardInterrupt) as ending:

@@ -206,7 +206,7 @@ def _take_all(line: IntakeSession, station: Station, *, as_json: bool) -> bool:
 
 
 def _scanned() -> Iterator[str]:
-    """Yield serial numbers as a scanner types them."""
+    """Yield serial numbers from standard input, such as those of a barcode scanner."""
     while True:
         if sys.stdin.isatty():
             typer.echo(

@@ -1,4 +1,4 @@
-"""`birthmark chip simulate`: a chip of software, and the environment to use it."""
+"""`birthmark chip simulate`: a simulated secure element, and the environment to use it."""
 
 import shlex
 from pathlib import Path

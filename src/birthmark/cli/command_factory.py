@@ -18,7 +18,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 def as_command(body: Callable[..., Any], name: str, example: str) -> Any:
-    """Return a function, or a coroutine function, as a command. Its refusals are shown, with --json as JSON."""
+    """Return a function or coroutine function as a command. Refusals are printed, with `--json` as JSON."""
     parameters = sorted(inspect.signature(body, eval_str=True).parameters.values(), key=_is_group)
     seen = [one for parameter in parameters for one in _flattened(parameter)]
     seen.sort(key=_place)

@@ -12,10 +12,10 @@ from difflib import SequenceMatcher
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A command."""
+    """A command of the tree."""
 
     place: str
-    """`module:function`."""
+    """Location of the command's function: `module:function`."""
     example: str = ""
     """Text after the command's words, or a complete line that contains them."""
 

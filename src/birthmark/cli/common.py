@@ -127,7 +127,7 @@ _OUTPUT_LOST = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def exit_code_of(error: errors.BirthmarkError) -> int:
-    """Return the exit code of the nearest listed ancestor."""
+    """Return the exit code of the error's nearest listed base class."""
     if error.code in _BY_CODE:
         return _BY_CODE[error.code]
     return next(EXIT_CODES[kind] for kind in type(error).__mro__ if kind in EXIT_CODES)
@@ -168,7 +168,7 @@ def chip_options_typed() -> str:
 
 
 def without(option: str, *, takes_value: bool) -> str:
-    """Return the command as it was typed but for `option` and its value."""
+    """Return the typed command without `option` and its value."""
     kept: list[str] = []
     words = iter(sys.argv[1:])
     for word in words:

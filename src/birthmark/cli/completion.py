@@ -7,7 +7,7 @@ import typer
 
 
 class Shell(StrEnum):
-    """Shells that can complete."""
+    """Shells with command completion."""
 
     BASH = "bash"
     ZSH = "zsh"

@@ -34,7 +34,7 @@ class CannotWorkError(ActionNeededError):
 
 
 def device_with(certificate: "Certificate") -> str:
-    """Name the device of a certificate, as the subject of a sentence."""
+    """Return a phrase for the device of a certificate, as the subject of a sentence."""
     return f"A device with the certificate of '{certificate.subject_text}'"
 
 

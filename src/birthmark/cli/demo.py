@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DemoScenario(StrEnum):
-    """The scenarios, and all of them."""
+    """Demo scenarios, including the value for all of them."""
 
     AZURE = "azure"
     GROUP = "group"

@@ -83,7 +83,7 @@ class Shipment:
     doing: str = "Enrolling"
     """Progress label of the operation."""
     hub_host: Callable[[str | None], str | None] = lambda _name: None
-    """The host of the hub that a device is assigned to, at Azure."""
+    """Returns the host of the hub to which a device is assigned, at Azure."""
 
     def wishes(self, tell: Tell) -> Iterator[EnrollmentRequest]:
         """Yield enrollment requests; report rejected entries at once."""
@@ -151,7 +151,7 @@ class EachTarget:
     as_json: bool
 
     def opened(self) -> list[EnrollmentTarget]:
-        """Return the targets."""
+        """Open the targets, and return them."""
         return [where.open() for where in self.where.each()]
 
     def enroll(self, targets: list[EnrollmentTarget], shipment: "Shipment", *, update: bool) -> None:

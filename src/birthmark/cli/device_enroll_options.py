@@ -53,7 +53,7 @@ class TargetSelection:
     cloud: CloudName
     profile: str | None = None
     name: str = ""
-    """As it was written."""
+    """Target as the user wrote it."""
 
     def __str__(self) -> str:
         return self.name or self.cloud.value
@@ -168,14 +168,17 @@ class ProfileOptions:
         return None if found is None else f" --dps {shlex.quote(found)}"
 
     def hub_option(self, host: str) -> str:
-        """Return the option that names the hub of a local server, for a command: a name may be at several hubs."""
+        """Return the option for the hub of a local server, for a command.
+
+        A device name may exist at several hubs.
+        """
         rows = ServerOptions(self.data).client.rows("/hubs")
         name = next((str(row["name"]) for row in rows if str(row["host"]).lower() == host.lower()), host)
         return f" --hub {shlex.quote(name)}"
 
     @property
     def as_option(self) -> str:
-        """Return the option that names its provisioning service, for a command in a fix."""
+        """Return the option for the selected provisioning service, for a command in a fix."""
         return "" if self.dps is None else f" --dps {shlex.quote(self.dps)}"
 
     def revoked_here(self, certificate: Certificate) -> list[str]:
@@ -206,13 +209,13 @@ class TargetOptions:
         return self.to.cloud is CloudName.AZURE
 
     def check(self) -> None:
-        """Refuse options that would not count."""
+        """Reject options that would have no effect."""
         only_typed(self.to.profile is None, "if --to names no profile", "--profile")
         only_typed(self.profile.is_local, "with --profile local", "--data")
         only(self.is_azure, "with --to azure", dps=self.profile.dps)
 
     def as_options(self) -> str:
-        """Return the options that name it, for a command in a fix."""
+        """Return the options for this target, for a command in a fix."""
         to = "" if self.is_azure else " --to aws"
         own = self.profile.as_option
         return f"{to}{own}" if self.profile.is_local else f"{to} --profile {shlex.quote(self.profile.profile_name)}"
@@ -227,7 +230,7 @@ class TargetOptions:
             raise
 
     def _at_local(self) -> str:
-        """Return the command as it was typed, but for the local server."""
+        """Return the typed command with the local server as target."""
         option, value = ("--to", f"{self.to.cloud}:local") if self.to.profile is not None else ("--profile", "local")
         return f"{without(option, takes_value=True)} {option} {value}"
 

@@ -95,7 +95,7 @@ def verify(
 
 
 def _records(server: ServerOptions, device: str) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Return the device's rows of the audit chains, which are verified, and its certificates of the inventory."""
+    """Return the device's rows of the verified audit chains, and its certificates in the inventory."""
     certificates = list(server.client.rows("/certificates", subject=device))
     rows: list[dict[str, Any]] = []
 

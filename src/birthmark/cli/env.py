@@ -20,7 +20,7 @@ AZURE_DPS = "https://global.azure-devices-provisioning.net"
 
 
 class Format(StrEnum):
-    """Forms of the answer."""
+    """Output formats."""
 
     SH = "sh"
     DOTENV = "dotenv"

@@ -46,7 +46,7 @@ def find_port_holder(address: str, port: int) -> PortHolder | None:
 
 
 def _listening(address: str, port: int) -> Iterator[str]:
-    """Yield the inodes of the sockets that listen on a port of an address, or of every address."""
+    """Yield the inodes of the sockets that listen on a port of an address, or of all addresses."""
     for table in ("tcp", "tcp6"):
         with contextlib.suppress(OSError):
             for line in (_PROC / "net" / table).read_text().splitlines()[1:]:

@@ -621,7 +621,7 @@ def remove_ca(server: RemoveOptions, name: CaName, hub: HubOption = "birthmark")
 
 
 def _twin_row(twin: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a device by its twin, which a query of a hub finds."""
+    """Return the device row of a twin from a hub query."""
     thumbprints = twin.get("x509Thumbprint") or {}
     return {
         "device": twin["deviceId"],

@@ -130,7 +130,7 @@ class IdentityOptions:
         return None if self.is_element else uri_in(read_key_file(Path(self.key))[0])
 
     def _named_object(self) -> str | None:
-        """Return the object --key names, also by a reference key file."""
+        """Return the object that `--key` selects, also through a reference key file."""
         if self.key is None or not Path(self.key).is_file():
             return self.key
         object_id = parse_reference_key(read_key_file(Path(self.key))[0])

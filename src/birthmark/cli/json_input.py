@@ -1,4 +1,4 @@
-"""JSON that was typed."""
+"""JSON in command-line arguments."""
 
 import json
 import math
@@ -13,7 +13,7 @@ _MOST_SHOWN = 40
 
 
 def json_of(text: str, subject: str) -> Any:
-    """Return the JSON of an argument. Raise `typer.BadParameter` naming it."""
+    """Parse the JSON of an argument. Raise `typer.BadParameter` with the argument's name."""
     try:
         # Windows byte order mark, passed by the shell
         plain = text.removeprefix("\ufeff")

@@ -233,7 +233,7 @@ def tracking_ids_in(text: str) -> list[str]:
 
 
 def refusals_in(text: str) -> list[type[BirthmarkError]]:
-    """Return the classes of the codes in `text`, in order."""
+    """Return the error classes whose codes are in `text`, in order."""
     wanted = list(dict.fromkeys(_CODE.findall(text)))
     known = {cls.code: cls for cls in _classes() if "code" in vars(cls)} if wanted else {}
     return [known[code] for code in wanted if code in known]

@@ -300,7 +300,7 @@ def create(
 
 
 def _chip_at_hand() -> Any:
-    """Return the element that the environment names, as a manifest describes it."""
+    """Return the secure element that the environment selects, as a manifest describes it."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
     from birthmark.cli.chip_options import ChipOptions

@@ -45,7 +45,10 @@ class StationsOptions:
         return BundleTrust(tuple(read_device_certificate(path) for path in self.station or ()), tuple(self.roots()))
 
     def roots(self) -> Iterator["Certificate"]:
-        """Yield the certificates of every file. Raise `BadParameter` for a device's, which would vouch for itself."""
+        """Yield the CA certificates of every file. Raise `BadParameter` for a device certificate.
+
+        A device certificate as a trust root would accept itself.
+        """
         for path in self.trust_root or ():
             with about(path):
                 for one in _certificates_in(path):

@@ -1,4 +1,4 @@
-"""The keys of a service's policies: shown as connection strings, and exchanged."""
+"""Policy keys of a service: shown as connection strings, and rotated."""
 
 from collections.abc import Mapping
 from enum import StrEnum

@@ -70,7 +70,7 @@ def _server_of(facts: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def noted(subject: str | None, limit: int) -> list[dict[str, Any]]:
-    """Return the latest refusals, newest first, that have `subject` as id, code or among their facts."""
+    """Return the latest refusals, newest first, with `subject` as ID, code or fact."""
     try:
         lines = journal_path().read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -26,7 +26,7 @@ _MAX_FILE = 1 << 20
 _LATEST = 100
 _COLUMNS = ("at", "actor", "from", "by", "action", "subject")
 _PATIENCE_S = 600.0
-"""For millions of rows."""
+"""Timeout for the verification of millions of rows."""
 Heads = Annotated[
     list[Path] | None,
     typer.Option("--head", metavar="FILE", help="Head that was exported earlier; may be repeated."),

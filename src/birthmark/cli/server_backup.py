@@ -54,7 +54,7 @@ class PassphraseOptions:
     passphrase_fd: Annotated[int | None, typer.Option(help="Open file descriptor to read the passphrase from.")] = None
 
     def read(self, *, is_new: bool) -> str:
-        """Return it. Raise `PassphraseWantedError`."""
+        """Return the passphrase. Raise `PassphraseWantedError`."""
         if self.passphrase_fd is not None:
             return Pin.from_descriptor(self.passphrase_fd).reveal()
         if self.passphrase_file is not None:

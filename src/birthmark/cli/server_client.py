@@ -30,7 +30,7 @@ DataOption = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """A server, by its data directory."""
+    """Options that select a server by its data directory."""
 
     data: DataOption = Path(DEFAULT_DATA)
 
@@ -59,7 +59,7 @@ class ServerOutputOptions(ServerOptions):
         emit(self.as_json, self.client.post(at(*parts), body))
 
     def show(self, *parts: str, columns: Sequence[str], nothing: str, **query: object) -> None:
-        """Show rows."""
+        """Print rows from the server."""
         show(self.client.rows(at(*parts), **query), columns, as_json=self.as_json, nothing=nothing)
 
 

@@ -12,7 +12,7 @@ from birthmark.durations import FORMS
 
 _COLUMNS = ("what", "at", "state", "since", "count")
 _PATIENCE_S = 120.0
-"""For millions of rows."""
+"""Timeout for millions of rows."""
 
 
 def figures(

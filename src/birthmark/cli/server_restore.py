@@ -1,4 +1,4 @@
-"""`birthmark server restore`: a server from its backup, in an empty directory."""
+"""`birthmark server restore`: restore a server from its backup into an empty directory."""
 
 import re
 import shlex

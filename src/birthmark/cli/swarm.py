@@ -294,7 +294,7 @@ def _throttle_reports(tell: Callable[[Any, float], None]) -> Callable[[Any, floa
 
 
 def _tell(summary: dict[str, Any]) -> None:
-    """Print a run in short."""
+    """Print a summary of a run."""
     shown = {name: value for name, value in summary.items() if not isinstance(value, dict)}
     emit(False, shown)
     for what, row in summary["latencies"].items():

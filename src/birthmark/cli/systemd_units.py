@@ -132,7 +132,10 @@ def server_service(
     *,
     variables: str | None = None,
 ) -> SystemdService:
-    """Return the server's service; ports below 1024 are its only privilege. `variables` as for the agent."""
+    """Return the server's systemd service.
+
+    Its only privilege is to bind ports below 1024. `variables` is the same as for the agent.
+    """
     given = [*(("--host", host) if host else ()), *(part for one in listen for part in ("--listen", one))]
     given += ["--config", config] if config else []
     options = f" {shlex.join(given)}" if given else ""

@@ -18,7 +18,7 @@ _STATUSES: Mapping[str, str] = {
     "was taken back": "already revoked",
     "would be taken back": "would be revoked",
 }
-"""Statuses whose values in JSON are those of earlier releases."""
+"""Displayed statuses, by the JSON values, which are those of earlier releases."""
 
 
 def text_of(value: Any) -> str:
@@ -43,7 +43,7 @@ def format_count(number: int, noun: str) -> str:
 _TIME = re.compile(r"\b(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)(?:\.\d+)?(?:\+00:00|Z)")
 _EMPTY = {"", "-"}
 _LEAST = 20
-"""Columns of a value, however narrow a terminal is."""
+"""Minimum width of a value in columns, even in a narrow terminal."""
 _LITERAL = re.compile(r"`[^`]*`")
 _OWN_LINE = re.compile(r"(?<=:) `([^`]+)`[.,;]?(?= |$)")
 _THUMBPRINT = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""EdgeLock SE050 to Azure IoT Hub by DPS, individual enrollment."""
+"""EdgeLock SE050 and Azure IoT Hub through DPS, with an individual enrollment."""
 
 from birthmark.demo.harness import Stage
 from birthmark.pki.certificates import parse_pem

@@ -83,7 +83,7 @@ def _begin(stage: Stage, name: str) -> "subprocess.Popen[str]":
 
 
 def _speak(stage: Stage, name: str, gateway: "subprocess.Popen[str]") -> None:
-    """Reach each module by itself."""
+    """Show that each module has its own twin, methods and messages."""
     stage.say(
         "Each module has its own twin, methods and messages. A desired property of one module does not affect the "
         "other."

@@ -29,7 +29,7 @@ _POLICY = {
 
 @dataclass
 class _Chip:
-    """A chip on its board."""
+    """A secure element on its board."""
 
     board: str
     directory: str

@@ -35,7 +35,7 @@ IN_CHIP = "inside the token, not extractable"
 _AT_ONCE = 4
 _SHOWN = 16
 Job: TypeAlias = tuple[tuple[str, ...], Mapping[str, str]]
-"""A command and the variables that it gets besides."""
+"""A command with its additional environment variables."""
 _KEPT = ("LANG", "TERM", "TZ", "COLUMNS")
 
 
@@ -76,7 +76,7 @@ class NoAddressError(UnavailableError):
 
 @dataclass(frozen=True, slots=True)
 class DemoProof:
-    """A row of the table at the end."""
+    """A row of the final table."""
 
     device: str
     key: str
@@ -118,7 +118,7 @@ class Stage:
         self.console.print(f"\n[bold cyan]{self._step}.[/] {escape(lines)}", soft_wrap=True)
 
     def note(self, text: str) -> None:
-        """Add a remark to the step."""
+        """Print a remark about the step."""
         lines = self._wrap(text, 5).lstrip()
         self.console.print(f"   [green]→[/] {escape(lines)}", soft_wrap=True)
 
@@ -198,7 +198,7 @@ class Stage:
         may_fail: bool = False,
         stdin: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """Do the same without showing it; several may run at a time."""
+        """Run a command like `run`, but without printing it; calls may run in parallel."""
         env = {name: value for name, value in self.environment.items() if name not in without}
         done = subprocess.run(  # noqa: S603 - fixed commands
             [_resolve(command[0]), *command[1:]],
@@ -218,11 +218,11 @@ class Stage:
         return done
 
     def birthmark(self, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command of ours."""
+        """Run a `birthmark` command."""
         return self.run("birthmark", *arguments, **options)
 
     def rows(self, *arguments: str) -> list[dict[str, Any]]:
-        """Run a command of ours with --json and return its rows."""
+        """Run a `birthmark` command with `--json`, and return its rows."""
         return [json.loads(line) for line in self.birthmark(*arguments, "--json").stdout.splitlines()]
 
     def row(self, *arguments: str, **options: Any) -> dict[str, Any]:
@@ -235,7 +235,7 @@ class Stage:
         return next(str(row["state"]) for row in self.rows("device", "ls") if row["name"] == name.lower())
 
     def run_azure_device(self, name: str, *, in_chip: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run the device's program as `name`, with the key in the chip, or without the chip, which must fail."""
+        """Run the device program as `name`, with the key in the chip, or without the chip, which must fail."""
         identity = {"DPS_X509_REGISTRATION_ID": name, "X509_CERT_FILE": "device.pem", "X509_KEY_FILE": "device.key"}
         program = ("python", str(app_path("azure_device.py")))
         if not in_chip:
@@ -311,7 +311,7 @@ class Stage:
         return None if opened.returncode else str(json.loads(opened.stdout)["url"])
 
     def close(self) -> None:
-        """End every program, the last first."""
+        """Stop every program, in reverse order."""
         for process in reversed(self._processes):
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -341,7 +341,7 @@ class Stage:
 def together(
     stage: Stage, jobs: Sequence[Job], *, at_once: int = _AT_ONCE, may_fail: bool = False
 ) -> list[subprocess.CompletedProcess[str]]:
-    """Run commands that are alike, some at a time; the first is shown."""
+    """Run similar commands, several at a time; only the first is printed."""
     first, more = jobs[0][0], f"   (and {len(jobs) - 1} more)" if len(jobs) > 1 else ""
     stage.console.print(f"   [dim]$ {escape(shlex.join(first))}{more}", soft_wrap=True)
     with ThreadPoolExecutor(at_once) as pool:
@@ -364,7 +364,7 @@ def stage(scenario: str, console: Console, entropy: Entropy, *, keep: bool) -> I
 
 
 def app_path(name: str) -> Path:
-    """Return an example program."""
+    """Return the path of an example program."""
     return Path(__file__).with_name("apps") / name
 
 

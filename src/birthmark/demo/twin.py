@@ -1,4 +1,4 @@
-"""EdgeLock SE050 and a hub that talks back: a twin, a direct method, a message that waits."""
+"""EdgeLock SE050 and hub-to-device communication: a twin, a direct method, a queued message."""
 
 import json
 import subprocess
@@ -67,7 +67,7 @@ def play(stage: Stage) -> None:
 
 
 def _start(stage: Stage) -> "subprocess.Popen[str]":
-    """Start the device's program with the key in the chip."""
+    """Start the device program with the key in the chip."""
     program = ("python", str(app_path("azure_twin.py")))
     return stage.start("birthmark", "chip", "exec", "--", *program, log="device.log")
 

@@ -17,7 +17,7 @@ from birthmark.pki.certificates import Certificate, pem_bundle
 
 @dataclass(frozen=True, slots=True)
 class FileIdentity:
-    """A chain, leaf first, and its private key in a file."""
+    """A certificate chain, leaf first, with its private key in a file."""
 
     chain: tuple[Certificate, ...]
     key: FileKey

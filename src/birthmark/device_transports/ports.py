@@ -32,7 +32,7 @@ class HttpsClient(Protocol):
     """HTTPS client: one request at a time, each on its own connection."""
 
     async def request(self, method: str, url: str, *, headers: Mapping[str, str], body: bytes = b"") -> HttpResponse:
-        """Return the answer, whatever its status."""
+        """Send a request, and return the response, whatever its status."""
 
 
 class MqttClient(Protocol):
@@ -45,7 +45,7 @@ class MqttClient(Protocol):
         """Subscribe to a topic filter. Raise `SubscriptionRefusedError`."""
 
     async def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
-        """Send a message; with QoS 1 return when the server has acknowledged it."""
+        """Publish a message; with QoS 1, wait for the server's acknowledgment."""
 
     async def next_message(self) -> ReceivedMessage:
         """Return the next message. Raise `LinkLostError` at the end of the connection, after all messages."""

@@ -19,7 +19,7 @@ class UrlInvalidError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class HttpTarget:
-    """Host without brackets, port, and path with its query."""
+    """Target of an HTTP request: host without brackets, port, and path with its query."""
 
     host: str
     port: int

@@ -41,7 +41,7 @@ class WebPageError(UnavailableError):
 
 
 def check_answer(answer: A, url: str, service: str) -> A:
-    """Return the answer of a service that answers no HTML. Raise `WebPageError` for a page, whatever its status."""
+    """Return the response of a service. Raise `WebPageError` for an HTML page, whatever its status."""
     start = answer.body[:_LOOKED_AT]
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
     if not (kind == "text/html" and start) and _PAGE.match(start) is None:

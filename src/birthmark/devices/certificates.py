@@ -22,7 +22,7 @@ FOREIGN = "certificate of another CA"
 
 @dataclass(frozen=True, slots=True)
 class CertificateRecords(DeviceRecords):
-    """The devices of the certificate authority."""
+    """Device records of the certificate authority."""
 
     authority: CertificateAuthority = field(repr=False)
 
@@ -72,7 +72,10 @@ class CertificateRecords(DeviceRecords):
     async def _requesting_certificate_access(
         self, parent: Thumbprint, name: str, order: RevocationOrder
     ) -> AsyncIterator[DeviceAccess]:
-        """Yield another CA's certificate that requested one, such as the manufacturer's, unless devices share it."""
+        """Yield the other CA's certificate, such as the manufacturer's, that requested this device's certificate.
+
+        If several devices used that certificate to request theirs, it is only reported and not revoked.
+        """
         others = [other for other in await self.authority.names_below(parent) if other != name]
         if others:
             note = f"it also requested certificates for {', '.join(others)}"

@@ -31,7 +31,7 @@ class ConnectionCounts(Reply, frozen=True, tag="devices.connection_counts"):
 
 
 class CountConnections(BusRequest[ConnectionCounts], frozen=True, tag="devices.count_connections"):
-    """Count the connections of a device, by its names at a hub or by its certificates; with `ends`, close them."""
+    """Bus request that counts a device's connections, by names at a hub or by certificates; `ends` closes them."""
 
     names: tuple[str, ...]
     certificates: tuple[str, ...]
@@ -47,7 +47,7 @@ class DeviceDirectory:
     records: Sequence[DeviceRecords] = field(repr=False)
 
     async def identity(self, name: str) -> DeviceIdentity:
-        """Return a device with all its known names and certificates."""
+        """Return a device with all known names and certificates."""
         spellings = {name, *chain.from_iterable([await one.spellings(name) for one in self.records])}
         names: set[str] = set()
         presented: set[Thumbprint] = set()
@@ -71,7 +71,7 @@ class DeviceDirectory:
         return {Thumbprint(one) for one in found if len(one) == _SHA256_BYTES}
 
     async def show(self, name: str, *, sees: IsVisible) -> Sequence[DevicePart]:
-        """Return every part in a visible scope, and the last refusal. Raise `DeviceNotOnRecordError`."""
+        """Return every device part in a visible scope, and the last refusal. Raise `DeviceNotOnRecordError`."""
         device = await self.identity(name)
         parts = [part for one in self.records async for part in one.parts(device) if sees(scope_of(part.place))]
         for refusal in await refusals_about(self.database, name, 1) if sees(SERVER) else ():
@@ -104,7 +104,7 @@ class DeviceDirectory:
     # Connections at this worker and other workers.
 
     def answer_workers(self, bus: Bus) -> None:
-        """Answer other workers that count or close the connections of a device."""
+        """Answer requests of other workers to count or close a device's connections."""
 
         async def answer(request: CountConnections) -> ConnectionCounts:
             certificates = [Thumbprint(bytes.fromhex(one)) for one in request.certificates]

@@ -48,7 +48,7 @@ class RevocationOutcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RevokedPart:
-    """A row of the answer. Its fields are the stable JSON form."""
+    """A row of the response. Its fields are the stable JSON form."""
 
     place: str
     what: str
@@ -66,11 +66,11 @@ class DeviceState(StrEnum):
     """Revoked with its name: no certificate is issued for it."""
     CONNECTED = "connected"
     AWAY = "away"
-    """At a hub or an account, and not connected."""
+    """Known at a hub or an account, but not connected."""
     DISABLED = "disabled"
     """Disabled at a hub, where it may not connect."""
     UNASSIGNED = "unassigned"
-    """Enrolled by itself, and never registered."""
+    """Enrolled individually, but never registered."""
     ENDING = "ending"
     """Its last valid certificate expires soon."""
     REFUSED = "refused"
@@ -78,7 +78,7 @@ class DeviceState(StrEnum):
 
 
 class DeviceOrder(StrEnum):
-    """In which order devices are listed."""
+    """Sort order of devices."""
 
     NAME = "name"
     ENDS = "ends"
@@ -157,7 +157,7 @@ class DeviceCounts:
 
 
 def scope_of(location: str) -> str:
-    """Return the scope of a role assignment that covers a part's place, such as `hub/main` for `hub main`."""
+    """Return the role assignment scope of a part's location, such as `hub/main` for `hub main`."""
     kind, _, name = location.partition(" ")
     if kind in {"hub", "dps"} and name:
         return f"{kind}/{name}"

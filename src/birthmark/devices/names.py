@@ -235,7 +235,7 @@ class ScopeNames:
         return {row["subject"] async for row in rows}
 
     async def revoked(self, names: Sequence[str]) -> AbstractSet[str]:
-        """Return the names, folded, that are revoked."""
+        """Return which of the names are revoked, case-folded."""
         rows = each_among(self.database, ca_store.NAMES_NAMED, {fold(name) for name in names})
         return {row["name"] async for row in rows if row["lost_at"] is not None}
 

@@ -28,7 +28,7 @@ class DeviceAccess:
     note: str = ""
     command: str = ""
     is_record: bool = True
-    """Whether it proves that the device is known here."""
+    """Whether this proves that the device is known here."""
     is_left: bool = False
     """Whether other devices share it: an operator decides."""
 
@@ -42,7 +42,7 @@ class DeviceIdentity:
     """A device with all its recorded names and certificates."""
 
     name: str
-    """As the operator typed it."""
+    """Name as the operator typed it."""
     spellings: AbstractSet[str]
     """Its names in other letter case, at services that are case-sensitive."""
     names: AbstractSet[str]
@@ -82,7 +82,7 @@ class DeviceScope:
     """
 
     scope: str
-    """As role assignments name it."""
+    """Scope in the notation of role assignments."""
     word_scope: str
     """Name of the scope in the word index."""
     states: AbstractSet[DeviceState]
@@ -129,7 +129,7 @@ class DeviceRecords:
     def connections(
         self, _names: AbstractSet[str], _is_presented: Callable[[MqttPump], bool]
     ) -> Iterator[tuple[str, MqttPump]]:
-        """Yield a device's connections to this worker, by name or by certificate, each with its place."""
+        """Yield a device's connections to this worker, by name or by certificate, each with its location."""
         return iter(())
 
     def scopes(self) -> Iterable[DeviceScope]:

@@ -38,7 +38,7 @@ class DeviceRevoker:
 
     directory: DeviceDirectory = field(repr=False)
     only: frozenset[Key] = frozenset()
-    """The parts to revoke; empty for all."""
+    """Parts to revoke; empty means all."""
 
     async def revoke(
         self,
@@ -94,7 +94,7 @@ class DeviceRevoker:
 
 
 def _of_others(access: DeviceAccess) -> DeviceAccess:
-    """Return a part that the caller has no permission to revoke."""
+    """Return a part that the caller has no permission to revoke, marked as not revoked."""
     if access.revoke is None:
         return access
     return replace(access, revoke=None, is_left=True, note=f"it takes the right to revoke at {scope_of(access.place)}")

@@ -98,7 +98,7 @@ def has_token(agent: AgentFacts | None) -> bool:
 
 
 def chips_in(agent: AgentFacts) -> Iterator[tuple[ChipSelection, ProbeQuestion]]:
-    """Yield each key in a token, and the token of new keys."""
+    """Yield each key in a token, and the token for new keys."""
     config = agent.config
     if config is None or config.keys is None:
         return

@@ -150,9 +150,9 @@ class ServerFacts:
     exposed: tuple[FileFacts, ...] = ()
     others: tuple[str, ...] = ()
     is_known_to_shell: bool = True
-    """Any variable leads to it, or to another server."""
+    """Whether an environment variable refers to this server or another one."""
     start: str = ""
-    """The command that starts it, for this user."""
+    """Command that starts the server as this user."""
     as_owner: str = ""
     """The command for the directory's owner, if this user has no access."""
 

@@ -144,7 +144,7 @@ def _root_of(error: BaseException) -> str:
 
 
 def main() -> None:
-    """Answer the question on standard input."""
+    """Answer the probe question on standard input."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_PRINTED_BYTES, _MAX_PRINTED_BYTES))
     answer_to = os.dup(1)
     os.dup2(2, 1)

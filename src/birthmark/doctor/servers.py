@@ -158,7 +158,7 @@ def _is_loopback(value: str) -> bool:
 
 
 def _exposed(data: Path) -> Iterator[FileFacts]:
-    """Yield private files of the directory that others can read."""
+    """Yield private files of the data directory that other users can read."""
     for path in (*sorted((data / "ca").glob("*.key")), data / "operator.token", data / "endpoints.json"):
         found = inspect_file(path)
         if found.exists and found.mode & _OTHERS:

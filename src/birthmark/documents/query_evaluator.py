@@ -84,7 +84,7 @@ class GroupedRows:
             self._groups[()] = [_kept(item) for item in query.items]
 
     def add(self, document: Document) -> None:
-        """Count a document in. Raise `TooManyGroupsProblem`."""
+        """Add a document to its group. Raise `TooManyGroupsProblem`."""
         key = tuple(_hashable(value_at(path, document)) for path in self._query.group_by)
         if (group := self._groups.get(key)) is None:
             if len(self._groups) >= MAX_GROUPS:

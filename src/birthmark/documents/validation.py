@@ -51,7 +51,7 @@ class Shape(msgspec.Struct, frozen=True):
     max_levels: int
     max_bytes: int
     forbidden: str = ""
-    """Characters that no name has."""
+    """Characters that are not allowed in names."""
     forbidden_first: str = ""
     max_name_bytes: int = 1024
     max_text_bytes: int | None = None

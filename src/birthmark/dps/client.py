@@ -146,7 +146,7 @@ class HubAssignment:
     is_individual: bool | None = None
     """Whether the enrollment is individual, for one certificate; None if the service did not state it."""
     authentication_key: bytes | None = None
-    """The key for the hub, which only the device's TPM can open."""
+    """Key for the hub, sealed for the device's TPM."""
     chain: tuple[Certificate, ...] = ()
     """Certificates issued for the CSR: the leaf first, the root last."""
 

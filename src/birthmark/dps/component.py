@@ -31,7 +31,7 @@ _STATES = frozenset({DeviceState.UNASSIGNED, DeviceState.REFUSED, DeviceState.RE
 
 @dataclass(frozen=True, slots=True)
 class DpsDeviceRecords(DeviceRecords):
-    """The devices of provisioning services."""
+    """Device records of provisioning services."""
 
     database: Database = field(repr=False)
     instances: Instances = field(repr=False)
@@ -135,7 +135,7 @@ class DpsDeviceRecords(DeviceRecords):
 
 
 class DpsComponent(Component):
-    """The provisioning services."""
+    """The provisioning services as a component of a server."""
 
     service = "dps"
     cloud = "azure_dps"

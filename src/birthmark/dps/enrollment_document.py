@@ -21,7 +21,7 @@ class CertificateEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class CertificatePair(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Primary and secondary: the rollover slot."""
+    """Primary and secondary certificate; the secondary one is the rollover slot."""
 
     primary: CertificateEntry | None = None
     secondary: CertificateEntry | None = None
@@ -178,7 +178,7 @@ def unread_twin(twin: object) -> str | None:
 
 
 def check_members(value: Any, document: EnrollmentDocument) -> None:
-    """Raise `BodyInvalidError` for the first member of an enrollment as it was sent that would be dropped."""
+    """Raise `BodyInvalidError` for the first member of the submitted enrollment that would be ignored."""
     member = find_unread_member(value, EnrollmentDocument, _TOLD)
     if member is None and document.initial_twin is not None:
         inner = unread_twin(document.initial_twin)

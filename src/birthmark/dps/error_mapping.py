@@ -1,4 +1,4 @@
-"""Domain errors as DPS shows them: HTTP status and Azure's error number, and CONNACK's reasons."""
+"""Mapping of domain errors to DPS: HTTP status and Azure's error number, and reasons of CONNACK."""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -31,7 +31,7 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {
 
 
 def http_error(error: errors.BirthmarkError) -> tuple[int, int]:
-    """Return status and Azure's error number of the nearest listed ancestor."""
+    """Return the HTTP status and Azure error number of the error's nearest listed base class."""
     return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)
 
 

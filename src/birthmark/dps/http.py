@@ -91,7 +91,7 @@ def _guarded(handler: Handler, record: Record, clock: Clock) -> Handler:
 
 
 def device_routes(registrations: Registrations, record: Record, clock: Clock) -> list[Route]:
-    """Return the routes devices use."""
+    """Return the routes of the device API."""
 
     def challenged(sealed: bytes) -> Response:
         """Return the response to the first request of a TPM, which the ledger does not record as a refusal."""
@@ -137,7 +137,7 @@ def device_routes(registrations: Registrations, record: Record, clock: Clock) ->
 def service_routes(
     instances: Instances, enrollments: Enrollments, registrations: Registrations, record: Record, clock: Clock
 ) -> list[Route]:
-    """Return the routes operators use."""
+    """Return the routes of the service API, for operators."""
 
     def asked(request: Request, right: Right) -> tuple[Instance, str]:
         """Return the requested instance and the caller, and count the operation."""
@@ -306,7 +306,7 @@ def _claim(request: Request) -> Claim:
 
 
 def _named(document: EnrollmentDocument, enrollment_id: str, *, is_group: bool) -> EnrollmentDocument:
-    """Return the enrollment with the id of its path, which the body may repeat but not contradict."""
+    """Return the enrollment with the ID of its path, which the body may repeat but not contradict."""
     stated = document.enrollment_group_id if is_group else document.registration_id
     if stated is not None and stated.lower() != enrollment_id.lower():
         raise wire.BodyInvalidError(detail=f"the ID in the body is {stated}, the ID in the path is {enrollment_id}")

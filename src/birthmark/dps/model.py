@@ -94,7 +94,7 @@ class Enrollment:
     device_id: str | None = None
     is_edge: bool = False
     hubs: tuple[str, ...] = ()
-    """The hosts it may be assigned to; empty: all that are linked."""
+    """Hosts of the hubs to which the device may be assigned; empty means all linked hubs."""
     keeps_hub: bool = False
     """Whether a repeated registration keeps the hub."""
     migrates: bool = True
@@ -132,7 +132,7 @@ class Instance:
 
     @property
     def as_option(self) -> str:
-        """Return the option that names it, for a command in a fix."""
+        """Return the option for this provisioning service, for a command in a fix."""
         return "" if self.name == FIRST else f" --dps {shlex.quote(self.name)}"
 
 
@@ -151,7 +151,7 @@ REASSIGNED = "reprovisionedToInitialAssignment"
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A device's outcome at DPS."""
+    """Result of a device's registration at DPS."""
 
     registration_id: RegistrationId
     group_id: str | None
@@ -169,9 +169,9 @@ class Registration:
     """Creation time of the group: a group that was removed and recreated with the same name is a different one."""
     endorsement_key: bytes | None = None
     storage_root_key: bytes | None = None
-    """The keys of the TPM that proved itself, each as TPM2B_PUBLIC."""
+    """Keys of the attested TPM, each as TPM2B_PUBLIC."""
     authentication_key: bytes | None = None
-    """The device's key at its hub, which only that TPM can open."""
+    """The device's key at its hub, sealed for that TPM."""
     issued_key: bytes | None = None
     """SHA-256 of the public key for which its last operation issued a certificate, if any."""
     issued_by: str | None = None

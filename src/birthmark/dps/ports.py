@@ -46,14 +46,14 @@ class HubIdentity:
     maker: str = ""
     """The registration that created it, `dps:{scope}/{registration id}`."""
     proved: tuple[bytes, ...] = field(default=(), repr=False)
-    """By which thumbprints or keys it is enrolled, or showed that it is of its group."""
+    """Thumbprints or keys with which the device is enrolled or proved its group membership."""
     is_individual: bool = False
     """Whether an operator enrolled this device individually: it may take over the device of another registration."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubDeviceStatus:
-    """By which certificates a device connects to its hub."""
+    """Certificates with which a device connects to its hub."""
 
     in_use: Thumbprint | None = None
     fresh: Thumbprint | None = None

@@ -34,7 +34,7 @@ _REGISTER = "$dps/registrations/PUT/iotdps-register/"
 _STATUS = "$dps/registrations/GET/iotdps-get-operationstatus/"
 _MAX_RID = 256
 MAX_TOPIC = 4096
-"""Characters of a request's: each field of it costs some microseconds."""
+"""Maximum number of characters of a request topic: each of its fields costs some microseconds."""
 
 
 class UserNameError(InvalidRequestError):
@@ -148,7 +148,7 @@ def parse_topic(topic: str) -> RegisterRequest | StatusRequest:
 
 
 def response_topic(status: int, rid: str, retry_after_s: int | None = None) -> str:
-    """Return the topic of an answer."""
+    """Return the topic of a response."""
     topic = f"$dps/registrations/res/{status}/?$rid={quote(rid, safe='')}"
     return topic if retry_after_s is None else f"{topic}&retry-after={retry_after_s}"
 
@@ -167,7 +167,7 @@ def parse_registration(body: bytes) -> DeviceRegistration:
 
 
 def csr_of(body: DeviceRegistration) -> CertificateRequest | None:
-    """Return the certificate request of a registration, its possession proven. Raise `CsrRefusedError`."""
+    """Return the CSR of a registration, with proof of possession checked. Raise `CsrRefusedError`."""
     return None if body.csr is None else parse_csr_text(body.csr)
 
 
@@ -191,7 +191,7 @@ def parse_tpm(attestation: TpmAttestation) -> TpmKeys:
 
 
 def tpm_view(keys: TpmKeys) -> dict[str, str]:
-    """Return TpmAttestation of public keys."""
+    """Return the TpmAttestation JSON of public keys."""
     root = {} if keys.storage_root is None else {"storageRootKey": keys.storage_root.base64}
     return {"endorsementKey": keys.endorsement.base64} | root
 
@@ -222,7 +222,7 @@ class CertificateInfo(msgspec.Struct, rename="camel", frozen=True):
 
 
 def info_of(certificate: Certificate) -> CertificateInfo:
-    """Return X509CertificateInfo."""
+    """Return the X509CertificateInfo of a certificate."""
     return CertificateInfo(
         certificate.subject_text,
         certificate.x5t_sha1.hex().upper(),
@@ -278,7 +278,7 @@ def device_state_json(registration: Registration, leaf: Certificate | None, api_
 
 
 def status_json(registration: Registration, leaf: Certificate | None, api_version: str) -> dict[str, Any]:
-    """Return RegistrationOperationStatus of a finished registration, for the device itself."""
+    """Return the RegistrationOperationStatus of a finished registration, for the device itself."""
     state = device_state_json(registration, leaf, api_version)
     return {"operationId": registration.operation_id, "status": "assigned", "registrationState": state}
 
@@ -298,7 +298,7 @@ def error_json(code: int, message: str, tracking_id: str, now: datetime) -> dict
 
 
 def challenge_json(sealed: bytes, error: dict[str, Any]) -> dict[str, Any]:
-    """Return the body of the 401 that a TPM answers: Azure's error, and the key to sign the next request with."""
+    """Return the 401 body that challenges a TPM: Azure's error, and the sealed key to sign the next request."""
     return error | {"authenticationKey": base64.b64encode(sealed).decode(), "keyName": "registration"}
 
 
@@ -384,7 +384,7 @@ def render_username(id_scope: str, registration_id: str, agent: str) -> str:
 
 
 def register_topic(rid: str) -> str:
-    """Return the topic that registers."""
+    """Return the topic of registration requests."""
     return f"{_REGISTER}?$rid={rid}"
 
 
@@ -408,7 +408,7 @@ def registration_path(
 
 
 def tpm_json(endorsement_key: bytes, storage_root_key: bytes) -> dict[str, str]:
-    """Return TpmAttestation; both keys are TPM2B_PUBLIC."""
+    """Return the TpmAttestation JSON; both keys are TPM2B_PUBLIC."""
     keys = {"endorsementKey": endorsement_key, "storageRootKey": storage_root_key}
     return {name: base64.b64encode(key).decode() for name, key in keys.items()}
 
@@ -422,7 +422,7 @@ def parse_authentication_key(text: str) -> bytes:
 
 
 def parse_chain(texts: Sequence[str]) -> tuple[Certificate, ...]:
-    """Return the certificates of an answer, the leaf first. Raise `AnswerInvalidError`."""
+    """Return the certificates of a response, leaf first. Raise `AnswerInvalidError`."""
     try:
         return tuple(parse_der(base64.b64decode(one, validate=True)) for one in texts)
     except (ValueError, CertificateInvalidError) as error:

@@ -139,7 +139,7 @@ class EstClient:
     password: str | None = field(default=None, repr=False)
 
     async def cacerts(self) -> tuple[Certificate, ...]:
-        """Return the CAs, in no meaningful order."""
+        """Return the CA certificates, in no particular order."""
         answer = await self._request("GET", "cacerts")
         return self._certificates(answer)
 
@@ -153,7 +153,7 @@ class EstClient:
         return await self._certificate("simpleenroll", csr)
 
     async def reenroll(self, csr: bytes) -> EnrollmentResponse:
-        """Renew the certificate that the transport shows as client certificate."""
+        """Renew the certificate that the transport presents as client certificate."""
         return await self._certificate("simplereenroll", csr)
 
     async def _certificate(self, operation: str, csr: bytes) -> EnrollmentResponse:

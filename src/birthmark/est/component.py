@@ -19,7 +19,7 @@ from birthmark.pki.names import fold
 
 @dataclass(frozen=True, slots=True)
 class EstDeviceRecords(DeviceRecords):
-    """The devices of EST."""
+    """Device records of EST."""
 
     authority: CertificateAuthority = field(repr=False)
     credentials: EstCredentials = field(repr=False)
@@ -83,7 +83,7 @@ def _removal(noun: str, name: str) -> str:
 
 
 class EstComponent(Component):
-    """The EST server."""
+    """The EST server as a component of a server."""
 
     service = "est"
 

@@ -1,4 +1,4 @@
-"""Domain errors as EST shows them: a status and plain text (RFC 7030 section 4.2.3)."""
+"""Mapping of domain errors to EST: a status and plain text (RFC 7030 section 4.2.3)."""
 
 from collections.abc import Mapping
 
@@ -52,5 +52,5 @@ def find_unrenewed_certificate(error: errors.BirthmarkError) -> str:
 
 
 def status_of(error: errors.BirthmarkError) -> int:
-    """Return the status of the nearest listed ancestor."""
+    """Return the HTTP status of the error's nearest listed base class."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)

@@ -25,7 +25,7 @@ _BASE64 = {"Content-Transfer-Encoding": "base64"}
 
 
 def routes(service: EstService, ledger: Ledger) -> list[Route]:
-    """Return the EST routes, with and without a label; refusals go to `ledger`."""
+    """Return the EST routes, with and without a label; refusals are recorded in `ledger`."""
 
     def issued(certificate: Certificate, label: str | None) -> Response:
         window = wire.render_window(*service.renewal_window(certificate))
@@ -124,7 +124,10 @@ def _certs_only(body: bytes, headers: dict[str, str]) -> Response:
 
 
 async def _body(request: Request) -> bytes:
-    """Read it all even when it will be refused: an unread body can turn the close of a connection into a reset."""
+    """Return the complete request body after a check of its media type.
+
+    The body is read even for a request that is refused: an unread body can turn the close of a connection into a reset.
+    """
     body = await request.body()
     wire.check_media_type(request.headers.get("content-type"))
     return body

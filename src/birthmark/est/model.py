@@ -69,7 +69,7 @@ class CallerProof:
     late_renewal: LateRenewalRule | None = None
     """The rule under which an expired certificate was accepted."""
     issued: IssuedCertificate | None = None
-    """The certificate that was shown, as the inventory has it."""
+    """The presented certificate, from the inventory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class EstSettings:
 
     door: EstLabel = EstLabel()
     labels: Mapping[str, EstLabel] = field(default_factory=dict)
-    """By path segment before the operation."""
+    """EST labels by the path segment before the operation."""
     late_renewal: Mapping[str, LateRenewalRule] = field(default_factory=dict)
     """Late renewal rules by the profile of the expired certificate, so that no label selects a laxer rule."""
     renewals_per_s: float = 400.0

@@ -74,7 +74,7 @@ class EstUpstream:
     """Whether its CA certificates are stored; after a failure, the next refresh stores them again."""
 
     def certificates(self) -> tuple[Certificate, ...]:
-        """Return its CAs, closest first and the root last. Raise `UpstreamUnknownError`."""
+        """Return the upstream server's CAs, closest first and root last. Raise `UpstreamUnknownError`."""
         if not self.known:
             raise UpstreamUnknownError(url=self.url, reason="it has not answered since this server started")
         return self.known

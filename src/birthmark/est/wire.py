@@ -40,7 +40,7 @@ CSR_ATTRIBUTES = "application/csrattrs"
 REFERENCE, REASON = "Birthmark-Reference", "Birthmark-Reason"
 """Headers of a refusal: the reference for `birthmark why`, and the message in ASCII."""
 RENEWAL_WINDOW = "Renewal-Window"
-"""Header of an answer that issued: when to renew, as two times of RFC 3339 and a slash. Ours, of no RFC."""
+"""Response header with the renewal window: two RFC 3339 times and a slash. Not defined by an RFC."""
 MAX_BODY_BYTES = 64 * 1024
 MAX_ANSWER_BYTES = 512 * 1024
 _LINE = 64
@@ -124,7 +124,7 @@ def decode_body(body: bytes, limit: int = MAX_BODY_BYTES) -> bytes:
 
 
 def _request_in(body: bytes) -> bytes:
-    """Return the only PEM block, as `openssl req -text` writes text before it; other bodies as they are."""
+    """Return the only PEM block, without text such as that of `openssl req -text`; other bodies are unchanged."""
     if (block := _BLOCK.search(body)) is None:
         return body
     check_single_request(body, block[1])
@@ -141,7 +141,7 @@ def encode_body(der: bytes, *, is_wrapped: bool = True) -> bytes:
 
 
 def parse_csr(body: bytes) -> CertificateRequest:
-    """Return the certificate request in a body, its possession proven."""
+    """Return the CSR in a body, with proof of possession checked."""
     return parse_pkcs10(decode_body(body))
 
 
@@ -170,7 +170,7 @@ def render_key_and_certificate(
 
 
 def parse_certs_only(body: bytes) -> tuple[Certificate, ...]:
-    """Return the certificates of an answer, in no meaningful order."""
+    """Return the certificates of a response, in no particular order."""
     return parse_cms(decode_body(body, MAX_ANSWER_BYTES))
 
 

@@ -1,4 +1,4 @@
-"""Events and webhooks as values."""
+"""Models of events and webhooks."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

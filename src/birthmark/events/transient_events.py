@@ -51,7 +51,7 @@ class Notices:
         self._pruned_at = clock.monotonic()
 
     def came(self, scope: str, client: str, address: str) -> None:
-        """Note that a client is connected at a hub, or at the account."""
+        """Record that a client connected at a hub or at the account."""
         self._add(CONNECTED, client, {"place": scope, "from": address})
 
     def record_disconnection(self, scope: str, client: str, reason: CloseReason) -> None:

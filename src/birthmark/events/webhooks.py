@@ -37,7 +37,7 @@ MAX_PATTERN_CHARS = 128
 
 
 def letter(events: Sequence[Mapping[str, Any]], source: str) -> tuple[str, str]:
-    """Return subject and text."""
+    """Return the subject and text of an email about events."""
     parts = [_part(one) for one in events]
     more = f" (and {len(events) - 1} more)" if len(events) > 1 else ""
     subject = printable(f"{_heading(_first(events))}{more} - {source}")

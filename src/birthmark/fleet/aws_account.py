@@ -133,7 +133,7 @@ class AwsAccount:
                 self._ahead = parsedate_to_datetime(told) - self._clock.now()
 
     def _time(self) -> datetime:
-        """Return the service's time, or a little less."""
+        """Return the service's time, or slightly less."""
         return self._clock.now() + self._ahead - _COARSE
 
     def _things_of(self, arn: str) -> Sequence[str]:

@@ -23,7 +23,7 @@ class AwsRecord:
     """Relevant state of an existing thing."""
 
     principals: Sequence[str]
-    """ARNs."""
+    """ARNs of the attached principals."""
     arn: str | None = None
     """ARN of the requested certificate, if attached."""
     status: str = ACTIVE
@@ -134,7 +134,7 @@ class PreviousThing(msgspec.Struct, frozen=True):
     type_name: str | None = None
     attributes: dict[str, str] = {}
     added: tuple[str, ...] = ()
-    """Names of attributes that it did not have."""
+    """Names of attributes that the thing did not have before."""
 
     def asked(self, name: str) -> dict[str, Any]:
         """Return the UpdateThing that restores it; an empty value removes an attribute."""

@@ -1,4 +1,4 @@
-"""Enrollment at AWS IoT Core by boto3: a thing, its certificate registered without a CA, policy and thing attached."""
+"""Enrollment at AWS IoT Core with boto3: a thing, its certificate registered without a CA, and attachments."""
 
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -74,9 +74,9 @@ class AwsTarget(AwsRenewer):
         super().__init__(profile, clock)
         self._known: set[str] | None = None
         self._asleep: dict[str, str] = {}
-        """By id, the status of certificates that were read in bulk and are not active."""
+        """Status of certificates that were read in bulk and are not active, by ID."""
         self._there: set[tuple[str, str]] = set()
-        """Policies, types and groups that were looked up."""
+        """Policies, types and groups that were already looked up."""
 
     def survey(self, count: int) -> None:
         known: set[str] = set()

@@ -182,7 +182,7 @@ class OtherAttestations(EnrollmentToggle):
         return EnrollmentOutcome(TargetOutcome.UPDATED, difference)
 
     def _made_group(self, group_id: str, wish: GroupWish) -> Any:
-        """Return a group as the SDK's model."""
+        """Return an enrollment group as an SDK model."""
         models = self._models
         if wish.has_keys:
             keys = models.SymmetricKeyAttestation()

@@ -95,7 +95,7 @@ class AzureService:
         return TargetOutcome.CREATED if present is None else TargetOutcome.UPDATED
 
     def _as_kept(self, before: Mapping[str, Any]) -> Any:
-        """Return a record of the journal as a model."""
+        """Return a journal record as an SDK model."""
         return self._models.IndividualEnrollment.deserialize(before)
 
     def _found(self, read: Callable[[str], Any], name: str) -> Any:

@@ -64,7 +64,7 @@ class EnrollmentToggle(AzureService):
             write(name, RawBulkOperation(values), values.get("etag"))
 
     def registered(self, name: str) -> tuple[str | None, str | None]:
-        """Return as which device of which hub an individual enrollment is registered. Raise `NoSuchRecordError`."""
+        """Return the device ID and hub to which an individual enrollment is registered. Raise `NoSuchRecordError`."""
         return _registered(self._json("get_individual_enrollment", name).get("registrationState"))
 
     def _json(self, operation: str, name: str) -> dict[str, Any]:

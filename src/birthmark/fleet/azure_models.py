@@ -18,7 +18,7 @@ _ENROLLMENTS = ("IndividualEnrollment", "EnrollmentGroup")
 
 @functools.cache
 def enrollment_models() -> SimpleNamespace:
-    """Return the SDK's models by name, enrollments extended. Raise `ImportError` without the SDK."""
+    """Return the SDK's models by name, with extended enrollments. Raise `ImportError` without the SDK."""
     from provisioningserviceclient import models
 
     known: dict[str, Any] = {name: kind for name, kind in vars(models).items() if isinstance(kind, type)}

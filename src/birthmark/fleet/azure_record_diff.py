@@ -137,7 +137,7 @@ class AzureRecord:
 
 
 def on_record(enrollment: Any) -> AzureRecord:
-    """Return the SDK's `IndividualEnrollment` as far as it is decided on."""
+    """Return the relevant state of the SDK's `IndividualEnrollment`."""
     return AzureRecord(
         tuple(thumbprints(enrollment)),
         enrollment.device_id or enrollment.registration_id,
@@ -187,7 +187,7 @@ def thumbprints(enrollment: Any) -> list[str]:
 
 
 def twin_json(twin: InitialTwin) -> dict[str, Any]:
-    """Return a twin as an enrollment has it."""
+    """Return a twin in the format of an enrollment."""
     return {"tags": twin.tags, "properties": {"desired": twin.desired}}
 
 

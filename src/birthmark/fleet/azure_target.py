@@ -329,7 +329,7 @@ class AzureTarget(AzureRevoker):
                 yield from self._members(item.enrollment_group_id)
 
     def _members(self, group: str) -> Iterator[EnrollmentRecord]:
-        """Yield the devices that registered by a group."""
+        """Yield the devices that registered through a group."""
         for state in self._states_of(group):
             detail = f"{group}: {_assigned_to(state, state.registration_id)}" if state.assigned_hub else group
             yield EnrollmentRecord(state.registration_id, "of a group", state.status, None, detail)

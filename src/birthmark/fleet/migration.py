@@ -107,7 +107,7 @@ class MigrationProgress:
 
 
 Pair: TypeAlias = tuple[EnrollmentRequest, EnrollmentRequest]
-"""A device as it is at the source, and as it shall be at the destination."""
+"""A device's enrollment at the source, and its intended enrollment at the destination."""
 
 
 @dataclass(frozen=True, slots=True)

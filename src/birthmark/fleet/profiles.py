@@ -58,7 +58,7 @@ _KEYS = {
 
 @dataclass(frozen=True, slots=True)
 class AzureProfile:
-    """A provisioning service."""
+    """Profile of a provisioning service."""
 
     connection_string: str = field(repr=False)
     ca_file: Path | None = None
@@ -215,7 +215,7 @@ def _ca_file(name: str, table: Mapping[str, Any]) -> Path | None:
 
 
 def _in_pem(pem: str) -> Path:
-    """Return a file that lasts as long as this process: the SDKs read it when they connect."""
+    """Write a PEM file that lasts as long as this process, because the SDKs read it when they connect."""
     file = tempfile.NamedTemporaryFile(prefix="birthmark-ca-", suffix=".pem")  # noqa: SIM115 - closed at the end
     file.write(pem.encode())
     file.flush()

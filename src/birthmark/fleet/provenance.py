@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 
 
 class ProvenanceState(StrEnum):
-    """Whether a link holds."""
+    """Verification status of a link."""
 
     HOLDS = "holds"
     BROKEN = "broken"
@@ -145,7 +145,7 @@ def _registrations(own: Iterable[Row], tied: set[str], factory: str | None) -> l
 
 
 def _renewals(issued: Sequence[Row], factory: str | None) -> tuple[set[str], list[ProvenanceLink]]:
-    """Return the thumbprints that are tied to the listed certificate, itself included, and a link for each issued."""
+    """Return the thumbprints linked to the listed certificate, its own included, and a link per issued certificate."""
     tied = set() if factory is None else {factory}
     waiting = sorted(issued, key=lambda row: str(row["not_after"]))
     while some := [row for row in waiting if row["thumbprint"] not in tied and row.get("shown") in tied]:

@@ -53,7 +53,7 @@ class FleetRun:
     begun: datetime
     dry_run: bool
     command: str
-    """As it was typed."""
+    """Command as typed."""
     title: str = "Enrollment"
 
 
@@ -83,7 +83,7 @@ class Report:
     """Whether the run was interrupted."""
     refusals: dict[str, _RefusalSummary] = field(default_factory=dict)
     kept: Path | None = None
-    """The name that an earlier report has now."""
+    """New name of an earlier report."""
     _file: TextIO = field(init=False, repr=False)
     _form: _Form = field(init=False, repr=False)
 

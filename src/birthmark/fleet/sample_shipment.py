@@ -105,7 +105,7 @@ class _Manufacturer:
         return replace(made, issuer=LeafIssuer(above, issuer_key))
 
     def own(self, name: str, key: ec.EllipticCurvePrivateKey) -> Certificate:
-        """Return a certificate that vouches for itself."""
+        """Return a self-signed certificate."""
         return self_signed(ROOT, name_of(name), key, serial=new_serial(self.entropy), now=self.now)
 
     def chip(self, number: int) -> tuple[str, ec.EllipticCurvePrivateKey, Certificate]:

@@ -55,7 +55,7 @@ class EnrollmentRequest:
     issue: str | None = None
     """Azure's: the policy that issues the device's certificate when it registers with a CSR."""
     policy: str | None = None
-    """AWS's, as is all below."""
+    """AWS only, as are all fields below."""
     thing_type: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()

@@ -273,7 +273,7 @@ def _filled(key: str, value: Any, facts: Mapping[str, str | int | None]) -> Any:
 
 
 def _as_column(name: str) -> str:
-    """Return the name as a table's columns are called: `{csv.Site Name}` is `{csv.site_name}`."""
+    """Return a name in the notation of table columns: `{csv.Site Name}` is `{csv.site_name}`."""
     return name.strip().lower().replace(" ", "_") if name.startswith(_CSV) else name
 
 

@@ -18,13 +18,13 @@ class DeviceStage(StrEnum):
     OTHERWISE = "on record otherwise"
     DISABLED = "disabled"
     TAKEN_BACK = "taken back"
-    """Disabled, as the device is lost: not by a move."""
+    """Disabled because the device is lost, not because it was moved."""
     UNASSIGNED = "unassigned"
     """Enrolled, and never registered."""
     ASSIGNED = "never seen"
     """Known to its hub or account, and never connected."""
     AWAY = "away"
-    """It was connected, and is not now."""
+    """Was connected before, but is not now."""
     CONNECTED = "connected"
 
 
@@ -39,7 +39,7 @@ _REACHED = {
     Goal.ASSIGNED: frozenset({DeviceStage.ASSIGNED, DeviceStage.AWAY, DeviceStage.CONNECTED}),
     Goal.CONNECTED: frozenset({DeviceStage.AWAY, DeviceStage.CONNECTED}),
 }
-"""A device that was connected has proved that it can, wherever it is now."""
+"""Stages that meet each goal: a device that was connected before meets it regardless of its current state."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,7 @@ class DeviceCodeGrant(NamedTuple):
 
 @dataclass(slots=True)
 class DeviceCodeFlow:
-    """All that wait."""
+    """Pending device authorizations."""
 
     people: People = field(repr=False)
     _guesses: Pauses = field(default_factory=lambda: Pauses(_FREE), init=False, repr=False)

@@ -60,7 +60,7 @@ def _of_a_device(left: CleanupCommand) -> CleanupCommand:
 
 
 _NO_COMMAND = CleanupCommand(lambda _row: "")
-"""Also for a hub or provisioning service: to remove it would remove its devices."""
+"""No cleanup command; also for a hub or provisioning service, whose removal would delete its devices."""
 _ROTATE_HUB, _SHOWN_HUB = _rotated("hub")
 _ROTATE_DPS, _SHOWN_DPS = _rotated("dps")
 _AUTHORIZER = _at_aws("update-authorizer", "--authorizer-name", "{subject}", "--status", "INACTIVE")

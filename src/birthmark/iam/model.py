@@ -50,7 +50,7 @@ def is_valid_user_name(name: str) -> bool:
 
 
 def roles_with(right: Right) -> Sequence[UserRole]:
-    """Return the roles that have a right."""
+    """Return the roles that include a right."""
     return [role for role, rights in RIGHTS_OF.items() if right in rights]
 
 

@@ -70,7 +70,7 @@ class _ProviderClient:
 
 @dataclass(slots=True)
 class Providers:
-    """All that the configuration names."""
+    """OpenID Connect providers of the configuration."""
 
     sign_in: SignIn = field(repr=False)
     entropy: Entropy = field(repr=False)

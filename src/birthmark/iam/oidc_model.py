@@ -92,7 +92,7 @@ class PendingOidcLogin(msgspec.Struct, frozen=True):
     path: str
     """Path to continue at after sign-in."""
     code: str = ""
-    """Of an invitation."""
+    """Code of an invitation."""
 
 
 @dataclass(frozen=True, slots=True)

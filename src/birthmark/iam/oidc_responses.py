@@ -78,7 +78,7 @@ def read_keys(body: bytes, provider: Provider) -> "KeySet":
 
 
 def read_tokens(body: bytes, provider: Provider) -> OidcTokens:
-    """Return the tokens. Raise `ProviderAwayError`."""
+    """Return the tokens in a provider's response. Raise `ProviderAwayError`."""
     found: OidcTokens = _read(body, OidcTokens, provider)
     return found
 

@@ -156,7 +156,7 @@ class CreatedToken(NamedTuple):
 
 @dataclass(slots=True)
 class People:
-    """All of them."""
+    """Users, with their roles and access tokens."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
@@ -181,7 +181,7 @@ class People:
         self._loading = ReloadingCache(self.database, self._read, PeopleChanged)
 
     async def load(self) -> None:
-        """Read them."""
+        """Load the users."""
         await self._loading.load()
 
     async def stop(self) -> None:

@@ -58,7 +58,7 @@ def machine_user_of(text: str) -> int | None:
 
 @dataclass(slots=True)
 class BrowserSessions:
-    """All of them."""
+    """Browser sessions of all users."""
 
     people: People = field(repr=False)
     _all: dict[str, BrowserSession] = field(default_factory=dict, init=False, repr=False)
@@ -109,7 +109,7 @@ class BrowserSessions:
             await self.note_used()
 
     async def note_used(self) -> None:
-        """Write down which sessions were used."""
+        """Store the last use of sessions."""
         used, self._used = self._used, {}
         alive = {name: at for name, at in used.items() if name in self._all}
         if not alive:

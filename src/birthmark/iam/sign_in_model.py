@@ -53,7 +53,7 @@ class BrowserSession:
     user: str
     digest: str = field(repr=False)
     how: str
-    """`password`, `invitation`, or `oidc:NAME`."""
+    """Sign-in method: `password`, `invitation`, or `oidc:NAME`."""
     address: str
     agent: str
     let_in_by: str
@@ -132,4 +132,4 @@ TAKE_ASKING = remove(asking, "digest", "is_agreed", asking.c.ends_at > bindparam
 SIGNED_IN = (REMOVE_SESSIONS, REMOVE_ASKING)
 """Statements that delete a user's sessions and approved but unfetched sign-ins, by `user_name`."""
 REMOVE_OF = (REMOVE_PASSWORD, REMOVE_LINKS, REMOVE_SESSIONS, REMOVE_ASKING)
-"""All that is a user's, by `user_name`."""
+"""Statements that delete all sign-in data of a user, by `user_name`."""

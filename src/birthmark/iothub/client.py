@@ -1,4 +1,4 @@
-"""The device's side of IoT Hub: connect, send telemetry."""
+"""IoT Hub device client: connect, send telemetry."""
 
 import asyncio
 from collections.abc import Mapping

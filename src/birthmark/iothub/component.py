@@ -39,7 +39,7 @@ _DISABLED = store.state_of(is_enabled=False)
 
 @dataclass(frozen=True, slots=True)
 class HubDeviceRecords(DeviceRecords):
-    """The devices of hubs."""
+    """Device records of hubs."""
 
     database: Database = field(repr=False)
     iothub: IotHub = field(repr=False)
@@ -124,7 +124,7 @@ class HubDeviceRecords(DeviceRecords):
 
 
 class HubComponent(Component):
-    """The hubs."""
+    """The hubs as a component of a server."""
 
     service = "iothub"
     cloud = "azure_hub"

@@ -61,12 +61,12 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
 
 
 def http_error(error: errors.BirthmarkError) -> tuple[int, str, int]:
-    """Return status, Azure's error name and number of the nearest listed ancestor."""
+    """Return the HTTP status, Azure error name and number of the error's nearest listed base class."""
     return next(HTTP[kind] for kind in type(error).__mro__ if kind in HTTP)
 
 
 def connack_reason(error: errors.BirthmarkError) -> int:
-    """Return the reason for a refused CONNECT: return code 3, 2 or 5."""
+    """Return the CONNACK return code for a refused CONNECT: 3, 2 or 5."""
     if isinstance(error, errors.UnavailableError | errors.ThrottledError | SessionTakenError):
         return ReasonCode.SERVER_UNAVAILABLE
     if isinstance(error, model.DeviceIdInvalidError | authentication.ClientIdError):

@@ -51,7 +51,7 @@ class HubDeleted(Event, frozen=True, tag="iothub.hub_deleted"):
 
 
 class RoutingChanged(Event, frozen=True, tag="iothub.routing_changed"):
-    """Other routes of a hub count from now on."""
+    """The routes of a hub changed."""
 
     hub: str
 

@@ -1,4 +1,4 @@
-"""Hubs, device identities and telemetry as values."""
+"""Models of hubs, device identities and telemetry."""
 
 import base64
 import re
@@ -78,7 +78,7 @@ class Hub:
 
 
 def space_of(hub: str) -> str:
-    """Return the name of the broker's space for a hub's devices."""
+    """Return the name of the broker namespace for a hub's devices."""
     return f"hub/{hub}"
 
 
@@ -91,7 +91,7 @@ class AuthenticationType(StrEnum):
 
 
 def thumbprint_text(thumbprint: bytes | None) -> str | None:
-    """Return a SHA-1 or SHA-256 thumbprint as the registry writes it: upper-case hex."""
+    """Return a SHA-1 or SHA-256 thumbprint in the registry's format: uppercase hex."""
     return None if thumbprint is None else thumbprint.hex().upper()
 
 
@@ -140,7 +140,7 @@ class Device:
     maker: str = OPERATOR
     """Creator: an operator, or the registration `dps:{scope}/{registration id}`."""
     parent_scopes: tuple[str, ...] = ()
-    """The scopes of the gateways that may speak for it."""
+    """Scopes of the gateways that may act for the device."""
 
     @property
     def name(self) -> str:
@@ -173,7 +173,7 @@ class Credential:
     session: str | None = None
     """Session of the connection that made the request."""
     expires_at: int | None = None
-    """When it counts no more, in microseconds."""
+    """Expiry time in microseconds."""
     thumbprint: bytes | None = None
     key_digest: bytes | None = None
     """SHA-256 of the public key of the certificate."""

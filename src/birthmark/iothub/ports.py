@@ -45,14 +45,14 @@ class DevicePresence(Protocol):
 
 
 class Notifier(Protocol):
-    """Notifies devices, wherever they are connected, of a change that is committed."""
+    """Notifies devices, wherever they are connected, of committed changes."""
 
     def desired_changed(self, before: Twin, after: Twin, patch: object, *, replaces: bool) -> None:
-        """Send a device that subscribed to it the change of its desired properties."""
+        """Send the change of its desired properties to a subscribed device."""
         ...
 
     def notify_messages(self, hub: Hub, device_id: str) -> None:
-        """Deliver the messages that wait for a device that subscribed to them."""
+        """Deliver queued messages to a subscribed device."""
         ...
 
 
@@ -60,5 +60,8 @@ class ToDevices(DevicePresence, Protocol):
     """Service-to-device calls, wherever the devices are connected."""
 
     async def call(self, hub: Hub, device_id: str, call: MethodCall) -> tuple[int, Any]:
-        """Return a method's status and payload. Raise `DeviceNotOnlineError`, `MethodTimeoutError`."""
+        """Call a direct method, and return its status and payload.
+
+        Raise `DeviceNotOnlineError`, `MethodTimeoutError`.
+        """
         ...

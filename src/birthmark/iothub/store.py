@@ -164,7 +164,7 @@ DROP_CREDENTIAL = remove(credentials, "hub", "device_id", "version")
 
 @dataclass(frozen=True, slots=True)
 class _RoutingRow:
-    """The routes of a hub: a document of theirs, and the secrets of its webhooks."""
+    """Routing of a hub: its document, and the secrets of its webhooks."""
 
     hub: str
     generation: str
@@ -317,7 +317,7 @@ def module_of(row: Row) -> Module:
 
 
 def module_key(module: Module) -> dict[str, Any]:
-    """Return the parameters that name a module in a change."""
+    """Return the statement parameters that identify a module."""
     return {"key_hub": module.hub, "key_owner": module.device_id, "key_module": module.module_id}
 
 
@@ -350,7 +350,7 @@ def place_of(hub: str) -> str:
 
 
 def state_of(*, is_enabled: bool) -> str:
-    """Return the state under which a device is counted."""
+    """Return the counter state of a device: enabled or disabled."""
     return "enabled" if is_enabled else "disabled"
 
 

@@ -145,7 +145,7 @@ values_of = msgspec.msgpack.Decoder(TwinIndexEntry).decode
 
 
 def device_row_of(row: Row) -> dict[str, Any]:
-    """Return the row of a device as it was found, which is without its keys."""
+    """Return the row of a device from a search result, which has no keys."""
     return {**{name: row[name] for name in (column.name for column in _DEVICE)}, **_KEYS}
 
 
@@ -171,13 +171,13 @@ MODULES_PAGE = statement(
 
 
 def module_row_of(row: Row) -> dict[str, Any]:
-    """Return the row of a module as it was found, which is without its keys."""
+    """Return the row of a module from a search result, which has no keys."""
     names = (*(column.name for column in _MODULE), "enabled")
     return {**{name: row[name] for name in names}, **_KEYS}
 
 
 def twin_columns(row: Row) -> dict[str, Any]:
-    """Return the columns of a twin that was found."""
+    """Return the twin columns of a search result."""
     return {"version": row["twin_version"], "body": row["twin_body"]}
 
 
@@ -219,7 +219,7 @@ def _unindexed(parameters: BoundParameters, hub: str, state: int, after: str) ->
 
 
 def _select(parameters: BoundParameters, hub: str, leaf: Leaf, after: str = "") -> Any:  # noqa: PLR0911 - one per form
-    """Return a SELECT of the subjects that a leaf finds behind another."""
+    """Return a SELECT of the subjects that match a leaf, after a given subject."""
     if isinstance(leaf, TwinsByTerm | TwinsByRange):
         named = select(terms.c.subject.label("subject"))
         found = named.where(

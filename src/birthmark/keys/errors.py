@@ -52,7 +52,7 @@ class KeyFileIsPkcs12Error(KeyFileInvalidError):
         "pkcs12{options} -in {path} -nokeys) && printf '%s\\n' \"$made\" > {copy}.pem)`."
     )
     options: str = ""
-    """`-legacy` for algorithms of before OpenSSL 3."""
+    """`-legacy` for algorithms from before OpenSSL 3."""
 
     @property
     def copy(self) -> Path:

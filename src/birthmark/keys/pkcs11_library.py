@@ -18,7 +18,7 @@ from birthmark.keys.native_lock import NativeLock
 from birthmark.keys.pkcs11_init import SharedLibrary
 
 LOCK = NativeLock()
-"""Around every call into the library."""
+"""Lock for every call into the library."""
 
 _CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _SOFTHSM = (
@@ -125,7 +125,7 @@ def add_stop_callback(leave: Callable[[], bool]) -> None:
 
 
 def generation() -> int:
-    """Return a number that changes whenever sessions of before have become invalid."""
+    """Return a number that changes whenever earlier sessions become invalid."""
     return _loaded.generation
 
 

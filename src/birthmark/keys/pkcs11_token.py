@@ -176,7 +176,7 @@ def bytes_of(item: pkcs11.Object, attribute: Attribute) -> bytes:
 
 @contextlib.contextmanager
 def translated(token: str) -> Iterator[None]:
-    """Turn the library's errors into ours."""
+    """Translate the library's errors into Birthmark errors."""
     try:
         yield
     except BirthmarkError:

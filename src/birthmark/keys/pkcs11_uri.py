@@ -102,7 +102,7 @@ def parse_pkcs11_uri(text: str) -> Pkcs11Uri:
 
 
 def _without(name: str, path: str, query: str) -> tuple[str, str]:
-    """Return path and query without an attribute."""
+    """Return a URI's path and query without an attribute."""
     parts = ((path, ";"), (query, "&"))
     left = (mark.join(one for one in part.split(mark) if not one.startswith(f"{name}=")) for part, mark in parts)
     return next(left), next(left)

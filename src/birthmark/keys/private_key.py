@@ -50,7 +50,7 @@ def default_scheme(public_key: PublicKey) -> Scheme:
 
 
 class KeyHandle(Protocol):
-    """A private key somewhere. Safe to share between threads; close it when done."""
+    """A private key in any storage. Safe to share between threads; close it when done."""
 
     @property
     def public_key(self) -> PublicKey:
@@ -137,7 +137,7 @@ class _RsaKey(_HandleKey[rsa.RSAPublicKey], rsa.RSAPrivateKey):
 
 
 def _scheme(kind: str, algorithm: object) -> Scheme:
-    """Return the scheme with this hash; data that is hashed already (`Prehashed`) is not signed."""
+    """Return the scheme with this hash; prehashed data (`Prehashed`) is not supported."""
     if isinstance(algorithm, hashes.HashAlgorithm):
         with suppress(ValueError):
             return Scheme(f"{kind}-{algorithm.name}")

@@ -13,17 +13,17 @@ _IDENTITY_BLOCK = 0xF0000000
 
 
 def label_of(object_id: int) -> str:
-    """Return the label of today's middleware."""
+    """Return the label of an object in current middleware."""
     return f"sss:{object_id:08X}"
 
 
 def swapped(object_id: int) -> int:
-    """Return the id with its four bytes turned around."""
+    """Return the ID with its four bytes reversed."""
     return int.from_bytes(object_id.to_bytes(_ID_BYTES, "big"), "little")
 
 
 def ids_of(object_id: int) -> tuple[bytes, bytes]:
-    """Return both values CKA_ID may have."""
+    """Return both possible values of CKA_ID."""
     return object_id.to_bytes(_ID_BYTES, "big"), object_id.to_bytes(_ID_BYTES, "little")
 
 

@@ -37,7 +37,7 @@ REFUSALS: tuple[type[Exception], ...] = (TSS2_Exception, ValueError, RuntimeErro
 
 @contextlib.contextmanager
 def opened(tcti: str, endorsement: bytes, owner: bytes) -> Iterator[ESAPI]:
-    """Open the TPM with the passwords of its two hierarchies."""
+    """Open the TPM with the passwords of its endorsement and owner hierarchies."""
     os.environ.setdefault("TSS2_LOG", "all+NONE")  # errors are raised; the library would also print them
     with ESAPI(tcti) as tpm:
         tpm.tr_set_auth(ESYS_TR.ENDORSEMENT, endorsement)
@@ -46,7 +46,7 @@ def opened(tcti: str, endorsement: bytes, owner: bytes) -> Iterator[ESAPI]:
 
 
 def public_of(tpm: ESAPI, key: ESYS_TR) -> bytes:
-    """Return TPM2B_PUBLIC."""
+    """Return a key's TPM2B_PUBLIC."""
     return bytes(tpm.read_public(key)[0].marshal())
 
 
@@ -101,7 +101,7 @@ def _primary(tpm: ESAPI, handle: int, hierarchy: ESYS_TR, template: dict[str, An
 
 @contextlib.contextmanager
 def loaded(tpm: ESAPI, sealed: SealedKey) -> Iterator[ESYS_TR]:
-    """Open a sealed key in the TPM, for as long as the block lasts."""
+    """Load a sealed key into the TPM for the duration of the block."""
     endorsement, root = primaries(tpm)
     credential, secret = TPM2B_ID_OBJECT(sealed.credential), TPM2B_ENCRYPTED_SECRET(sealed.credential_secret)
     with _policy(tpm) as session:

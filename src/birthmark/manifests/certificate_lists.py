@@ -48,7 +48,7 @@ MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000
 MAX_DIRECTORY_FILES = 1_000_000
 MAX_DEPTH = 16
-"""Of directories in a directory."""
+"""Maximum depth of nested directories."""
 MAX_ZIP_DIRECTORY_BYTES = 12 * 1024 * 1024
 """Maximum size of a ZIP's central directory, which is read at once: 100 characters of name per file."""
 _SEPARATOR = re.compile(r'"?sep ?= ?([,;\t|])"?\s*$', re.IGNORECASE)
@@ -86,7 +86,7 @@ class _ListEntry(NamedTuple):
     columns: tuple[tuple[str, str], ...] = ()
     """Other columns of a table row, by name."""
     file: str = ""
-    """The path of its file, or its name in a ZIP archive."""
+    """Path of the entry's file, or its name in a ZIP archive."""
     archive: Path | None = None
 
 
@@ -233,7 +233,7 @@ def _unpacked(name: str) -> str:
 
 
 def _unpacking(archive: Path | None) -> str:
-    """Return the step before a command for a file that is in a ZIP archive."""
+    """Return the step that unpacks a ZIP archive before a command; empty without an archive."""
     if archive is None:
         return ""
     into = shlex.quote(str(archive.with_suffix("")))

@@ -201,7 +201,10 @@ class ChainBrokenError(ManifestError):
 
     @classmethod
     def by(cls, error: BirthmarkError, unique_id: str) -> "ChainBrokenError":
-        """Return it for an error of a chain. Another root does not fix a certificate that RFC 5280 forbids."""
+        """Return this error for a chain error.
+
+        Another root does not fix a certificate that RFC 5280 forbids.
+        """
         refusal = cls(detail=error.explain_cause().rstrip("."), unique_id=unique_id)
         if isinstance(error, CertificateNonconformingError):
             refusal.quote(fix="Ask the supplier to reissue that certificate. A CA must keep its name and its key.")

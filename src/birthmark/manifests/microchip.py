@@ -264,7 +264,7 @@ def _is_below(issuer: Certificate, root: Root) -> bool:
 
 
 def _check_point(unique_id: str, key: _Key) -> None:
-    """Raise `NotCheckedError` for a key that no certificate can be compared with."""
+    """Raise `NotCheckedError` for a key that cannot be compared with a certificate."""
     if key.kty != "EC" or key.crv != "P-256":
         detail = f"key {key.kid[:20]} is of {key.kty[:20]} {key.crv[:20]}"
         raise NotCheckedError(unique_id=unique_id, detail=detail)

@@ -113,7 +113,7 @@ _FIELDS = tuple(ManifestEntry.__dataclass_fields__)
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads entries, in this process or another."""
+    """Reads entries in this process or another."""
 
     verifier: ManifestVerifier
     judge: Judge | None
@@ -131,7 +131,7 @@ def _reader(trust: ManifestTrust, judge: Judge | None) -> _Reader:
 
 
 class DuplicateCheck:
-    """Refuses a chip, and a key, that an entry before had."""
+    """Rejects a chip or key that an earlier entry contained."""
 
     def __init__(self) -> None:
         self._marks = Marks()

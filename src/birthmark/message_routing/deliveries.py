@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from birthmark.errors import BirthmarkError
 
 PORTS: Mapping[str, int] = {"mqtt": 1883, "mqtts": 8883, "nats": 4222, "tls": 4222}
-"""By scheme: MQTT plain and by TLS, NATS plain and by TLS."""
+"""Default ports by scheme: MQTT without and with TLS, NATS without and with TLS."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ class RoutableMessage:
     """A published message with its metadata."""
 
     topic: str
-    """As it was published; a basic ingest topic with its first three levels."""
+    """Topic as published; a basic ingest topic includes its first three levels."""
     payload: bytes
     client_id: str | None = None
     """MQTT client id; None if the message did not arrive over MQTT."""
@@ -25,7 +25,7 @@ class RoutableMessage:
     response_topic: str | None = None
     correlation_data: bytes | None = None
     message_expiry_interval: int | None = None
-    """Seconds."""
+    """Expiry interval in seconds."""
     payload_format_indicator: int | None = None
     """0: bytes; 1: UTF-8 (MQTT 5.0 section 3.3.2.3.2)."""
     source_ip: str | None = None

@@ -16,7 +16,7 @@ from birthmark.broker.stream import FromDevice
 from birthmark.clock import Clock
 
 OF_PUBLISHER_S, OF_RULE_S = 0.1, 0.3
-"""Of the processor, in each second."""
+"""Limits of processor time in seconds, per second."""
 _ROUND_S = 1.0
 
 spent = time.thread_time  # rule cost uses the CPU clock, whatever time a server is given
@@ -33,7 +33,7 @@ T = TypeVar("T", bound=RoutedMessage)
 
 
 class RulePair(NamedTuple):
-    """A publisher, and a rule that its messages are for."""
+    """A publisher and a rule that processes its messages."""
 
     publisher: str
     rule: str

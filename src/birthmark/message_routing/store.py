@@ -77,5 +77,5 @@ ALL_RULES: Mapping[str, str] = {"first": "", "last": "\U0010ffff"}
 
 
 def of_rule(rule: str) -> dict[str, Any]:
-    """Return the parameters for all partitions of a rule: `/` is in no rule's name, and `0` follows it."""
+    """Return the parameters for all partitions of a rule: no rule name contains `/`, and `0` follows `/`."""
     return {"first": f"{rule}/", "last": f"{rule}0"}

@@ -30,7 +30,7 @@ class LoggedMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     qos: int = 0
     is_retained: bool = False
     properties: tuple[Any, ...] = ()
-    """As `birthmark.mqtt.properties.Properties`, with numbers for names."""
+    """`birthmark.mqtt.properties.Properties` with numbers as names."""
     principal: str = ""
     trail: tuple[str, ...] = ()
     only: str = ""
@@ -82,7 +82,7 @@ class TopicSubscribers:
 
 
 class WriteAheadLog:
-    """Notes messages for the engine."""
+    """Records messages for the engine."""
 
     def __init__(self, stream: SqlStream[LoggedMessage]) -> None:
         self._stream = stream

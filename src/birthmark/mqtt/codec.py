@@ -69,7 +69,7 @@ def decode(first: int, body: bytes, level: int = LEVEL_3_1_1) -> Packet:
 
 
 def decode_publish(first: int, body: bytes, level: int) -> Publish:
-    """Read a PUBLISH (section 3.3)."""
+    """Decode a PUBLISH (section 3.3)."""
     qos = first >> 1 & 3
     dup = bool(first & 8)
     if qos == 3:
@@ -158,7 +158,7 @@ def _read_connect(body: bytes, _level: int) -> Connect:
 
 
 def _check_connect_flags(flags: int, level: int) -> None:
-    """Sections 3.1.2.3 to 3.1.2.9."""
+    """Raise `RemoteProtocolError` for invalid CONNECT flags (sections 3.1.2.3 to 3.1.2.9)."""
     if flags & 0x01:
         raise RemoteProtocolError("CONNECT sets the reserved flag")
     if not flags & 0x04 and flags & 0x38:
@@ -297,7 +297,7 @@ def _read_subscribe(body: bytes, level: int) -> Subscribe:
 
 
 def _check_options(topic_filter: str, options: int, level: int) -> None:
-    """Section 3.8.3.1 of either version."""
+    """Raise `RemoteProtocolError` for invalid subscription options (section 3.8.3.1 of either version)."""
     if options & (0xFC if level == LEVEL_3_1_1 else 0xC0):
         raise RemoteProtocolError("SUBSCRIBE sets an option that does not exist")
     if options & 3 == 3 or options & 0x30 == 0x30:

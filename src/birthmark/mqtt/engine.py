@@ -72,7 +72,7 @@ class MqttEngine(MqttSender):
         self._pings = 0  # unanswered so far
 
     def begin(self, now: float) -> None:
-        """Start a server's clock with the connection: a client that never sends a byte has no more time than others."""
+        """Start the CONNECT timeout of a server at connection time, so that it also applies to silent clients."""
         if self._connect_due is None:
             self._connect_due = now + self.limits.connect_timeout_s
 

@@ -100,7 +100,7 @@ class Framer:
             self._tail.clear()
 
     def _measure(self, chunk: bytes, offset: int) -> int | None:
-        """Return the end of the packet at `offset`; set the number of required bytes if the chunk does not have it."""
+        """Return the end of the packet at `offset`; if the chunk is too short, set the number of required bytes."""
         value = shift = 0
         for position in range(offset + 1, min(offset + 5, len(chunk))):
             byte = chunk[position]

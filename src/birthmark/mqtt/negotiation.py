@@ -136,7 +136,10 @@ class Terms:
         return topic, replace_property(properties, PropertyId.TOPIC_ALIAS, None)
 
     def received(self, packet: Publish) -> Publish:
-        """Return the message with its topic and without its alias. Raise `RemoteProtocolError` for the unoffered."""
+        """Return the message with its topic instead of its alias.
+
+        Raise `RemoteProtocolError` for features not offered.
+        """
         if packet.qos > self.ours.maximum_qos:
             raise RemoteProtocolError(f"PUBLISH has QoS {packet.qos}", reason_code=ReasonCode.QOS_NOT_SUPPORTED)
         if packet.retain and not self.ours.has_retain:

@@ -56,7 +56,7 @@ def read_binary(body: bytes, offset: int) -> tuple[bytes, int]:
 
 
 def read_utf8(body: bytes, offset: int) -> tuple[str, int]:
-    """Read a string: well-formed UTF-8 without surrogates and U+0000 (section 1.5.3)."""
+    """Decode a string: well-formed UTF-8 without surrogates and U+0000 (section 1.5.3)."""
     raw, offset = read_binary(body, offset)
     return decode_utf8(raw), offset
 

@@ -199,7 +199,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         return self._frames < MAX_STRANGER_FRAMES
 
     def _are_pings_few(self) -> bool:
-        """Count a ping or pong; end a peer that sends more than any client does."""
+        """Count a ping or pong; close the connection of a peer that sends too many."""
         if (now := self.loop.time()) - self._pings_since > _PINGS_S:
             self._pings, self._pings_since = 0, now
         self._pings += 1

@@ -508,7 +508,7 @@ class Connection(asyncio.BufferedProtocol):
         self._on_deadline = act
 
     def deadline_passed(self) -> None:
-        """End the connection if a deadline has passed; the sweep calls it."""
+        """End the connection if a deadline passed; called by the sweep."""
         self.deadline = None
         if self._on_deadline is not None:
             self._on_deadline()

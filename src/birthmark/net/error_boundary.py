@@ -41,7 +41,7 @@ def with_complete_body(handler: Handler) -> Handler:
 
 
 def refusing(handler: Handler, render: Callable[[BirthmarkError, Request], Response]) -> Handler:
-    """Return `handler` with its refusals answered by `render`."""
+    """Return `handler`, with refusals rendered by `render`."""
 
     async def answer(request: Request) -> Response:
         try:

@@ -21,7 +21,7 @@ _LINES = frozenset(STATUS_LINE.values())
 
 @lru_cache(maxsize=256)
 def capitals(name: bytes) -> bytes:
-    """Return a header's name as it is customarily written."""
+    """Return a header name in its usual capitalization."""
     low = name.lower()
     return _AS_WRITTEN.get(low) or (low if low.startswith(_VENDORS) else low.title())
 

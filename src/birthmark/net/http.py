@@ -41,7 +41,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 BodyLimit = Callable[[bytes], int]
-"""From a request's target, as it was sent, to the bytes that its body may have."""
+"""Returns the maximum body size for a request target as sent."""
 # Chunks of one byte take six on the wire; any more than this besides the body can only be endless trailers.
 _RAW_FACTOR = 8
 # Pipelined requests; each is a waiting object, however few its bytes.

@@ -150,7 +150,7 @@ class PortTakenError(UnavailableError):
     address: str
     port: str
     without: str = "birthmark serve"
-    """The command as it was typed, but for its addresses."""
+    """Typed command without its addresses."""
 
 
 class PortForbiddenError(UnavailableError):
@@ -251,7 +251,7 @@ class Listeners:
         self._begin_to_sweep()
 
     async def listen_at(self, listener: socket.socket, services: Mapping[str, MakeProtocol]) -> None:
-        """Serve on a Unix socket that is bound; without TLS."""
+        """Serve without TLS on a bound Unix socket."""
         make = partial(_accept, _Port(self, services), None)
         self._servers.append(await asyncio.get_running_loop().create_unix_server(make, sock=listener))
         self._begin_to_sweep()
@@ -295,7 +295,7 @@ class Listeners:
         return self._clock.monotonic()
 
     def admit(self, connection: Connection) -> None:
-        """Count a connection in, or refuse it."""
+        """Register a connection, or refuse it."""
         self._connections.add(connection)
         share = share_of(connection.address)
         self._pending.add(connection, share)

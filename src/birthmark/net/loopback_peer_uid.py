@@ -13,7 +13,7 @@ _NETLINK_SOCK_DIAG, _BY_FAMILY, _REQUEST = 4, 20, 1
 _HEADER = struct.Struct("=IHHII")
 _ASKED = struct.Struct("=BBBBI2s2s16s16sI8s")
 _ANSWER = struct.Struct("=BB2x48x12xII")
-"""Of inet_diag_msg: family and state, and behind the addresses and queues the user and the inode."""
+"""Fields of inet_diag_msg: family and state; after the addresses and queues, the user and the inode."""
 _ANY_STATE, _NO_COOKIE, _ESTABLISHED = 0xFFFF_FFFF, b"\xff" * 8, 1
 _MAX_BYTES, _WAIT_S, _IPV4 = 8192, 0.5, 4
 

@@ -294,7 +294,7 @@ class MqttPump(asyncio.Protocol):
                 self._turn.add(self)
 
     def send(self, packet: SubAck | UnsubAck) -> None:
-        """Send an answer to SUBSCRIBE or UNSUBSCRIBE."""
+        """Send a SUBACK or UNSUBACK."""
         if not self._over:
             self._engine.send(packet)
             self._schedule_flush()

@@ -20,7 +20,7 @@ _MAX_OFFERED = 100
 
 
 class _OverWebSocket:
-    """The pump's transport: a queue that a sender task empties."""
+    """Transport of the MQTT pump over a WebSocket: a queue that a sender task empties."""
 
     def __init__(self, connection: Connection | None) -> None:
         self._connection = connection

@@ -56,7 +56,10 @@ def _spki(key: Any) -> bytes:
 
 @_ffi.callback("int(SSL *, unsigned char **, unsigned char *, unsigned char *, unsigned int, void *)", error=_NOT_TAKEN)  # type: ignore[untyped-decorator] # as above
 def _choose_alpn(_ssl: Any, out: Any, out_size: Any, offered: Any, size: int, _data: Any) -> int:
-    """Point into the client's list, which outlives the call; each name in it has its length before it."""
+    """Select a protocol by a pointer into the client's list, which outlives the call.
+
+    Each name in the list follows its length.
+    """
     text = _ffi.buffer(offered, size)[:]
     places: dict[bytes, int] = {}
     at = 0

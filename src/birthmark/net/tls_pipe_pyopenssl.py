@@ -1,4 +1,4 @@
-"""A TLS pipe by pyOpenSSL's public objects (`pipe` is the port)."""
+"""TLS pipe on pyOpenSSL's public objects (`pipe` is the port)."""
 
 import contextlib
 from typing import Any

@@ -36,7 +36,7 @@ class OwnPages:
     askings: DeviceCodeFlow
 
     def routes(self) -> list[Route]:
-        """Return the pages."""
+        """Return the routes of the pages."""
         route = self.desk.route
         return [
             route("/device", self.device),
@@ -69,7 +69,7 @@ class OwnPages:
         return self._left()
 
     async def sign_out_everywhere(self, request: Request) -> Response:
-        """End all of them."""
+        """End all sessions of the user."""
         _, caller = await self.desk.form_of(request)
         await self.desk.sign_in.sessions.end_all(caller.user or MACHINE_USER, actor=caller.actor)
         return self._left()

@@ -23,7 +23,7 @@ class NewSilence(msgspec.Struct):
 
 
 class SilenceQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """The subjects that were silenced, as they were named."""
+    """Subject of a silence, as specified at its creation."""
 
     subject: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] = "*"
 

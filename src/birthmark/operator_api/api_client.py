@@ -131,7 +131,7 @@ def get_service(endpoints: dict[str, Any], service: str, data: Path) -> dict[str
 
 
 def not_running(data: Path, reason: str) -> ServerNotRunningError:
-    """Return the refusal for a data directory without a server."""
+    """Return the error for a data directory without a running server."""
     return ServerNotRunningError(data=data, reason=reason, advice=_advice(data))
 
 
@@ -270,7 +270,7 @@ class OperatorClient:
         return cls(data, endpoints["health_url"].rsplit("/", 1)[0], token)
 
     def rows(self, path: str, **query: object) -> Iterator[dict[str, Any]]:
-        """Yield the rows of a list, a page after the other."""
+        """Yield the rows of a list, page by page."""
         while True:
             page = self._call("GET", path, None, query)
             yield from page["items"]

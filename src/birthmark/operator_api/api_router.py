@@ -78,7 +78,7 @@ class OperatorTokenError(UnauthenticatedError):
 
 
 class EmptyBody(msgspec.Struct, forbid_unknown_fields=True):
-    """No parameters, no body."""
+    """Request without parameters and body."""
 
 
 Seconds = Annotated[int, msgspec.Meta(ge=-(10**9), le=10**9)]
@@ -197,7 +197,7 @@ class ApiContext:
 
     second: SecondPerson | None = None
     once: IdempotencyStore | None = None
-    """Without it a request with an `Idempotency-Key` is refused."""
+    """Idempotency store; without it, requests with an `Idempotency-Key` are refused."""
     refused: Refused | None = None
 
 
@@ -249,7 +249,7 @@ async def _written(
 
 
 def as_line(part: Mapping[str, Any]) -> str:
-    """Return a part as a line of JSON."""
+    """Return a part as a JSON line."""
     return json.dumps(part) + "\n"
 
 

@@ -22,7 +22,7 @@ _PAGE = 200
 
 
 class AuditQuestion(msgspec.Struct, forbid_unknown_fields=True):
-    """Exported heads to compare with."""
+    """Exported heads to compare with the chains."""
 
     heads: list[str] = []
 
@@ -69,7 +69,7 @@ def endpoints(database: Database, public_key: bytes, clock: Clock) -> Sequence[E
 
 
 async def _pages(database: Database, public_key: bytes) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield pages of rows, the last with the verification result; empty pages before serve as keep-alives."""
+    """Yield pages of rows, the last with the verification result; empty pages before serve as keep-alive messages."""
     verifying = begin_task(verify_chains(database, key=public_key))
     try:
         while not (await asyncio.wait([verifying], timeout=SIGN_OF_LIFE_S))[0]:

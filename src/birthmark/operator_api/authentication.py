@@ -16,7 +16,7 @@ class Authenticator:
     """Authenticates the caller: a user, or the local administrator if the data directory's token is accepted."""
 
     def __init__(self, people: People, gate: SessionGuard, token: str | None = None) -> None:
-        """`token` is the data directory's."""
+        """Create the authenticator; `token` is the token of the data directory."""
         self._people = people
         self._gate = gate
         self._token = token

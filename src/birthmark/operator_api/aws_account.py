@@ -101,7 +101,7 @@ def endpoints(aws: AwsIot, space: Namespace) -> Sequence[Endpoint]:
 
 
 async def _seen(space: Namespace, topic_filter: str) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield messages as they are published; empty parts as keep-alives."""
+    """Yield messages as they are published; empty parts as keep-alive messages."""
     with space.messages.watch(topic_filter) as viewer:
         yield {"items": [], "lost": 0}
         while True:

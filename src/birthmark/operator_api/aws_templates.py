@@ -31,7 +31,7 @@ class ClaimBody(msgspec.Struct):
 
 
 class Successor(msgspec.Struct):
-    """The certificate that follows, in PEM."""
+    """Successor certificate, in PEM."""
 
     certificate: str
 

@@ -31,14 +31,14 @@ _CALLED = "birthmark server settings --where 'key=outbound*'"
 
 
 class NewRule(msgspec.Struct, forbid_unknown_fields=True):
-    """A rule; `payload` as CreateTopicRule has it."""
+    """A rule to create; `payload` has the format of CreateTopicRule."""
 
     rule: str
     payload: dict[str, Any]
 
 
 class RuleTrialBody(msgspec.Struct, forbid_unknown_fields=True):
-    """A message, and the statement or the rule that it is tried with."""
+    """A sample message, with the statement or the rule to test."""
 
     topic: Annotated[str, msgspec.Meta(max_length=512)]
     payload: str

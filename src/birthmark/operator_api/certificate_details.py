@@ -25,7 +25,7 @@ _MOST_NAMES = 50
 
 
 def whole_certificate_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
-    """Return the route."""
+    """Return the route for certificate details."""
     inventory = Inventory(authority.database, authority.clock)
 
     async def tell(request: ApiRequest) -> Any:

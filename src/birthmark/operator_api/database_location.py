@@ -20,7 +20,7 @@ class DatabaseLocation(msgspec.Struct, frozen=True):
 
     database: str
     config: str | None = None
-    """The configuration file that names it."""
+    """Configuration file that names the database."""
 
 
 def plain(url: str, data: Path) -> str:

@@ -17,7 +17,7 @@ from birthmark.pki.verified_ca import CaCertificate
 
 
 class NewInstance(msgspec.Struct):
-    """A provisioning service; without a host it answers at the server's."""
+    """A provisioning service to create; without a host, it uses the server's host."""
 
     name: str
     host: str | None = None

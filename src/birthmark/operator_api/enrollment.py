@@ -52,13 +52,13 @@ class NewEnrollment(msgspec.Struct):
 
 
 class EnrollmentQuestion(msgspec.Struct):
-    """Several of them."""
+    """A batch of enrollments."""
 
     devices: Annotated[list[NewEnrollment], msgspec.Meta(max_length=MOST_AT_ONCE)] = []
 
 
 def enrolling_endpoints(enroll: Enroll) -> Sequence[Endpoint]:
-    """Return the routes."""
+    """Return the enrollment routes."""
 
     async def check(request: ApiRequest) -> Any:
         rows = []

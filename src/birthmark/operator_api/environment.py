@@ -98,7 +98,7 @@ def as_bypass(endpoints: Mapping[str, Any], environment: Mapping[str, str]) -> s
 
 
 def as_dotenv(endpoints: Mapping[str, Any]) -> str:
-    """Return `NAME=value` lines as they are, for `docker --env-file`, `.env` files and `$GITHUB_ENV`."""
+    """Return unquoted `NAME=value` lines, for `docker --env-file`, `.env` files and `$GITHUB_ENV`."""
     return "".join(f"{name}={value}\n" for name, value in variables(endpoints).items())
 
 

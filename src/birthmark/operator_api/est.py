@@ -58,7 +58,7 @@ class NewBootstrapCa(msgspec.Struct):
 
 
 def est_endpoints(credentials: EstCredentials, seed: bytes) -> Sequence[Endpoint]:
-    """Return the routes of `birthmark pki`. Passwords of bound credentials follow from `seed`."""
+    """Return the routes of `birthmark pki`. Passwords of bound credentials are derived from `seed`."""
 
     async def list_users(request: ApiRequest) -> Rows:
         query: PageQuery = request.query

@@ -27,7 +27,7 @@ from birthmark.untrusted_text import readable
 
 
 class NewHub(msgspec.Struct):
-    """A hub and the host name it answers at."""
+    """A hub to create, with its host name."""
 
     name: str
     host: str

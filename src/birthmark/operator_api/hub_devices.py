@@ -17,7 +17,7 @@ from birthmark.pki.certificates import parse_thumbprint
 
 
 class NewDeviceBody(msgspec.Struct):
-    """A device with a certificate's thumbprint, with certificates of the hub's CAs, or with fresh keys."""
+    """A device to create: with a certificate's thumbprint, with certificates of the hub's CAs, or with new keys."""
 
     device_id: str
     thumbprint: str | None = None
@@ -26,7 +26,7 @@ class NewDeviceBody(msgspec.Struct):
 
 
 class NewModule(msgspec.Struct):
-    """A module with a certificate's thumbprint, or with fresh keys."""
+    """A module to create: with a certificate's thumbprint, or with new keys."""
 
     module_id: str
     thumbprint: str | None = None

@@ -1,4 +1,4 @@
-"""The operator interface of the inventory: every certificate that was issued, page by page."""
+"""The operator interface of the inventory: all issued certificates, page by page."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -45,7 +45,7 @@ class StandingQuestion(msgspec.Struct):
 
 
 def inventory_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:
-    """Return the route of `birthmark pki ls` with its questions."""
+    """Return the route of `birthmark pki ls` with its filters."""
     inventory = Inventory(authority.database, authority.clock)
 
     async def listing(request: ApiRequest) -> Rows:

@@ -1,4 +1,4 @@
-"""The operator interface described (OpenAPI 3.1), from the same table that serves it."""
+"""OpenAPI 3.1 description of the operator interface, from its endpoint table."""
 
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
@@ -30,7 +30,7 @@ _ONCE = {
 
 
 def openapi(table: Sequence[Endpoint]) -> dict[str, Any]:
-    """Return the document."""
+    """Return the OpenAPI document."""
     bodies = [one.body for one in table if one.body is not EmptyBody]
     _, schemas = msgspec.json.schema_components(bodies, ref_template="#/components/schemas/{name}")
     paths: dict[str, dict[str, Any]] = {}

@@ -93,7 +93,7 @@ def page(title: str, *parts: str, status: int = 200, script: str = "", leads_to:
 
 
 def see(path: str) -> Response:
-    """Lead a browser to another page of this server."""
+    """Redirect a browser to another page of this server."""
     return RedirectResponse(path, 303, headers=HEADERS)
 
 
@@ -131,11 +131,11 @@ def button(text: str, *, action: str = "", name: str = "", value: str = "", is_o
 
 
 def form(action: str, csrf: str, *parts: str) -> str:
-    """Return a form of parts that are HTML already."""
+    """Return an HTML form; the parts are HTML already."""
     return f'<form method="post" action="{escape(action)}">{hidden(CSRF_FIELD, csrf)}{"".join(parts)}</form>'
 
 
 def rows(lines: Iterable[Sequence[str]]) -> str:
-    """Return a table of cells that are HTML already."""
+    """Return an HTML table; the cells are HTML already."""
     cells = ("".join(f"<td>{cell}</td>" for cell in line) for line in lines)
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in cells)}</table>"

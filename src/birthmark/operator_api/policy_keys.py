@@ -1,4 +1,4 @@
-"""The operator interface of policies' keys, of provisioning services and of hubs."""
+"""The operator interface of policy keys of provisioning services and hubs."""
 
 import base64
 from collections.abc import Callable, Sequence

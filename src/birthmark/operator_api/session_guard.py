@@ -32,8 +32,9 @@ _COOKIE = "birthmark"
 _MAX_CHARS, _MAX_PATH = 200, 512
 _IN_PATHS = "/:@"
 _MASKED_CHARS = 86
+"""Base64 length of 64 bytes: a token and its mask."""
 _USER = "birthmark.machine_user"
-"""Of 64 bytes: a token and its mask."""
+"""Request scope key of the operating system user of a connection."""
 _PATH = re.compile(r"/(?![/\\])[!-\[\]-~]*")
 
 

@@ -33,7 +33,7 @@ from birthmark.untrusted_text import decode_json
 
 @dataclass(frozen=True, slots=True)
 class ProviderPages:
-    """To a provider and back."""
+    """Pages that send a browser to a provider and receive its return."""
 
     desk: SignInHandlers
     providers: Providers
@@ -47,7 +47,10 @@ class ProviderPages:
         ]
 
     async def leave(self, request: Request) -> Response:
-        """Send a browser to a provider, by a page: browsers follow no form to another origin (`form-action`)."""
+        """Send a browser to a provider through a page.
+
+        Browsers do not follow a form to another origin (`form-action`).
+        """
         given, name = await self.desk.form_before(request), request.path_params["name"]
         path = local_path(given.get("next"))
         url, kept = await self.providers.begin(name, self._back_at(request, name), path, given.get("code", ""))
@@ -112,7 +115,7 @@ class WhoAsks(msgspec.Struct):
 
 
 class DeviceCodeBody(msgspec.Struct):
-    """The code of a command that waits."""
+    """Device code of a command that waits for sign-in."""
 
     device_code: Annotated[str, msgspec.Meta(max_length=128)]
 

@@ -137,7 +137,7 @@ def browser_name(agent: str) -> str:
 
 
 def status_of(error: BirthmarkError) -> int:
-    """Return the status of a refusal."""
+    """Return the HTTP status of a refusal."""
     return next(STATUS[kind] for kind in type(error).__mro__ if kind in STATUS)
 
 
@@ -154,7 +154,7 @@ def format_refusal(error: BirthmarkError, message: str = "") -> str:
 
 
 def new_password() -> tuple[str, str, str]:
-    """Return the inputs of a new password."""
+    """Return the form inputs for a new password."""
     return (
         entry("password", "New password", kind="password", fills="new-password"),
         entry("again", "The same again", kind="password", fills="new-password"),

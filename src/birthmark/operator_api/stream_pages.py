@@ -55,7 +55,7 @@ async def beginning(stream: MessageStream[T], query: StreamQuery) -> Positions:
 async def pages(
     stream: MessageStream[T], positions: Positions, query: StreamQuery, view: Callable[[T], Mapping[str, Any]]
 ) -> AsyncIterator[Mapping[str, Any]]:
-    """Yield pages as messages arrive; empty pages as keep-alives."""
+    """Yield pages as messages arrive; empty pages as keep-alive messages."""
     loop = asyncio.get_running_loop()
     said_at = -SIGN_OF_LIFE_S
     while True:

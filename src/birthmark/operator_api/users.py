@@ -24,7 +24,7 @@ from birthmark.operator_api.name_validation import parse_name
 Reached = Callable[[], Mapping[str, Any]]
 """Returns the URL of the operator API for remote users, and its roots."""
 SessionsOf = Callable[[str], Sequence[BrowserSession]]
-"""The browsers at which a user is signed in."""
+"""Returns the browser sessions of a user."""
 _Label = Annotated[str, msgspec.Meta(max_length=64)]
 
 

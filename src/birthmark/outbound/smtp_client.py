@@ -34,7 +34,10 @@ _TURNS = 3  # TLS, its transport, and the socket
 _GOODBYE_S = 2.0
 _MAX_SAID = 200
 _POLICY = SMTP.clone(max_line_length=998, cte_type="7bit")
-"""RFC 5322, 2.1.1: no subject of ours is folded, which the library does behind its very name."""
+"""Mail policy with the maximum line length of RFC 5322, 2.1.1.
+
+Otherwise the library folds a long subject directly after the header's name.
+"""
 
 
 class MailLoginError(NotAnsweredError):
@@ -220,7 +223,7 @@ def _own_name(way: socket.socket) -> str:
 
 
 async def _ended(client: aiosmtplib.SMTP, transport: asyncio.BaseTransport | None) -> None:
-    """End a connection, and return when its socket is closed: the loop does that in its next turns."""
+    """Close a connection, and wait until its socket is closed, which takes a few turns of the event loop."""
     if (abort := getattr(transport, "abort", None)) is not None:
         abort()  # no close handshake, which the peer may delay
     client.close()

@@ -13,7 +13,7 @@ SECRET_BYTES = 32
 
 
 def secret_of(key: bytes) -> str:
-    """Return a secret as it is shown."""
+    """Return a secret in its displayed form."""
     return SECRET_BEGINS + base64.b64encode(key).decode()
 
 

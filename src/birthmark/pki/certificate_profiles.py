@@ -34,7 +34,7 @@ class AllowedNames:
     uris: tuple[str, ...] = ()
     """Permitted URI prefixes."""
     hardware_module: bool = False
-    """hardwareModuleName (RFC 4108 section 5) of an operator's request."""
+    """Whether hardwareModuleName (RFC 4108 section 5) is allowed in an operator's request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class CertificateProfile:
     is_ca: bool = False
     path_length: int | None = None
     key_usage: frozenset[str] = field(default_factory=lambda: frozenset({"digital_signature"}))
-    """cryptography's names of the bits."""
+    """Key usage bits, by cryptography's names."""
     extended_key_usage: tuple[ObjectIdentifier, ...] = ()
     takes_subject_alt_name: bool = False
     """Whether an operator may specify subject alternative names."""
     names: AllowedNames | None = None
-    """From the request."""
+    """Names that are allowed from the request."""
     ocsp_no_check: bool = False
     is_endless: bool = False
     """Whether it is valid until 99991231235959Z, regardless of the issuer's end.
@@ -135,7 +135,7 @@ FOR_REQUESTS: Mapping[str, CertificateProfile] = {
 
 
 def kind_of_key(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> str:
-    """Return P-256, P-384, RSA-2048 and the like."""
+    """Return the type of a key, such as P-256, P-384 or RSA-2048."""
     if isinstance(key, rsa.RSAPublicKey):
         return f"RSA-{key.key_size}"
     return f"P-{key.key_size}"

@@ -82,7 +82,7 @@ def create_template(model: Certificate) -> CertificateTemplate:
 
 
 def key_id_of(spki_der: bytes) -> bytes:
-    """Return the identifier of a key by method 1 of RFC 5280 section 4.2.1.2."""
+    """Return the key identifier by method 1 of RFC 5280 section 4.2.1.2."""
     inside, _ = element(spki_der, 0)
     bits, end = element(spki_der, element(spki_der, inside)[1])
     return hashlib.sha1(spki_der[bits + 1 : end], usedforsecurity=False).digest()

@@ -43,7 +43,7 @@ from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
 from birthmark.text_files import copy_of, plain_text, unseen_in_pem
 
 Thumbprint = NewType("Thumbprint", bytes)
-"""SHA-256 of the DER certificate, 32 raw bytes; hex only at the edge."""
+"""SHA-256 thumbprint of the DER certificate: 32 raw bytes; hex only in interfaces."""
 
 MAX_CERTIFICATE_BYTES = 64 * 1024
 MAX_NAME_BYTES = 2048  # RFC 5280 bounds each part to some tens of characters, not their number
@@ -96,7 +96,7 @@ ECDSA = {
     bytes.fromhex(f"300a06082a8648ce3d0403{last:02x}"): ec.ECDSA(algorithm)
     for last, algorithm in ((2, hashes.SHA256()), (3, hashes.SHA384()), (4, hashes.SHA512()))
 }
-"""AlgorithmIdentifier of ecdsa-with-SHA256, -SHA384 and -SHA512 (RFC 5758 section 3.2)."""
+"""Signature algorithms by AlgorithmIdentifier of ecdsa-with-SHA256, -SHA384 and -SHA512 (RFC 5758 section 3.2)."""
 
 
 class CertificateInvalidError(InvalidRequestError):

@@ -16,7 +16,7 @@ MAX_CMS_CERTIFICATES = 64
 _SIGNED_DATA = bytes.fromhex("06092a864886f70d010702")
 _SIGNED_DATA_OID = "1.2.840.113549.1.7.2"
 _OF_NOTHING = bytes.fromhex("0201013100300b06092a864886f70d010701")
-"""Version 1, no digest algorithms, data without content."""
+"""First fields of an unsigned SignedData: version 1, no digest algorithms, data without content."""
 _BY_NOBODY = bytes.fromhex("3100")
 
 

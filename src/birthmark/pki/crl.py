@@ -56,7 +56,7 @@ _CODES = {
     RevocationReason.PRIVILEGE_WITHDRAWN: 9,
 }
 Revoked: TypeAlias = tuple[str, int, str]
-"""As a database has it: the serial number in hexadecimal, when in microseconds, and the reason."""
+"""A revocation in the database: hexadecimal serial number, time in microseconds, and reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class Revocation:
 def build_crl(
     issuer: LeafIssuer, revocations: Iterable[Revocation], *, number: int, now: datetime, lifetime: timedelta
 ) -> bytes:
-    """Return the DER list. `number` must grow with each list of this issuer."""
+    """Return the CRL in DER. `number` must increase with each CRL of this issuer."""
     rows = [(f"{one.serial:x}", int(one.revoked_at.timestamp()) * _MICROS, one.reason.value) for one in revocations]
     return build_crl_of(issuer, entries_of(rows), number=number, now=now, lifetime=lifetime)
 

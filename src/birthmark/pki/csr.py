@@ -200,7 +200,7 @@ def _check_names_size(der: bytes) -> None:
 
 
 def parse_csr_text(text: str) -> CertificateRequest:
-    """Return the request of base64 without armor or line breaks, as JSON bodies carry it. Raise `CsrRefusedError`."""
+    """Return the CSR of base64 without armor or line breaks, as in JSON bodies. Raise `CsrRefusedError`."""
     if len(text) > _MAX_TEXT:
         raise CsrTooLargeError(size=len(text) // 4 * 3)
     try:

@@ -17,7 +17,7 @@ _PKCS7 = bytes.fromhex("06092a864886f70d0107")
 """Object identifiers of the PKCS#7 content types, without the last byte."""
 _PBE = bytes.fromhex("060a2a864886f70d010c01")
 _PBE_LEGACY = (1, 2, 5, 6)
-"""Encryption with RC4 and RC2, in RFC 7292's list; 3DES is in OpenSSL's default provider."""
+"""Encryption with RC4 and RC2 in RFC 7292's list; OpenSSL's default provider has 3DES."""
 _BAG = bytes.fromhex("060b2a864886f70d010c0a01")
 _KEY_BAGS = (1, 2)
 """keyBag and pkcs8ShroudedKeyBag (RFC 7292 section 4.2)."""
@@ -94,7 +94,7 @@ def wrap(tag: int, *contents: bytes) -> bytes:
 
 
 def positive(number: int) -> bytes:
-    """Return an INTEGER."""
+    """Return a positive number as a DER INTEGER."""
     return wrap(INTEGER, number.to_bytes(number.bit_length() // 8 + 1))
 
 

@@ -13,13 +13,13 @@ from birthmark.pki.certificates import Certificate
 
 
 def name_of_key(issuer: Certificate) -> str:
-    """Return the name of a CA in addresses."""
+    """Return the name of a CA in URLs: its key identifier; without one, its thumbprint."""
     return (issuer.extensions.subject_key_id or issuer.thumbprint).hex()
 
 
 @dataclass(frozen=True, slots=True)
 class DistributionPoints:
-    """Addresses below `url`, which has no slash at its end."""
+    """Distribution point URLs below `url`, which has no trailing slash."""
 
     url: str
 

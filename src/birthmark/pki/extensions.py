@@ -70,7 +70,7 @@ class Extensions:
     key_usage: frozenset[str] | None = None
     """asn1crypto's names: digital_signature, key_cert_sign, crl_sign …"""
     extended_key_usage: frozenset[str] | None = None
-    """Dotted object ids."""
+    """Object IDs in dotted notation."""
     subject_key_id: bytes | None = None
     authority_key_id: bytes | None = None
     subject_alt_name: bytes | None = None

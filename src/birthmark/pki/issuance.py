@@ -182,7 +182,7 @@ def self_signed(
     lifetime: timedelta | None = None,
     san: Sequence[x509.GeneralName] = (),
 ) -> Certificate:
-    """Return a certificate that vouches for itself: a root, or a device certificate for individual enrollment."""
+    """Return a self-signed certificate: a root, or a device certificate for individual enrollment."""
     not_before, not_after = _validity(now, lifetime or profile.lifetime)
     builder = x509.CertificateBuilder(subject, subject, private_key.public_key(), serial)
     builder = builder.not_valid_before(not_before).not_valid_after(not_after)
@@ -217,7 +217,10 @@ def signature_of(key: SigningKey, data: bytes) -> bytes:
 
 
 def _validity(now: datetime, lifetime: timedelta) -> tuple[datetime, datetime]:
-    """Backdate for clocks that are behind, but by no more than a tenth: renewal counts from notBefore."""
+    """Return the validity period, backdated for clocks that are behind.
+
+    Backdating is limited to a tenth of the lifetime, because renewal counts from notBefore.
+    """
     whole = now.replace(microsecond=0)
     return whole - min(BACKDATING, lifetime / 10), whole + min(lifetime, NO_END - whole)
 

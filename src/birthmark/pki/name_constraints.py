@@ -167,7 +167,7 @@ def _has_host(value: Value) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Form:
-    """A form that is compared: which names and constraints are well formed, and which fit."""
+    """A comparable name form: its well-formed names and constraints, and their matching."""
 
     matches: Callable[[Value, Value], bool]
     takes_name: Callable[[Value], bool] = lambda _: True

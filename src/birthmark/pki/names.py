@@ -17,12 +17,12 @@ RegistrationId = NewType("RegistrationId", str)
 MAX_COMMON_NAME_BYTES = 64  # the bound is 64 characters; common tools count UTF-8 bytes
 MAX_REGISTRATION_ID_CHARS = 128
 MAKE_CERTIFICATE = "Your own CA issues a certificate with a key: `birthmark ca issue device-1 --dir ca`."
-"""A fix for whatever is wrong with a device's certificate."""
+"""Fix for any error of a device's certificate."""
 MAKE_REQUEST = (
     "Create another request with a new key: `(umask 077; set -C; openssl genpkey -algorithm EC "
     "-pkeyopt ec_paramgen_curve:P-256 > new.key && openssl req -new -key new.key -subj /CN=device-1 > new.csr)`."
 )
-"""A fix for whatever is wrong with a request; `birthmark chip csr` does the same in a chip."""
+"""Fix for any error of a request; `birthmark chip csr` does the same in a chip."""
 MAKE_CA = (
     "Create such a CA and issue a certificate: `birthmark ca init --name Devices --dir new-ca && "
     "birthmark ca issue device-1 --dir new-ca`"
@@ -75,7 +75,10 @@ def fold(name: str) -> str:
 
 
 def parse_common_name(text: str) -> str:
-    """Return `text` if it can be a common name; never cut it: a cut name no longer matches a registration id."""
+    """Return `text` if it is a valid common name.
+
+    It is never truncated: a truncated name no longer matches a registration ID.
+    """
     if not 0 < len(text.encode()) <= MAX_COMMON_NAME_BYTES or not text.isprintable():
         raise CommonNameInvalidError(length=len(text))
     return text

@@ -59,7 +59,7 @@ class TpmPublic:
 
     @property
     def tpm2b(self) -> bytes:
-        """TPM2B_PUBLIC, as it was sent."""
+        """The key as TPM2B_PUBLIC, as it was sent."""
         return sized(self.area)
 
     @property
@@ -69,7 +69,7 @@ class TpmPublic:
 
 
 def sized(data: bytes) -> bytes:
-    """Return a TPM2B: the length in two bytes, and the bytes."""
+    """Return data as TPM2B: its length in two bytes, then the data."""
     return len(data).to_bytes(2, "big") + data
 
 

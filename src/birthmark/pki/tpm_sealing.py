@@ -46,7 +46,7 @@ class SealedKey:
     duplicate: bytes
     duplicate_secret: bytes
     public: bytes
-    """TPMT_PUBLIC of the key inside."""
+    """TPMT_PUBLIC of the sealed key."""
 
 
 def parse_sealed(data: bytes) -> SealedKey:
@@ -62,7 +62,7 @@ def parse_sealed(data: bytes) -> SealedKey:
 
 
 def seal_hmac_key(key: bytes, endorsement: TpmPublic, storage_root: TpmPublic, chance: RandomSource) -> bytes:
-    """Return `key` as only the TPM that has both keys can import it, for HMAC-SHA-256."""
+    """Seal `key`, for HMAC-SHA-256, so that only the TPM with both keys can import it."""
     if not 0 < len(key) <= _MAX_KEY_BYTES:
         raise ValueError(len(key))
     wrapping = chance.token(_WRAP_BYTES)
@@ -77,14 +77,14 @@ def seal_hmac_key(key: bytes, endorsement: TpmPublic, storage_root: TpmPublic, c
 
 
 def _hmac_public(unique: bytes) -> bytes:
-    """Return TPMT_PUBLIC of an HMAC key."""
+    """Return the TPMT_PUBLIC of an HMAC key."""
     attributes = SIGN | _USER_WITH_AUTH | _NO_DICTIONARY_ATTACK
     no_policy = sized(b"")
     return _KEYED_HASH + _SHA256 + attributes.to_bytes(4, "big") + no_policy + _HMAC + _SHA256 + sized(unique)
 
 
 def _protect(data: bytes, parent: TpmPublic, label: bytes, name: bytes, chance: RandomSource) -> tuple[bytes, bytes]:
-    """Return `data` encrypted and authenticated for `parent`, and the secret that only `parent` reads."""
+    """Return `data` encrypted and authenticated for `parent`, and the secret that only `parent` can decrypt."""
     seed, secret = _seed(parent, label, chance)
     hash_bits = hashlib.new(parent.hash_name).digest_size * 8
     encrypted = _cfb(_kdfa(parent.hash_name, seed, b"STORAGE\0", name, parent.aes_bits), data)

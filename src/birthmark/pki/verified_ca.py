@@ -11,7 +11,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.possession import check_possession
 
 ANY = "*"
-"""The etag that every state has."""
+"""ETag that matches every state."""
 NOTHING = ""
 """ETag that matches no state: no certificate may exist."""
 _MAX_SHOWN = 64
@@ -56,6 +56,6 @@ class CaCertificate:
         return replace(self, is_verified=True, updated_at=now, etag=etag)
 
     def proven(self, verification: Certificate, code: str, etag: str, now: datetime) -> "CaCertificate":
-        """Return it verified by a certificate that carries the code. Raise `PossessionNotProvenError`."""
+        """Return the CA marked as verified by a certificate with the code. Raise `PossessionNotProvenError`."""
         check_possession(verification, self.certificate, code, now)
         return replace(self, is_verified=True, verification_code=None, updated_at=now, etag=etag)

@@ -82,7 +82,7 @@ _AT_ONCE = 16
 """Rows per commit: about 2 ms of loop time, however many refusals occur at once."""
 _PAGE, _SLICE = 500, 50
 _END = 2**62
-"""After every moment."""
+"""Upper bound of all times."""
 # Facts that index a refusal, with names that operators know.
 _NAMES = (
     "registration_id",

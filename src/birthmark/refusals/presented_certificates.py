@@ -29,12 +29,12 @@ class CertificateNotKeptError(NotFoundError):
 
 
 Find: TypeAlias = Callable[[Thumbprint], Awaitable[Certificate]]
-"""Returns a certificate that was presented, to this worker or another. Raises `CertificateNotKeptError`."""
+"""Returns a certificate that was presented to any worker. Raises `CertificateNotKeptError`."""
 
 
 @dataclass(slots=True)
 class PresentedCertificates:
-    """Certificates by thumbprint, the latest last."""
+    """Presented certificates by thumbprint, the latest last."""
 
     _kept: OrderedDict[Thumbprint, tuple[str, Certificate]] = field(default_factory=OrderedDict)
     _of: Counter[str] = field(default_factory=Counter)
@@ -52,7 +52,7 @@ class PresentedCertificates:
         self._of[share] += 1
 
     def get(self, thumbprint: Thumbprint) -> Certificate:
-        """Return a certificate that was presented. Raise `CertificateNotKeptError`."""
+        """Return a presented certificate. Raise `CertificateNotKeptError`."""
         found = self._kept.get(thumbprint)
         if found is None:
             raise CertificateNotKeptError(thumbprint=thumbprint.hex())

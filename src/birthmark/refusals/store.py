@@ -95,7 +95,7 @@ def kept_address(address: str) -> str:
 
 
 def address_of(kept: str) -> str:
-    """Return the address of a row as it is written elsewhere."""
+    """Return the address of a row in its usual notation."""
     number, _, zone = kept.partition("%")
     try:
         return str(ipaddress.IPv6Address(number)) + (f"%{zone}" if zone else "")

@@ -30,7 +30,7 @@ class KeySlot:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A chip of the family as NXP delivers it: its configurations by OEF id, and the keys it is born with."""
+    """A chip variant as NXP delivers it: its configurations by OEF ID, and its factory keys."""
 
     title: str
     oef_ids: tuple[str, ...]

@@ -28,7 +28,7 @@ class PossessionProof(msgspec.Struct, frozen=True):
 
 
 def prove(key: KeyHandle, nonce: bytes) -> PossessionProof:
-    """Return the proof that `key` signs. The nonce is 8 to 1024 bytes that the asker chose."""
+    """Return the proof signed by `key`. The verifier chooses the nonce, 8 to 1024 bytes."""
     if not MIN_NONCE_BYTES <= len(nonce) <= MAX_NONCE_BYTES:
         raise ElementProofInvalidError(detail="the nonce must have 8 to 1024 bytes")
     scheme = default_scheme(key.public_key)

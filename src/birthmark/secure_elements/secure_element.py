@@ -113,7 +113,7 @@ class Element:
     # ---- reading
 
     def objects(self) -> tuple[ElementObject, ...]:
-        """Return everything this PIN shows, keys first."""
+        """Return all objects that are visible with this PIN, keys first."""
         order = list(KINDS.values())
         with self.token.session() as session:
             classes = [(item, class_of(item)) for item in session.get_objects()]

@@ -68,7 +68,7 @@ def initialize_token(directory: Path, label: str, pin: str) -> Path:
 
 
 def select(directory: Path) -> None:
-    """Point SoftHSM of this process and its children at `directory`."""
+    """Set `directory` as the SoftHSM directory of this process and its children."""
     os.environ["SOFTHSM2_CONF"] = str((directory / "softhsm2.conf").resolve())
 
 

@@ -90,7 +90,10 @@ class ElementObject:
 
 
 def certificate_label(key: TokenKey) -> str:
-    """NXP: the certificate's object id is the key's with the last bit set. Elsewhere both have the same label."""
+    """Return the label of the certificate of a key.
+
+    NXP: the certificate's object ID is the key's with the last bit set. Other tokens: both have the same label.
+    """
     object_id = object_id_of(key.label)
     if object_id is None:
         return key.label

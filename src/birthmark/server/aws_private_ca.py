@@ -88,7 +88,7 @@ class PrivateCa:
     async def issue(
         self, request: CertificateRequest, subject: x509.Name, profile: CertificateProfile, lifetime: timedelta
     ) -> Certificate:
-        """Return a certificate with that subject. Raise `PrivateCaError`, `UpstreamAnswerError`."""
+        """Issue a certificate with that subject. Raise `PrivateCaError`, `UpstreamAnswerError`."""
         try:
             with self._asking.turn(subject) as is_next:
                 if not is_next:
@@ -155,7 +155,7 @@ def private_ca_of(
     keep: Callable[[tuple[Certificate, ...]], Awaitable[None]],
     certificates: tuple[Certificate, ...],
 ) -> PrivateCa:
-    """Return the certificate authority of that ARN, by boto3 as the environment configures it."""
+    """Return the certificate authority with that ARN, through boto3 as the environment configures it."""
     import boto3
     from botocore.config import Config
 

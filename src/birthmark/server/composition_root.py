@@ -118,7 +118,7 @@ class Succession:
 
 
 class InventoryForDps:
-    """The `CertificateInventory` of DPS."""
+    """Implementation of DPS's port `CertificateInventory`."""
 
     def __init__(self, authority: CertificateAuthority) -> None:
         self._authority = authority
@@ -183,7 +183,7 @@ class RolePlaces:
 
 @dataclass(frozen=True, slots=True)
 class Rooms:
-    """Every service of this process, and the MQTT side of each cloud."""
+    """All services of this process, and the MQTT side of each cloud."""
 
     database: Database
     ledger: Ledger
@@ -217,7 +217,7 @@ class Rooms:
     alerts: Alerts
     devices: DeviceDirectory
     components: Sequence[Component]
-    """In the order in which a device is revoked."""
+    """Components, in the order in which a device is revoked."""
     https_port: Ref[int]
     """Set when the ports are bound: the standard port if it is available."""
     port: Callable[[], int]

@@ -141,7 +141,7 @@ class DataDirectory:
     """Reads and creates the files above."""
 
     def __init__(self, path: Path, clock: Clock, entropy: Entropy, *, is_held: bool = False) -> None:
-        """`is_held`: the parent of this worker has the lock."""
+        """Create the data directory object; `is_held` means that the parent of this worker holds the lock."""
         self.path = path
         self._is_held = is_held
         self._clock = clock

@@ -118,7 +118,7 @@ class LatePages:
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer as the pages do."""
+        """Serve a request with the pages, which load with the first request."""
         if self._made is None:
             async with self._turn:
                 if self._made is None:
@@ -129,7 +129,6 @@ class LatePages:
 
 Parts = Callable[[], Mapping[str, bool | str]]
 """Status of each component: available or not, or a text for a degraded component that does not affect service."""
-"""Whether each part of the server is there, by name."""
 
 AWS_ALPN = b"x-amzn-mqtt-ca"
 
@@ -173,7 +172,7 @@ class Applications:
         )
 
     def mqtt(self, peer: TlsPeer) -> MqttPump:
-        """Return the MQTT side of a new connection."""
+        """Return the MQTT protocol of a new connection."""
         return MqttPump(self._accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
 
     def _mqtt_over(self, socket: WebSocket, peer: TlsPeer) -> MqttPump:
@@ -232,7 +231,7 @@ class Applications:
         return self._guarded(clouds)
 
     def _guarded(self, app: ASGIApp) -> ASGIApp:
-        """Return an application for the ports that anyone reaches."""
+        """Return an application with the checks for ports that unauthenticated clients can reach."""
         return RequireAuthority(app if self._freshness is None else RequireFresh(app, self._freshness), self.report)
 
     def est(self) -> ASGIApp:
@@ -388,7 +387,7 @@ class Applications:
         return Response(content, headers={"content-type": media_type})
 
     def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
-        """File a refusal of the transport or of MQTT."""
+        """Record a refusal of the transport or of MQTT."""
         facts = error.facts  # an MQTT error may contain the refusal, and the certificate without successor
         told, unrenewed = facts.get("tracking_id"), facts.get("renews", "")
         self._rooms.ledger.record(error, address=address, presented=peer.leaf, tracking_id=told, unrenewed=unrenewed)

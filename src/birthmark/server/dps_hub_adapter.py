@@ -1,4 +1,4 @@
-"""Fills DPS's port `HubRegistry` with the hubs of this server."""
+"""Implementation of DPS's port `HubRegistry` with the hubs of this server."""
 
 from collections.abc import Mapping
 from datetime import datetime

@@ -188,7 +188,7 @@ class _End(asyncio.Protocol):
             self._transport.resume_reading()
 
     def end(self, *, is_reset: bool) -> None:
-        """End it as the other end ended."""
+        """Close or reset this end, as the other end was."""
         if is_reset:
             self.drop()
         elif self._transport is not None:

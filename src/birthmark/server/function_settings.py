@@ -38,7 +38,7 @@ class RoleTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The permissions of a role."""
 
     policy_file: str
-    """File of its policy, JSON as IAM has it."""
+    """Policy file, in IAM's JSON format."""
 
 
 def validate_functions(functions: Mapping[str, FunctionTable], *, allows_plain: bool) -> Iterator[tuple[str, str]]:
@@ -70,7 +70,7 @@ def validate_servers(servers: Mapping[str, ServerTable]) -> Iterator[tuple[str, 
 
 
 def mistakes_of_roles(roles: Mapping[str, RoleTable]) -> Iterator[tuple[str, str]]:
-    """Yield which keys name no role."""
+    """Yield the keys that are not role ARNs, each with an error text."""
     for arn in roles:
         if ROLE_ARN.fullmatch(arn) is None:
             yield f"roles.{arn[:100]}", "must be the ARN of a role: arn:aws:iam::ACCOUNT:role/NAME"

@@ -40,7 +40,7 @@ OTHERWISE = 128 * _KIB
 
 
 def body_limit(target: bytes) -> int:
-    """Return the bound for a request's target as it was sent."""
+    """Return the maximum body size for a request target as sent."""
     path = target.partition(b"?")[0]
     for part, limit in BODY_LIMITS:
         if path.startswith(part) if part.startswith(b"/") else part in path:
@@ -115,7 +115,7 @@ async def serve_plain(
 
 
 class _ByAddress:
-    """Chooses by the address that was called, which the caller cannot invent."""
+    """Selects an application by the called address, which the client cannot forge."""
 
     def __init__(self, probe: ASGIApp, operator: ASGIApp, names: Iterable[str]) -> None:
         self._names = {"localhost", *(name.lower() for name in names)}

@@ -1,4 +1,4 @@
-"""The files that `[functions]`, `[roles]` and `[servers]` name, read when the server starts."""
+"""Files that `[functions]`, `[roles]` and `[servers]` specify, read at server start."""
 
 import base64
 import binascii

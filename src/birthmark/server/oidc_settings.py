@@ -31,7 +31,7 @@ class SecretFileError(UnavailableError):
 
 
 class Oidc(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A provider of OpenID Connect."""
+    """An OpenID Connect provider."""
 
     issuer: str
     client_id: Annotated[str, msgspec.Meta(min_length=1, max_length=512)]

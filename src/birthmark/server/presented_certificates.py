@@ -1,4 +1,4 @@
-"""Certificates that were presented in refusals, found at whichever worker they were presented to."""
+"""Presented certificates of refusals, from the worker to which they were presented."""
 
 from birthmark.broker import Broker
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
@@ -22,7 +22,7 @@ def create_cluster_lookup(presented: PresentedCertificates, broker: Broker) -> F
 
 
 async def presented_here(presented: PresentedCertificates, request: PresentedRequest) -> PresentedThere:
-    """Answer another worker."""
+    """Return a presented certificate to another worker; empty if it is not stored."""
     try:
         return PresentedThere(presented.get(Thumbprint(request.thumbprint)).der)
     except CertificateNotKeptError:

@@ -19,7 +19,7 @@ _FAMILIES: Mapping[MetricKind, type[CounterMetricFamily | GaugeMetricFamily | Hi
 
 
 def render(samples: Iterable[Sample], accept: str) -> tuple[bytes, str]:
-    """Return the page and its media type. Every metric of the catalogue is on it, also without a sample."""
+    """Return the metrics page and its media type. Every metric of the catalog is included, even without a sample."""
     found: dict[Metric, list[Sample]] = {metric: [] for metric in CATALOGUE}
     for sample in samples:
         found[sample.metric].append(sample)

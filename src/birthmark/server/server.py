@@ -106,7 +106,7 @@ class Server:
         self._rooms: Rooms
         self.endpoints: dict[str, Any] = {}
         self.elsewhere: list[str] = []
-        """Hosts of hubs and provisioning services that the server's certificate does not have."""
+        """Hosts of hubs and provisioning services that are missing in the server's certificate."""
 
     async def start(self) -> dict[str, Any]:
         """Create or open everything, bind the ports, and return the endpoints. Raise `BirthmarkError`."""

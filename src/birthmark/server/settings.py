@@ -84,7 +84,7 @@ class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The AWS account this server plays."""
+    """The AWS account of this server."""
 
     region: Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{1,32}$")] = "us-east-1"
     account_id: Annotated[str, msgspec.Meta(pattern="^[0-9]{12}$")] = "000000000000"

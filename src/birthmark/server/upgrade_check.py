@@ -90,7 +90,7 @@ class UpgradeReport(msgspec.Struct, frozen=True, kw_only=True):
 
     data: str
     program: str
-    """The version of this program, and the revision of its schema."""
+    """Version of this program, with the revision of its schema."""
     schema: str
     found_schema: str | None
     found_release: str | None

@@ -35,7 +35,7 @@ class SealBrokenError(UnavailableError):
 
 
 class ColumnCipher:
-    """Seals and opens values; of any thread."""
+    """Encrypts and decrypts values; thread-safe."""
 
     def __init__(self, key: bytes) -> None:
         self._cipher = AESSIV(key)
@@ -43,7 +43,7 @@ class ColumnCipher:
 
     @classmethod
     def of(cls, secret: bytes) -> Self:
-        """Return the seal that follows from a secret."""
+        """Return the cipher whose key is derived from a secret."""
         return cls(HKDF(SHA512(), _KEY_BYTES, salt=None, info=_INFO).derive(secret))
 
     def encrypt_value(self, value: Any) -> Any:
@@ -79,7 +79,7 @@ class ColumnCipher:
         return {**dict(row), **{name: self.decrypt_value(row[name]) for name in names}}
 
     def rows(self, names: Iterable[str], rows: Sequence[Any]) -> list[dict[str, Any]]:
-        """Return rows as `row` does."""
+        """Return several rows with the named columns decrypted; see `row`."""
         return [self.row(names, one) for one in rows]
 
 

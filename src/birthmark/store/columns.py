@@ -20,13 +20,13 @@ def from_micros(micros: int) -> datetime:
 
 
 class SealedText(Text):
-    """The type of text that is sealed."""
+    """Type of encrypted text columns."""
 
     cache_ok = True
 
 
 class SealedBytes(LargeBinary):
-    """The type of bytes that are sealed."""
+    """Type of encrypted bytes columns."""
 
     cache_ok = True
 

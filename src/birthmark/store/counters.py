@@ -17,7 +17,7 @@ from birthmark.store.statements import Engine, Statement, insert_into, statement
 from birthmark.store.unit_of_work import Changes, CounterChange
 
 HOUR = 3_600_000_000
-"""Microseconds."""
+"""One hour in microseconds."""
 WEEK, _THURSDAY = 168 * HOUR, 72 * HOUR
 
 figures = Table(

@@ -70,11 +70,11 @@ class SharedDatabase:
     def join(
         self, number: int, confirm: Callable[[Sequence[Heard]], Awaitable[None]], is_fresh: Callable[[], bool]
     ) -> None:
-        """Share the database with other workers from now on."""
+        """Share the database with other workers."""
         self.number, self.confirm, self.is_fresh = number, confirm, is_fresh
 
     def leave(self) -> None:
-        """Commit without a confirmation of the others from now on."""
+        """Stop waiting for confirmations of other workers before commits."""
         self.confirm = None
 
     @property

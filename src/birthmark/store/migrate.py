@@ -43,7 +43,7 @@ class SchemaTooNewError(ConflictError):
 
 
 def newest() -> str:
-    """Return the revision of this version's schema."""
+    """Return the schema revision of this version."""
     return _names()[-1]
 
 
@@ -104,7 +104,7 @@ def _names() -> Sequence[str]:
 
 
 def _revisions() -> Sequence[Any]:
-    """Return them all as Alembic has them, the oldest first."""
+    """Return all revisions as Alembic objects, oldest first."""
     from alembic.config import Config  # noqa: PLC0415 - see above
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
 

@@ -24,7 +24,7 @@ Ordered = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 def ordered_text(name: str, *, key: bool = False) -> Column[Any]:
-    """Return a column of text in the order of code points."""
+    """Return a text column that sorts by code point."""
     return Column(name, Ordered, primary_key=key, nullable=False)
 
 

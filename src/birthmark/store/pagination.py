@@ -1,4 +1,4 @@
-"""Pages of lists: a marker is the last key of the page before, opaque to clients."""
+"""Pages of lists; a marker is the last key of the previous page, opaque to clients."""
 
 import base64
 import binascii
@@ -48,7 +48,7 @@ def page_size(text: str | None) -> int:
 
 
 def marker_of(key: str) -> str:
-    """Return a key as a marker."""
+    """Return the marker of a key."""
     return base64.b64encode(key.encode()).decode()
 
 

@@ -40,7 +40,7 @@ def page(table: Table, key: str, *conditions: Condition, of: Sequence[str] = (),
 
 
 def remove(table: Table, *conditions: Condition) -> Statement:
-    """Return a DELETE of the rows that fit."""
+    """Return a DELETE of the matching rows."""
     return Statement(lambda _: delete(table).where(*_fitting(table, conditions)))
 
 

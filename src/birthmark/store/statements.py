@@ -31,9 +31,9 @@ class CompiledStatement:
     fixed: Mapping[str, Any]
     kinds: tuple[Kind | None, ...] = ()
     sealed: tuple[str, ...] = ()
-    """The parameters that are values of sealed columns."""
+    """Parameters that are values of encrypted columns."""
     opened: tuple[str, ...] = ()
-    """The sealed columns of its rows."""
+    """Encrypted columns of the result rows."""
 
     def arguments(self, params: Mapping[str, Any], seal: ColumnCipher | None = None) -> tuple[Any, ...]:
         """Return the positional arguments; raise KeyError if one is missing."""

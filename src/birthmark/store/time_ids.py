@@ -23,5 +23,5 @@ class Numbers:
 
 
 def at(micros: int) -> int:
-    """Return the least number of a time."""
+    """Return the lowest ID of a time."""
     return micros << _BITS

@@ -70,7 +70,7 @@ class Changes:
     events: list[Event] = field(default_factory=list)
     counts: list[CounterChange] = field(default_factory=list)
     first_event: int = 0
-    """The number of the first event's row in the outbox."""
+    """Outbox row number of the first event."""
     at: int = 0
     """Time of the change in microseconds, as in its audit rows."""
 
@@ -113,7 +113,7 @@ class Changes:
         return self
 
     def number(self, first_event: int, timestamp: int) -> None:
-        """Note the number of its first event and its time; the engine calls it when it writes their rows."""
+        """Set the number of the first event and the time; the engine calls this when it writes the rows."""
         self.first_event, self.at = first_event, timestamp
 
     @property

@@ -110,7 +110,7 @@ class FaultyDevice:
             sock.close()
 
     async def as_itself(self) -> None:
-        """Register and connect with a certificate that ought not to do."""
+        """Register and connect with a certificate that should be rejected."""
         mqtt = await self._attempt(self._connected())
         await self._watched(mqtt)
 

@@ -21,7 +21,7 @@ class AnswerBrokenError(ValueError):
 
 
 def render_request(method: str, path: str, authority: str, headers: Mapping[str, str], body: bytes) -> bytes:
-    """Return the bytes of a request after which the server closes."""
+    """Return the bytes of a request after which the server closes the connection."""
     own = {"Host": authority, "Connection": "close"}
     sized = {"Content-Length": str(len(body))} if body or method in {"PUT", "POST"} else {}
     lines = [f"{method} {path} HTTP/1.1", *(f"{name}: {value}" for name, value in {**headers, **own, **sized}.items())]

@@ -51,7 +51,7 @@ _EXPIRED = timedelta(days=2)
 
 @dataclass(frozen=True, slots=True)
 class IdentityDirectory:
-    """The directory."""
+    """Directory of the devices' identities."""
 
     directory: Path
 
@@ -95,7 +95,7 @@ class IdentityDirectory:
             os.close(descriptor)
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Return the names without a file."""
+        """Return the names without an identity file."""
         present = {entry.name for entry in os.scandir(self.directory)} if self.directory.exists() else set()
         return [name for name in names if f"{name}.pem" not in present]
 
@@ -224,7 +224,7 @@ def new_key() -> Key:
 
 
 def csr_of(name: str, key: Key) -> bytes:
-    """Return a DER request for a name, signed by the key."""
+    """Return a CSR in DER for a name, signed by the key."""
     request = CertificateSigningRequestBuilder(subject_name=name_of(name)).sign(key, SHA256())
     return request.public_bytes(Encoding.DER)
 

@@ -46,7 +46,7 @@ _DIGITS = 12
 
 
 def local_facts(data: Path, kind: TargetKind) -> dict[str, Any]:
-    """Return a local target as a scenario's table would name it. Raise `ServerNotRunningError`, `NotServedError`."""
+    """Return the values of a local target for a scenario's table. Raise `ServerNotRunningError`, `NotServedError`."""
     endpoints = read_endpoints(data)
     facts: dict[str, Any] = {"trust": Path(endpoints["trust_bundle"]).read_text(encoding="ascii")}
     if (est := endpoints["est"]) is not None:

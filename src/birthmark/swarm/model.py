@@ -84,7 +84,7 @@ class DeviceGroup:
     device: str = ""
     """Name of a device, with `{n}` for its number."""
     ramp: float = 50.0
-    """Devices a second."""
+    """Number of devices that start per second."""
     start_s: float = 0.0
     interval_s: float = 10.0
     """Seconds between two messages; 0 sends none."""
@@ -102,7 +102,7 @@ class DeviceGroup:
     """Mean seconds between lost connections; 0 for never."""
     renew_s: float = 0.0
     renew_at: float = 0.0
-    """Share of the certificate's life."""
+    """Share of the certificate's lifetime at which the device renews."""
     job_s: float = 0.0
     """AWS: seconds that the device takes for a job; 0 runs no jobs."""
     jobs_fail: float = 0.0
@@ -120,7 +120,7 @@ class DeviceGroup:
         return bool(self.renew_s or self.renew_at)
 
     def name_of(self, number: int) -> str:
-        """Return the name of its device of that number."""
+        """Return the name of the device with this number."""
         return (self.device or f"{self.name}-{{n}}").replace("{n}", str(number))
 
 
@@ -141,7 +141,7 @@ class DeviceMetrics:
     errors: int = 0
     last_error: str = ""
     since_s: float = 0.0
-    """When it entered this state, or was lost, in seconds of the run."""
+    """Time of the state change or connection loss, in seconds of the run."""
     is_planned: bool = False
     """Whether the device is disconnected by plan."""
     verdict: SwarmVerdict = SwarmVerdict.UNTRIED

@@ -22,7 +22,7 @@ FORMAT = "birthmark-swarm/1"
 
 
 def results_of(outcome: RunOutcome) -> dict[str, Any]:
-    """Return the run as JSON has it."""
+    """Return the results of a run in their JSON form."""
     return {
         "format": FORMAT,
         "summary": summary_of(outcome),
@@ -52,7 +52,7 @@ def results_of(outcome: RunOutcome) -> dict[str, Any]:
 
 
 def summary_of(outcome: RunOutcome) -> dict[str, Any]:
-    """Return the run in short."""
+    """Return a summary of the run."""
     scenario, counting = outcome.scenario, outcome.counting
     broken = [one for one in outcome.judgements if not one.held]
     faults = Counter(f"{one.fault}: {one.verdict}" for one in outcome.tallies if one.fault)
@@ -156,7 +156,7 @@ class _Results(TypedDict):
 
 
 def check_writable(path: Path) -> None:
-    """Raise `OSError` now for a report that could not be written after the run."""
+    """Raise `OSError` before the run for a report that cannot be written after it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     part.touch()
@@ -198,7 +198,7 @@ def _as_json(results: Mapping[str, Any]) -> str:
 
 
 def as_csv(results: Mapping[str, Any]) -> str:
-    """Return a row for each device."""
+    """Return a CSV with a row for each device."""
     rows: Sequence[Mapping[str, Any]] = results["devices"]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]) if rows else ["device"])

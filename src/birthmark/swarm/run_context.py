@@ -21,11 +21,11 @@ class RunContext:
     counting: RunMetrics
     clock: Clock
     now: Callable[[], float]
-    """Seconds of the run."""
+    """Returns the current time, in seconds of the run."""
     loop_time_of: Callable[[float], float]
     turns: asyncio.Semaphore
     """Semaphore for devices that register or connect."""
 
     async def sleep_until(self, moment: float) -> None:
-        """Return at that moment of the run."""
+        """Sleep until a time of the run."""
         await asyncio.sleep(max(0.0, moment - self.now()))

@@ -15,7 +15,7 @@ _LEAST_S = 1e-5
 
 @dataclass(slots=True)
 class Latencies:
-    """Seconds, counted."""
+    """Counted latencies in seconds."""
 
     count: int = 0
     most_s: float = 0.0
@@ -39,7 +39,7 @@ class Latencies:
 
 
 MAX_POINTS = 600
-"""Of the timeline; a run that lasts longer has them further apart."""
+"""Maximum number of points of the timeline; a longer run has larger intervals."""
 _MAX_EVENTS = 12
 _MISSING = frozenset({SwarmState.AWAY, SwarmState.REFUSED, SwarmState.REGISTERING, SwarmState.ASSIGNED})
 _STANDING = (SwarmState.CONNECTED, SwarmState.SENDING, SwarmState.RENEWING)

@@ -1,4 +1,4 @@
-"""The run: every device a task, a tick a second, and an end in order, by time or by Ctrl-C."""
+"""Run of a swarm: a task per device, a tick per second, and an orderly end by time or Ctrl-C."""
 
 import asyncio
 import contextlib
@@ -133,7 +133,7 @@ class SwarmRun:
 
 
 def make_room(devices: int) -> None:
-    """Raise this process's soft limit of open files as far as is needed. Raise `DescriptorsShortError`."""
+    """Raise this process's soft limit of open files as needed. Raise `DescriptorsShortError`."""
     wanted = devices + devices // 10 + RESERVE
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:

@@ -134,7 +134,7 @@ class SetupBuilder:
         return put_on_record(self.data, await self._ca(dialer))
 
     async def _ca(self, dialer: Dialer) -> Certificate:
-        """Return the CA that all devices are below."""
+        """Return the CA certificate to which all device certificates chain."""
         if self.scenario.identities.origin is Origin.CA:
             return CaFactory.of(self.scenario.identities, self.entropy, self.clock.now()).issuer.certificate
         found = await EstClient(self.target.est_url, SwarmHttps(dialer, None)).cacerts()

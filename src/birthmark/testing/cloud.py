@@ -105,7 +105,7 @@ class Cloud:
         return cls(StandingServer(Path(data)))
 
     UNSET = _UNSET
-    """Variables that would lead programs elsewhere."""
+    """Environment variables that are unset, because they would redirect programs."""
 
     # ---- addresses
 
@@ -122,7 +122,7 @@ class Cloud:
 
     @property
     def id_scope(self) -> str:
-        """Of its provisioning service."""
+        """ID scope of the provisioning service."""
         return str(self.endpoints["dps"]["id_scope"])
 
     @property
@@ -142,12 +142,12 @@ class Cloud:
 
     @property
     def hub_connection_string(self) -> str:
-        """Of the policy `iothubowner`."""
+        """Connection string of the policy `iothubowner`."""
         return str(self.endpoints["iothub"]["service_connection_string"])
 
     @property
     def provisioning_connection_string(self) -> str:
-        """Of the policy `provisioningserviceowner`."""
+        """Connection string of the policy `provisioningserviceowner`."""
         return str(self.endpoints["dps"]["service_connection_string"])
 
     @property
@@ -512,7 +512,7 @@ class AzureDevice(KitDevice):
 
     @property
     def symmetric_key(self) -> str:
-        """Base64."""
+        """Symmetric key in base64."""
         return self.identity.symmetric_key or ""
 
     @property
@@ -525,7 +525,7 @@ class AzureDevice(KitDevice):
         return self.cloud.messages(self, at_least=at_least)
 
     def provisioning_client(self, *, is_async: bool = False, **more: Any) -> Any:
-        """Return azure-iot-device's `ProvisioningDeviceClient` of it."""
+        """Return azure-iot-device's `ProvisioningDeviceClient` for this device."""
         kind = _sdk("azure.iot.device.aio" if is_async else "azure.iot.device").ProvisioningDeviceClient
         place = {
             "provisioning_host": self.identity.provisioning_host,
@@ -541,9 +541,9 @@ class AzureDevice(KitDevice):
         return self.provisioning_client().register()
 
     def client(self, *, is_async: bool = False, **more: Any) -> Any:
-        """Return azure-iot-device's `IoTHubDeviceClient` of it, not connected; `more` are the SDK's options.
+        """Return azure-iot-device's `IoTHubDeviceClient` for this device, not connected; `more` are the SDK's options.
 
-        A device of the provisioning service is to register first.
+        Register a device of the provisioning service first.
         """
         kind = _sdk("azure.iot.device.aio" if is_async else "azure.iot.device").IoTHubDeviceClient
         more = {"server_verification_cert": self.cloud.ca_pem, **more}
@@ -570,11 +570,11 @@ class AwsThing(KitDevice):
         return self.identity.endpoint
 
     def connection(self, **more: Any) -> Any:
-        """Return awsiotsdk's `awscrt.mqtt.Connection` of it, not connected; `more` are options of its builder."""
+        """Return an unconnected `awscrt.mqtt.Connection` of awsiotsdk; `more` are options of its builder."""
         return _sdk("awsiot.mqtt_connection_builder").mtls_from_path(**{**self._given(), **more})
 
     def client5(self, **more: Any) -> Any:
-        """Return awsiotsdk's `awscrt.mqtt5.Client` of it, not started; `more` are options of its builder."""
+        """Return awsiotsdk's `awscrt.mqtt5.Client` for this device, not started; `more` are options of its builder."""
         return _sdk("awsiot.mqtt5_client_builder").mtls_from_path(**{**self._given(), **more})
 
     def _given(self) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class Help(KitCommand, frozen=True, tag="help"):
 
 
 class Environment(KitCommand, frozen=True, tag="environment"):
-    """The variables that the vendors' programs read."""
+    """Return the environment variables of the vendors' programs."""
 
 
 class MakeAzureDevice(KitCommand, frozen=True, tag="azure-device"):
@@ -71,7 +71,7 @@ class MakeAwsThing(KitCommand, frozen=True, tag="aws-thing"):
 
 
 class MakeEstIdentity(KitCommand, frozen=True, tag="est-identity"):
-    """A certificate of the server's CA, over EST."""
+    """Issue a certificate of the server's CA over EST."""
 
     name: Name
 
@@ -84,7 +84,7 @@ class MakeChip(KitCommand, frozen=True, tag="chip"):
 
 
 class Refuse(KitCommand, frozen=True, tag="refuse"):
-    """Have the next connection or request of a device refused with a code; see `help`."""
+    """Refuse the next connection or request of a device with a code; see `help`."""
 
     name: Name
     code: Name
@@ -255,7 +255,7 @@ def offset_of(text: str) -> timedelta:
 
 
 def told(error: BirthmarkError) -> dict[str, Any]:
-    """Return a refusal as it is answered."""
+    """Return the JSON of a refusal."""
     return {
         "error": error.code,
         "message": str(error),

@@ -239,7 +239,7 @@ class DeviceFactory:
         return self._ask_dps("GET", name, None, may_fail=True)[0] == http.client.OK
 
     def enrollment(self, name: str) -> dict[str, Any]:
-        """Return an enrollment as the service shows it."""
+        """Return an enrollment in the service's JSON."""
         found: dict[str, Any] = json.loads(self._ask_dps("GET", name, None)[1])
         return found
 

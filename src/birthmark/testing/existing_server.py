@@ -21,7 +21,7 @@ class StandingServer:
     """The server of a data directory, accessed with its operator's files. Threads use it in turn."""
 
     is_kept = True
-    """It is not as new for each test."""
+    """Its state persists between tests."""
     is_running = True
     """Always true: a server that has ended is not restarted, and requests report it."""
 

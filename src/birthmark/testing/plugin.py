@@ -16,7 +16,7 @@ _EXTRA = "the fixtures of birthmark require the packages of `pip install 'birthm
 
 
 class FaultyLine:
-    """The line between devices and the server."""
+    """The connection between devices and the server."""
 
     def __init__(self, cloud: "Cloud") -> None:
         self._cloud = cloud
@@ -41,7 +41,7 @@ class FaultyLine:
         self._cloud.set_line("through")
 
     mend = restore
-    """The former name."""
+    """Former name of `restore`."""
 
 
 class WrongClock:

@@ -29,7 +29,7 @@ class TestServer:
     """A test server process. Threads use it in turn. `config` is its TOML file."""
 
     is_kept = False
-    """It is as new for each test."""
+    """Each test starts with a clean state."""
     __test__ = False  # pytest would collect this name
 
     def __init__(
@@ -57,7 +57,7 @@ class TestServer:
         return not self._is_lost and self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start it, and return when it is ready. Raise `ServerEndedError`."""
+        """Start the server, and wait until it is ready. Raise `ServerEndedError`."""
         known = os.environ if self._environment is None else self._environment
         self._log, self._begun = tempfile.TemporaryFile(), b""  # noqa: SIM115 - closed by `stop`
         self._is_lost, self._logged = False, 0

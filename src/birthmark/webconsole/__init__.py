@@ -1,1 +1,1 @@
-"""The web console: pages drawn on the server."""
+"""Web console: pages rendered on the server."""

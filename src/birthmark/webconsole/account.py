@@ -21,11 +21,11 @@ class MePage:
     site: PageRenderer
 
     def routes(self) -> list[Route]:
-        """Return its route."""
+        """Return the route of the page."""
         return [self.site.route("/me", self.show)]
 
     async def show(self, request: Request, caller: SignedInUser) -> Response:
-        """Draw it."""
+        """Render the page."""
         ask, user = self.site.inside.ask, caller.caller.user or MACHINE_USER
         known = await ask(caller, "/people/me")
         values = {

@@ -46,7 +46,7 @@ class AlertsPage:
         ]
 
     async def show(self, request: Request, caller: SignedInUser) -> Response:
-        """Draw it."""
+        """Render the page."""
         ask, rights = self.site.inside.ask, caller.caller.rights
         alerts, rules = await ask(caller, "/alerts"), await ask(caller, "/alerts/rules")
         silences, latest = await ask(caller, "/alerts/silences"), await ask(caller, "/audit/latest", limit=_EVENTS)

@@ -57,7 +57,7 @@ class PageMissingError(NotFoundError):
 
 @dataclass(frozen=True, slots=True)
 class Console:
-    """Its pages."""
+    """Pages of the web console."""
 
     site: PageRenderer
     pages: Sequence[BaseRoute]
@@ -122,7 +122,7 @@ class Console:
         return await self.site.respond(request, missing)
 
     async def speak(self, request: Request, _who: SignedInUser) -> Response:
-        """Show pages in another language from now on."""
+        """Set the language of the pages."""
         given = await self.site.form(request)
         response = self.site.go(local_path(given.get("next")))
         if (chosen := given.get("language", "")) in LANGUAGES:

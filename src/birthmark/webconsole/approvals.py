@@ -18,7 +18,7 @@ from birthmark.webconsole.page_base import PageRenderer
 
 PATH = "/approvals"
 MAX_MESSAGES = 1000
-"""Messages of a hub that are counted."""
+"""Maximum number of a hub's messages that are counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,14 +57,14 @@ class AuditRowFilter:
         return shlex.join(["birthmark", "server", "audit", "ls", *options])
 
     def address(self, before: str = "", **other: str) -> str:
-        """Return the address of a page of it, or of another that is narrower."""
+        """Return the URL of a page of these rows, or of a narrower filter."""
         asked = {**self.asked, **other, **({"before": before} if before else {})}
         return f"/audit?{urlencode(asked)}" if asked else "/audit"
 
 
 @dataclass(frozen=True, slots=True)
 class AuditPage:
-    """The rows, and their verification."""
+    """Page of audit rows and their verification."""
 
     site: PageRenderer
 
@@ -74,7 +74,7 @@ class AuditPage:
         return [route("/audit", self.show), route(VERIFY, self.back), route(VERIFY, self.verify, "POST")]
 
     async def show(self, request: Request, caller: SignedInUser) -> Response:
-        """Draw a page of the rows."""
+        """Render a page of audit rows."""
         return await self._draw(request, caller, None)
 
     async def back(self, _request: Request, _who: SignedInUser) -> Response:

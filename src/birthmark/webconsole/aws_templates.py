@@ -25,12 +25,12 @@ _PAGE, _MAX_CHARS = 50, 256
 
 @dataclass(frozen=True, slots=True)
 class AwsTemplatesPage:
-    """All of them."""
+    """Page of all provisioning templates."""
 
     site: PageRenderer
 
     def routes(self) -> list[Route]:
-        """Return its route."""
+        """Return the route of the page."""
         return [self.site.route(PATH, self.show)]
 
     async def show(self, request: Request, caller: SignedInUser) -> Response:

@@ -24,13 +24,13 @@ _PLACES = (
 
 @dataclass(frozen=True, slots=True)
 class AuthoritiesPage:
-    """All of them."""
+    """Page of all registered and pending CA certificates."""
 
     site: PageRenderer
     clock: Clock
 
     def routes(self) -> list[Route]:
-        """Return its route."""
+        """Return the route of the page."""
         return [self.site.route(PATH, self.show)]
 
     async def show(self, request: Request, caller: SignedInUser) -> Response:

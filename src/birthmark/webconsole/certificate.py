@@ -52,7 +52,7 @@ class CertificatePage:
         ]
 
     async def show(self, request: Request, caller: SignedInUser) -> Response:
-        """Draw it. Raise `CertificateUnknownError`."""
+        """Render the page. Raise `CertificateUnknownError`."""
         told = await self._told(request, caller)
         values = {
             "one": told,

@@ -54,7 +54,7 @@ class CertificateFilter:
 
     find: str = ""
     week: date | None = None
-    """Its Monday."""
+    """Monday of the week."""
     state: str = ""
     profile: str = ""
     issuer: str = ""
@@ -100,12 +100,12 @@ class CertificateFilter:
         return shlex.join(words if self.asked else [*words, "--all"])
 
     def address(self, after: str = "") -> str:
-        """Return the address of a page of it."""
+        """Return the URL of a page with this filter."""
         asked = {**self.asked, **({"after": after} if after else {})}
         return f"/certificates?{urlencode(asked)}" if asked else "/certificates"
 
     def shift_weeks(self, weeks: int) -> "CertificateFilter":
-        """Return the same of another week."""
+        """Return the same filter for a week that is `weeks` later."""
         return self if self.week is None else replace(self, week=self.week + weeks * _WEEK, after="")
 
     def _days(self) -> tuple[date, date]:
@@ -141,7 +141,7 @@ def describe_state(row: Mapping[str, Any], now: datetime) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class CertificatesPage:
-    """The inventory, and the CRLs."""
+    """Pages of the inventory and the CRLs."""
 
     site: PageRenderer
     clock: Clock
@@ -156,7 +156,7 @@ class CertificatesPage:
         ]
 
     async def show(self, request: Request, caller: SignedInUser) -> Response:
-        """Draw a page of the inventory."""
+        """Render a page of the inventory."""
         now = self.clock.now()
         wanted = CertificateFilter.of(request, now)
         if wanted.find:

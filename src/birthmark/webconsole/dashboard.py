@@ -28,7 +28,7 @@ _HOURS, _WEEKS = 48, 53
 _HOUR, _WEEK = timedelta(hours=1), timedelta(days=7)
 _CHANGES, _REASONS = 8, 5
 _LOOKED = 100
-"""Rows of the audit trail in which the changes by devices are counted."""
+"""Number of audit rows in which changes by devices are counted."""
 _DAY_S = 86_400
 _DRAWN = 32
 """Number of cached charts, per language and time zone, until the data changes."""
@@ -40,13 +40,13 @@ _NOBODY = frozenset({"people.sign_in", "people.session_end"})
 
 @dataclass(frozen=True, slots=True)
 class TodayPage:
-    """The first page."""
+    """Page *Today*, the first page."""
 
     site: PageRenderer
     clock: Clock
 
     def routes(self) -> list[Route]:
-        """Return its route."""
+        """Return the route of the page."""
         return [self.site.route("/", self.show)]
 
     async def show(self, request: Request, caller: SignedInUser) -> Response:
@@ -150,7 +150,7 @@ def _monday(now: datetime) -> datetime:
 
 
 def week_words(index: int, monday: datetime) -> str:
-    """Return which week it is."""
+    """Return the name of a week."""
     if index == 0:
         return translate("this week")
     begin = monday + index * _WEEK
@@ -219,7 +219,7 @@ def draw_weeks(weeks: Sequence[int], monday: datetime, locale: PageLocale) -> Ma
 
 
 def _noon(day: date, locale: PageLocale) -> datetime:
-    """Return a day as a time that is of the same day wherever it is written."""
+    """Return noon of a day, so that no time zone changes the displayed day."""
     return datetime(day.year, day.month, day.day, 12, tzinfo=locale.zone)
 
 

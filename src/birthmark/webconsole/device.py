@@ -105,14 +105,14 @@ class DevicePage:
         return found
 
     async def messages(self, request: Request, caller: SignedInUser) -> Response:
-        """Draw the latest messages of a device at a hub."""
+        """Render the latest messages of a device at a hub."""
         hub, name = request.path_params["hub"], request.path_params["name"]
         found = await self.site.inside.ask(caller, "/hubs/{name}/messages", hub, device=name, limit=_MESSAGES)
         rows = [{**row, "text": str(row["body"])[:_MAX_SHOWN]} for row in reversed(found.items)]
         return self.site.drawing.page(request, "messages.html", {"rows": rows, "hub": hub, "name": name})
 
     async def send(self, request: Request, caller: SignedInUser) -> Response:
-        """Send a device a message."""
+        """Send a message to a device."""
         given = await self.site.form(request)
         hub, name = given.get("hub", ""), given.get("device", "")
         await self.site.do(caller, given, "POST", "/hubs/{name}/mail/{device}", hub, name, text=given.get("text", ""))
@@ -156,7 +156,7 @@ class DevicePage:
 
 
 def _page_of(form: Form) -> str:
-    """Return the address of the page that a form is of."""
+    """Return the URL of the device page to which a form belongs."""
     return f"/devices/{quote(form.get('name') or form.get('device', ''), safe='')}"
 
 
@@ -198,7 +198,7 @@ def describe_state(parts: Sequence[Mapping[str, Any]], *, is_refused: bool = Fal
 
 
 def document_of_twin(hub: str, device: str, twin: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a twin as the page shows documents."""
+    """Return a twin in the page's document format."""
     desired, reported = twin["properties"]["desired"], twin["properties"]["reported"]
     fields = compare_documents(_own(desired), _own(reported))
     told = {"kind": "twin", "title": f"hub {hub}", "etag": twin.get("etag"), "version": twin.get("version")}
@@ -206,7 +206,7 @@ def document_of_twin(hub: str, device: str, twin: Mapping[str, Any]) -> Mapping[
 
 
 def document_of_shadow(thing: str, shadow: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a shadow as the page shows documents."""
+    """Return a shadow in the page's document format."""
     state = shadow.get("state", {})
     fields = compare_documents(state.get("desired") or {}, state.get("reported") or {})
     told = {"kind": "shadow", "title": "aws", "etag": None, "version": shadow.get("version")}

@@ -47,7 +47,7 @@ class ActionRow:
 
 @dataclass(frozen=True, slots=True)
 class TakingPages:
-    """The preview and the deed."""
+    """Preview and result pages of device actions."""
 
     site: PageRenderer
 

@@ -71,7 +71,7 @@ def lanes_of(
 
 
 def draw(lanes: Sequence[TimelineLane], now: datetime) -> tuple[Markup, Sequence[TimelineRow]]:
-    """Return the drawing, and the same as rows of a table."""
+    """Return the drawing, and the same data as table rows."""
     words = _words()
     local = now.astimezone(reader.get().zone)
 

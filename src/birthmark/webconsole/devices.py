@@ -113,7 +113,7 @@ class DevicesFilter:
         return replace(self, after=after, number=self.number + 1, back=back)
 
     def sorted_by(self, order: str) -> "DevicesFilter":
-        """Return the same devices, sorted otherwise."""
+        """Return the first page of the same devices in another order."""
         return replace(self.first, order=order)
 
 
@@ -140,7 +140,7 @@ class DevicesPage:
         return [self.site.route("/devices", self.show), self.site.route("/find", self.find)]
 
     async def show(self, request: Request, caller: SignedInUser) -> Response:
-        """Draw a page of the list."""
+        """Render a page of the device list."""
         wanted = DevicesFilter.of(request)
         found = await self.site.inside.ask(caller, "/devices", limit=_PAGE, after=wanted.after or None, **wanted.asked)
         values = {

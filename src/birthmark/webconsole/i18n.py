@@ -102,7 +102,7 @@ def zone_of(name: str) -> tuple[tzinfo, str]:
 
 
 def number(value: float) -> str:
-    """Return a number with its groups, which no line breaks."""
+    """Format a number with group separators that prevent line breaks."""
     return format_decimal(value, locale=reader.get().locale).replace(" ", "\N{NO-BREAK SPACE}")
 
 
@@ -133,7 +133,7 @@ def span(time: timedelta) -> str:
 
 
 def day(timestamp: datetime) -> str:
-    """Return a day and its month."""
+    """Format a day with its month."""
     return dated("MMMd", timestamp)
 
 

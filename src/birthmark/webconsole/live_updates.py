@@ -105,7 +105,7 @@ class Rates:
 
 @dataclass(slots=True)
 class LiveUpdates:
-    """The stream of all pages of this process."""
+    """Live update stream of all pages of this process."""
 
     site: PageRenderer
     counted: Callable[[], Awaitable[Mapping[str, int]]]
@@ -116,7 +116,7 @@ class LiveUpdates:
     """Feed position of the last update; kept after a failed query, so that the next one continues there."""
 
     def routes(self) -> list[Route]:
-        """Return its route."""
+        """Return the route of the stream."""
         return [self.site.route("/live", self.follow), self.site.route("/news", self.since)]
 
     async def since(self, request: Request, _who: SignedInUser) -> Response:

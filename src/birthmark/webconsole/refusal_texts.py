@@ -143,7 +143,7 @@ TEXTS: Mapping[str, Mapping[str, str]] = {
         ),
     )
 }
-"""By code, the keys of the catalogue."""
+"""Texts of refusals by code, as the keys of the translation catalog."""
 _COMMAND = re.compile(r"`(\d)`")
 
 

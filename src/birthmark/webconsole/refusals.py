@@ -28,7 +28,7 @@ _DAY, _WEEK = "24h", "7d"
 _PAGE, _MAX_CHARS = 50, 256
 _ID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _DEVICES = ("device_id", "registration_id", "thing", "common_name")
-"""The facts that name a device, the surest first."""
+"""Facts that identify a device, the most reliable first."""
 _SEVERAL, _LOOKED = 2, 100
 _PEM = "application/x-pem-file"
 
@@ -77,7 +77,7 @@ class RefusalFilter:
         return shlex.join([*words, "--limit", str(_PAGE)])
 
     def address(self, before: str = "") -> str:
-        """Return the address of a page of it."""
+        """Return the URL of a page with this filter."""
         asked = {**self.asked, **({"before": before} if before else {})}
         asked |= {} if self.is_list else {"back": self.back}
         return f"/refusals?{urlencode(asked)}"
@@ -157,7 +157,7 @@ class RefusalsPages:
         return await self.site.draw(request, caller, "refusal.html", values)
 
     async def certificate(self, request: Request, caller: SignedInUser) -> Response:
-        """Send the certificate that was presented, as a file."""
+        """Send the presented certificate as a file."""
         refusal = await self._refusal(caller, request.path_params["id"][:_MAX_CHARS])
         found = None if refusal is None else await self._shown(caller, refusal)
         if found is None:
@@ -199,7 +199,7 @@ class RefusalsPages:
 
 
 def localized_reason(reason: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a reason with its latest refusal in the reader's language."""
+    """Return a reason with its latest refusal in the user's language."""
     return reason if reason["latest"] is None else {**reason, "latest": localize_refusal(reason["latest"])}
 
 

@@ -59,7 +59,7 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of the package, as it is and packed."""
+    """A file of the package, plain and compressed."""
 
     content: bytes
     packed: bytes
@@ -69,7 +69,7 @@ class File:
 
 @cache
 def file(name: str) -> File:
-    """Return a file that pages load."""
+    """Return a static file of the pages."""
     content = files(__package__).joinpath("files", name).read_bytes()
     digest = hashlib.sha256(content).hexdigest()[:_DIGEST_CHARS]
     return File(content, gzip.compress(content, 9, mtime=0), FILES[name], digest)

@@ -99,7 +99,7 @@ class StepGate:
 
 @dataclass(frozen=True, slots=True)
 class RolloverPage:
-    """The page."""
+    """Page of the root rollover."""
 
     site: PageRenderer
 
@@ -143,7 +143,7 @@ class RolloverPage:
 
 
 def place_of(state: str) -> int:
-    """Return which of the steps it is."""
+    """Return the index of a state's step."""
     return next((at for at, one in enumerate(STEPS) if one.state == state), 0)
 
 

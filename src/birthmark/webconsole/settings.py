@@ -40,19 +40,19 @@ class SettingFilter:
         return shlex.join([*words, *(["--where", f"key={self.begin}*"] if self.begin else [])])
 
     def address(self) -> str:
-        """Return the address of it."""
+        """Return the URL of the page with this filter."""
         asked = {"begin": self.begin, "changed": "yes" if self.changed else ""}
         return f"/settings?{urlencode({name: value for name, value in asked.items() if value})}"
 
 
 @dataclass(frozen=True, slots=True)
 class SettingsPage:
-    """The settings, the certificate, the addresses, the machines."""
+    """Page of the settings, the certificate, the addresses and the nodes."""
 
     site: PageRenderer
 
     def routes(self) -> list[Route]:
-        """Return its route."""
+        """Return the route of the page."""
         return [self.site.route("/settings", self.show)]
 
     async def show(self, request: Request, caller: SignedInUser) -> Response:

@@ -137,7 +137,7 @@ def local(link: str) -> str:
 
 
 def element(tag: str, inside: str = "", /, **attributes: float | str | None) -> str:
-    """Return an element with `inside`, which is SVG already; attributes are named as in `class_`, `text_anchor`."""
+    """Return an element with `inside`, which is SVG already; attribute names are written as `class_`, `text_anchor`."""
     shown = "".join(
         f" {name.rstrip('_').replace('_', '-')}={quoteattr(_written(value))}"
         for name, value in attributes.items()

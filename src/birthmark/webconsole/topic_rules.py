@@ -112,7 +112,7 @@ def _state(row: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def drawn(sums: Mapping[str, int]) -> Markup:
-    """Return the picture: a lane for each outcome, as long as its part."""
+    """Return the chart: a bar for each outcome, proportional to its share."""
     total = sum(sums.values())
     given: Sequence[ProportionBar] = [
         ProportionBar(

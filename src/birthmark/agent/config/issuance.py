@@ -1,4 +1,4 @@
-"""Certificates that are issued: over EST, by a local CA or self-signed, under which name, and renewed when."""
+"""Certificate issuance settings: over EST, by a local CA or self-signed, with names and renewal rules."""
 
 import re
 from collections.abc import Mapping

@@ -44,7 +44,7 @@ class PreloadedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class X509Pair(PreloadedIdentity):
-    """Certificate and key for EST; a bootstrap pair authenticates the first request, an identity pair is its own."""
+    """Certificate and key for EST: a bootstrap pair for the first request, or the EST identity itself."""
 
     is_bootstrap: bool
 
@@ -60,7 +60,7 @@ class EstAuth:
 
 @dataclass(frozen=True, slots=True)
 class EstIssuance:
-    """Issuance over EST; `trusted` None means the system's CAs.
+    """Issuance over EST; if `trusted` is None, the system's CAs are trusted.
 
     After enrollment with a bootstrap certificate, the EST identity `identity_id` requests certificates.
     """
@@ -100,7 +100,7 @@ class IssuedIdentity:
 
 @dataclass(frozen=True, slots=True)
 class SymmetricKeySource:
-    """A key that the device shares with its cloud: in the configuration itself, in a file, or in a token."""
+    """Symmetric key that the device shares with its cloud, from the configuration, a file, or a token."""
 
     value: bytes | None = field(default=None, repr=False)
     location: KeyLocation | None = None
@@ -119,7 +119,7 @@ class DpsSource:
     registration_id: str | None
     identity: DeviceIdentity
     payload: Path | None = None
-    """A file of JSON that is sent along."""
+    """JSON file that is sent with the registration request."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class EffectiveSetting:
 
 
 def effective(texts: Sequence[tuple[Path, str]]) -> Iterator[EffectiveSetting]:
-    """Return every value, in the order of the files. Raise `ConfigInvalidError`."""
+    """Return the effective settings, in the order of the files. Raise `ConfigInvalidError`."""
     source = ConfigSource(texts)
     for path, value in _each(merged(texts), ()):
         file, line = source.place_of(path)

@@ -203,7 +203,7 @@ def _symmetric_key(table: Table, name: str) -> model.SymmetricKeySource:
 
 
 def _secret(text: str) -> bytes:
-    """Return the key that base64 writes; never shown."""
+    """Return the base64-decoded key, which is never displayed."""
     if (found := secret_of(text)) is None:
         raise MistakeError("is not a base64 key", '`value = "BASE64"`, as the portal shows it')
     return found

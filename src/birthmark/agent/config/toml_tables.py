@@ -107,7 +107,7 @@ TEXT: Read[str] = kind_of(FILLED, _NOT_EMPTY, '`{name} = "text"`')
 
 
 def text_like(accepted: str) -> Read[str]:
-    """Return the reader of texts that have a grammar; `accepted` is an example that fits it."""
+    """Return a parser for texts with a grammar; `accepted` is a valid example."""
     return kind_of(FILLED, _NOT_EMPTY, accepted)
 
 
@@ -139,7 +139,7 @@ class ConfigSource:
         return self.file, 1
 
     def warn_of(self, name: str, detail: str) -> None:
-        """Warn of a table of the file."""
+        """Add a warning about a table of the file."""
         file, line = self.place_of((name,))
         self.warnings.append(ConfigWarning(line, name, detail, file))
 

@@ -62,7 +62,7 @@ def key_of(value: object) -> KeyLocation:
 
 
 def token_of(value: object) -> TokenLocation:
-    """Return the token and object of a `pkcs11:` URI, the PIN apart."""
+    """Return the token and object of a `pkcs11:` URI; the PIN is separate."""
     if (text := find_pkcs11_uri(text_like(_PKCS11)(value))) is None:
         raise MistakeError("must be a pkcs11: URI", '`{name} = "pkcs11:token=LABEL"`')
     path, _, query = text.partition("?")

@@ -113,7 +113,7 @@ async def _listen(reading: int, kept: bytearray) -> None:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """End it and all that it has started in its session, politely first."""
+    """Terminate the process and its session: first with SIGTERM, then with SIGKILL."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, number)

@@ -51,7 +51,7 @@ def read_record(path: Path) -> JobRecord | None:
 
 
 def write_record(path: Path, record: JobRecord) -> None:
-    """Write it down; it is on disk on return. Raise `StateNotWritableError`."""
+    """Write the job record; it is on disk on return. Raise `StateNotWritableError`."""
     write_file(path, msgspec.json.encode(record))
 
 

@@ -59,7 +59,7 @@ class FileUpdate:
     """Bytes received from this URL."""
 
     async def work(self) -> dict[str, str]:
-        """Do it, and return details for the cloud. Raise `JobFailedError` or `JobCutError`."""
+        """Update the file, and return details for the cloud. Raise `JobFailedError` or `JobCutError`."""
         path = self.wanted.place.path
         try:
             if await supervised_tasks.run_in_thread(self._is_there):

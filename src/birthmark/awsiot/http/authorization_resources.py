@@ -59,14 +59,14 @@ _LISTED: Mapping[str, Mapping[str, str]] = {
 }
 """Members that are lists of names, with their resource kind."""
 _LISTED_ARNS: Mapping[str, str] = {"CreateJob": "targets", "AssociateTargetsWithJob": "targets"}
-"""Members that are lists of ARNs."""
+"""Members that are lists of ARNs, by operation."""
 _SOME = "*"
 _BY_DIGEST = frozenset({"cert", "cacert"})
 """Kinds whose name is a hex digest, which is case-insensitive."""
 
 
 def resources_of(account: Account, request: AwsRequest) -> Sequence[str]:
-    """Return the ARNs that a call acts on, or `*`."""
+    """Return the ARNs on which a call acts, or `*`."""
     operation = request.operation
     if operation.name in _BY_ARN:
         found = (request.get(name) for name in _ARNS if name in operation.by_name)

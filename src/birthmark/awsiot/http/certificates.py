@@ -89,7 +89,7 @@ def _check_may_reactivate(request: AwsRequest) -> None:
 
 
 def _registered_status(request: AwsRequest) -> CertificateStatus:
-    """Return the status of a certificate that an operator registers. Raise `PendingActivationError`."""
+    """Return the requested status of a certificate to register. Raise `PendingActivationError`."""
     if (status := _status(request)) is CertificateStatus.PENDING_ACTIVATION:
         raise PendingActivationError
     return status

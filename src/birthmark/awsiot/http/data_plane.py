@@ -83,7 +83,7 @@ FOR_DEVICES = frozenset(
 )
 """Operations available to devices with a certificate, as far as their policies allow."""
 _MAX_RETAINED = 200
-"""Of ListRetainedMessages on a page (measured)."""
+"""Maximum page size of ListRetainedMessages (measured)."""
 _MAX_EXPIRY_S = 0xFFFFFFFF
 _UTF8 = "UTF8_DATA"
 

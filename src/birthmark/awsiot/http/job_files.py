@@ -45,7 +45,7 @@ async def file_of(files: JobFiles, request: Request, path: str) -> Response:
 
 
 class _FileRangeResponse(Response):
-    """Sends a file, or a range of it, and closes it."""
+    """Response that sends a file, or a range of it, and closes the file."""
 
     def __init__(self, file: BinaryIO, request: Request, stack: ExitStack) -> None:
         known = os.fstat(file.fileno())

@@ -18,7 +18,10 @@ _MAX_ASKED, _MAX_RESOURCE = 10, 1024
 
 
 def _document(request: AwsRequest) -> str:
-    """Return the document of a new policy. Stored policies may have duplicate keys. Raise `PolicyMalformedError`."""
+    """Return the document of a new policy. Raise `PolicyMalformedError`.
+
+    Duplicate keys are an error here; stored policies may contain them.
+    """
     document: str = request["policyDocument"]
     check_keys_once(document, PolicyMalformedError)
     return document

@@ -16,7 +16,7 @@ from birthmark.awsiot.service.registration_tasks import UnknownTaskError
 from birthmark.awsiot.wire import BodyInvalidError, provisioning
 
 _INPUT_KEY = re.compile(r"[a-zA-Z0-9!_.*'()/-]{1,1024}")
-"""The pattern of RegistryS3KeyName, which no other operation has."""
+"""Pattern of RegistryS3KeyName, which no other operation uses."""
 _REPORT = re.compile(r"/thing-registration-tasks/([0-9a-f-]{36})/reports/(ERRORS|RESULTS)")
 
 

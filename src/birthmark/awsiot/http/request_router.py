@@ -50,7 +50,7 @@ class AwsOperation(msgspec.Struct, frozen=True, dict=True):
     path: str
     members: tuple[Member, ...]
     whole: str = ""
-    """The member, a structure, that a body is and not has."""
+    """Structure member whose value is the complete request body."""
 
     @property
     def form(self) -> str:
@@ -110,7 +110,7 @@ _NOTHING = frozenset({"false", "False", "DISABLE"})
 
 
 def check_served(operation: AwsOperation, query: Mapping[str, str], body: Mapping[str, Any]) -> None:
-    """Raise `MemberNotServedError` for the first member that would be dropped."""
+    """Raise `MemberNotServedError` for the first request member that would be ignored."""
     for member in _dropped(operation, query, body):
         raise MemberNotServedError(member=member[:100], operation=operation.name)
 

@@ -14,7 +14,7 @@ from birthmark.awsiot.service import AwsIot
 from birthmark.net.tls import TlsPeer
 
 CREDENTIALS = re.compile(r"/role-aliases/(?P<alias>[^/]{1,128})/credentials")
-"""Of the endpoint that `iot:CredentialProvider` names."""
+"""Path of the endpoint that `iot:CredentialProvider` names."""
 
 
 _MAX_THING = 128

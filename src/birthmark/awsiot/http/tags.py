@@ -1,4 +1,4 @@
-"""Tags of whatever carries them, by ARN."""
+"""Tags of resources, by ARN."""
 
 from typing import Any
 from urllib.parse import parse_qsl
@@ -34,10 +34,10 @@ class TagOperations:
 
 
 def tags_of(request: AwsRequest, name: str) -> dict[str, str]:
-    """Return the tags that a request carries for the resource of this name. Raise `TagInvalidError`."""
+    """Return the tags in a request for the resource with this name. Raise `TagInvalidError`."""
     return parse_tags(name, [(one.key, one.value) for one in request.part("tags", list[wire.Tag]) or ()])
 
 
 def parse_header_tags(request: AwsRequest, name: str) -> dict[str, str]:
-    """Return the tags of a request that has them in a header, as a query. Raise `TagInvalidError`."""
+    """Return the tags in a request header, which are encoded as a query. Raise `TagInvalidError`."""
     return parse_tags(name, parse_qsl(request.get("tags") or "", keep_blank_values=True))

@@ -1,4 +1,4 @@
-"""Topic rules and the destinations of their HTTP actions: the operations of operators."""
+"""Operator operations on topic rules and on the destinations of their HTTP actions."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -399,7 +399,7 @@ class AwsConnection:
             await waiting
 
     def _granted(self, packet: Subscribe) -> tuple[Sequence[Subscription], Sequence[int]]:
-        """Return the subscriptions that are allowed, and the codes of SUBACK."""
+        """Return the granted subscriptions and the codes of the SUBACK."""
         if len(packet.filters) > topic_validation.MAX_FILTERS:
             raise topic_validation.TooManyFiltersError(
                 thing=self.client_id, count=len(packet.filters), limit=topic_validation.MAX_FILTERS, scope="in a packet"

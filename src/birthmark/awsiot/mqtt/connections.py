@@ -105,7 +105,7 @@ class AwsConnections:
         return await self._aws.devices.admit(visitor)
 
     def check(self, grant: ConnectionGrant, action: str, kind: str, name: str, client_id: str) -> None:
-        """Raise `PolicyDeniedError` unless it is allowed."""
+        """Raise `PolicyDeniedError` unless the grant allows the action."""
         self._aws.devices.check(grant, action, kind, name, client_id)
 
     def may_receive(self, grant: ConnectionGrant, topic: str) -> bool:
@@ -113,7 +113,7 @@ class AwsConnections:
         return self._aws.devices.may_receive(grant, topic)
 
     def record(self, connection: AwsConnection, error: BirthmarkError) -> None:
-        """File a refusal that does not end the connection."""
+        """Record a refusal that does not end the connection."""
         self._ledger.record(error, address=connection.pump.address, presented=connection.pump.peer.leaf)
 
     async def _accept(

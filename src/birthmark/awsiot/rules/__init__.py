@@ -1,1 +1,1 @@
-"""AWS IoT's decisions, pure."""
+"""Pure decision rules of AWS IoT."""

@@ -122,7 +122,7 @@ class AuthorizerRequest:
     password: bytes | None = field(default=None, repr=False)
     client_id: str | None = None
     headers: Mapping[str, str] | None = field(default=None, repr=False)
-    """Of HTTP, by names in lower case."""
+    """HTTP headers by lowercase name."""
     query: str = field(default="", repr=False)
     is_mqtt: bool = True
     asks: bool = True
@@ -161,7 +161,7 @@ class _Answer(msgspec.Struct, rename="camel"):
 
 @lru_cache(maxsize=256)
 def signing_key_of(name: str, pem: str) -> rsa.RSAPublicKey:
-    """Return a key that checks tokens. Raise `SigningKeyInvalidError`."""
+    """Return the public key that verifies token signatures. Raise `SigningKeyInvalidError`."""
     try:
         key = load_pem_public_key(pem.encode())
     except (ValueError, UnsupportedAlgorithm) as error:

@@ -63,7 +63,7 @@ REGISTRY, GROUPS, CONNECTIVITY = "registry", "groups", "connectivity"
 
 
 def source_of_shadow(name: str) -> str:
-    """Return the source of a shadow's terms."""
+    """Return the index source of a shadow's terms."""
     return f"shadow/{name}"
 
 
@@ -77,7 +77,7 @@ def of_thing(thing: Thing) -> Sequence[Term]:
 
 
 def of_group(group: ThingGroup) -> Sequence[Term]:
-    """Return the terms of a thing group."""
+    """Return the index terms of a thing group."""
     named = [("thingGroupName", group.name), ("thingGroupId", group.group_id)]
     if group.parent is not None:
         named.append(("parentGroupNames", group.parent))

@@ -20,7 +20,7 @@ from birthmark.awsiot.wire.managed_job_templates import OPTIONAL
 from birthmark.errors import ForbiddenError
 
 FILES = "job-files"
-"""The first segment of the paths of files."""
+"""First segment of the paths of job files."""
 MAX_FILES = 16
 """Maximum number of URLs per document."""
 LIFETIME_S = 3600
@@ -59,7 +59,7 @@ def parse_object_url(url: str) -> tuple[str, str]:
 
 
 def parameters_in(document: str) -> set[str]:
-    """Return the names of the parameters that a document has."""
+    """Return the names of the parameters in a job document."""
     return set(_PARAMETER.findall(document))
 
 
@@ -99,7 +99,7 @@ def may_have_files(document: str) -> bool:
 
 
 def files_in(document: str) -> Iterator[tuple[str, str]]:
-    """Yield the bucket and the key of each file that a document has a URL of. Raise `BodyInvalidError`."""
+    """Yield the bucket and key of each file URL in a job document. Raise `BodyInvalidError`."""
     for number, found in enumerate(_FILE.finditer(document), start=1):
         if number > MAX_FILES:
             raise BodyInvalidError(detail=f"document has more than {MAX_FILES} presigned URLs")

@@ -128,7 +128,7 @@ def _cron(fields: Sequence[str]) -> Cron:
 
 
 def _named(text: str, names: Sequence[str]) -> str:
-    """Return a text with numbers for names."""
+    """Return a text with names replaced by their numbers."""
     for number, name in enumerate(names):
         if name:
             text = text.replace(name, str(number))
@@ -184,7 +184,7 @@ def _check_form(text: str | None, name: str) -> None:
 
 
 def check(config: SchedulingConfig, now: datetime, *, is_continuous: bool) -> None:
-    """Raise `BodyInvalidError` for a schedule that a job cannot have."""
+    """Raise `BodyInvalidError` for a schedule that is not valid for the job."""
     _check_form(config.start_time, "startTime")
     _check_form(config.end_time, "endTime")
     start = None if config.start_time is None else parse_moment(config.start_time, "startTime")

@@ -256,7 +256,7 @@ def _due(execution: JobExecution) -> JobExecution:
 def ended(
     execution: JobExecution, status: ExecutionStatus, now: datetime, *, details: Mapping[str, str], force: bool = False
 ) -> JobExecution:
-    """Return an execution at its end."""
+    """Return the execution with a terminal status."""
     return replace(
         execution,
         status=status,

@@ -29,7 +29,7 @@ from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.untrusted_text import read_json
 
 MAX_DOCUMENT_CHARS = 2048
-"""Without white space."""
+"""Maximum length of a policy document, without white space."""
 MAX_IAM_CHARS = 6144
 """Maximum policy size of an access key or a role."""
 _VERSIONS = frozenset({"2012-10-17", "2008-10-17"})
@@ -126,7 +126,7 @@ class AwsPolicyStatement:
 
 @dataclass(frozen=True, slots=True)
 class AwsPolicy:
-    """A parsed document."""
+    """A parsed policy document."""
 
     name: str
     statements: tuple[AwsPolicyStatement, ...]
@@ -164,7 +164,7 @@ def are_of_one_device(documents: Iterable[str]) -> bool:
 
 @lru_cache(maxsize=4096)
 def parse_policy(name: str, document: str, *, of_iam: bool = False) -> AwsPolicy:
-    """Return the policy of a device, or `of_iam`, which may name actions of other services.
+    """Parse a device policy or, with `of_iam`, an IAM policy, which may name actions of other services.
 
     Raise `PolicyMalformedError`.
     """

@@ -19,7 +19,7 @@ _IF_EXISTS = "IfExists"
 
 
 class UnknownOperatorError(ValueError):
-    """Not an operator of the table, or a value it cannot use."""
+    """The operator is unknown, or does not support the value."""
 
 
 # Each takes the fact's value and the policy's value as text.

@@ -71,7 +71,7 @@ class PolicyVariables:
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def one(self, key: str) -> str | None:
-        """Return the (first) value of a key."""
+        """Return the first value of a key, or None."""
         found = self.values.get(_plain_key(key))
         return found[0] if found else None
 
@@ -176,7 +176,7 @@ def is_plain(pattern: str) -> bool:
 
 
 def _plain_key(key: str) -> str:
-    """Keys are compared without regard to case, but for the name of an attribute."""
+    """Return a key for comparison, which ignores case except in an attribute's name."""
     head, bracket, name = key.partition("[")
     return head.lower() + bracket + name
 

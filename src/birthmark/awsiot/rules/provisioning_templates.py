@@ -53,7 +53,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class ParsedTemplate:
-    """A parsed template."""
+    """A parsed provisioning template."""
 
     parameters: Mapping[str, str | None]
     """Declared parameters with their defaults."""

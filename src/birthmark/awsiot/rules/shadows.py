@@ -207,6 +207,6 @@ def drop_expired_version(shadow: Shadow, now: int) -> Shadow:
 
 
 def _named(shadow: Shadow) -> dict[str, str]:
-    """Return the facts that name a shadow."""
+    """Return the error facts that identify a shadow."""
     options = f" --shadow-name {shadow.name}" if shadow.name else ""
     return {"shadow": shadow.label, "thing": shadow.thing, "options": options}

@@ -35,7 +35,7 @@ class TemplateFunctions:
     """Resources whose names are being resolved."""
 
     def of(self, value: Any, path: str, *, is_policy: bool = False) -> Any:
-        """Return a value with its functions done. Raise `RegistrationFailedError`."""
+        """Return a value with its template functions evaluated. Raise `RegistrationFailedError`."""
         self._charge(1, path)
         if isinstance(value, dict):
             name = function_of(value)
@@ -47,7 +47,7 @@ class TemplateFunctions:
         return self._spend(value, path)
 
     def text(self, value: Any, path: str) -> str:
-        """Return a value that has to be a text."""
+        """Return a value that must be text."""
         return self._text(value, path)
 
     def _call_function(self, name: str, value: Any, path: str, *, is_policy: bool) -> Any:

@@ -56,7 +56,7 @@ class CredentialSession(msgspec.Struct, frozen=True, rename="camel"):
     role_arn: str
     certificate_id: str
     expires_at: int
-    """Seconds since 1970."""
+    """Expiry time in seconds since 1970."""
     thing: str = ""
     thing_type: str = ""
 
@@ -72,7 +72,7 @@ class CredentialSession(msgspec.Struct, frozen=True, rename="camel"):
 
 
 def token_of(master: bytes, session: CredentialSession) -> str:
-    """Return the session token."""
+    """Return the session token of temporary credentials."""
     told = _text(msgspec.json.encode(session))
     return f"{told}.{_text(_mac(master, b'token', told))}"
 

@@ -167,7 +167,7 @@ def _action(values: dict[str, Any], version: sql.Version, meter: sql.Meter) -> A
 
 
 def _texts(kind: wire.Kind) -> Sequence[tuple[str, str]]:
-    """Return the texts of an action that may have templates, by their names in an address."""
+    """Return the texts of an action that may contain templates, with their names in an address."""
     found: list[tuple[str, str]] = []
     match kind:
         case wire.Republish():

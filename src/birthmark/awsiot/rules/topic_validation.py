@@ -25,7 +25,7 @@ MAX_CLIENT_ID_BYTES = 128
 MAX_FILTERS = 8
 MAX_SUBSCRIPTIONS = 50
 MAX_NAME_CHARS = 128
-"""Of a rule in a topic of basic ingest, and of a shared subscription."""
+"""Maximum length of a rule name in a basic ingest topic, and of a shared subscription's name."""
 _TOO_LONG = f"longer than {MAX_NAME_CHARS} characters"
 _SHARED = "$share/"
 

@@ -1,4 +1,4 @@
-"""The account: load, decide, commit."""
+"""Services of the account: load, decide, commit."""
 
 from birthmark.awsiot.service.access_keys import AccessKeys
 from birthmark.awsiot.service.account import AwsIot

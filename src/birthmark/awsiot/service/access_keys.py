@@ -52,7 +52,7 @@ class AccessKeys(AccountService):
         self._loading = ReloadingCache(self.database, self._read, AccessKeyAdded, AccessKeyRemoved)
 
     async def load(self) -> None:
-        """Read the keys."""
+        """Load the access keys."""
         await self._loading.load()
 
     async def stop(self) -> None:

@@ -111,7 +111,7 @@ class Authorizers(AccountService):
         return store.AUTHORIZERS.of(row)
 
     async def page(self, after: str, limit: int, *, ascending: bool, is_active: bool | None) -> Page[Authorizer]:
-        """Return a page of authorizers by name, all or those of one status."""
+        """Return a page of authorizers by name, optionally only those with one status."""
         if is_active is None:
             asked = store.LIST_AUTHORIZERS if ascending else store.LIST_AUTHORIZERS_DOWN
             more = {}
@@ -190,7 +190,7 @@ class Authorizers(AccountService):
         await self.database.commit(changes.audit(actor, "awsiot.default_authorizer_clear", store.AUTHORIZER))
 
     async def default(self) -> Authorizer:
-        """Return the default. Raise `UnknownAuthorizerError`."""
+        """Return the default authorizer. Raise `UnknownAuthorizerError`."""
         if (name := await self._default_name()) is None:
             raise UnknownAuthorizerError(authorizer="default")
         return await self.get(name)

@@ -175,7 +175,7 @@ class CertificateAuthorities(AccountService):
         await self.database.commit(changes.audit(actor, "awsiot.ca_delete", known.id))
 
     async def page(self, after: str | None, size: int, *, ascending: bool) -> Page[RegisteredCa]:
-        """Return CAs by id."""
+        """Return a page of CA certificates by ID."""
         query = store.LIST_CAS if ascending else store.LIST_CAS_DOWN
         rows = await self.database.all(query, after=after or "", limit=size + 1)
         return page_of([store.CAS.of(row) for row in rows], size, [row["id"] for row in rows])

@@ -65,7 +65,7 @@ class Renewals(AccountService):
         return None
 
     async def carry(self, certificate_id: CertificateId, leaf: Certificate, *, actor: str) -> DeviceCertificate:
-        """Register a certificate with the policies and things of another. Raise `NoSuccessorError`."""
+        """Register a successor with the policies and things of the old certificate. Raise `NoSuccessorError`."""
         return await self._carried(certificate_id, leaf, actor=actor)
 
     async def _carried(self, certificate_id: CertificateId, leaf: Certificate, *, actor: str) -> DeviceCertificate:

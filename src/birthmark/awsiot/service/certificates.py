@@ -92,7 +92,7 @@ _SUBJECT = name_of("AWS IoT Certificate")
 _UNTIL = datetime.fromisoformat("2049-12-31T23:59:59+00:00")
 _MIN_RSA_BITS = 2048
 CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
-"""Of certificates that are registered and of requests (API reference, CreateCertificateFromCsr)."""
+"""Accepted curves of registered certificates and CSRs (API reference, CreateCertificateFromCsr)."""
 _SETTABLE = {CertificateStatus.ACTIVE, CertificateStatus.INACTIVE, CertificateStatus.REVOKED}
 _FAR = 2**62
 _MOST_THINGS = 20

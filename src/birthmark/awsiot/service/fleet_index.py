@@ -328,7 +328,7 @@ class FleetIndex:
         return list(page.items)
 
     async def values(self, index: SearchIndex, query: Query, field: str) -> list[str]:
-        """Return the values of a field of all that a query finds. Raise `SearchTooBroadError`."""
+        """Return the values of a field in all results of a query. Raise `SearchTooBroadError`."""
         at, names = await self.ready(index), await self.search_all(index, query)
         found: list[str] = []
         for first in range(0, len(names), MOST_AMONG):

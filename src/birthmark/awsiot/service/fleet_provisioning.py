@@ -150,7 +150,7 @@ class Claims(AccountService):
     """Rate limit per claim, so that one cannot use up its devices' quota at once."""
 
     async def create_from_csr(self, asker: ProvisioningCaller, csr: str) -> IssuedCredentials:
-        """Sign a request's key. Raise `InvalidRequestError` of `pki.csr`, `TooManyOwnedError`."""
+        """Issue a certificate for a CSR. Raise `InvalidRequestError` of `pki.csr`, `TooManyOwnedError`."""
         public_key = parse_csr(unarmor(csr.encode(errors="replace")), CURVES).public_key
         await self._check_room(asker)
         return await self._give(asker, public_key, None)
@@ -223,7 +223,7 @@ class Claims(AccountService):
             raise
 
     async def _owned(self, asker: ProvisioningCaller, token: str, values: Mapping[str, str]) -> OwnedCertificate:
-        """Return the certificate that a token is for. Raise `OwnershipTokenError`."""
+        """Return the certificate to which an ownership token belongs. Raise `OwnershipTokenError`."""
         if not token:
             raise OwnershipTokenError(detail="Certificate ownership token cannot be empty", **values)
         row = await self.database.one(store.BY_DIGEST, digest=_digest(token))

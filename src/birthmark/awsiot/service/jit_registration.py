@@ -206,7 +206,7 @@ class JitRegistration:
             )
 
     async def _announce(self, own: DeviceCertificate, ca_id: str, registered_ms: str | None, source_ip: str) -> None:
-        """Publish the registration event; the first has no registration time (AWS, measured 2026-09)."""
+        """Publish the registration event; the first event has no registration time (AWS, measured 2026-09)."""
         event = {
             "certificateId": own.id,
             "caCertificateId": ca_id,
@@ -252,7 +252,7 @@ class JitRegistration:
         raise RegistrationFailedError(step=f"registrationConfig of the CA {ca.id}", detail=detail.rstrip("."))
 
     async def _check_pace(self, ca: RegisteredCa) -> None:
-        """Raise `CaFullError` or `CaTooFastError`."""
+        """Raise `CaFullError` or `CaTooFastError` if the CA exceeds its limits."""
         pace = self._paces.setdefault(ca.id, _Pace())
         self._paces.move_to_end(ca.id)
         while len(self._paces) > _MAX_KNOWN:

@@ -36,7 +36,7 @@ _OWED_US = 2_000_000  # the sender sends at once, unless it died
 
 
 def topic_of(thing: str, rest: str) -> str:
-    """Return a topic of a thing's jobs."""
+    """Return a jobs topic of a thing."""
     return f"$aws/things/{thing}/jobs/{rest}"
 
 
@@ -154,7 +154,7 @@ class JobExecutions(AccountService):
         return job
 
     async def get(self, job_id: str, thing: str, number: int | None = None) -> JobExecution:
-        """Return an execution, whatever its state. Raise `UnknownExecutionError`."""
+        """Return an execution in any state. Raise `UnknownExecutionError`."""
         if (row := await self.database.one(store.GET_EXECUTION, job_id=job_id, thing=thing)) is None:
             raise rules.UnknownExecutionError(job=job_id[:64], thing=thing[:128])
         known = store.EXECUTIONS.of(row)
@@ -267,7 +267,7 @@ class JobExecutions(AccountService):
     # ---- telling
 
     def now_body(self, values: Mapping[str, Any], token: str | None = None) -> bytes:
-        """Return a message of this moment."""
+        """Return a message body with the current time."""
         return wire.body(values, self.clock.now(), token)
 
     async def tell(self, topic: str, body: bytes) -> None:

@@ -51,7 +51,7 @@ class JobFiles:
         self._base = base
 
     async def document_at(self, url: str) -> str:
-        """Return the document that is at a URL. Raise `BodyInvalidError`, `BucketKeyError`, `BucketFileError`."""
+        """Return the job document at a URL. Raise `BodyInvalidError`, `BucketKeyError`, `BucketFileError`."""
         bucket, key = job_documents.parse_object_url(url)
         found = await asyncio.to_thread(self._buckets.start_of, bucket, key, MAX_DOCUMENT_BYTES + 1)
         try:

@@ -186,7 +186,7 @@ class JobService(AccountService):
         return made
 
     def canceled(self, job: Job, reason_code: str | None, comment: str | None, *, force: bool) -> Job:
-        """Return a job that is canceled now."""
+        """Return the job as canceled."""
         return replace(
             job,
             status=JobStatus.CANCELED,

@@ -115,7 +115,7 @@ class DataStreams:
             await (await self.find(name)).trim(before, KEEP_BYTES)
 
     async def keep_trimmed(self) -> None:
-        """Trim every minute, as long as the server runs and this worker leads."""
+        """Trim the streams every minute while this worker leads; never return."""
         while True:
             if await self.leads():
                 with contextlib.suppress(BirthmarkError):

@@ -184,7 +184,7 @@ class Rollout:
         return [store.EXECUTIONS.of(row) for row in rows]
 
     async def _remove_left(self, job: Job) -> None:
-        """Remove the queued executions of things that left the groups of a continuous job."""
+        """Remove the queued executions of things that left the target groups of a continuous job."""
         for _ in range(_PORTIONS):
             rows = await self._database.read_in_background(store.LEFT_TARGETS, job_id=job.job_id)
             known = [store.EXECUTIONS.of(row) for row in rows]
@@ -198,7 +198,7 @@ class Rollout:
                 return
 
     def _seen(self, job: Job) -> Changes:
-        """Return the condition that a job is as it was."""
+        """Return a write guard that requires the job to be unchanged."""
         return Changes().run(store.JOB_IS_SAME, expect=1, key_job_id=job.job_id, key_revision=job.revision)
 
     async def _next_things(self, job: Job, target: JobTarget, number: int) -> tuple[Sequence[str], JobTarget]:

@@ -47,12 +47,12 @@ class NoOutside:
     """Placeholder for a missing HTTP sink."""
 
     def check(self, url: str) -> None:
-        """Raise `UrlInvalidError`."""
+        """Reject every URL. Raise `UrlInvalidError`."""
         del url
         raise UrlInvalidError
 
     async def post(self, url: str, headers: Mapping[str, str], body: bytes) -> OutboundResponse:
-        """Raise `UrlInvalidError`."""
+        """Reject every request. Raise `UrlInvalidError`."""
         del url, headers, body
         raise UrlInvalidError
 
@@ -74,7 +74,7 @@ class Republisher:
         self.messages, self.ask = messages, ask
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
         results: list[BirthmarkError | None] = [None] * len(deliveries)
         some: list[tuple[int, BrokerMessage, Sequence[str]]] = []
         for number, letter in enumerate(deliveries):
@@ -144,7 +144,7 @@ def _unpacked(text: str) -> bytes:
 
 
 class _ConfirmedDestinations:
-    """Posts to addresses that have confirmed that rules may."""
+    """Sink for HTTP destinations whose URL is confirmed."""
 
     is_quick = False
 
@@ -154,7 +154,7 @@ class _ConfirmedDestinations:
         self._account = account
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
         ready: list[Delivery] = []
         problems: list[BirthmarkError | None] = []
         for letter in deliveries:
@@ -191,7 +191,7 @@ class _Functions:
         self._functions = functions
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
         turns = asyncio.Semaphore(8)
 
         async def one(delivery: Delivery) -> BirthmarkError | None:
@@ -221,7 +221,7 @@ class _Servers:
         self._mqtt = MqttSink(servers)
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """See `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
         results: dict[int, BirthmarkError | None] = {}
         for arn in dict.fromkeys(one.address["arn"] for one in deliveries):
             numbers = [number for number, one in enumerate(deliveries) if one.address["arn"] == arn]

@@ -70,7 +70,7 @@ class BucketFileError(NotFoundError):
 
 
 class Buckets:
-    """The buckets below `root`."""
+    """S3 buckets as directories below `root`."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -101,7 +101,7 @@ class Buckets:
         self.opened(bucket, key).close()
 
     def lines(self, bucket: str, key: str) -> Iterator[bytes]:
-        """Yield the lines of a file that are not empty. Raise `BucketFileError`."""
+        """Yield the non-empty lines of a file. Raise `BucketFileError`."""
         with self.opened(bucket, key) as file:
             count = 0
             while line := file.readline(MAX_LINE_BYTES + 1):
@@ -114,12 +114,12 @@ class Buckets:
                     yield line
 
     def start_of(self, bucket: str, key: str, size: int) -> bytes:
-        """Return the first bytes of a file. Raise `BucketKeyError`, `BucketFileError`."""
+        """Return the first `size` bytes of a file. Raise `BucketKeyError`, `BucketFileError`."""
         with self.opened(bucket, key) as file:
             return file.read(size)
 
     def opened(self, bucket: str, key: str) -> BinaryIO:
-        """Return a file to read. Raise `BucketKeyError`, `BucketFileError`."""
+        """Open a file for reading. Raise `BucketKeyError`, `BucketFileError`."""
         path = self.path(bucket, key)
         try:
             real = path.resolve(strict=True)

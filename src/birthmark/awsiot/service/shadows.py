@@ -163,7 +163,7 @@ class ShadowService:
     async def _change(
         self, thing: str, name: str, decide: Callable[[Shadow], Shadow], action: str, by: _ShadowActor
     ) -> tuple[Shadow, Shadow]:
-        """Return a shadow before and after."""
+        """Change a shadow, and return it before and after the change."""
 
         async def change() -> tuple[Shadow, Shadow]:
             known, revision = await self._read(thing, name)

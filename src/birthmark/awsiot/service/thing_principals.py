@@ -33,7 +33,7 @@ class ExclusiveThingError(InvalidRequestError):
 
 
 class Attachments:
-    """Things and their certificates."""
+    """Attachments of certificates to things."""
 
     def __init__(self, database: Database, things: Things) -> None:
         self._database = database

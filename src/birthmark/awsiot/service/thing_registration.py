@@ -123,7 +123,7 @@ def _conflicts(thing: Thing, of: str) -> ResourceConflictsError:
 
 
 class ThingRegistration:
-    """Registers devices by plans."""
+    """Registers devices according to provisioning plans."""
 
     def __init__(
         self, database: Database, certificates: Certificates, things: Things, groups: ThingGroups, policies: Policies

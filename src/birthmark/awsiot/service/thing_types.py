@@ -132,7 +132,7 @@ class ThingTypes(RegistryService):
         await self._tell("updated", replace(known, deprecated_at=at))
 
     async def delete(self, name: str, *, actor: str) -> None:
-        """Remove a type that has been deprecated long enough and has no things. Raise `ThingTypeInUseError`."""
+        """Delete a type that has been deprecated long enough and has no things. Raise `ThingTypeInUseError`."""
         await retry_on_conflict(lambda: self._delete(name, actor=actor))
 
     async def _delete(self, name: str, *, actor: str) -> None:

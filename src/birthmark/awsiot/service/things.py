@@ -72,7 +72,7 @@ class BillingGroupError(NotFoundError):
 
 @dataclass(slots=True)
 class Things(RegistryService):
-    """The registry."""
+    """The things of the registry."""
 
     types: ThingTypes = field(init=False)
 
@@ -161,7 +161,7 @@ class Things(RegistryService):
         expected: int | None,
         actor: str,
     ) -> None:
-        """Change attributes (replace, or merge) and type. Raise `UnknownThingError` or `ThingVersionError`."""
+        """Change a thing's type and attributes (replace or merge). Raise `UnknownThingError` or `ThingVersionError`."""
 
         async def decide() -> None:
             thing = await self.get(name)

@@ -61,5 +61,5 @@ DROP_KEY = remove(access_keys)
 
 
 def ca_row(ca: RegisteredCa) -> dict[str, Any]:
-    """Return the row of a CA, which is found by its subject."""
+    """Return the row of a CA certificate, which is looked up by its subject."""
     return CAS.row(ca) | {"subject": ca.certificate.subject_der}

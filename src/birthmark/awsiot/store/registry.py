@@ -166,7 +166,7 @@ DOCUMENTS_ABOVE = statement(
     .where(lines.c.thing_group == bindparam("thing_group"))
     .limit(2000)
 )
-"""The default documents of the policies of a group and of the groups above it."""
+"""SELECT of the default documents of the policies of a group and its ancestors."""
 # A thing's groups and their ancestors, each with its policies, which extend what its connections may do.
 GROUPS_AND_DOCUMENTS_OF = statement(
     select(lines.c.ancestor, policies.c.name, policy_versions.c.document)

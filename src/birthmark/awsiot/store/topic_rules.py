@@ -1,4 +1,4 @@
-"""Topic rules, the addresses that they may send to, and the streams that they write to."""
+"""Topic rules, the destinations to which they may send, and the streams to which they write."""
 
 from birthmark.awsiot.model import DataStream, RuleDestination, TopicRule
 from birthmark.store import insert

@@ -142,7 +142,7 @@ def config_text(config: RegistrationConfig | None) -> str | None:
 
 
 def seconds(moment: datetime) -> float:
-    """Return a time as the wire has it, to the millisecond."""
+    """Return a time in wire format: seconds since 1970, to the millisecond."""
     return round(moment.timestamp(), 3)
 
 

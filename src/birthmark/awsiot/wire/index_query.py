@@ -76,7 +76,7 @@ class FieldRange:
 
 @dataclass(frozen=True, slots=True)
 class EveryThing:
-    """Everything."""
+    """Query that matches everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def _tokens(text: str) -> Iterator[_Token]:
 
 
 class _Parser:
-    """Descends from OR to terms."""
+    """Recursive-descent parser, from OR down to terms."""
 
     def __init__(self, tokens: tuple[_Token, ...], index: SearchIndex) -> None:
         self._tokens = tokens

@@ -131,7 +131,7 @@ SETTINGS: Mapping[str, Any] = {
     "jobExecutionsRetryConfig": RetryConfig,
     "presignedUrlConfig": PresignedUrlConfig,
 }
-"""By their names in a request."""
+"""Types of the job settings, by their names in a request."""
 
 
 def parse_settings(values: Mapping[str, Any]) -> JobConfiguration:
@@ -234,7 +234,7 @@ def parse_request(payload: bytes, *, is_update: bool = False) -> DeviceUpdate:
 
 
 def checked(update: DeviceUpdate, *, is_update: bool) -> DeviceUpdate:
-    """Return a request that is within its bounds. Raise `JobRequestError`."""
+    """Check a device's update, and return it. Raise `JobRequestError` or `StatusNotForDevicesError`."""
     if is_update and update.status in _BY_THE_SERVICE:
         raise StatusNotForDevicesError(status=update.status)
     if is_update and update.status not in _BY_DEVICES:
@@ -281,7 +281,7 @@ def execution(execution: JobExecution, document: str | None, now: datetime, *, i
 
 
 def raw(document: str) -> msgspec.Raw:
-    """Return a job's document as the object that it is on MQTT."""
+    """Return a job document as the raw JSON object of an MQTT message."""
     return msgspec.Raw(document.encode())
 
 
@@ -323,7 +323,7 @@ _ALWAYS_TOLD = ("timeoutConfig", "schedulingConfig", "presignedUrlConfig", "jobE
 
 
 def job_json(account: Account, job: Job, targets: Sequence[str], details: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a job as DescribeJob has it."""
+    """Return a job in the format of DescribeJob."""
     told = job_entry_json(account, job) | {
         "forceCanceled": job.force_canceled,
         "targets": [account.arn(*target.split("/", 1)) for target in targets],

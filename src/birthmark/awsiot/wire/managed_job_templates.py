@@ -81,7 +81,7 @@ MANAGED: Mapping[str, ManagedTemplate] = {
         ManagedTemplate("AWS-Stop-Application", "Stops services", "stop-services.sh", _SERVICES),
     )
 }
-"""By name, in order."""
+"""AWS managed job templates by name, in order."""
 
 
 def managed_by_arn(arn: str) -> ManagedTemplate | None:

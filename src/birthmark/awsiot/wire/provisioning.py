@@ -47,7 +47,7 @@ def parse_provision(payload: bytes, form: str) -> ProvisionRequest:
 
 
 def parse_hook_answer(value: Any) -> HookAnswer:
-    """Return the answer of a hook. Raise `msgspec.ValidationError`."""
+    """Parse the response of a pre-provisioning hook. Raise `msgspec.ValidationError`."""
     return msgspec.convert(value, HookAnswer)
 
 

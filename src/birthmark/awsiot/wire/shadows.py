@@ -114,7 +114,7 @@ def sections_body(desired: DocumentSection, reported: DocumentSection) -> bytes:
 
 
 def sections_of(body: bytes) -> tuple[DocumentSection, DocumentSection]:
-    """Return the sections of a column."""
+    """Return the sections that a column stores."""
     sections: tuple[DocumentSection, DocumentSection] = decode_json(body, tuple[DocumentSection, DocumentSection])
     return sections
 
@@ -142,7 +142,7 @@ def update_json(shadow: Shadow, patch: Mapping[str, Any], timestamp: int, token:
 
 
 def documents_json(before: Shadow, after: Shadow, timestamp: int, token: str | None) -> bytes:
-    """Return a shadow before and after a change."""
+    """Return the message body with a shadow before and after a change."""
     return _encode({"previous": _snapshot(before), "current": _snapshot(after)} | _at(timestamp, token))
 
 
@@ -156,7 +156,7 @@ def delta_json(shadow: Shadow, timestamp: int, token: str | None) -> bytes | Non
 
 
 def deleted_json(version: int, timestamp: int, token: str | None) -> bytes:
-    """Return the answer to a deletion."""
+    """Return the message body that confirms a deletion."""
     return _encode({"version": version} | _at(timestamp, token))
 
 

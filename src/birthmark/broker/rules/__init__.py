@@ -1,1 +1,1 @@
-"""The pure decisions of the broker."""
+"""Pure decision rules of the broker."""

@@ -34,7 +34,7 @@ class RouteCache(Generic[V]):
 
     def __init__(self) -> None:
         self.of: dict[str, V] = {}
-        """By topic; to be read, and not to be changed by others."""
+        """Routes by topic; read-only for other code."""
         self._of_topics: dict[str, _Value[V]] = {}
         self._values: dict[Hashable, _Value[V]] = {}
         self._receivers = 0
@@ -99,7 +99,7 @@ class Shapes:
         return len(self._counts)
 
     def add(self, shape: str, count: int = 1) -> None:
-        """Note `count` more subscriptions of a shape."""
+        """Add `count` subscriptions of a filter shape."""
         if shape not in self._counts:
             self._by_levels.clear()
         self._counts[shape] += count
@@ -118,7 +118,7 @@ class Shapes:
             self._by_levels.clear()
 
     def candidates(self, topic: str) -> list[str]:
-        """Return every filter, of the shapes in use, that the topic fits."""
+        """Return every filter that matches the topic, for the filter shapes in use."""
         levels = topic.split("/")
         count = len(levels)
         if (shapes := self._by_levels.get(count)) is None:

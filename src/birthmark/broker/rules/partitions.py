@@ -18,7 +18,7 @@ MAX_MESSAGES = 1 << INDEX_BITS
 _LAST = MAX_MESSAGES - 1
 _MAX_POSITION = (1 << 63) - 1
 Positions: TypeAlias = tuple[int, ...]
-"""For each partition the position that was read last; 0 is before the first."""
+"""Last position read in each partition; 0 is before the first message."""
 BEGINNING: Positions = (0,) * PARTITIONS
 
 
@@ -44,7 +44,7 @@ def partition_of(key: int) -> int:
 
 
 def position_of(seq: int, index: int) -> int:
-    """Return the position of a segment's message."""
+    """Return the position of a message in a segment."""
     return seq << INDEX_BITS | index
 
 
@@ -69,7 +69,7 @@ def render_positions(positions: Positions) -> str:
 
 
 def parse_positions(text: str) -> Positions:
-    """Return the positions of a text. Raise `PositionInvalidError`."""
+    """Parse positions from text. Raise `PositionInvalidError`."""
     parts = text.split(".")
     if len(parts) != PARTITIONS or not all(one.isascii() and one.isdigit() and len(one) < 20 for one in parts):  # noqa: PLR2004 - digits of 63 bits
         raise PositionInvalidError(position=text[:100])
@@ -80,7 +80,7 @@ def parse_positions(text: str) -> Positions:
 
 
 def render_names(keys: Iterable[int]) -> bytes:
-    """Return the column that names the devices of some segments."""
+    """Return the column that lists the devices of some segments."""
     found = sorted(keys)
     return struct.pack(f"<{len(found)}I", *found)
 

@@ -48,7 +48,7 @@ class SendWindow:
         return self.tail - self.cursor
 
     def appended(self, first: int, messages: Sequence[BrokerMessage]) -> None:
-        """Note messages that were committed as `first` and following."""
+        """Record messages that were committed at the positions from `first`."""
         self.tail = max(self.tail, first + len(messages) - 1)
         if first == self._ready_upto + 1:
             self.load(enumerate(messages, first))

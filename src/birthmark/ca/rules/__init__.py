@@ -1,1 +1,1 @@
-"""Pure decisions of the CA."""
+"""Pure decision rules of the CA."""

@@ -1,4 +1,4 @@
-"""May this principal have this certificate? Pure: everything it depends on is an argument."""
+"""Issuance rules: whether a principal may have a certificate. Pure: all inputs are arguments."""
 
 import shlex
 
@@ -216,7 +216,7 @@ def _check_kind(request: CertificateRequest, asked: str, profile: CertificatePro
 
 
 def _check_name_is_free(request: CertificateRequest, principal: Principal, asked: str, standing: SubjectStatus) -> None:
-    """Raise `NameHeldError`: for a second key without a credential of the name, and for a second spelling."""
+    """Raise `NameHeldError` for a second key without a credential of the name, or for another spelling of it."""
     if principal.kind in {PrincipalKind.OPERATOR, PrincipalKind.AUTHORITY}:  # these check their requesters
         return
     key = key_digest(request.spki_der)

@@ -28,7 +28,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RolloverState:
-    """A root rollover `old` for `new`."""
+    """State of a root rollover from `old` to `new`."""
 
     old: Thumbprint
     new: Thumbprint

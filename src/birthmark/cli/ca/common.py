@@ -106,7 +106,7 @@ class AuthorityOptions:
         return _passphrase(self.directory, self.source)
 
     def load(self) -> Hierarchy:
-        """Read the CA's files."""
+        """Load the CA from its directory."""
         return ca_directory.load(self.directory, self.passphrase)
 
 

@@ -74,7 +74,7 @@ class CrtHttps:
 
 @dataclass(slots=True)
 class _Answer:
-    """Filled by awscrt's thread before its future completes."""
+    """HTTP response that awscrt's thread fills before its future completes."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)

@@ -49,7 +49,7 @@ another session.
 
 
 def client_context(identity: TokenIdentity, trust: ServerTrust) -> io.ClientTlsContext:
-    """Return a context that checks the server and signs in the token."""
+    """Return a TLS context that verifies the server and signs in the token."""
     token = identity.key.token
     pin = _ANY_PIN if identity.pin is None else identity.pin.reveal()
     roots = trust.roots

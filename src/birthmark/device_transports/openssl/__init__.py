@@ -1,1 +1,1 @@
-"""Links by the standard library's OpenSSL: keys in files, or no key at all."""
+"""Links over the standard library's OpenSSL: with keys in files, or without a key."""

@@ -34,7 +34,7 @@ class StatedTime:
 
 
 def verified_chain(connection: Any) -> list[Certificate]:
-    """Return the chain that was verified, leaf and anchor included; `connection` is a TLS socket or object."""
+    """Return the verified chain, including leaf and anchor; `connection` is a TLS socket or object."""
     found: list[Any]
     if hasattr(connection, "get_verified_chain"):
         found = connection.get_verified_chain()

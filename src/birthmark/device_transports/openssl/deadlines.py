@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class ConnectionAbort:
-    """Ends one connection from another thread."""
+    """Aborts a connection from another thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -32,7 +32,7 @@ NO_CHECK_TIME = 0x200000  # X509_V_FLAG_NO_CHECK_TIME, missing in the standard l
 
 
 def client_context(identity: FileIdentity | None, trust: ServerTrust) -> ssl.SSLContext:
-    """Return a context that checks the server and shows the identity, if any."""
+    """Return a TLS context that verifies the server and presents the identity, if any."""
     try:
         context = ssl.create_default_context(cadata=trust.roots)
     except ssl.SSLError as error:

@@ -89,7 +89,7 @@ def _find_single_command(fix: str) -> str:
 
 
 def _in_texts(texts: Texts, old: str, new: str) -> str:
-    """Return the command that replaces a text in the file of the configuration that has it."""
+    """Return the command that replaces a text in the configuration file that contains it."""
     file = next((file for file, text in texts if old in text), None)
     return "" if file is None or old == new else replacing(file, old, new)
 

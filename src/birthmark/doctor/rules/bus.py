@@ -13,7 +13,7 @@ SE050_ADDRESS = 0x48
 _DEVICE = re.compile(r"(/[^:]+)(?::(0[xX][0-9A-Fa-f]{1,2}|[0-9]{1,3}))?")
 _INTERFACE = re.compile(r"^([ \t]*interface[ \t]*=[ \t]*i2c[ \t]*,[ \t]*)(0[xX][0-9A-Fa-f]{2})", re.MULTILINE)
 _SEVEN_BITS = {0x35: 0x6A, 0x36: 0x6C, 0x60: 0xC0}
-"""Microchip's parts by their address: on the bus (7 bits), and as cryptoauthlib writes it (8 bits)."""
+"""8-bit addresses, as cryptoauthlib writes them, of Microchip's parts, by their 7-bit addresses on the bus."""
 _PAGE = "docs/howto/se050.md, Keep the channel to the chip closed"
 _fault = partial(DoctorFinding, topic=Topic.BUS, severity=FindingSeverity.FAULT)
 _warning = partial(DoctorFinding, topic=Topic.BUS, severity=FindingSeverity.WARNING)

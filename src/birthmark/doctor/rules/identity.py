@@ -1,4 +1,4 @@
-"""The device's certificate and key in files, and the name it registers by."""
+"""Checks of the device's certificate and key in files, and of its registration name."""
 
 import shlex
 from collections.abc import Iterator

@@ -19,7 +19,7 @@ _ADMINISTRATOR = "only the administrator can set this machine's clock"
 
 
 def clock(facts: ClockFacts) -> Iterator[DoctorFinding]:
-    """Return that the clock cannot be right, or differs from a server's."""
+    """Yield a finding if the clock cannot be right or differs from a server's clock."""
     fix = "Set it and keep it synchronized: `timedatectl set-ntp true`"
     if facts.is_before_build:
         told, cause = f"the clock shows {facts.now}", "This program was built later than that: the clock is wrong."

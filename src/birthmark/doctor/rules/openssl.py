@@ -32,7 +32,7 @@ def parse(text: str) -> Sections:
 
 
 def paths_in(sections: Sections) -> list[str]:
-    """Return the files that a configuration loads."""
+    """Return the files that an OpenSSL configuration loads."""
     return [value for _name, entries in sections for key, value in entries if key in _PATHS and value.startswith("/")]
 
 

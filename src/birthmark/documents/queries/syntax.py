@@ -52,7 +52,7 @@ class Sum(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FieldPath:
-    """Names from the document down."""
+    """Path of names from the document's root."""
 
     steps: tuple[str, ...]
 
@@ -72,7 +72,7 @@ Operand: TypeAlias = FieldPath | Value
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two values compared."""
+    """Comparison of two values."""
 
     left: Operand
     operator: Operator
@@ -89,7 +89,7 @@ class InSet:
 
 @dataclass(frozen=True, slots=True)
 class TypeCheck:
-    """A test of a path."""
+    """Type check of a path."""
 
     kind: QueryKind
     path: FieldPath

@@ -1,1 +1,1 @@
-"""DPS's decisions, pure."""
+"""Pure decision rules of DPS."""

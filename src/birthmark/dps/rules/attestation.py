@@ -248,12 +248,12 @@ class DeviceTakenBackError(EnrollmentDisabledError):
 
 @dataclass(frozen=True, slots=True)
 class GroupHit:
-    """The group a chain led to."""
+    """Enrollment group to which a chain leads."""
 
     group_id: str
     signer: Certificate
     through: tuple[Certificate, ...] = ()
-    """The CAs between the leaf and it, closest first."""
+    """CAs between the leaf and the signer, closest to the leaf first."""
 
 
 def check_common_name(claim: Claim) -> Certificate:

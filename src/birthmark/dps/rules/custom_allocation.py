@@ -93,7 +93,7 @@ def is_asked(enrollment: Enrollment, registration_id: str, present: Registration
 
 
 def offered(enrollment: Enrollment, linked: Sequence[str]) -> Sequence[str]:
-    """Return the hubs that may be chosen, in order."""
+    """Return the hubs to choose from, in order."""
     if not enrollment.hubs:
         return sorted(linked)
     known = {host.lower(): host for host in linked}
@@ -124,7 +124,7 @@ def request_json(
 
 
 class _Answer(msgspec.Struct, rename="camel"):
-    """AllocationResponse."""
+    """AllocationResponse of a webhook."""
 
     iot_hub_host_name: str | None = None
     initial_twin: dict[str, Any] | None = None

@@ -132,7 +132,7 @@ def policy_of(document: EnrollmentDocument) -> str | None:
 
 
 def certificates_of(enrollment: EnrollmentDocument) -> list[Certificate]:
-    """Return the signing certificates that a group carries itself."""
+    """Return the signing certificates in a group's document."""
     x509 = enrollment.attestation.x509
     pair = x509.signing_certificates if x509 else None
     return [parse_any(entry.certificate) for entry in (pair.entries() if pair else []) if entry.certificate]

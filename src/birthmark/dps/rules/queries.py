@@ -79,7 +79,7 @@ class QueryNotServedError(InvalidRequestError):
 
 
 def read_query(text: str, kind: str) -> Condition | None:
-    """Return the condition of a query of a kind; None for all. Raise `QueryInvalidError` or `QueryNotServedError`."""
+    """Parse a query, and return its condition; None for all. Raise `QueryInvalidError` or `QueryNotServedError`."""
     told: dict[str, str] = {"query": text[:200], "kind": kind}
     if text.rstrip().removesuffix(";").lower().split() in ([], ["select", "*"]):
         return None

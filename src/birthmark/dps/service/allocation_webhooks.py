@@ -27,7 +27,7 @@ _HEADERS = {"content-type": "application/json", "user-agent": "birthmark"}
 
 
 class AllocationWebhooks:
-    """The programs of users that choose hubs."""
+    """Webhooks of users that choose hubs."""
 
     def __init__(self, sender: HttpSender | None = None) -> None:
         """Create the webhooks; without a `sender`, none is called."""

@@ -1,4 +1,4 @@
-"""Attestation: which enrollment a device belongs to, by the proof that it shows."""
+"""Attestation: the enrollment to which a device belongs, by its proof."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -24,7 +24,7 @@ from birthmark.store.reloading_cache import RowCache
 
 
 class Groups:
-    """The enrollment groups of all instances, as devices meet them."""
+    """Enrollment groups of all provisioning services, for attestation."""
 
     def __init__(self, database: Database, inventory: CertificateInventory | None = None) -> None:
         self._inventory = inventory

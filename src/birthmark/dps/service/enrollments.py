@@ -1,4 +1,4 @@
-"""The enrollment records: create, read, update, delete, page."""
+"""Enrollment records: create, read, update, delete, list by page."""
 
 import base64
 from collections.abc import Sequence
@@ -80,7 +80,7 @@ class Enrollments:
         return None if known is None else enrollment_of(known)
 
     async def document(self, scope: IdScope, enrollment_id: str, *, is_group: bool) -> EnrollmentDocument:
-        """Return the document. Raise `EnrollmentNotFoundError`."""
+        """Return the document of an enrollment. Raise `EnrollmentNotFoundError`."""
         known = await self._document(scope, enrollment_id, is_group=is_group)
         if known is None:
             raise EnrollmentNotFoundError(enrollment=enrollment_id, scope=scope, kind=_kind(is_group))
@@ -96,7 +96,7 @@ class Enrollments:
         return enrollment_of(await self.document(scope, enrollment_id, is_group=is_group))
 
     async def group_certificates(self, scope: IdScope, group_id: str) -> Sequence[Certificate]:
-        """Return the signing certificates, one or two, that a group carries itself. Raise `EnrollmentNotFoundError`."""
+        """Return the one or two signing certificates that a group itself contains. Raise `EnrollmentNotFoundError`."""
         group = await self.document(scope, group_id, is_group=True)
         carried = certificates_of(group)
         if not carried:

@@ -110,7 +110,7 @@ class Instances:
         self._persons, self._roles = persons, roles
 
     async def load(self) -> None:
-        """Read the instances."""
+        """Load the provisioning services."""
         await self._loading.load()
 
     async def stop(self) -> None:
@@ -134,7 +134,7 @@ class Instances:
         return instance
 
     def by_name(self, name: str) -> Instance:
-        """Return the instance of a name. Raise `UnknownInstanceError`."""
+        """Return the provisioning service with this name. Raise `UnknownInstanceError`."""
         found = next((i for i in self._by_scope.values() if i.name == name), None)
         if found is None:
             raise UnknownInstanceError(name=name)

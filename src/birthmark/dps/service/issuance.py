@@ -26,7 +26,7 @@ class NoIssuer:
     """Issuer of a provisioning service without a CA."""
 
     def check_policy(self, policy: str) -> None:
-        """Raise `IssuingPolicyUnknownError`."""
+        """Reject every issuing policy. Raise `IssuingPolicyUnknownError`."""
         raise IssuingPolicyUnknownError(policy=policy, known="none")
 
     async def is_good(self, thumbprint: Thumbprint) -> bool:
@@ -34,7 +34,7 @@ class NoIssuer:
         return False
 
     async def issue(self, order: CertificateOrder, also: Also) -> Sequence[Certificate]:
-        """Raise `IssuingPolicyUnknownError`."""
+        """Reject every certificate order. Raise `IssuingPolicyUnknownError`."""
         del also
         raise IssuingPolicyUnknownError(policy=order.policy, known="none")
 
@@ -89,7 +89,7 @@ class CertificateIssuance:
         return await self._issue(case, csr, policy, write)
 
     async def _made_before(self, case: IssuanceContext, csr: CertificateRequest) -> Registration | None:
-        """Return the registration with the chain that this very operation was issued, if it was."""
+        """Return the registration if this operation was already issued its chain, otherwise None."""
         present = case.present
         if present is None or not present.issued_chain:
             return None

@@ -67,7 +67,7 @@ class EnrollmentQueries:
     async def enrollments(
         self, instance: Instance, text: str, after: str, limit: int, *, is_group: bool, may_enroll: bool = True
     ) -> EnrollmentPage:
-        """Return enrollments as they are shown. Raise `QueryInvalidError` or `QueryNotServedError`."""
+        """Return a page of the enrollments that match a query. Raise `QueryInvalidError` or `QueryNotServedError`."""
         kind = "enrollmentGroups" if is_group else "enrollments"
         where = read_query(text, kind)
 
@@ -93,7 +93,10 @@ class EnrollmentQueries:
     async def registrations(
         self, instance: Instance, group_id: str, text: str, after: str, limit: int
     ) -> EnrollmentPage:
-        """Return the registrations of a group. Raise `QueryInvalidError` or `QueryNotServedError`."""
+        """Return a page of a group's registrations that match a query.
+
+        Raise `QueryInvalidError` or `QueryNotServedError`.
+        """
         where = read_query(text, "registrations")
 
         async def page(last: str, size: int) -> Some:

@@ -250,7 +250,7 @@ class Registrations:
         return found
 
     async def of_page(self, instance: Instance, after: str, limit: int) -> Mapping[str, Registration]:
-        """Return the registrations, by id, of a page of individual enrollments."""
+        """Return the registrations of a page of individual enrollments, by ID."""
         rows = await self._database.all(store.REGISTRATIONS_OF_PAGE, scope=instance.id_scope, after=after, limit=limit)
         return {row["registration_id"]: store.REGISTRATIONS.of(row) for row in rows}
 

@@ -23,7 +23,7 @@ _HUB_KEY_BYTES = 32
 
 
 class Tpms:
-    """The TPMs of all instances."""
+    """TPM attestation at all provisioning services."""
 
     def __init__(self, database: Database, clock: Clock, entropy: Entropy) -> None:
         self._database = database

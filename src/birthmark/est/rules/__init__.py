@@ -1,1 +1,1 @@
-"""Pure decisions of EST."""
+"""Pure decision rules of EST."""

@@ -53,7 +53,10 @@ def identify_issued(issued: IssuedCertificate) -> Principal:
 
 
 def identify_authority(leaf: Certificate, authority: RegistrationAuthority, now: datetime) -> Principal:
-    """Return the principal of a listed registration authority. Raise unless its certificate identifies it as one."""
+    """Return the principal of a listed registration authority.
+
+    Raise if its certificate does not identify it as such.
+    """
     check_client(leaf)
     check_purpose(leaf, CMC_RA)
     check_dates(leaf, now)

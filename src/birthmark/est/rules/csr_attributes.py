@@ -58,7 +58,7 @@ class KeyRequirements:
 
 
 def render_wish(requirements: KeyRequirements) -> bytes:
-    """Return the DER of CsrAttrs."""
+    """Return the DER of CsrAttrs for key requirements."""
     if (curve := _CURVES.get(requirements.key)) is not None:
         of_key = CsrAttribute(_EC_KEY, (_oid(curve),))
         hashed, algorithm, public_key = _HASHES[requirements.key], _made(_SEQUENCE, _oid(_EC_KEY), _oid(curve)), b""

@@ -66,7 +66,7 @@ class ReenrollIdentityChangedError(ForbiddenError):
 
 
 def check_same_identity(request: CertificateRequest, current: Certificate | None) -> Certificate:
-    """Return the certificate being renewed, or raise `ForbiddenError`."""
+    """Return the certificate to renew. Raise `ForbiddenError` without one, or if the request changes the identity."""
     if current is None:
         raise ReenrollWithoutCertificateError
     changed = None

@@ -133,11 +133,11 @@ class EstCredentials:
         return [one for one in found if fold(one.device_id or "") == fold(name)]
 
     async def for_all(self) -> list[EstUser]:
-        """Return the users that are bound to no device."""
+        """Return the users that are not bound to a device."""
         return [store.USER_RECORDS.of(row) for row in await every(self.database, store.USERS_FOR_ALL_PAGE, "name")]
 
     async def remove_user(self, name: str, *, actor: str) -> None:
-        """Raise `UserUnknownError`."""
+        """Remove a user. Raise `UserUnknownError`."""
         changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=UserUnknownError(name=name), name=name)
         await self.database.commit(changes.audit(actor, "est.user.remove", name))
 
@@ -158,7 +158,7 @@ class EstCredentials:
         return await accepted_cas(self.database)
 
     async def remove_ca(self, thumbprint: Thumbprint, *, actor: str) -> None:
-        """Raise `BootstrapCaUnknownError`."""
+        """Remove a bootstrap CA. Raise `BootstrapCaUnknownError`."""
         name = thumbprint.hex()
         unknown = BootstrapCaUnknownError(thumbprint=name)
         changes = Changes().run(store.REMOVE_BOOTSTRAP_CA, expect=1, otherwise=unknown, thumbprint=thumbprint)

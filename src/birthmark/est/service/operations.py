@@ -66,7 +66,7 @@ class TokenIssuer:
         object.__setattr__(self, "_steadiness", ClockStability(self.clock))
 
     async def add(self, device_id: str, lifetime: timedelta, *, actor: str) -> tuple[EstUser, str]:
-        """Return a new token and its password. Raise `TokenLifetimeError`, `RegistrationIdInvalidError`."""
+        """Create a token, and return it with its password. Raise `TokenLifetimeError`, `RegistrationIdInvalidError`."""
         parse_registration_id(device_id)
         if not timedelta(seconds=1) <= lifetime <= MAX_LIFETIME:
             raise TokenLifetimeError(seconds=int(lifetime.total_seconds()), device_id=device_id)
@@ -86,7 +86,7 @@ class TokenIssuer:
 
 
 _NAMED = 10
-"""Labels, in a cause."""
+"""Maximum number of labels in a cause."""
 _CA_LABEL = "edge-ca"
 """Suggested name of a label for CAs if none exists."""
 
@@ -278,7 +278,7 @@ class EstService:
         return issued[0]
 
     def renewal_window(self, issued: Certificate) -> tuple[datetime, datetime]:
-        """Return when a certificate is to be renewed: its device chooses a moment between the two."""
+        """Return the renewal window of a certificate; its device chooses a moment within it."""
         lifetime = issued.not_after - issued.not_before
         earliest, latest = self.settings.renewal_window
         return issued.not_before + lifetime * earliest, issued.not_before + lifetime * latest

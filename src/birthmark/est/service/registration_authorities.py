@@ -37,7 +37,7 @@ class AuthorityUnknownError(NotFoundError):
 
 @dataclass(frozen=True, slots=True)
 class RegistrationAuthorities:
-    """The list, each change audited."""
+    """List of registration authorities; each change is audited."""
 
     database: Database = field(repr=False)
     clock: Clock = field(repr=False)
@@ -80,7 +80,7 @@ def _is_same(certificate: Certificate, other: Certificate) -> bool:
 
 
 def add_renewed_authority(authority: RegistrationAuthority, renewed: Certificate, clock: Clock, actor: str) -> Changes:
-    """Return the changes that list a registration authority's next certificate, in the commit that issues it."""
+    """Return the changes that list a registration authority's renewed certificate, for the commit that issues it."""
     row = store.AUTHORITY_RECORDS.row(RegistrationAuthority(renewed, authority.names, clock.now()))
     facts = {"thumbprint": renewed.thumbprint.hex(), "names": authority.names}
     changes = Changes().run(store.ADD_AUTHORITY, thumbprint=renewed.thumbprint, **row)

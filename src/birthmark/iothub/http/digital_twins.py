@@ -57,7 +57,7 @@ def routes(iothub: IotHub, devices: ToDevices, authorized: Authorized, record: R
 
 
 def _call_of(request: Request, method: str, body: bytes) -> wire.MethodCall:
-    """Return the call that a command is. Raise `BodyInvalidError`."""
+    """Return the direct method call for a digital twin command. Raise `BodyInvalidError`."""
     call = wire.MethodCall(method, read_json(body, Any, wire.BodyInvalidError) if body.strip() else None)
     given: dict[str, int] = {}
     for name in _WAITS:

@@ -49,7 +49,7 @@ def c2d_message_of(headers: Mapping[str, str], body: bytes) -> C2dMessage:
 
 
 def headers_of(device_id: str, message: QueuedMessage, mail: C2dMessage) -> dict[str, str]:
-    """Return the headers with which a device gets a message; the ETag is its lock."""
+    """Return the HTTP headers of a message to a device; the ETag is its lock token."""
     found = {
         "ETag": f'"{message.lock}"',
         "iothub-messageid": message.id,

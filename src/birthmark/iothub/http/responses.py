@@ -34,12 +34,12 @@ def seen_view(found: SeenAt) -> dict[str, Any]:
 
 
 def hub_of(hubs: Hubs, request: Request) -> Hub:
-    """Return the hub that a request names as its host. Raise `UnknownHubError`."""
+    """Return the hub of a request's host. Raise `UnknownHubError`."""
     return hubs.by_host(request.headers.get("host", ""))
 
 
 def time_of(micros: int) -> str:
-    """Return a time as the registry writes it."""
+    """Return a time in the registry's format."""
     return registry_time(from_micros(micros))
 
 
@@ -55,7 +55,7 @@ def guarded(handler: Handler, record: Record) -> Handler:
 
 
 def render(error: BirthmarkError, tracking_id: str) -> Response:
-    """Return the answer to a refused request."""
+    """Return the response to a refused request."""
     is_told = isinstance(error, InvalidRequestError | RightMissingError)
     detail = format_refusal(error) if is_told else error.facts.get("device_id", str(error))
     answer = answer_of(http_error(error), detail, tracking_id)
@@ -72,7 +72,7 @@ def problem_view(error: BirthmarkError, device_id: str, module_id: str | None) -
 
 
 def answer_of(shown: tuple[int, str, int], detail: object, tracking_id: str) -> Response:
-    """Return an answer by status, the hub's name of the error and its number."""
+    """Return an error response with a status, the hub's error name and its number."""
     status, name, number = shown
     body = {"Message": f"ErrorCode:{name};{detail}", "ExceptionMessage": f"Tracking ID:{tracking_id}"}
     headers = {"iothub-errorcode": name, "x-ms-error-code": str(number)}

@@ -189,7 +189,7 @@ def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
         return Response(status_code=204)
 
     def asked(request: Request, resource: str) -> tuple[Hub, str, str]:
-        """Return hub, policy, and the name of the device or module, of a call of the service's."""
+        """Return the hub, the name of the device or module, and the policy of a service call."""
         hub, device_id = hub_of(hubs, request), request.path_params.get("device_id", "")
         module_id = request.path_params.get("module_id")
         right = Right.READ if request.method == "GET" and resource == _TWIN else Right.OPERATE

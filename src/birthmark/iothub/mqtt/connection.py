@@ -148,7 +148,10 @@ class HubConnection:
         identity: Identity,
         is_of_policy: bool,
     ) -> None:
-        """`is_of_policy`: a token of a policy of the hub opened it, and no proof of the device."""
+        """Create the connection of a device or module.
+
+        `is_of_policy` means that a token of a hub policy opened it, without a proof of the device.
+        """
         self._connections = connections
         self._asked: tuple[_Asked, ...] = ()  # of the current burst
         self._credentials: CredentialRequests | None = None

@@ -162,7 +162,7 @@ class HubConnections:
         self.contested = TakeoverHistory(clock)
 
     def space(self, hub: str) -> Namespace:
-        """Return the sessions of a hub."""
+        """Return the broker namespace of a hub."""
         if (known := self._spaces.get(hub)) is None:
             observer = HubObserver(hub, self.iothub, self.clock)
             known = self._spaces[hub] = self._broker.space(

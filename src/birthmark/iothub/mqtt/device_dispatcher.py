@@ -59,7 +59,7 @@ class DevicesByBus:
         self._stopping.set()
 
     async def _pause(self, seconds: float) -> None:
-        """Wait. Raise `NoAnswerError` as soon as the server stops."""
+        """Wait, but raise `NoAnswerError` as soon as the server stops."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()

@@ -18,7 +18,7 @@ _json = msgspec.json.Encoder().encode
 
 
 class MethodReply(Reply, frozen=True, tag="iothub.method_answered"):
-    """A device's status, and its payload as JSON."""
+    """Response of a device to a direct method: its status, and its payload as JSON."""
 
     status: int
     payload: bytes
@@ -35,7 +35,7 @@ class CallMethod(BusRequest[MethodReply], frozen=True, tag="iothub.call_method")
 
 
 class MethodCalls:
-    """The calls that wait for their answers on this worker."""
+    """Direct method calls of this worker that wait for their responses."""
 
     def __init__(self, sharing: SharedDatabase, clock: Clock) -> None:
         self._numbers, self._clock = Numbers(sharing), clock

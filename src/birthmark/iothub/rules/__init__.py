@@ -1,1 +1,1 @@
-"""IoT Hub's decisions, pure."""
+"""Pure decision rules of IoT Hub."""

@@ -150,7 +150,7 @@ class ClientIdError(InvalidRequestError):
 
 
 def check_client_id(identity: Identity, client_id: str) -> None:
-    """Raise `ClientIdError` unless MQTT's client id is the device id, or DEVICE/MODULE (IoT Hub MQTT support)."""
+    """Raise `ClientIdError` unless the MQTT client ID is the device ID, or DEVICE/MODULE (IoT Hub MQTT support)."""
     if client_id != identity.name:
         raise ClientIdError(client_id=client_id[:128], device_id=identity.name, hub=identity.hub)
 

@@ -49,7 +49,7 @@ def digital_twin(twin: Twin) -> dict[str, Any]:
 
 
 _Values = tuple[Mapping[str, Any], Mapping[str, Any]]
-"""Values, and their stamps."""
+"""Values and their timestamps."""
 
 
 def _shown(desired: _Values, reported: _Values, *, is_root: bool = False) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def path_key(steps: Sequence[str]) -> str | None:
 
 
 def encode(value: str | float | bool) -> str:  # noqa: FBT001 - in the same style
-    """Return the text of a value."""
+    """Return the index text of a value."""
     if isinstance(value, bool):
         return f"{BOOL}{int(value)}"
     if isinstance(value, str):

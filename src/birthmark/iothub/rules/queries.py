@@ -151,7 +151,7 @@ _ALL = AllTwins()
 
 
 def read_query(text: str) -> DocumentQuery:
-    """Return a query of a hub. Raise `HubQueryInvalidError` or `CollectionNotServedError`."""
+    """Parse a hub query. Raise `HubQueryInvalidError` or `CollectionNotServedError`."""
     try:
         query = parse_query(text)
     except QueryProblem as problem:

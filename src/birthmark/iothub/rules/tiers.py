@@ -85,7 +85,7 @@ class TooManyDevicesError(PolicyError):
 
 
 class Tier(StrEnum):
-    """The editions of a hub."""
+    """Tiers of a hub."""
 
     F1 = "F1"
     S1 = "S1"
@@ -120,7 +120,7 @@ class TierPace:
 
 @dataclass(frozen=True, slots=True)
 class Edition:
-    """A tier with its units."""
+    """A tier with its number of units."""
 
     tier: Tier
     units: int = 1
@@ -324,7 +324,7 @@ _E = TypeVar("_E", bound=BirthmarkError)
 
 
 def _units_of(larger: Edition | None) -> dict[str, Any]:
-    """Return the facts of the edition that a fix names."""
+    """Return the error facts of the larger edition that a fix suggests."""
     return {"larger": "", "units": ""} if larger is None else {"larger": larger.tier, "units": larger.units}
 
 

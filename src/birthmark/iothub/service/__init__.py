@@ -1,4 +1,4 @@
-"""Hubs, their registry and telemetry; `IotHub` is all of them, for the shells."""
+"""Hubs, their registry and telemetry; `IotHub` combines all services for the interfaces."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass

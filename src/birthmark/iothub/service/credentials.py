@@ -52,7 +52,7 @@ class Grants(Protocol):
     """Source of issuance grants."""
 
     async def of(self, device: Device) -> IssuanceGrant:
-        """Return the grant. Raise `NoCredentialPolicyError`."""
+        """Return the issuance grant of a device. Raise `NoCredentialPolicyError`."""
         ...
 
 
@@ -102,7 +102,7 @@ class _MissingIssuer:
 
 
 class CertificateRequests:
-    """The certificates of all devices of all hubs."""
+    """Certificate requests of all devices of all hubs."""
 
     def __init__(
         self,

@@ -531,7 +531,7 @@ class Routes:
                     await (await self.stream(f"{one.hub}/{endpoint.name}")).trim(before, KEEP_BYTES)
 
     async def keep_trimmed(self) -> None:
-        """Trim every minute, as long as the server runs and this worker leads."""
+        """Trim the streams every minute while this worker leads; never return."""
         while True:
             if await self.leads():
                 with contextlib.suppress(BirthmarkError):

@@ -90,7 +90,7 @@ class HubQueries:
         """Sources of a query by collection. Modules are few and are scanned."""
 
     async def answer(self, hub: Hub, text: str, marker: str | None, size: int, presence: DevicePresence) -> QueryResult:
-        """Return a page of a query.
+        """Return a page of query results.
 
         Raise `HubQueryInvalidError`, `QueryTooBroadError`, `IndexBehindError` or `QueryMarkerError`.
         """

@@ -107,7 +107,7 @@ class ProvisionedDevice:
     unused: bytes | None = None
     """Certificate that was issued before and never used to connect."""
     proved: tuple[bytes, ...] = ()
-    """By which thumbprints or keys the device is enrolled, or showed that it is of its group."""
+    """Thumbprints or keys with which the device is enrolled or proved its group membership."""
     is_individual: bool = False
     """Whether the device has an individual enrollment, not a group's."""
 
@@ -128,7 +128,7 @@ class Registry:
         throttles: Throttles | None = None,
         used: Callable[[Hub, Device, Certificate], Awaitable[None]] | None = None,
     ) -> None:
-        """`throttles` limit a hub's devices by tier; `used` is called for a connection with a second certificate."""
+        """Create the registry; `throttles` limit a hub by tier, `used` is called when a second certificate connects."""
         self.modules = Modules(database, clock, entropy, tells)
         self.telling = tells
         self._authorities = authorities
@@ -446,7 +446,7 @@ class Registry:
         return _counted(changes.merge(name_index.found(store.place_of(device.hub), device.device_id)), device)
 
     def replace_credentials(self, present: Device, authentication: DeviceAuthentication, now: datetime) -> Changes:
-        """Return the changes that replace an unchanged device's credentials. Its connection continues."""
+        """Return the changes that replace an unchanged device's credentials; the device stays connected."""
         row = store.device_row(replace(present, etag=self._etag(), authentication=authentication, updated_at=now))
         values = {k: row[k] for k in row if k not in {"hub", "device_id", "generation_id", "created_at"}}
         return _guarded_change(store.REPLACE_DEVICE, present, **values)

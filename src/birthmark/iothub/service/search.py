@@ -81,7 +81,7 @@ class IndexBehindError(UnavailableError):
 
 
 class TwinMatch:
-    """A device or a module that a search met, with its twin."""
+    """A device or module found by a search, with its twin."""
 
     __slots__ = ("_identity", "_row", "seen", "waiting")
 
@@ -207,7 +207,7 @@ def modules_of(database: Database) -> Callable[[Hub, str, int], Awaitable[Sequen
 
 
 class TwinSearch:
-    """Devices of hubs by conditions on their twins."""
+    """Search for devices of hubs by conditions on their twins."""
 
     def __init__(self, database: Database, clock: Clock, c2d: CloudToDevice) -> None:
         self._database = database

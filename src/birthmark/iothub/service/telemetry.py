@@ -99,7 +99,7 @@ class Telemetry:
         return stream
 
     def streams(self) -> Mapping[str, SqlStream[TelemetryMessage]]:
-        """Return the streams that were used, by the names of their hubs."""
+        """Return the telemetry streams in use, by hub name."""
         return self._streams
 
     async def wait_until_written(self) -> None:

@@ -196,7 +196,7 @@ class Throttles:
             throttle.count(size, self.today())
 
     def today(self) -> date:
-        """Return the day that messages are counted to."""
+        """Return the date for which messages are counted."""
         return self._clock.now().date()
 
     def monotonic(self) -> float:

@@ -49,7 +49,7 @@ class TwinIndex:
                 await asyncio.sleep(LOOK_EVERY_S)
 
     async def index_all(self) -> None:
-        """Index all that is marked now."""
+        """Index all twins that are marked now."""
         while await self.index_batch():
             pass
 

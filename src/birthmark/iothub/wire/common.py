@@ -35,7 +35,7 @@ def operation_time(moment: datetime) -> str:
 
 
 def registry_time(moment: datetime) -> str:
-    """Return a time as the registry writes it."""
+    """Return a time in the registry's format."""
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f0Z")
 
 

@@ -1,4 +1,4 @@
-"""Requests for certificates and their answers, on both sides."""
+"""Certificate requests and their responses, for both sides."""
 
 import base64
 import re
@@ -25,7 +25,7 @@ class CredentialBody(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class CredentialRequest:
-    """The same, read."""
+    """A parsed certificate request."""
 
     device_id: str
     csr: CertificateRequest
@@ -87,7 +87,7 @@ def parse_credential_topic(topic: str) -> tuple[int, str] | None:
 
 
 def parse_issued(body: bytes) -> tuple[Certificate, ...]:
-    """Return the certificates of an answer, the leaf first. Raise `BodyInvalidError`."""
+    """Return the certificates of a response, leaf first. Raise `BodyInvalidError`."""
     try:
         texts = read_json(body, _IssuedAnswer, BodyInvalidError).certificates
         return tuple(parse_der(base64.b64decode(one, validate=True)) for one in texts)

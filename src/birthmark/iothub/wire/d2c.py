@@ -1,4 +1,4 @@
-"""Telemetry: property bags, and the message that a publish is."""
+"""Telemetry: property bags, and the message of an MQTT publish."""
 
 from urllib.parse import quote, unquote
 
@@ -56,7 +56,7 @@ def parse_property_bag(text: str) -> dict[str, str | None]:
 
 
 def render_property_bag(bag: dict[str, str | None]) -> str:
-    """Return the text that `parse_property_bag` reads back."""
+    """Return a property bag as text; the inverse of `parse_property_bag`."""
     return "&".join(
         quote(name, safe="") if value is None else f"{quote(name, safe='')}={quote(value, safe='')}"
         for name, value in bag.items()

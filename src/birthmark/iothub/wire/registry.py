@@ -1,4 +1,4 @@
-"""The registry's bodies: devices, modules, bulk operations."""
+"""JSON bodies of the registry: devices, modules, bulk operations."""
 
 import base64
 import binascii
@@ -137,7 +137,7 @@ class BulkItem(msgspec.Struct, rename="camel"):
         return _authentication_of(self.authentication)
 
     def body(self) -> "DeviceBody":
-        """Return the device that is to be. Raise `BodyInvalidError`."""
+        """Return the requested device. Raise `BodyInvalidError`."""
         state = (self.id, self.status, self.status_reason, self.authentication, self.capabilities)
         return check_device_body(DeviceBody(*state, self.device_scope, self.parent_scopes))
 
@@ -159,7 +159,7 @@ def parse_bulk(body: bytes) -> Sequence[BulkItem]:
 
 
 class DeviceBody(msgspec.Struct, rename="camel"):
-    """A Device as clients PUT it."""
+    """A Device in a client's PUT request."""
 
     device_id: str | None = None
     status: str = "enabled"
@@ -178,7 +178,7 @@ class DeviceBody(msgspec.Struct, rename="camel"):
 
 
 class ModuleBody(msgspec.Struct, rename="camel"):
-    """A Module as clients PUT it."""
+    """A Module in a client's PUT request."""
 
     module_id: str | None = None
     device_id: str | None = None

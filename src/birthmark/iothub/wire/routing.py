@@ -11,7 +11,7 @@ BUILT_IN = "events"
 FALLBACK = "$fallback"
 TEMPLATE = "{iothub}/{partition}/{YYYY}/{MM}/{DD}/{HH}/{mm}"
 MAX_ENDPOINTS, MAX_ROUTES, MAX_ENRICHMENTS = 10, 100, 10
-""" "IoT Hub quotas and throttling", "Message enrichments"."""
+"""Maximum numbers per hub ("IoT Hub quotas and throttling", "Message enrichments")."""
 
 
 class RouteSource(StrEnum):
@@ -28,7 +28,7 @@ class _OneEndpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_
 
 
 class WebhookEndpoint(_OneEndpoint, frozen=True, tag="webhook"):
-    """Gets each message with HTTP POST, signed."""
+    """Endpoint that receives each message as a signed HTTP POST."""
 
     url: str
 
@@ -45,7 +45,7 @@ class StreamEndpoint(_OneEndpoint, frozen=True, tag="stream"):
 
 
 class ServerEndpoint(_OneEndpoint, frozen=True, tag="server"):
-    """A NATS server or an MQTT broker, by its name in the configuration; `topic` may name the hub and the device."""
+    """A NATS server or MQTT broker, by its name in the configuration; `topic` may contain the hub and the device."""
 
     server: str
     topic: str
@@ -96,7 +96,7 @@ class Routing(msgspec.Struct, frozen=True):
         return next((one for one in self.routes if one.name.lower() == name.lower()), None)
 
     def leads_to(self, name: str) -> tuple[str, ...]:
-        """Return which routes and enrichments name an endpoint."""
+        """Return the routes and enrichments that use an endpoint."""
         found = [one.name for one in self.routes if name in one.endpoints]
         found += [FALLBACK] if name in self.fallback.endpoints else []
         return (*found, *(f"the enrichment {one.key}" for one in self.enrichments if name in one.endpoints))

@@ -1,4 +1,4 @@
-"""Methods and configurations as the service sends them."""
+"""Direct method calls and configurations in service requests."""
 
 import re
 from typing import Any
@@ -24,7 +24,7 @@ def parse_content(body: bytes) -> ConfigurationContent:
 
 
 class MethodCall(msgspec.Struct, rename="camel"):
-    """A call as the service sends it."""
+    """A direct method call in a service request."""
 
     method_name: str
     payload: Any = None

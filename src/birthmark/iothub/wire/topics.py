@@ -1,4 +1,4 @@
-"""Topics that devices and modules publish to and subscribe to (facts of the SDKs, IoT Hub documentation "MQTT")."""
+"""Topics that devices and modules use (facts of the SDKs, IoT Hub documentation "MQTT")."""
 
 from dataclasses import dataclass
 
@@ -45,7 +45,7 @@ class TwinReport:
 
 @dataclass(frozen=True, slots=True)
 class MethodAnswer:
-    """The answer to the direct method that was called as `rid`."""
+    """Response to the direct method call `rid`."""
 
     status: int
     rid: str
@@ -68,7 +68,7 @@ _GET, _REPORT, _ANSWER = "$iothub/twin/GET/", "$iothub/twin/PATCH/properties/rep
 
 
 def devicebound(device_id: str) -> str:
-    """Return the filter of messages to a device."""
+    """Return the topic filter of messages to a device."""
     return f"devices/{device_id}/messages/devicebound/#"
 
 

@@ -1,4 +1,4 @@
-"""Twins as the service and as devices have them."""
+"""JSON of twins, for the service and for devices."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -64,7 +64,7 @@ def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activi
 
 
 def section_json(section: DocumentSection) -> dict[str, Any]:
-    """Return desired or reported properties as the service sees them."""
+    """Return desired or reported properties in the service's format."""
     metadata = _metadata(section.at, section.version, section.stamps)
     return {**section.values, "$metadata": metadata, "$version": section.version}
 
@@ -127,7 +127,7 @@ def parse_twin_body(body: bytes) -> dict[str, Any]:
 
 
 class _TwinBody(msgspec.Struct, rename="camel"):
-    """A twin as the service reads it, and may send it back."""
+    """A twin in a service request, which may repeat what the service returned."""
 
     device_id: Any = None
     module_id: Any = None

@@ -43,6 +43,6 @@ class Intake:
     at: datetime
     place: BundlePosition
     checked_then: str | None
-    """The root that the station checked the chain against."""
+    """Root with which the station verified the chain."""
     checked_now: str | None = field(default=None)
-    """The root that the reader checked it against."""
+    """Root with which the reader verified the chain."""

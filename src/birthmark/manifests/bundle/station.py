@@ -110,7 +110,7 @@ class _Tail:
 
 @dataclass(slots=True)
 class Station:
-    """A station that is open; use `open_station`."""
+    """An open station; create it with `open_station`."""
 
     directory: Path
     identity: StationIdentity

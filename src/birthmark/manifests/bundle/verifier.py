@@ -31,7 +31,7 @@ _NOTHING = (b"", b"\x1a")
 
 @dataclass(slots=True)
 class _Section:
-    """One bundle of the file, from its opening to its seal."""
+    """A bundle of the file, from its opening to its seal."""
 
     opened: BundleOpening
     head: str | None
@@ -195,7 +195,7 @@ class BundleVerifier:
 
 
 def _again(error: ManifestError) -> ManifestError:
-    """Return the same refusal for another entry."""
+    """Return the same error for another entry."""
     facts = {name: getattr(error, name) for name in error.facts if hasattr(error, name) and name != "place"}
     return type(error)(**facts)
 

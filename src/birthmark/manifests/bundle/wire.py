@@ -93,7 +93,7 @@ def is_bundle(beginning: bytes) -> bool:
 
 
 def render_line(line: Line, sign: Callable[[bytes], bytes]) -> bytes:
-    """Return the line that `sign` signs (DER), without its end."""
+    """Return the encoded line, signed by `sign` (DER), without the line end."""
     signed = msgspec.json.encode(line)[:-1]
     return signed + b',"signature":"' + base64(sign(signed)).encode() + b'"}'
 
@@ -125,7 +125,7 @@ def render_certificate(certificate: Certificate) -> str:
 
 
 def parse_certificate(text: str) -> Certificate:
-    """Raise `MalformedEntryError`."""
+    """Parse a certificate. Raise `MalformedEntryError`."""
     try:
         return parse_der(unbase64(text))
     except CertificateInvalidError as error:
@@ -143,7 +143,7 @@ def render_time(moment: datetime) -> str:
 
 
 def parse_time(text: str) -> datetime:
-    """Raise `MalformedEntryError`."""
+    """Parse a time. Raise `MalformedEntryError`."""
     with suppress(ValueError):
         moment = datetime.fromisoformat(text)
         if moment.tzinfo is not None and render_time(moment) == text:
@@ -156,7 +156,7 @@ def base64(data: bytes) -> str:
 
 
 def unbase64(text: str) -> bytes:
-    """Raise `MalformedEntryError`."""
+    """Decode base64. Raise `MalformedEntryError`."""
     try:
         return binascii.a2b_base64(text, strict_mode=True)
     except ValueError as error:

@@ -22,7 +22,7 @@ class _RefusedError(Exception):
 
 
 class _Broker:
-    """A connection, used by one partition at a time."""
+    """A broker connection, used by one partition at a time."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
@@ -39,7 +39,7 @@ class _Broker:
                 return
 
     async def publish(self, deliveries: Sequence[Delivery]) -> None:
-        """Publish, and return when all is acknowledged."""
+        """Publish deliveries, and wait until all are acknowledged."""
         waiting = {self._engine.publish(one.address["topic"], one.body, 1) for one in deliveries}
         while waiting:
             packet = await self._next()

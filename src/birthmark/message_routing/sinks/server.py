@@ -12,7 +12,10 @@ from birthmark.untrusted_text import reason_of
 
 
 class ServerSink(ABC):
-    """Addresses have `server`, a name of the configuration, and `topic`."""
+    """Base of sinks for configured servers.
+
+    Addresses have `server`, a name in the configuration, and `topic`.
+    """
 
     is_quick = False
     patience_s: ClassVar[float]
@@ -31,7 +34,7 @@ class ServerSink(ABC):
 
     @abstractmethod
     async def publish(self, server: MessageServer, deliveries: Sequence[Delivery]) -> None:
-        """Connect, publish, and return when the server has all of it."""
+        """Connect, publish, and wait until the server has received all deliveries."""
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
         """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`.

@@ -30,7 +30,7 @@ class StreamSink:
     is_quick = True
 
     def __init__(self, find: Find, now: Callable[[], int]) -> None:
-        """`now` is the time in microseconds since 1970."""
+        """Create the sink; `now` returns the time in microseconds since 1970."""
         self._find = find
         self._now = now
 

@@ -15,7 +15,7 @@ from birthmark.secure_elements.atecc.compressed_certificate import FROM_KEY_AND_
 
 POINT_BYTES = 64
 ROOT_KEY_ID = bytes.fromhex("7aed7d6dc6b7789db23801a5e84a8cb0a40e2a8c")
-"""Of Microchip's "Crypto Authentication Root CA 002"."""
+"""Key identifier of Microchip's "Crypto Authentication Root CA 002"."""
 _SEQUENCE, _SET, _INTEGER, _BITS, _OCTETS, _UTF8, _PRINTABLE, _OID, _BOOLEAN = (
     0x30,
     0x31,
@@ -106,7 +106,7 @@ def signed_part(
 def whole(
     template: ChipCertificateTemplate, short: CompressedCertificate, subject: TemplateSubject, issuer_key_id: bytes
 ) -> bytes:
-    """Return the certificate in DER."""
+    """Return the reconstructed certificate in DER."""
     r, s = (int.from_bytes(half, "big") for half in (short.signature[:32], short.signature[32:]))
     signature = DSASignature({"r": r, "s": s}).dump()
     body = signed_part(template, short, subject, issuer_key_id)

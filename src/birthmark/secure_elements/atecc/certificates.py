@@ -120,7 +120,7 @@ class ChipCertificates:
 
 
 def padded_point(point: bytes) -> bytes:
-    """Return a public key as a slot has it: four zero bytes before each half."""
+    """Return a public key in the format of a slot: four zero bytes before each half."""
     return bytes(4) + point[: POINT_BYTES // 2] + bytes(4) + point[POINT_BYTES // 2 :]
 
 

@@ -87,7 +87,7 @@ def save_memory(directory: Path, memory: ChipMemory) -> None:
 
 
 class AteccChip:
-    """A chip that answers; close it."""
+    """An open ATECC chip; close it when done."""
 
     def __init__(self, address: ChipAddress, library: Any, bus: AteccBus | None) -> None:
         """Use the library started by `open`."""
@@ -131,7 +131,7 @@ class AteccChip:
     # ---- identity
 
     def serial(self) -> bytes:
-        """Return the nine bytes that Microchip gave it."""
+        """Return the nine-byte serial number that Microchip assigned."""
         return self._filled(9, self._library.atcab_read_serial_number)
 
     def revision(self) -> bytes:
@@ -165,7 +165,7 @@ class AteccChip:
         return self._points[slot]
 
     def sign(self, slot: int, digest: bytes) -> bytes:
-        """Return r, s."""
+        """Sign a digest with the key in a slot, and return r and s."""
         return self._filled(64, lambda into: self._library.atcab_sign(slot, digest, into))
 
     def generate(self, slot: int) -> bytes:

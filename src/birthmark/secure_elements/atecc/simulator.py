@@ -66,14 +66,14 @@ def crc16(data: bytes) -> bytes:
 
 
 def packet(body: bytes) -> bytes:
-    """Return a packet: the count of its bytes, the body, the checksum."""
+    """Return a packet: its byte count, the body, the checksum."""
     counted = bytes((len(body) + 3,)) + body
     return counted + crc16(counted)
 
 
 @dataclass(slots=True)
 class SoftwareChip:
-    """Answers commands. `changed` is called whenever the memory was written to."""
+    """Simulated chip that executes commands. `changed` is called after every write to the memory."""
 
     memory: ChipMemory
     random: Callable[[int], bytes]

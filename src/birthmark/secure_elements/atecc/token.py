@@ -46,7 +46,7 @@ class AteccToken(Pkcs11Token):
 
     @classmethod
     def at(cls, module: Path, *, label: str | None = None, slot_id: int | None = None) -> Self:
-        """Open the chip that `cryptoauthlib…` names. Raise `TokenNotFoundError` for another label or slot."""
+        """Open the chip of a `cryptoauthlib…` address. Raise `TokenNotFoundError` for another label or slot."""
         place = ChipAddress.parse(module)
         if place is None or label not in (None, LABEL) or slot_id not in (None, 0):
             wanted = f"label '{label}', slot {slot_id}"

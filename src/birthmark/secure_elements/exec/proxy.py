@@ -55,7 +55,7 @@ class ProxyCa:
         return self._issuer.certificate.pem()
 
     def context_for(self, host: str) -> ssl.SSLContext:
-        """Return the context that shows a certificate for `host`, and for the loopback address it is reached by."""
+        """Return the context with a certificate for `host` and for the loopback address that serves it."""
         if host not in self._contexts:
             self._contexts[host] = self._made(host)
         return self._contexts[host]

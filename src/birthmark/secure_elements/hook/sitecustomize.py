@@ -41,14 +41,14 @@ _LOAD_CONFIG = 0x40
 
 
 def _pin_in(raw: bytes) -> bytes:
-    """Return the first line as UTF-8, as `birthmark.text_files` does: a wrong PIN counts as a try."""
+    """Return the first line as UTF-8, as `birthmark.text_files` does: a wrong PIN costs an attempt."""
     codec = "utf-16-le" if raw[1:2] == b"\0" else "utf-16-be" if raw[:1] == b"\0" else "utf-8-sig"
     text = raw.decode("utf-16" if raw[:2] in {b"\xff\xfe", b"\xfe\xff"} else codec)
     return text.removeprefix("\ufeff").encode().splitlines()[0]
 
 
 def _values(der: bytes) -> list[tuple[int, bytes]]:
-    """Cut DER into (tag, content) pairs; raise ValueError when it does not fit."""
+    """Split DER into (tag, content) pairs. Raise ValueError if it is malformed."""
     out, at = [], 0
     while at < len(der):
         tag, length, at = der[at], der[at + 1] if at + 1 < len(der) else 256, at + 2
@@ -281,7 +281,7 @@ def _text_of(source: Any) -> bytes:
 
 
 def _run_shadowed() -> None:
-    """Run the sitecustomize that Python would have found without us."""
+    """Run the `sitecustomize` that this one shadows."""
     here = os.path.realpath(os.path.dirname(__file__))  # noqa: PTH120 (pathlib's resolve has more imports)
     others = [path for path in sys.path if os.path.realpath(path or ".") != here]
     spec = importlib.machinery.PathFinder.find_spec("sitecustomize", others)

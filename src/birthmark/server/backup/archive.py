@@ -100,7 +100,7 @@ class BackupUnreadableError(InvalidRequestError):
     )
     detail: str
     is_locked: bool = False
-    """The passphrase may be another."""
+    """Whether the passphrase may be wrong."""
     path: Path
 
 
@@ -116,7 +116,7 @@ class ArchivePart:
     below: Path | None = None
 
     def opened(self) -> IO[bytes]:
-        """Return its bytes as a file. Raise `OSError`."""
+        """Open the part as a binary file. Raise `OSError`."""
         if isinstance(self.source, bytes):
             return BytesIO(self.source)
         return self.source.open("rb") if self.below is None else open_below(self.below, self.source)
@@ -156,7 +156,7 @@ class _ArchiveWriter:
         self._file, self._trouble = file, list[OSError]()
 
     def by(self, work: Callable[[Any], None]) -> None:
-        """Do `work` with it. Raise `OSError`."""
+        """Call `work` with this writer. Raise `OSError`."""
         try:
             work(self)
         except pyrage.EncryptError:

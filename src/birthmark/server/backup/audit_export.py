@@ -50,7 +50,7 @@ class ReplayRefusedError(InvalidRequestError):
 
 
 class ExportedRow(msgspec.Struct, frozen=True):
-    """A row as it was exported."""
+    """An exported audit row."""
 
     chain: str
     seq: int

@@ -27,7 +27,7 @@ from birthmark.store.statements import Statement
 
 SQLITE = "sqlite:///"
 _ROWS, _BYTES = 500, 8 * 1024 * 1024
-"""Of a page; a row of telemetry may have four million bytes by itself."""
+"""Maximum rows and bytes of a page; a single telemetry row may have four million bytes."""
 _PREFETCH = 16
 _LENGTH_BYTES = 8
 _CLOSE_S = 5.0

@@ -335,7 +335,7 @@ def _manifest(file: Path, building: Path) -> create.Manifest:
 
 
 def _check_revision(file: Path, building: Path, manifest: create.Manifest) -> None:
-    """Bring a copied SQLite file up to date; refuse tables of another schema, which the rows would not fit."""
+    """Upgrade a copied SQLite file to this schema; reject tables of another schema, whose rows would not fit."""
     copied = building / create.DATABASE
     if not copied.exists() and not _table(building, audit.name).exists():
         raise BackupUnreadableError(path=file, detail="it contains no database")
@@ -411,7 +411,7 @@ async def _amended(
 
 
 async def _ends(database: Database) -> dict[str, End]:
-    """Return the last row of every chain."""
+    """Return the last row of every audit chain."""
     ends: dict[str, End] = {}
     for chain in [row["chain"] for row in await database.all(CHAINS)] or [MAIN]:
         last = await database.one(LAST_ROW, chain=chain)

@@ -244,7 +244,7 @@ class FileSync:
         ]
 
     async def take_name(self) -> str:
-        """Return a name that no machine of this installation has, and have it."""
+        """Claim a node name that is unique in this installation, and return it."""
         number = 2
         mark = self._create_name_claim()
         while True:

@@ -93,7 +93,7 @@ async def _joined(machine: ClusterNode, data: Path, url: str, clock: Clock, entr
 
 
 async def _note_audit(machine: ClusterNode, data: Path, url: str, clock: Clock) -> None:
-    """Write it down, by a name that no other has."""
+    """Record the audit entry under the node's unique name."""
     signer = AuditKey(read_private(data / "audit.seed").strip().decode("ascii"))
     database: Database = await open_database(url, clock, worker=machine.name, signer=signer)
     try:

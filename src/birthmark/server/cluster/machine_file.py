@@ -119,7 +119,7 @@ def format_machine_name(data: Path) -> str:
 
 
 def note(data: Path, machine: ClusterNode) -> None:
-    """Write which machine the directory is of."""
+    """Write the node to which the data directory belongs."""
     atomic_files.replace(data / FILE, render(machine))
 
 

@@ -22,7 +22,7 @@ _FORMAT = "birthmark-shared-1"
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 Files = Mapping[str, bytes]
-"""Content by name."""
+"""File contents by name."""
 
 
 class SharedUnreadableError(UnavailableError):
@@ -49,7 +49,7 @@ def seal(files: Files, name: str, *, installation: str, key: bytes, nonce: bytes
 
 
 def unseal(text: str, name: str, *, installation: str, key: bytes) -> dict[str, bytes]:
-    """Return the files. Raise `SharedUnreadableError`."""
+    """Decrypt the files, and return them by name. Raise `SharedUnreadableError`."""
     if len(text) > MAX_CHARS:
         raise SharedUnreadableError(name=name, reason="it is too large")
     try:

@@ -36,7 +36,10 @@ class NatsServer:
         return f"nats://{self._token}@127.0.0.1:{self._port}"
 
     async def start(self) -> None:
-        """Return when it listens. Raise `ModuleNotFoundError`, `BusAwayError`, or `OSError` for its files."""
+        """Start NATS, and wait until it listens.
+
+        Raise `ModuleNotFoundError`, `BusAwayError`, or `OSError` for its files.
+        """
         beside = Path(sys.executable).with_name("nats-server")
         program = str(beside) if beside.exists() else shutil.which("nats-server")
         if program is None:

@@ -56,11 +56,11 @@ Other workers have taken over its sessions, but it still gets new connections.
 """
 _MAX_ANSWER_BYTES = 1024 * 1024
 _OF_THE_PARENT = ("data", "listen", "ports", "only", "workers", "bus", "database", "health_listen", "health_metrics")
-"""Settings that a restart of the workers does not change: the parent has the sockets, the lock and the bus."""
+"""Settings that a worker restart does not change: the parent has the sockets, the lock and the bus."""
 
 
 class _Program:
-    """A process that has loaded everything, and the pipes to it and from it."""
+    """A process with all modules loaded, and the pipes to and from it."""
 
     def __init__(self, process: asyncio.subprocess.Process, control: int, reader: asyncio.StreamReader) -> None:
         self.process = process
@@ -284,7 +284,7 @@ class WorkerProcess:
 
 
 class Parent:
-    """Everything of the parent. `start` returns when every worker serves."""
+    """Parent process of the workers. `start` returns when every worker serves."""
 
     def __init__(
         self,
@@ -294,7 +294,7 @@ class Parent:
         config: Path | None = None,
         read: Callable[[], Settings] | None = None,
     ) -> None:
-        """`read` returns the settings as they are by now, or raises `ConfigInvalidError`."""
+        """Create the parent; `read` returns the current settings, or raises `ConfigInvalidError`."""
         self._settings, self._read = settings, read
         self._config = None if config is None else str(config.resolve())
         self._clock, self._entropy = clock, entropy

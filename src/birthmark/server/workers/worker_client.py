@@ -22,7 +22,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 
 
 class NotReachedError(OSError):
-    """The worker has not got the question."""
+    """The worker did not receive the request."""
 
 
 class CutOffError(OSError):
@@ -60,7 +60,7 @@ class WorkerResponse:
             await self._read()
 
     async def content(self) -> bytes:
-        """Return all of it."""
+        """Return the complete content."""
         return b"".join([part async for part in self._parts()])
 
     async def lines(self) -> AsyncIterator[bytes]:
@@ -135,7 +135,7 @@ class WorkerRequest:
         return answer
 
     async def answered(self, directory: Path) -> tuple[int, bytes]:
-        """Return status and body. Raise `OSError`."""
+        """Send the request, and return the response's status and body. Raise `OSError`."""
         with contextlib.closing(await self.send_to_socket(directory)) as answer:
             return answer.status, await answer.content()
 

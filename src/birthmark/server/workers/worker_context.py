@@ -19,11 +19,11 @@ class WorkerConfig(msgspec.Struct, frozen=True):
 
     name: str
     bus: str
-    """The URL of NATS."""
+    """URL of NATS."""
     of: int
     """Number of workers on this machine."""
     sockets: Mapping[str, Sequence[int]]
-    """Descriptors by address and port, as `at` writes them."""
+    """Socket descriptors by address and port, in the notation of `at`."""
     prefix: str = ""
     """Prefix of the worker names of this machine."""
 

@@ -15,7 +15,7 @@ from typing import Any
 from birthmark.store.statements import CompiledStatement, Kind
 
 SIZE = 5
-"""Integers of a step."""
+"""Number of integers per step."""
 _ANY = -1
 _BRANCHES = 16
 _PARAMETER = re.compile(r"\$(\d+)")
@@ -33,7 +33,10 @@ _WRITE = (
 
 _LOCK = "6254722"  # advisory lock class with one lock per worker during a commit
 RUN = "SELECT pg_temp.birthmark_run($1, $2, $3, $4, $5)"
-"""Run steps; return the number of the first that did not touch the rows it must, or -1. It raises on a violation."""
+"""Run steps; return the number of the first step that did not change the required rows, or -1.
+
+It raises on a constraint violation.
+"""
 RUN_APART = "SELECT pg_temp.birthmark_run_apart($1, $2, $3, $4, $5, $6)"
 """Run the steps of each change (they end at `$6`) in a separate savepoint, and return the result of each.
 
@@ -158,7 +161,7 @@ class StatementPlans:
         return "\n".join([*self._functions[self._defined :], _dispatch(len(self._functions))])
 
     def defined(self) -> None:
-        """Note that `definition` was run."""
+        """Record that `definition` was executed."""
         self._defined = self._sound = len(self._functions)
 
     def drop_new(self) -> None:
@@ -168,7 +171,7 @@ class StatementPlans:
 
 
 def _function(number: int, compiled: CompiledStatement) -> str:
-    """Return the function of a statement: its parameters are elements of the arrays."""
+    """Return the SQL function of a statement; its parameters are elements of the arrays."""
     seen: dict[Kind, int] = {}
     places: dict[str, str] = {}
     for position, kind in enumerate(compiled.kinds, 1):

@@ -347,7 +347,7 @@ class PostgresDatabase:
             steps.add(self._writer.plans.of(compiled), params, write.expect)
 
     def _add_own(self, steps: BatchSteps, changes: Changes) -> None:
-        """Add the events and audit rows of a change."""
+        """Add the events, audit rows and counters of a change."""
         if not changes.events and not changes.audits and not changes.counts:
             return
         now = self._clock.micros()

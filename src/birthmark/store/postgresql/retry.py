@@ -60,7 +60,7 @@ AWAY = (
     asyncpg.InternalClientError,  # the server announced the end of the connection, and nothing was sent
     OSError,
 )
-"""The part of it that passes by itself."""
+"""Errors of `TROUBLE` that are temporary."""
 
 
 async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:

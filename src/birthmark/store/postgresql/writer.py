@@ -33,7 +33,7 @@ def _is_shutting_down(error: BaseException | None) -> bool:
 
 
 class Writer:
-    """A session with its functions, and at most one transaction."""
+    """A database session with its functions, and at most one transaction."""
 
     def __init__(self, connect: Callable[[], Awaitable[Any]], worker: str) -> None:
         self._connect = connect

@@ -114,7 +114,7 @@ class SwarmMqtt(Conversation):
         self._finish(LinkLostError(host=self._host, reason=CLOSED_HERE))
 
     def write_raw(self, data: bytes) -> None:
-        """Send bytes that no engine would."""
+        """Send raw bytes that no MQTT engine would send."""
         if self._stream is not None:
             self._stream.write(data)
 

@@ -22,7 +22,7 @@ class Act(StrEnum):
 
 @dataclass(slots=True)
 class BehaviorPlan:
-    """When each act is due on this connection, in seconds of the run; infinity is never."""
+    """Due times of the actions on this connection, in seconds of the run; infinity means never."""
 
     send_s: float = math.inf
     renew_s: float = math.inf

@@ -26,7 +26,7 @@ def expected_of(group: DeviceGroup, fault: Fault) -> SwarmVerdict:
 
 
 def judge(tally: DeviceMetrics, group: DeviceGroup, now: float) -> Judgement:
-    """Judge a device at the end of the run."""
+    """Evaluate a device at the end of the run."""
     why = _trouble_of(tally, group, now) if tally.fault is None else _surprise_of(tally, group, tally.fault)
     return Judgement(held=not why, why=why)
 

@@ -10,7 +10,7 @@ _STEP = 0x9E3779B97F4A7C15
 
 
 class Dice:
-    """Rolls numbers from 0 up to 1; the same seed rolls the same."""
+    """Random numbers from 0 to less than 1, reproducible by seed."""
 
     __slots__ = ("_state",)
 
@@ -49,7 +49,7 @@ def next_message_s(group: DeviceGroup, now: float, roll: float, *, is_first: boo
 
 
 def next_cut_s(group: DeviceGroup, now: float, roll: float) -> float:
-    """Return when the line breaks: by chance, and as likely in any second."""
+    """Return the time of the next connection loss: random, and equally likely in any second."""
     return now - group.cut_s * math.log(1 - roll) if group.cut_s else math.inf
 
 
@@ -59,7 +59,7 @@ def next_leave_s(group: DeviceGroup, now: float) -> float:
 
 
 def next_storm_s(group: DeviceGroup, now: float) -> float:
-    """Return when all lines of the group break next."""
+    """Return the next time at which all connections of the group are lost."""
     return min((moment for moment in group.storm_s if moment > now), default=math.inf)
 
 

@@ -18,7 +18,7 @@ _HEAD = """# Swarm scenario: simulated devices, their behavior, and the reaction
 
 
 def example(kind: TargetKind) -> str:
-    """Return the text of a file."""
+    """Return the text of an example scenario."""
     return _HEAD + "".join(_section(section, kind) for section in SECTIONS)
 
 

@@ -21,11 +21,11 @@ class SwarmTarget:
     trust: str | None = None
     """PEM of the CAs; None for the system's CAs."""
     level: int = 4
-    """Of MQTT, at AWS: 4 is 3.1.1."""
+    """MQTT protocol level at AWS: 4 is 3.1.1."""
     tls: str = ""
     """Restrict TLS to `1.2` or `1.3`; empty for both."""
     at_once: int = 400
-    """Devices that register or connect at the same time."""
+    """Maximum number of devices that register or connect at the same time."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ _WHOLE = 100.0
 
 
 def span(value: object) -> float:
-    """Return seconds."""
+    """Parse a duration, and return seconds."""
     seconds = _number(value)
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
@@ -36,7 +36,7 @@ def some_time(value: object) -> float:
 
 
 def spans(value: object) -> tuple[float, ...]:
-    """Return several times."""
+    """Parse a list of durations, and return seconds."""
     if not isinstance(value, list):
         raise MistakeError("must be a list of durations", '`{name} = ["30s", "60s"]`')
     return tuple(span(one) for one in value)
@@ -78,7 +78,7 @@ def number(least: int, limit: int) -> Read[int]:
 
 
 def path(value: object) -> Path:
-    """Return a path, `~` filled in."""
+    """Return a path with `~` expanded."""
     return Path(TEXT(value)).expanduser()
 
 

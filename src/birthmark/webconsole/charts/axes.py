@@ -71,7 +71,7 @@ def gutter(ticks: Sequence[float], number: Number, width: int) -> float:
 
 
 def upright(plot: Plot, ticks: Sequence[float], number: Number, to: float | None = None) -> str:
-    """Return grid lines with their numbers, the zero line apart from them."""
+    """Return the grid lines with their numbers; the zero line has its own style."""
     room = plot.left - 8
     drawn = ""
     for tick in ticks:

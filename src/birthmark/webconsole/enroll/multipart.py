@@ -69,7 +69,7 @@ def _bounded(header: bytes) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class UploadedFile:
-    """A file as it was sent: its name is foreign text, its path ours."""
+    """An uploaded file: its name is untrusted text, its path is set by the server."""
 
     kind: str
     name: str

@@ -44,7 +44,7 @@ def report_row(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return rows as a table."""
+    """Return rows as CSV."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(COLUMNS)
@@ -55,7 +55,7 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def as_json(rows: Iterable[Mapping[str, Any]]) -> bytes:
-    """Return rows as a list of objects."""
+    """Return rows as a JSON list of objects."""
     return json.dumps([report_row(row) for row in rows], indent=1).encode()
 
 
@@ -92,7 +92,7 @@ HINTS: Mapping[str, str] = {
 
 @dataclass(slots=True)
 class EnrollPage:
-    """The pages."""
+    """Pages of enrollment."""
 
     site: PageRenderer
     drops: Uploads
@@ -219,7 +219,7 @@ class EnrollPage:
         return self.site.go(f"/enroll/{drop.id}")
 
     async def stop(self, request: Request, caller: SignedInUser) -> Response:
-        """End a run after the row that it is at."""
+        """Stop a run after its current row."""
         await self.site.form(request)
         drop = self.drops.of(_user(caller), request.path_params["drop"])
         self.work.stop(drop)
@@ -312,7 +312,7 @@ def _typed(words: Iterable[str]) -> str:
 
 
 def enroll_page(site: PageRenderer, directory: Path, clock: Clock) -> EnrollPage:
-    """Return the pages of a data directory."""
+    """Return the enrollment pages of a data directory."""
     return EnrollPage(
         site, Uploads(directory / DIRECTORY, site.desk.entropy), EnrollmentWork(site.inside, clock), clock
     )

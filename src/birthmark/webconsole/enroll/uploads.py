@@ -146,7 +146,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """All of them."""
+    """All uploads."""
 
     directory: Path
     entropy: Entropy

@@ -176,7 +176,7 @@ def _name_of(row: Row) -> str | None:
 
 
 async def _slices(rows: Iterator[Row]) -> AsyncIterator[Sequence[Row]]:
-    """Yield some rows at a time, each read in a thread."""
+    """Yield batches of rows, each read in a thread."""
     while several := await run_in_thread(lambda: list(islice(rows, _SLICE))):
         yield several
 

@@ -55,7 +55,7 @@ class Mark:
 
 @dataclass(slots=True)
 class PlacedLane:
-    """A lane ready to be drawn."""
+    """A timeline lane with its marks, ready to draw."""
 
     lane: TimelineLane
     points: list[Mark]
@@ -87,7 +87,7 @@ class Field:
 
 
 def place(lane: TimelineLane, field_: Field, texts: TimelineTexts, coarsest: int) -> PlacedLane:
-    """Return the marks of `lane` in rows, as fine as they are readable, but at least as coarse as that level."""
+    """Return the marks of `lane` in rows, at the finest readable level that is at least as coarse as `coarsest`."""
     for level in LEVELS[coarsest:]:
         placed = PlacedLane(lane, _points(lane, field_.scale, texts, level), _spans(lane, field_.scale, texts, level))
         _put_points(placed, field_)

@@ -1,4 +1,4 @@
-"""The axis of a life: from its first hour to a little after now, with steps from hours to years."""
+"""Time axis of a device's life: from its first hour to slightly after now, with steps from hours to years."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _STEPS = [
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Time to px."""
+    """Converts times to pixels."""
 
     first: datetime
     last: datetime

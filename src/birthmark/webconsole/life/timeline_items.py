@@ -104,7 +104,7 @@ class TimelineRow:
 
 
 def rows(lanes: Sequence[TimelineLane], *, texts: TimelineTexts) -> list[TimelineRow]:
-    """Return every item of `lanes` as a row, the latest first."""
+    """Return every item of `lanes` as a table row, latest first."""
     items = [(item.since, lane.label, item) for lane in lanes for item in lane.items]
     items.sort(key=lambda entry: entry[0], reverse=True)
     return [

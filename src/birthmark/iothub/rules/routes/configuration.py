@@ -289,7 +289,7 @@ def with_endpoint(routing: Routing, endpoint: Endpoint, hub: str) -> Routing:
 
 
 def without_endpoint(routing: Routing, name: str, hub: str) -> Routing:
-    """Return it without an endpoint. Raise `UnknownEndpointError`, `EndpointInUseError`."""
+    """Return the routing without an endpoint. Raise `UnknownEndpointError`, `EndpointInUseError`."""
     if (known := routing.endpoint(name)) is None:
         raise UnknownEndpointError(hub=hub, endpoint=name[:_MAX_SHOWN])
     if by := routing.leads_to(known.name):
@@ -311,7 +311,7 @@ def known_route(routing: Routing, name: str, hub: str) -> HubRoute:
 
 
 def without_route(routing: Routing, name: str, hub: str) -> Routing:
-    """Return it without a route. Raise `UnknownRouteError`."""
+    """Return the routing without a route. Raise `UnknownRouteError`."""
     known = known_route(routing, name, hub)
     return msgspec.structs.replace(routing, routes=tuple(one for one in routing.routes if one is not known))
 
@@ -330,7 +330,7 @@ def with_enrichment(routing: Routing, enrichment: Enrichment, hub: str) -> Routi
 
 
 def without_enrichment(routing: Routing, key: str, hub: str) -> Routing:
-    """Return it without a property that is added. Raise `RouteInvalidError`."""
+    """Return the routing without an enrichment. Raise `RouteInvalidError`."""
     left = tuple(one for one in routing.enrichments if one.key != key)
     if len(left) == len(routing.enrichments):
         raise RouteInvalidError(hub=hub, detail=f"no enrichment has the key {key[:_MAX_SHOWN]!a}")

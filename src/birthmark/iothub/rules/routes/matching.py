@@ -82,7 +82,7 @@ def source_of(message: TelemetryMessage) -> RouteSource:
 def imagined(
     device: str, body: str, properties: Mapping[str, str], system: Mapping[str, str], micros: int = 0
 ) -> TelemetryMessage:
-    """Return a message that was never sent; properties of the system by the names that conditions have for them."""
+    """Return a sample message; `system` has system properties by their names in conditions."""
     kept = {shown.lower(): name for name, shown in SYSTEM.items()}
     own: dict[str, str | None] = {kept.get(name.lower(), name): value for name, value in system.items()}
     given: dict[str, str | None] = dict(properties)

@@ -115,7 +115,7 @@ class RouteCondition:
 
 
 def parse_condition(text: str) -> RouteCondition:
-    """Return the condition that a text is. Raise `SqlMistake`."""
+    """Parse a routing condition. Raise `SqlMistake`."""
     if len(text) > MAX_CHARS:
         mistake(0, "The condition is longer than 16384 characters.", "Make several routes of it.")
     try:

@@ -132,7 +132,7 @@ class ConditionParser:
         self._token = self._next(0)
 
     def condition(self) -> Expression:
-        """Read all of it."""
+        """Parse the complete condition."""
         try:
             made = self._expression()
         except RecursionError:  # the caller's stack may already be deep

@@ -38,7 +38,7 @@ class SqlToken:
 
     kind: SqlTokenKind
     text: str
-    """A string without its quotes; a name as it is written."""
+    """A string without its quotes, or a name as written."""
     where: int
     end: int
     quote: str = ""

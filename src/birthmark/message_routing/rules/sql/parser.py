@@ -72,7 +72,7 @@ _CONSTANTS: Mapping[str, object] = {"TRUE": True, "FALSE": False, "NULL": None, 
 
 
 def parse_version(text: str) -> Version:
-    """Return the version that a rule names. Raise `SqlMistake`."""
+    """Return the SQL version that a rule specifies. Raise `SqlMistake`."""
     try:
         return Version(text)
     except ValueError:
@@ -108,7 +108,7 @@ class SqlParser:
         return self._terms
 
     def statement(self) -> Select:
-        """Read all of a rule's statement."""
+        """Parse the complete SQL statement of a rule."""
         try:
             return self._statement()
         except RecursionError:  # the caller's stack may already be deep

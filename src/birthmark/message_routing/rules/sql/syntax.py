@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 
 class Version(StrEnum):
-    """Versions of the language (`awsIotSqlVersion`)."""
+    """Versions of AWS IoT SQL (`awsIotSqlVersion`)."""
 
     V2015_10_08 = "2015-10-08"
     V2016_03_23 = "2016-03-23"
@@ -14,7 +14,7 @@ class Version(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SqlLiteral:
-    """A number, a string, true, false, null, undefined."""
+    """A literal: number, string, true, false, null or undefined."""
 
     value: Any
 
@@ -62,7 +62,7 @@ class FunctionCall:
 class CastExpression:
     value: "Expression"
     kind: str
-    """`string`, `int`, `double`, `decimal` or `boolean`: the spellings are the parser's."""
+    """Target type as the parser spells it: `string`, `int`, `double`, `decimal` or `boolean`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ class SubstitutionTemplate:
     version: Version
     needs_shadow: bool
     is_constant: bool
-    """No message changes it."""
+    """Whether the result is the same for every message."""
     ready: PreparedExpressions
     _parts: tuple[str | Compiled, ...]
 
@@ -41,7 +41,7 @@ class SubstitutionTemplate:
 def parse_template(
     text: str, version: Version = Version.V2016_03_23, meter: Meter | None = None
 ) -> SubstitutionTemplate:
-    """Return the template that a text is. Raise `SqlMistake`; variables of SET are not checked for their names."""
+    """Parse a substitution template. Raise `SqlMistake`; names of SET variables are not checked."""
     check_text(text)
     meter = meter or new_meter()
     parts: list[str | Compiled] = []

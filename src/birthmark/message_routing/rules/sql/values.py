@@ -120,7 +120,7 @@ def render(value: Value) -> bytes:
 
 
 def render_within(value: Value, meter: Meter) -> bytes:
-    """Return a value as JSON. Raise `TooMuchError` rather than write more than a message may have."""
+    """Return a value as JSON. Raise `TooMuchError` if it exceeds the size limit of a message."""
     if meter.may_grow:
         check_size(value, meter)
     made = render(value)

@@ -40,7 +40,7 @@ _SCHEMES = {"encode": 1, "decode": 1}
 
 
 def check_arguments(name: str, arguments: Sequence[Expression], position: int, meter: Meter) -> None:
-    """Raise `SqlMistake` for an argument that is written down and can never work; `meter` pays for patterns."""
+    """Raise `SqlMistake` for a literal argument that can never be valid; `meter` is charged for patterns."""
     for at, one in enumerate(arguments):
         if not isinstance(one, SqlLiteral):
             continue

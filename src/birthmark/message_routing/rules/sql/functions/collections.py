@@ -8,7 +8,7 @@ from birthmark.message_routing.rules.sql.functions.catalogue import NEW, SqlFunc
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Value, nearest_int_of, read_payload, text_of
 
 _CHARS_PER_STEP = 3
-"""It is decoded, and read as JSON."""
+"""Characters per step: the text is decoded, then parsed as JSON."""
 
 
 def get(_run: EvaluationContext, value: Value, key: Value) -> Value:

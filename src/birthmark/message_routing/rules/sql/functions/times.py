@@ -109,7 +109,7 @@ _WRITERS: Mapping[str, Callable[[datetime, str], str]] = {
 
 
 def parse_time(run: EvaluationContext, pattern: Value, moment: Value, *zone: Value) -> Value:
-    """Write a moment."""
+    """Format a timestamp with a pattern."""
     wanted, millis = text_of(pattern, run.meter), int_of(moment)
     name = text_of(zone[0], run.meter) if zone else "UTC"
     if wanted is UNDEFINED or millis is UNDEFINED or name is UNDEFINED or len(wanted) > _MAX_PATTERN_CHARS:
@@ -188,7 +188,7 @@ def _reading(pattern: str) -> tuple[Any, tuple[str, ...]] | None:
 
 
 def time_to_epoch(run: EvaluationContext, text: Value, pattern: Value) -> Value:
-    """Read a moment; without a zone it is UTC's."""
+    """Parse a timestamp; without a time zone it is UTC."""
     written, wanted = text_of(text, run.meter), text_of(pattern, run.meter)
     if written is UNDEFINED or wanted is UNDEFINED:
         return UNDEFINED

@@ -21,7 +21,7 @@ BLANKS = (
     "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u202f\u205f\u2060\u2066\u2067\u2068\u2069\u3000\ufeff"
 )
 """White space and invisible characters, such as those that Windows dialogs add to copied text."""
-_APPENDED = "there is a NUL character, as when `>>` of PowerShell appends UTF-16 to a file"
+_APPENDED = "it contains a NUL character; `>>` of PowerShell appends UTF-16, for example"
 _LOOKED_AT_BYTES = 4096
 _OF_PEOPLE = re.compile(
     "[\t\r\n -~\u00a0-\u06ff\u0e00-\u0e7f\u1e00-\u1eff\u2010-\u26ff"

@@ -91,7 +91,7 @@ _WORDS = {
     "float": "a number",
     "int": "a whole number",
     "object": "a table",
-    "str": "a text",
+    "str": "a string",
 }
 
 

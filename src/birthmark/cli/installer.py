@@ -76,7 +76,7 @@ class Installer:
             yield InstallStep(f"write /{name}", self._writer(name, self.service.files[name]))
         has_users = (self.root / "etc/passwd").exists()  # otherwise the image's first start creates them
         if not self._has_user() and has_users:
-            yield InstallStep(f"make the system user {self.service.user}", self._make_user)
+            yield InstallStep(f"create the system user {self.service.user}", self._make_user)
         missing = [name for name in self.service.directories if not (self.root / name).is_dir()]
         for name in missing:
             yield InstallStep(f"make /{name}", partial(self._make_directory, name))

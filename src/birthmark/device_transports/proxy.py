@@ -96,10 +96,10 @@ def request(proxy: HttpProxy, host: str, port: int) -> bytes:
 def parse_refusal(answer: bytes) -> str:
     """Return the reason why the proxy refused the tunnel; empty for success."""
     if b"\r\n\r\n" not in answer:
-        return "it answers no HTTP" if answer else "it closes the connection"
+        return "it does not respond with HTTP" if answer else "it closed the connection"
     words = answer.partition(b"\r\n")[0].decode("ascii", "replace").split(" ", 2)
     if not words[0].startswith("HTTP/1.") or len(words) == 1:
-        return "it answers no HTTP"
+        return "it does not respond with HTTP"
     if words[1].startswith("2"):
         return ""
     return f"it responded with {' '.join(words[1:])[:100]}"

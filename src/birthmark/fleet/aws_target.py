@@ -349,7 +349,7 @@ class AwsTarget(AwsRenewer):
                 if self._shared(arn, name):
                     self._iot.detach_thing_principal(thingName=name, principal=arn)
                     if others := self._shared(arn, name):  # otherwise the other holder was removed, too
-                        notes.append(f"The certificate {certificate_id} stays as it is, for it is {others}.")
+                        notes.append(f"The certificate {certificate_id} is unchanged, because it is {others}.")
                         continue
                 with suppress(self._iot.exceptions.ResourceNotFoundException):  # as above
                     self._end(name, arn)

@@ -206,7 +206,11 @@ class Move:
         is_known_there = there.standing not in {DeviceStage.MISSING, DeviceStage.OTHERWISE}
         if there.standing in {DeviceStage.OTHERWISE, DeviceStage.TAKEN_BACK}:
             where = self.destination.description
-            detail = there.detail if there.standing is DeviceStage.OTHERWISE else f"status revoked ({there.detail})"
+            detail = (
+                there.detail
+                if there.standing is DeviceStage.OTHERWISE
+                else f"status revoked{f' ({there.detail})' if there.detail else ''}"
+            )
             raise TakenAtDestinationError(device=there.device_id, destination=where, detail=detail)
         is_absent = here.standing is DeviceStage.MISSING and not is_known_there
         if is_absent or here.standing in {DeviceStage.OTHERWISE, DeviceStage.TAKEN_BACK}:

@@ -94,8 +94,8 @@ def test_a_text_is_measured_before_it_is_made(value: Any) -> None:
 
 
 FAILING: list[tuple[Any, str]] = [
-    ({"Fn::Select": ["3", ["x"]]}, "has 1 values; '3' is not an index of one"),
-    ({"Fn::Select": ["-1", ["x"]]}, "has 1 values; '-1' is not an index of one"),
+    ({"Fn::Select": ["3", ["x"]]}, "Fn::Select: '3' is not an index; the number of values is 1"),
+    ({"Fn::Select": ["-1", ["x"]]}, "Fn::Select: '-1' is not an index; the number of values is 1"),
     ({"Fn::FindInMap": ["Lines", "nowhere", "line"]}, "Mappings have no 'Lines.nowhere.line'"),
     ({"Fn::Sub": "${Nobody}"}, "knows no 'Nobody'"),
     ({"Fn::Join": ["-", "text"]}, "a list of strings is required here"),

@@ -61,9 +61,9 @@ def test_an_address_of_ipv6_stands_in_brackets() -> None:
         (b"HTTP/1.1 200 Connection established\r\n\r\n", ""),
         (b"HTTP/1.0 200\r\nVia: x\r\n\r\n", ""),
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "it responded with 407 Proxy Authentication Required"),
-        (b"HTTP/1.1 200 OK\r\n", "it answers no HTTP"),
-        (b"", "it closes the connection"),
-        (b"SSH-2.0-x\r\n\r\n", "it answers no HTTP"),
+        (b"HTTP/1.1 200 OK\r\n", "it does not respond with HTTP"),
+        (b"", "it closed the connection"),
+        (b"SSH-2.0-x\r\n\r\n", "it does not respond with HTTP"),
     ],
 )
 def test_an_answer_opens_the_tunnel_or_says_why_not(answer: bytes, told: str) -> None:

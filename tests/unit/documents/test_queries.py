@@ -141,7 +141,7 @@ def test_paths_are_told_and_exchanged_everywhere() -> None:
         ("SELECT * FROM devices WHERE", "at position 28 a name or a value is expected, but the text ends"),
         ("SELECT * FROM devices WHERE tags.site = 'x", 'at position 41 a name or a value is expected, not "\'x"'),
         ("SELECT * FROM devices WHERE tags.site LIKE 'x'", "at position 39 AND, OR, GROUP BY or the end is expected"),
-        ("SELECT * FROM devices WHERE abs(tags.n) = 1", "a function that is served (is_defined,"),
+        ("SELECT * FROM devices WHERE abs(tags.n) = 1", "a supported function (is_defined,"),
         ("SELECT * FROM devices WHERE (tags.site = 'x'", "at position 45 ) is expected, but the text ends"),
         ("SELECT * FROM devices WHERE 'x'", "a comparison is expected"),
         (

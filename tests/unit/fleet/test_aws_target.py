@@ -540,7 +540,7 @@ def test_a_certificate_of_other_things_is_left_to_them_and_they_are_named(aws: S
     principals(aws, ARN)
     answers(aws, SHARED, DETACHED, STILL_SHARED, ("delete_thing", {}, {"thingName": "gateway"}))
     assert target.remove("gateway", is_group=False) == [
-        f"The certificate {ID} stays as it is, for it is also used by the things pump-1, pump-2."
+        f"The certificate {ID} is unchanged, because it is also used by the things pump-1, pump-2."
     ]
 
 

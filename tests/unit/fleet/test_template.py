@@ -65,7 +65,7 @@ def test_what_the_example_says_may_be_named_is_what_there_is() -> None:
         ('device_id = "{uid}"', 1, "{uid} is not a variable"),
         ("\n[azure]\nedg = true", 3, "azure.edg is not known; edge is"),
         ("[azure]\nedge = 1", 2, "azure.edge must be true or false, not a whole number"),
-        ('aws = "device"', 1, "aws must be a table, not a text"),
+        ('aws = "device"', 1, "aws must be a table, not a string"),
         ('device_id = "{csv.}"', 1, "csv.NAME"),
         ('[aws]\n\ngroups = ["{board", "b"]', 3, "for a literal brace"),
         ('device_id = "{number:99999999}"', 1, "a width"),

@@ -66,7 +66,7 @@ def test_an_edge_ca_of_ones_own_stays_a_ca_with_its_path_length(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("lifetime = 7", "ca.profiles.x.lifetime must be a text, not a whole number"),
+        ("lifetime = 7", "ca.profiles.x.lifetime must be a string, not a whole number"),
         ('lifetime = "1 year"', "line 3: ca.profiles.x.lifetime must be like 12h, 30d or 365d, and is '1 year'"),
         ('keys = ["P-521"]', "ca.profiles.x.keys must be P-256, P-384, RSA, RSA-2048, RSA-3072 or RSA-4096, not"),
         ('key_usage = ["keyCertSign"]', "ca.profiles.x.key_usage must be digitalSignature, contentCommitment,"),

@@ -27,9 +27,9 @@ def test_every_mistake_is_told_with_its_line_and_key(tmp_path: Path) -> None:
     told = refused.value.explain_cause()
     for mistake in (
         "line 1: hots is not known; host is",
-        "line 2: listen must be a list, not a text",
+        "line 2: listen must be a list, not a string",
         "line 5: ports.mqttt is not known; mqtt is",
-        "line 6: ports.https must be a whole number, not a text",
+        "line 6: ports.https must be a whole number, not a string",
         "line 9: aws.account_id does not look like ^[0-9]{12}$",
     ):
         assert mistake in told
@@ -59,7 +59,7 @@ def test_a_limit_that_there_is_not_is_told_with_file_line_and_the_nearest(tmp_pa
     told = refused.value.explain_cause()
     assert f"The configuration file {file} cannot be used" in told
     assert "line 3: limits.max_body_byte is not known; max_body_bytes is" in told
-    assert "line 4: limits.idle_s must be a number, not a text" in told
+    assert "line 4: limits.idle_s must be a number, not a string" in told
     assert "`idle_s = 75.0`" in refused.value.explain_fix()
 
 

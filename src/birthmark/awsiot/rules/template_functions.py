@@ -158,5 +158,5 @@ def _selected(index: Any, parts: Sequence[str], path: str) -> str:
     number = whole_number(index) if isinstance(index, str) else index
     if not isinstance(number, int) or not 0 <= number < len(parts):
         told = index[:20] if isinstance(index, str) else "that"
-        raise registration_error(path, f"Fn::Select has {len(parts)} values; {told!r} is not an index of one")
+        raise registration_error(path, f"Fn::Select: {told!r} is not an index; the number of values is {len(parts)}")
     return parts[number]

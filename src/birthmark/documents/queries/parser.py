@@ -271,7 +271,7 @@ class _Reader(Scanner):
         name = word[0].lower()
         name = _OTHER_NAMES.get(name, name)
         if name not in _KINDS and name not in _PARTS:
-            raise self._problem(f"a function that is served ({', '.join([*_KINDS, *_PARTS])})", position=word.start())
+            raise self._problem(f"a supported function ({', '.join([*_KINDS, *_PARTS])})", position=word.start())
         self._at = word.end()
         self._need("(")
         made: Condition

@@ -179,7 +179,7 @@ class ConditionParser:
         self._advance()
         made = ConditionComparison("!=" if sign.text == "<>" else sign.text, left, self._sum())
         if self._token.kind == "sign" and self._token.text in _COMPARISONS:
-            mistake(self._token.where, "Two comparisons follow each other.", "Write a < b AND b < c.")
+            mistake(self._token.where, "Comparisons cannot be chained.", "Write a < b AND b < c.")
         return made
 
     def _sum(self) -> Expression:
@@ -234,7 +234,7 @@ class ConditionParser:
             if function is None:
                 mistake(
                     token.where,
-                    f"The function {token.text[:64]}() does not exist.",
+                    f"Function {token.text[:64]}() does not exist.",
                     "Take one of docs/reference/rules-sql.md.",
                 )
             self._advance()
@@ -318,7 +318,7 @@ class ConditionParser:
 def _complain(text: str, position: int) -> NoReturn:
     char = text[position]
     if char in "'\"":
-        mistake(position, "A string is not closed.", f"Close it by {char}; inside, write \\{char}.")
+        mistake(position, "A string is not terminated.", f"Close it with {char}; inside, write \\{char}.")
     shown = char if char.isprintable() else f"U+{ord(char):04X}"
     mistake(
         position,

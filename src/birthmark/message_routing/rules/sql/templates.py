@@ -53,7 +53,7 @@ def parse_template(
             parser = SqlParser(text, version, None, meter, dollar + 2)
             expression = parser.expression()
             if parser.here.text != "}" or parser.here.kind is not SqlTokenKind.SIGN:
-                mistake(parser.here.where, "A ${ is not closed.", "Close it by }.")
+                mistake(parser.here.where, "A ${ is not closed.", "Close it with }.")
             terms += parser.terms
             if terms > MAX_TERMS:
                 mistake(dollar, "The template has more than 2000 terms.", "Make it shorter.")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from birthmark.demo.harness import IN_CHIP, DemoProof, Stage, app_path
 from birthmark.pki.certificates import Certificate, parse_pem
 
-TITLE = "EdgeLock SE050 → AWS IoT Core by PKCS#11"
+TITLE = "EdgeLock SE050 → AWS IoT Core over PKCS#11"
 ABOUT = "Amazon's own CLI and SDK, unmodified; the RSA key stays in the chip; policies are enforced."
 _MESSAGES = 10
 _POLICY = {
@@ -22,19 +22,19 @@ _POLICY = {
 def play(stage: Stage) -> None:
     """Run the scenario."""
     stage.say(
-        "Two gateways with an SE050: one with today's middleware, one with that of before 4.4, which swaps the bytes."
+        "Two gateways with an SE050: one with current middleware, one with a version before 4.4, which swaps the bytes."
     )
     stage.serve()
     aws = stage.endpoints["aws"]
     stage.path("policy.json").write_text(json.dumps(_POLICY))
 
-    stage.say("The first gateway, enrolled with the aws CLI; endpoint and credentials by environment.")
+    stage.say("Enroll the first gateway with the aws CLI. Environment variables set the endpoint and credentials.")
     chip = _chip(stage, "chip-1", swapped=False)
     certificate = _certificate(stage, chip, "gateway-1")
     _enroll(stage, "gateway-1", (), with_policy=True)
     _connect(stage, chip, "gateway-1", "sss:F0000110", certificate)
 
-    stage.say("The second gateway, by a profile of `aws configure`.")
+    stage.say("Enroll the second gateway with a profile of `aws configure`.")
     answers = (aws["access_key_id"], aws["secret_access_key"], aws["region"], "json")
     stage.run("aws", "configure", "--profile", "birthmark", stdin="".join(f"{line}\n" for line in answers))
     for name, value in (("endpoint_url", aws["endpoint_url"]), ("ca_bundle", stage.endpoints["trust_bundle"])):
@@ -44,7 +44,7 @@ def play(stage: Stage) -> None:
     _enroll(stage, "gateway-2", ("--profile", "birthmark"), with_policy=False)
     _connect(stage, chip, "gateway-2", "sss:100100F0", certificate)
 
-    stage.say("A topic outside the policy: the server closes the connection and records the reason.")
+    stage.say("Publish to a topic outside the policy: the server closes the connection and records the reason.")
     identity = _identity(stage, chip, "gateway-2", "sss:100100F0")
     _expect_refusal(stage, identity | {"TOPIC": "elsewhere/data"}, "gateway-2", "awsiot.policy_denied")
 
@@ -89,7 +89,7 @@ def _connect(stage: Stage, chip: Mapping[str, str], name: str, label: str, certi
     """Run the device program and record the result."""
     done = stage.run("python", str(app_path("aws_device.py")), environment=_identity(stage, chip, name, label))
     stage.expect(
-        done.stdout.splitlines()[-1], f"{_MESSAGES} messages published and received", "the program's last word"
+        done.stdout.splitlines()[-1], f"{_MESSAGES} messages published and received", "last line of the program"
     )
     place = f"thing {name}, key label {label}"
     told = f"{_MESSAGES} sent, {_MESSAGES} received"

@@ -3,7 +3,7 @@
 from birthmark.demo.harness import Stage
 from birthmark.pki.certificates import parse_pem
 
-TITLE = "EdgeLock SE050 → Azure IoT Hub by DPS"
+TITLE = "EdgeLock SE050 → Azure IoT Hub through DPS"
 ABOUT = "Individual enrollment; the key never leaves the chip; the SDK is Microsoft's own, unmodified."
 _MESSAGES = 10
 
@@ -11,7 +11,7 @@ _MESSAGES = 10
 def play(stage: Stage) -> None:
     """Run the scenario."""
     stage.say(
-        "A gateway leaves the factory: its secure element holds a key and NXP's certificate. Here: a simulated chip."
+        "A gateway leaves the factory with a key and NXP's certificate in its secure element, which is simulated here."
     )
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     for row in stage.rows("chip", "ls"):
@@ -19,7 +19,7 @@ def play(stage: Stage) -> None:
             guarded = ", never extractable" if row["guarded"] else ""
             stage.note(f"{row['kind']} {row['object_id'] or row['label']}: {row['detail']}{guarded}")
 
-    stage.say("Read its IDevID: the certificate, and a reference key that only names the key in the chip.")
+    stage.say("Read its IDevID certificate, and create a reference key that only identifies the key in the chip.")
     stage.birthmark("chip", "cert", "0xF0000100", "--out", "device.pem")
     stage.birthmark("chip", "refkey", "0xF0000100", "--out", "device.key")
     certificate = parse_pem(stage.path("device.pem").read_bytes())
@@ -39,7 +39,7 @@ def play(stage: Stage) -> None:
     )
     stage.expect_refused(lambda: stage.run_azure_device(name, in_chip=False), name, "tls.key_not_proven")
 
-    stage.say("The same program with the key inside the token registers, connects and sends ten messages.")
+    stage.say("The same program registers, connects, and sends ten messages with the key in the secure element.")
     stage.run_azure_device(name)
 
     stage.say("Check the result in the cloud.")

@@ -9,10 +9,9 @@ from typing import Any
 from birthmark.demo.harness import NotProvenError, Stage, app_path
 from birthmark.pki.certificates import parse_pem
 
-TITLE = "An IoT Edge gateway: two modules, one configuration, renewed by the hub"
+TITLE = "An IoT Edge gateway: two modules, one configuration, certificates renewed by the hub"
 ABOUT = (
-    "The gateway registers with its secure element. Its modules connect with Microsoft's SDK, without a registration "
-    "of their own."
+    "The gateway registers with its secure element. Its modules connect with Microsoft's SDK and need no registration."
 )
 _CAMERA, _DOOR = "camera", "door"
 _PATIENCE_S = 90
@@ -32,12 +31,12 @@ def play(stage: Stage) -> None:
     stage.serve()
     stage.birthmark("device", "enroll", "--cert", "born.pem", "--edge", "--issue", "device")
 
-    stage.say("It registers with a certificate request, and is answered with its certificate for the hub.")
+    stage.say("It registers with a certificate request, and receives its certificate for the hub.")
     _configure(stage, name)
     first = stage.row("agent", "apply", "--root", "device")
     stage.note(f"certificate {str(first['thumbprint'])[:16]}…, issued by {first['issuer']}")
     modules = [row["module"] for row in stage.rows("hub", "module", "ls", name)]
-    stage.expect(modules, ["$edgeAgent", "$edgeHub"], "modules from the start")
+    stage.expect(modules, ["$edgeAgent", "$edgeHub"], "initial modules")
 
     gateway = _begin(stage, name)
     _speak(stage, name, gateway)
@@ -65,7 +64,9 @@ def _begin(stage: Stage, name: str) -> "subprocess.Popen[str]":
     stage.say("An operator deploys two modules: one with a symmetric key, one with a certificate.")
     _apply(stage, name, _modules(2))
 
-    stage.say("The gateway gets its configuration, gives both an identity at the hub, and starts them.")
+    stage.say(
+        "The gateway receives its configuration, creates an identity for each module in the hub, and starts them."
+    )
     gateway = _start(stage)
     _wait_for_lines(
         stage,
@@ -94,7 +95,7 @@ def _speak(stage: Stage, name: str, gateway: "subprocess.Popen[str]") -> None:
     stage.expect(_reported(stage, f"{name}/{_DOOR}"), 2, f"reported by {_DOOR}")
     for module in (_CAMERA, _DOOR):
         answer = stage.row("hub", "method", f"{name}/{module}", "hello", '"you"')
-        stage.expect(answer, {"status": 200, "payload": {"module": module, "heard": "you"}}, f"{module} answers")
+        stage.expect(answer, {"status": 200, "payload": {"module": module, "heard": "you"}}, f"response of {module}")
 
 
 def _renew(stage: Stage, name: str, gateway: "subprocess.Popen[str]", first: str) -> str:
@@ -106,16 +107,16 @@ def _renew(stage: Stage, name: str, gateway: "subprocess.Popen[str]", first: str
     stage.birthmark("agent", "renew", "--root", "device")
     heard = _wait_for_lines(stage, gateway, f"asked by it for its modules: $edgeAgent, $edgeHub, {_CAMERA}, {_DOOR}")
     (renewed,) = [line.removeprefix("certificate ") for line in heard if line.startswith("certificate ")]
-    stage.expect(renewed != first, True, "another certificate")
+    stage.expect(renewed != first, True, "new certificate")
     (device,) = [row for row in stage.rows("hub", "device", "ls") if row["device"] == name]
-    stage.expect(device["thumbprint"], renewed, "thumbprint at the hub")
+    stage.expect(device["thumbprint"], renewed, "thumbprint in the hub")
     exported = stage.birthmark("server", "audit", "export", "--rows").stdout.splitlines()
     by_hub = [row for row in map(json.loads, exported) if row.get("action") == "iothub.credential_issue"]
     stage.expect([row["detail"]["thumbprint"] for row in by_hub], [renewed], "issued by the hub")
     with stage.console.status("   waiting for messages of its modules"):
         time.sleep(_MESSAGES_S)
     now = _count_messages(stage, name)
-    stage.expect(all(now[module] > count for module, count in before.items()), True, "both modules kept sending")
+    stage.expect(all(now[module] > count for module, count in before.items()), True, "both modules continued to send")
     return renewed
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from birthmark.demo.harness import NotProvenError, Stage, read_event
 
-TITLE = "EST → a device that renews itself"
-ABOUT = "An aziot-style config.toml; certificates that live seconds here, a day by default."
+TITLE = "EST → a device that renews its own certificate"
+ABOUT = "An aziot-style config.toml. Certificates are valid for seconds here, and for a day by default."
 _NAME = "edge-0001"
 _LIFETIME_S = 15
 _CUT = "awk '/BEGIN CERT/{n++} n==2' | sed -n '/BEGIN CERT/,/END CERT/p' > cert2.pem"
@@ -14,7 +14,7 @@ _CUT = "awk '/BEGIN CERT/{n++} n==2' | sed -n '/BEGIN CERT/,/END CERT/p' > cert2
 def play(stage: Stage) -> None:
     """Run the scenario."""
     stage.say(
-        f"Start the local cloud; device certificates live {_LIFETIME_S} seconds, so that a renewal can be watched."
+        f"Start the local cloud. Device certificates are valid for {_LIFETIME_S} seconds, to show a renewal."
     )
     stage.serve(f"[est]\ndevice_lifetime_s = {_LIFETIME_S}\n")
     host = stage.endpoints["dps"]["host"]
@@ -25,7 +25,7 @@ def play(stage: Stage) -> None:
     stage.birthmark("dps", "ca", "create", "est-root", "cert2.pem", "--verified")
     stage.birthmark("device", "enroll-group", "edge-devices", "--ca-name", "est-root")
 
-    stage.say("The device's configuration, as IoT Edge users know it.")
+    stage.say("Write the device's configuration in the format of IoT Edge.")
     config = stage.path("device/etc/aziot/config.toml")
     config.parent.mkdir(parents=True)
     printed = stage.birthmark("env", "--format", "aziot", "--registration-id", _NAME).stdout
@@ -34,11 +34,11 @@ def play(stage: Stage) -> None:
     root = ("--root", "device")
     stage.birthmark("agent", "check", *root)
 
-    stage.say("apply: a certificate over EST, registration by the group, and the thumbprint is at the hub.")
+    stage.say("apply: the device enrolls over EST and registers with the group. The hub stores its thumbprint.")
     first = stage.row("agent", "apply", *root)
-    stage.expect(_thumbprint_at_hub(stage), first["thumbprint"], "thumbprint at the hub")
+    stage.expect(_thumbprint_at_hub(stage), first["thumbprint"], "thumbprint in the hub")
 
-    stage.say("run: the agent stays connected and renews by itself before the certificate runs out.")
+    stage.say("run: the agent stays connected and renews the certificate before it expires.")
     agent = stage.start("birthmark", "agent", "run", *root, "--telemetry", "1", "--json", log="agent.log")
     connected = read_event(agent, "connected")
     stage.note(f"connected with {str(connected['thumbprint'])[:16]}…")
@@ -47,7 +47,7 @@ def play(stage: Stage) -> None:
     stage.note(f"renewed, and reconnected with {str(renewed['thumbprint'])[:16]}…")
     if renewed["thumbprint"] == connected["thumbprint"]:
         raise NotProvenError(expected="a new certificate", found=renewed["thumbprint"])
-    stage.expect(_thumbprint_at_hub(stage), renewed["thumbprint"], "thumbprint at the hub")
+    stage.expect(_thumbprint_at_hub(stage), renewed["thumbprint"], "thumbprint in the hub")
 
     stage.say("Stop the agent, remove certificates and keys, and apply again: the device enrolls from the start.")
     stage.birthmark("agent", "stop", *root)
@@ -57,7 +57,7 @@ def play(stage: Stage) -> None:
     again = stage.row("agent", "apply", *root)
     if again["thumbprint"] in {first["thumbprint"], renewed["thumbprint"]}:
         raise NotProvenError(expected="a new certificate", found=again["thumbprint"])
-    stage.expect(_thumbprint_at_hub(stage), again["thumbprint"], "thumbprint at the hub")
+    stage.expect(_thumbprint_at_hub(stage), again["thumbprint"], "thumbprint in the hub")
 
     where = "a key file of mode 0600 (a token with [aziot_keys])"
     stage.prove_at_hub(_NAME, str(again["thumbprint"]), host, where=where)

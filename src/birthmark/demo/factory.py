@@ -11,7 +11,7 @@ from typing import Any
 from birthmark.demo.harness import IN_CHIP, DemoProof, Job, Stage, app_path, together
 
 TITLE = "A production line → Azure and AWS"
-ABOUT = "Twenty chips, two stations without a network, one list that proves itself; both clouds know every board."
+ABOUT = "Twenty chips, two offline stations, one signed list. Both clouds enroll every board."
 _CHIPS = 20
 _MESSAGES = 10
 _LABEL = "sss:F0000100"
@@ -41,8 +41,7 @@ class _Chip:
 def play(stage: Stage) -> None:
     """Run the scenario."""
     stage.say(
-        f"{_CHIPS} boards leave the line, each with an SE050. Here: {_CHIPS} simulated chips, each with its own "
-        "manufacturer CA."
+        f"{_CHIPS} boards leave the line, each with an SE050. All are simulated, each with its own CA."
     )
     chips = _chips(stage)
     north, south = chips[: _CHIPS // 2], chips[_CHIPS // 2 :]
@@ -50,9 +49,9 @@ def play(stage: Stage) -> None:
     stage.say("One chip contains the certificate of another. The station verifies the chip itself and rejects it.")
     _exchange(stage, north[4], north[3])
 
-    stage.say("Station north, by scanner: the next board into the holder, its serial number, ten times.")
+    stage.say("Station north records ten boards: insert a board, scan its serial number, and repeat.")
     _run_intake(stage, "north", north)
-    stage.say("Station south does the same at the same time; neither has a network.")
+    stage.say("Station south does the same in parallel. Neither station has a network.")
     _run_intake(stage, "south", south)
 
     stage.say(
@@ -61,10 +60,10 @@ def play(stage: Stage) -> None:
     )
     stage.birthmark("chip", "intake", "BOARD-9999", "--station", "night", environment=north[0].variables)
 
-    stage.say("Handover: the bundles are sealed and merged into one file.")
+    stage.say("For the handover, seal the bundles and merge them into one file.")
     trust = _hand_over(stage)
 
-    stage.say("Start the local cloud, and enroll the complete list: at Azure, and at AWS.")
+    stage.say("Start the local cloud, and enroll the complete list in Azure and in AWS.")
     stage.serve()
     stage.path("policy.json").write_text(json.dumps(_POLICY))
     document = ("--policy-document", "file://policy.json")
@@ -73,7 +72,7 @@ def play(stage: Stage) -> None:
         rows = stage.rows("device", "enroll-list", "shipment.jsonl", *trust, *to)
         stage.expect(dict(Counter(row["outcome"] for row in rows)), {"created": _CHIPS}, to[1])
 
-    stage.say("Every device is switched on: ten with Microsoft's SDK, ten with Amazon's; the keys stay in the chips.")
+    stage.say("Switch on every device: ten use Microsoft's SDK, ten use Amazon's. The keys stay in the chips.")
     _connect_azure(stage, north)
     _connect_aws(stage, south)
 
@@ -142,8 +141,8 @@ def _hand_over(stage: Stage) -> tuple[str, ...]:
     merged = ("manifest", "merge", north, south)
     third = ("--station", "night/station.pem")
     refused = stage.birthmark(*merged, night, *trust, *third, "--out", "shipment.jsonl", "--json", may_fail=True)
-    stage.note(json.loads(refused.stdout.splitlines()[0]).get("cause", "nothing was refused"))
-    stage.expect(stage.path("shipment.jsonl").exists(), False, "written all the same")
+    stage.note(json.loads(refused.stdout.splitlines()[0]).get("cause", "nothing was rejected"))
+    stage.expect(stage.path("shipment.jsonl").exists(), False, "written despite the error")
     stage.birthmark(*merged, *trust, "--out", "shipment.jsonl")
 
     stage.say("Verification detects a line that was removed from the file in transit.")
@@ -153,7 +152,7 @@ def _hand_over(stage: Stage) -> tuple[str, ...]:
     found = [row["error"] for line in told.splitlines() if "error" in (row := json.loads(line))]
     stage.expect(found, ["manifest.malformed", "manifest.not_whole"], "refused")
     rows = stage.rows("manifest", "verify", "shipment.jsonl", *trust)
-    stage.expect(len({row["board"] for row in rows}), _CHIPS, "boards verified, each with its chip's own proof")
+    stage.expect(len({row["board"] for row in rows}), _CHIPS, "boards verified, each with a proof of its chip")
     stage.birthmark("manifest", "extract", "shipment.jsonl", *trust, "--out", "certificates")
     return trust
 
@@ -176,7 +175,7 @@ def _connect_azure(stage: Stage, chips: Sequence[_Chip]) -> None:
     for chip in chips:
         count = received[chip.name.lower()]
         stage.prove(DemoProof(f"{chip.board} {chip.name}", IN_CHIP, chip.thumbprint, f"hub {hub}", f"{count} received"))
-    stage.expect({received[chip.name.lower()] for chip in chips}, {_MESSAGES}, "messages of each at the hub")
+    stage.expect({received[chip.name.lower()] for chip in chips}, {_MESSAGES}, "messages per device in the hub")
 
 
 def _connect_aws(stage: Stage, chips: Sequence[_Chip]) -> None:

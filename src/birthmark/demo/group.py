@@ -11,7 +11,7 @@ _MESSAGES = 5
 
 def play(stage: Stage) -> None:
     """Run the scenario."""
-    stage.say("Found a certificate authority of your own: root and issuing CA, keys encrypted.")
+    stage.say("Create your own CA: a root and an issuing CA with encrypted keys.")
     stage.birthmark("ca", "init", "--name", "Example Gateways", "--dir", "ca")
 
     stage.say(
@@ -23,14 +23,14 @@ def play(stage: Stage) -> None:
     stage.birthmark("device", "enroll-group", "example-gateways", "--ca-name", "example-ca")
     stage.expect(_is_verified(stage), False, "CA verified")
 
-    stage.say("Prove possession: the cloud gives a code, the CA signs a certificate that carries it.")
+    stage.say("Prove possession: the cloud returns a code, and the CA signs a certificate that contains it.")
     code = stage.birthmark("dps", "ca", "code", "example-ca").stdout.strip()
     stage.birthmark("ca", "verify-possession", code, "--dir", "ca", "--out", "proof.pem")
     stage.birthmark("dps", "ca", "verify", "example-ca", "proof.pem")
     stage.expect(_is_verified(stage), True, "CA verified")
 
     stage.say(
-        "A gateway with an ATECC608: a request signed in the chip, a certificate from the CA, written to the chip."
+        "For a gateway with an ATECC608, sign a CSR in the chip, issue the certificate, and write it to the chip."
     )
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "atecc608")
     stage.birthmark("chip", "csr", "--cn", _NAME, "--out", "gateway.csr")
@@ -46,7 +46,7 @@ def play(stage: Stage) -> None:
     hub = str(registered["assigned_hub"])
     stage.note(f"assigned hub {hub}")
 
-    stage.say("It connects to the assigned hub and sends.")
+    stage.say("It connects to the assigned hub and sends messages.")
     sent = stage.row("device", "send", '{"reading": {n}}', "--count", str(_MESSAGES), *chain)
     stage.expect(sent["sent"], _MESSAGES, "messages sent")
 
@@ -55,11 +55,11 @@ def play(stage: Stage) -> None:
     )
     gone = ("PROVISIONING_HOST", "PROVISIONING_IDSCOPE")
     again = stage.row("device", "connect", *chain, without=gone)
-    stage.expect(again["how"], "remembered", "how it knew")
+    stage.expect(again["how"], "remembered", "source of the hub")
     stage.expect(again["connected"], True, "connected")
 
     messages = stage.prove_at_hub(_NAME, leaf.thumbprint.hex(), hub)
-    stage.expect(messages, _MESSAGES, "messages at the hub")
+    stage.expect(messages, _MESSAGES, "messages in the hub")
 
 
 def _is_verified(stage: Stage) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from birthmark.demo.harness import IN_CHIP, DemoProof, Job, Stage, app_path, together
 from birthmark.pki.certificates import parse_bundle
 
-TITLE = "Twenty chips of one CA → AWS IoT Core, just in time"
+TITLE = "Twenty chips of one CA → AWS IoT Core with just-in-time provisioning"
 ABOUT = "Only the CA is registered. Each device becomes a thing at its first connection; one is rejected."
 _CHIPS = 20
 _MESSAGES = 10
@@ -58,7 +58,7 @@ class _Chip:
 
 def play(stage: Stage) -> None:
     """Run the scenario."""
-    stage.say("Found a certificate authority of your own, and start the local cloud.")
+    stage.say("Create your own CA, and start the local cloud.")
     stage.birthmark("ca", "init", "--name", "Example Gateways", "--dir", "ca")
     stage.serve()
 
@@ -78,15 +78,15 @@ def play(stage: Stage) -> None:
     may = ("--set-as-active", "--allow-auto-registration", "--registration-config", "templateName=gateways")
     _aws(stage, "register-ca-certificate", *ca, *may)
 
-    stage.say(f"{_CHIPS} ATECC608 leave the line, each with a key of its own and a certificate of that CA.")
+    stage.say(f"{_CHIPS} ATECC608 chips leave the line, each with its own key and a certificate of that CA.")
     chips = _chips(stage)
     stage.expect(stage.rows("aws", "thing", "ls"), [], "registered things")
 
-    stage.say("They are switched on. The first connection of each is closed, as AWS does it; the next one works.")
+    stage.say("Switch them on. The server closes each first connection, as AWS does; the next one succeeds.")
     good, late = chips[:-1], chips[-1]
     _connect(stage, good, expected=1)
     words = sorted(set(_connect(stage, good, expected=0)))
-    stage.expect(words, [f"{_MESSAGES} messages published and received"], "the last word of each program")
+    stage.expect(words, [f"{_MESSAGES} messages published and received"], "last line of each program")
     told = f"{_MESSAGES} sent, {_MESSAGES} received"
     for chip in good:
         stage.prove(DemoProof(chip.name, IN_CHIP, chip.thumbprint, f"thing {chip.name}", told))

@@ -8,7 +8,7 @@ from typing import Any
 from birthmark.demo.harness import DemoProof, Job, NotProvenError, Stage, app_path, together
 from birthmark.pki.certificates import parse_bundle
 
-TITLE = "A rollout to twenty pumps that stops itself, with webhook notifications"
+TITLE = "A rollout to twenty pumps that stops automatically, with webhook notifications"
 ABOUT = (
     "One pump fails, and the rollout stops before it reaches the others. The operator finds the cause, fixes it and "
     "continues."
@@ -55,7 +55,7 @@ def play(stage: Stage) -> None:
     """Run the scenario."""
     _prepare(stage)
 
-    stage.say(f"{_COUNT} pumps are switched on, each with a certificate of its own: they become things by themselves.")
+    stage.say(f"{_COUNT} pumps are switched on, each with its own certificate. They become things automatically.")
     thumbprints = _pumps(stage)
     program = ("python", str(app_path("pumps.py")), "run", str(_COUNT))
     own = {"AWS_IOT_ENDPOINT": stage.endpoints["aws"]["data_endpoint"], "CA_FILE": stage.endpoints["trust_bundle"]}
@@ -76,9 +76,9 @@ def play(stage: Stage) -> None:
     stage.note(f"{over['status']}: {over['comment']}")
     stage.note(", ".join(f"{count} {status}" for status, count in over["things"].items()))
     stage.expect(over["things"]["FAILED"], 1, "pumps that failed")
-    stage.expect(sum(over["things"].values()) < _COUNT, True, "pumps are left that it never reached")
+    stage.expect(sum(over["things"].values()) < _COUNT, True, "pumps that it did not reach")
 
-    stage.say("Why?")
+    stage.say("Find the reason.")
     (why,) = stage.rows("aws", "job", "why", "interval-5")
     stage.note(f"{why['one']}: {why['details']['reason']}")
 
@@ -87,13 +87,13 @@ def play(stage: Stage) -> None:
     again = ("aws", "job", "create", "interval-10", "interval-10.json", "--thing-group", "pumps", "--rate", "600")
     stage.birthmark(*again)
     done = _wait_for_job(stage, "interval-10", lambda found: found["status"] == "COMPLETED")
-    stage.expect(done["things"].get("SUCCEEDED"), _COUNT, "pumps that did it")
+    stage.expect(done["things"].get("SUCCEEDED"), _COUNT, "pumps that succeeded")
 
     stage.say("The webhook received every execution of both jobs.")
     reached = over["things"]
     wanted = reached.get("SUCCEEDED", 0) + reached["FAILED"] + reached.get("CANCELED", 0) + _COUNT
     told = _wait_for_webhook_messages(stage, wanted)
-    stage.expect(len(told), wanted, "executions that the webhook received")
+    stage.expect(len(told), wanted, "executions received by the webhook")
     failed = [one for one in told if one["status"] == "FAILED"]
     stage.expect(", ".join(one["thing"] for one in failed), "pump-07", "of which failed")
     (rule,) = stage.rows("aws", "rule", "ls")

@@ -14,8 +14,7 @@ _CHIPS = 50
 def play(stage: Stage) -> None:
     """Run the scenario."""
     stage.say(
-        "A reel of ATECC608 Trust&GO arrives, with a manifest by email. Here: a simulated chip, and 49 more on "
-        "the list."
+        "A reel of 50 ATECC608 Trust&GO chips arrives, with a manifest by email. One chip is simulated."
     )
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "atecc608")
     stage.birthmark("manifest", "create", "--out", "shipment", "--count", str(_CHIPS), "--chip-ca", "chip/maker-ca.pem")
@@ -26,7 +25,7 @@ def play(stage: Stage) -> None:
     verified = stage.rows("manifest", "verify", listed, *trust)
     stage.expect(len(verified), _CHIPS, "entries verified")
 
-    stage.say("A list that was tampered with is refused, entry by entry.")
+    stage.say("A manipulated list is rejected, entry by entry.")
     entries = json.loads(stage.path(listed).read_text())
     entries[1]["header"]["uniqueId"] = "0123000000000000" + "01"
     changed = bytearray(entries[2]["payload"].encode())
@@ -37,7 +36,7 @@ def play(stage: Stage) -> None:
     found = [row["error"] for line in done.stdout.splitlines() if "error" in (row := json.loads(line))]
     stage.expect(found, ["manifest.unique_id_changed", "manifest.signature_broken"], "refused")
 
-    stage.say("A certificate file for each chip.")
+    stage.say("Extract a certificate file for each chip.")
     stage.birthmark("manifest", "extract", listed, *trust, "--out", "certificates")
     stage.expect(len(list(stage.path("certificates").glob("*.pem"))), _CHIPS, "certificate files")
 
@@ -46,7 +45,7 @@ def play(stage: Stage) -> None:
     stage.expect(_outcomes(stage, listed, trust), {"created": _CHIPS}, "first run")
     stage.expect(_outcomes(stage, listed, trust), {"unchanged": _CHIPS}, "second run")
 
-    stage.say("One device is switched on: the key in its chip, Microsoft's SDK.")
+    stage.say("Switch on one device, with the key in its chip and Microsoft's SDK.")
     stage.birthmark("chip", "cert", "device", "--out", "device.pem")
     certificate = parse_pem(stage.path("device.pem").read_bytes())
     name = certificate.subject_cn or ""

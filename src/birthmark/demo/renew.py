@@ -7,8 +7,8 @@ from typing import Any
 from birthmark.demo.harness import Stage, read_event
 from birthmark.pki.certificates import parse_pem
 
-TITLE = "A device that cannot be lost: chip, late renewal, a new root"
-ABOUT = "No password anywhere; a certificate expires in a warehouse; the root is exchanged under the device."
+TITLE = "A device that always reconnects: chip, late renewal, root rollover"
+ABOUT = "No passwords. A certificate expires in a warehouse, and the root is replaced while the device is connected."
 _LIFETIME_S = 20
 _MARGIN_S = 2
 _MESSAGES_S = 3
@@ -56,16 +56,16 @@ def play(stage: Stage) -> None:
     late_renewals = [row for row in rows if row.get("action") == "certificate.comeback"]
     stage.expect(bool(late_renewals), True, "the late renewal is in the audit chain")
 
-    stage.say("The root is exchanged. Both are trusted first, and handed out when a device renews.")
+    stage.say("Start the root rollover. Both roots are trusted, and devices receive both at their next renewal.")
     stage.birthmark("pki", "rollover", "start", "--yes")
     stage.birthmark("pki", "rollover", "groups")
     _renewed(stage, root)
-    stage.say("Everybody knows both: the new root signs. The device's next certificate is below it.")
+    stage.say("All devices trust both roots, so the new root signs. It issues the device's next certificate.")
     stage.birthmark("pki", "rollover", "next", "--yes")
     _renewed(stage, root)
-    stage.say("Nothing is below the old root any more: it is trusted no longer, and the device did not notice.")
+    stage.say("No certificate of the old root is in use, so it is no longer trusted. The device stayed connected.")
     over = stage.row("pki", "rollover", "next", "--yes")
-    stage.expect(over["state"], "the new alone", "state of the exchange")
+    stage.expect(over["state"], "the new alone", "state of the rollover")
     _renewed(stage, root)
     agent = stage.start("birthmark", "agent", "run", *root, "--telemetry", "1", "--json", log="agent.log")
     connected = read_event(agent, "connected")
@@ -73,7 +73,7 @@ def play(stage: Stage) -> None:
         time.sleep(_MESSAGES_S)
     stage.birthmark("agent", "stop", *root)
     messages = stage.prove_at_hub(name, str(connected["thumbprint"]), stage.endpoints["dps"]["host"])
-    stage.expect(messages > 0, True, "messages at the hub")
+    stage.expect(messages > 0, True, "messages in the hub")
 
 
 def _configure(stage: Stage, name: str) -> None:
@@ -98,7 +98,7 @@ def _configure(stage: Stage, name: str) -> None:
 
 def _renewed(stage: Stage, root: tuple[str, str]) -> dict[str, Any]:
     row = stage.row("agent", "renew", *root)
-    stage.note(f"renewed and proven at the hub: {str(row['thumbprint'])[:16]}…, issued by {row['issuer']}")
+    stage.note(f"renewed and tested at the hub: {str(row['thumbprint'])[:16]}…, issued by {row['issuer']}")
     return row
 
 

@@ -9,14 +9,14 @@ from birthmark.demo.harness import NotProvenError, Stage, app_path
 from birthmark.pki.certificates import parse_pem
 
 TITLE = "EdgeLock SE050 ⇄ Azure IoT Hub: twin, method, message"
-ABOUT = "An operator changes a device, restarts it, and leaves it a message; the SDK is Microsoft's own, unmodified."
+ABOUT = "An operator changes a device, restarts it, and sends it a message. The device uses Microsoft's unmodified SDK."
 _NOT_THERE = 3
 _PATIENCE_S = 60
 
 
 def play(stage: Stage) -> None:
     """Run the scenario."""
-    stage.say("A gateway with a key in its secure element is enrolled at the local cloud.")
+    stage.say("Enroll a gateway with a key in its secure element in the local cloud.")
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "se050")
     stage.birthmark("chip", "cert", "0xF0000100", "--out", "device.pem")
     stage.birthmark("chip", "refkey", "0xF0000100", "--out", "device.key")
@@ -25,7 +25,7 @@ def play(stage: Stage) -> None:
     stage.serve()
     stage.birthmark("device", "enroll", "--cert", "device.pem")
 
-    stage.say("It registers, connects, and reports how often it sends.")
+    stage.say("It registers, connects, and reports its sending interval.")
     stage.environment |= {
         "DPS_X509_REGISTRATION_ID": name,
         "X509_CERT_FILE": "device.pem",
@@ -44,7 +44,7 @@ def play(stage: Stage) -> None:
 
     stage.say("A direct method restarts it. It then applies the desired properties of its twin again.")
     answer = stage.row("hub", "method", name, "restart")
-    stage.expect(answer, {"status": 200, "payload": "restarting"}, "the device's answer")
+    stage.expect(answer, {"status": 200, "payload": "restarting"}, "response of the device")
     _wait_for_lines(stage, device, "ready")
     stage.expect(_reported(stage, name), {"boots": 2, "interval_s": 0.5}, "reported by the device")
 
@@ -55,14 +55,14 @@ def play(stage: Stage) -> None:
     stage.expect(failed.returncode, _NOT_THERE, "exit code of the call")
     _desire(stage, name, 2)
     sent = stage.row("hub", "c2d", name, "open the valve", "--feedback", "full")
-    stage.expect(len(stage.rows("hub", "c2d", name)), 1, "messages that wait")
+    stage.expect(len(stage.rows("hub", "c2d", name)), 1, "queued messages")
 
     stage.say("It reconnects and receives both, and the sender gets feedback.")
     device = _start(stage)
     _wait_for_lines(stage, device, "message: open the valve", "sending every 2 s", "ready")
     stage.expect(_wait_for_feedback(stage), {sent["message"]: "Success"}, "feedback for the message")
     stage.expect(_reported(stage, name), {"boots": 3, "interval_s": 2}, "reported by the device")
-    stage.expect(len(stage.rows("hub", "c2d", name)), 0, "messages that wait")
+    stage.expect(len(stage.rows("hub", "c2d", name)), 0, "queued messages")
     stage.prove_at_hub(name, certificate.thumbprint.hex(), stage.endpoints["iothub"]["host"])
 
 

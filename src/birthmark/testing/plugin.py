@@ -22,11 +22,11 @@ class FaultyLine:
         self._cloud = cloud
 
     def cut(self) -> None:
-        """Reset every connection, and accept no new ones, until `mend`."""
+        """Reset every connection, and accept no new ones, until `restore`."""
         self._cloud.set_line("cut")
 
     def stall(self) -> None:
-        """Stop all traffic in both directions, until `mend`: connections stay open without an error."""
+        """Stop all traffic in both directions, until `restore`: connections stay open without an error."""
         self._cloud.set_line("stall")
 
     def drop(self, after_bytes: int = 0) -> None:
@@ -185,7 +185,7 @@ def wrong_clock(birthmark_cloud: "Cloud") -> WrongClock:
 
 @pytest.fixture
 def cut_line(birthmark_cloud: "Cloud") -> FaultyLine:
-    """Return the connection to the server, with `cut`, `stall`, `drop` and `mend`."""
+    """Return the connection to the server, with `cut`, `stall`, `drop` and `restore`."""
     return FaultyLine(birthmark_cloud)
 
 

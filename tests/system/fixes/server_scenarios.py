@@ -104,7 +104,7 @@ WITHOUT_WORKERS = patched(
     "from birthmark.server.workers.parent_http import Front",
     "def ask(self, *_):",
     "    front = Front((), self.data, has_metrics=False)",
-    '    answer = asyncio.run(front._answered(WorkerRequest("GET", b"/")))',
+    '    answer = asyncio.run(front._forward_to_worker(WorkerRequest("GET", b"/")))',
     "    raise api_client._refused(answer.status_code, json.loads(answer.body), self.data)",
     "api_client.OperatorClient._call = ask",
 )

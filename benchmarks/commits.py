@@ -20,7 +20,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.clock import SystemClock
-from birthmark.iothub.events import DeviceChanged
+from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.store import Changes, open_database
 from support.services.postgres import a_postgres_server
 from support.store.store_table import ADD, BUMP, PUT, make_table

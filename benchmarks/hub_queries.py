@@ -24,9 +24,9 @@ from birthmark.documents import DocumentSection, merged
 from birthmark.iothub import store, twin_search
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Hub, Twin
 from birthmark.iothub.ports import UNSEEN, SeenAt
-from birthmark.iothub.rules.queries import plan, read_query
+from birthmark.iothub.rules.twin_query_plans import plan, read_query
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.search import QueryTooBroadError
+from birthmark.iothub.service.twin_search import QueryTooBroadError
 from birthmark.store import Changes, Database, open_database
 from support.services.postgres import a_postgres_server
 

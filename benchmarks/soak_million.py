@@ -19,7 +19,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from birthmark.manifests.chunking import pieces_of
+from birthmark.manifests.manifest_chunks import pieces_of
 from support.server.servers import BIRTHMARK, RunningServer, a_server, clean_environment
 from support.services.postgres import a_postgres_server
 

@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from birthmark.store.migrate import VERSION, script_for
+from birthmark.store.schema_migration import VERSION, script_for
 from support.server import scaled
 from support.services.postgres import a_postgres, free_port
 

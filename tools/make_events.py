@@ -6,7 +6,7 @@ python tools/make_events.py
 import json
 from pathlib import Path
 
-from birthmark.events.schema import schema
+from birthmark.events.json_schema import schema
 
 PAGE = Path(__file__).parent.parent / "docs" / "reference" / "events.schema.json"
 

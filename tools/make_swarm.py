@@ -7,7 +7,7 @@ from pathlib import Path
 
 import birthmark
 from birthmark.agent.config.catalog import SettingSection
-from birthmark.swarm.scenario.settings import SECTIONS
+from birthmark.swarm.scenario.catalog import SECTIONS
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "swarm.md"
 HEAD = """# Swarm scenario reference

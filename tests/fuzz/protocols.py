@@ -15,7 +15,7 @@ from birthmark.awsiot import wire as aws
 from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.request_router import OPERATIONS
 from birthmark.awsiot.model import Job, JobStatus, Shadow
-from birthmark.awsiot.rules import jobs, provisioning_templates, shadows, topic_validation
+from birthmark.awsiot.rules import job_executions, provisioning_templates, shadows, topic_validation
 from birthmark.awsiot.rules.policy import ConnectionPermissions, parse_policy
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.awsiot.wire import jobs as job_wire
@@ -34,7 +34,7 @@ from birthmark.est.wire import parse_window as pacing_window
 from birthmark.fleet.template import parse_template
 from birthmark.iothub import wire as hub
 from birthmark.iothub.model import Twin
-from birthmark.iothub.rules import queries as hub_queries
+from birthmark.iothub.rules import twin_query_plans as hub_queries
 from birthmark.iothub.rules.digital_twins import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
 from birthmark.keys.private_key import uri_in
@@ -42,7 +42,7 @@ from birthmark.keys.reference_keys import parse_reference_key, reference_public_
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
-from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.packet_framer import Framer
 from birthmark.mqtt.packets import (
     LEVEL_5,
     ConnAck,
@@ -59,13 +59,13 @@ from birthmark.net.host_header import RequireAuthority
 from birthmark.net.proxy_protocol import HEAD_BYTES, SIGNATURE, ProxyHeaderError, rest_of, source_of
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.tpm_public import parse_tpm_public
-from birthmark.pki.tpm_sealing import seal_hmac_key
+from birthmark.pki.tpm_sealed_key import seal_hmac_key
 from birthmark.secure_elements.atecc.certificate_rebuild import SIGNER, TNGTLS, TRUSTFLEX, TemplateSubject, whole
 from birthmark.secure_elements.atecc.compressed_certificate import parse_compressed
 from birthmark.secure_elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, ChipMemory, SoftwareChip
 from birthmark.secure_elements.possession import PossessionProof, check_proof
 from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader
-from birthmark.swarm.scenario.parse import parse_scenario
+from birthmark.swarm.scenario.parser import parse_scenario
 from birthmark.untrusted_text import read_json
 from fuzz.certificates import DEVICE_CERTIFICATE
 from support.aws.account import a_call
@@ -380,7 +380,7 @@ def aws_job(data: bytes) -> None:
     update = job_wire.parse_request(data, is_update=True)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     job = Job(*("j", "{}", None, {}, False, None, JobStatus.IN_PROGRESS, False, None, None, now, now, None, 0, now, 1))
-    made = jobs.apply_device_update(jobs.create_first_execution(job, "t", now), update, job, now)
+    made = job_executions.apply_device_update(job_executions.create_first_execution(job, "t", now), update, job, now)
     for told in (job_wire.execution(made, "{}", now), job_wire.state(made), job_wire.lists([made], ("a", "b"))):
         msgspec.json.decode(job_wire.body(told, now, update.client_token))
 

@@ -24,7 +24,7 @@ from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id
 from birthmark.pki.tpm_public import parse_tpm_public
-from birthmark.pki.tpm_sealing import parse_sealed
+from birthmark.pki.tpm_sealed_key import parse_sealed
 from birthmark.secure_elements.assignment_memory import read_memory
 from birthmark.secure_elements.atecc.simulator import packet
 from birthmark.secure_elements.token_objects import guess

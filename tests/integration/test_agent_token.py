@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand
-from birthmark.agent.library import AgentDevice, identity_of
-from birthmark.agent.run import Loop
+from birthmark.agent.embedded_agent import AgentDevice, identity_of
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
 from birthmark.secure_elements.simulated_element import initialize_token
 from support.agent.faults import PIN, Servers, VirtualOrders, labels_in

@@ -11,13 +11,13 @@ import pytest
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules import shadows as shadow_rules
 from birthmark.awsiot.store import shadows as shadow_store
-from birthmark.broker.publisher import MessagePublisher
+from birthmark.broker.message_delivery import MessagePublisher
 from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.broker.stream import SqlStream
 from birthmark.bus.nats import NatsBus
 from birthmark.bus.wire import EventFrame
 from birthmark.iothub import store as hub_store
-from birthmark.iothub.events import DeviceChanged
+from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.rules import twins as twin_rules

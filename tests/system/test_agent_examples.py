@@ -115,6 +115,6 @@ def at_aws(server: RunningServer, text: str) -> str:
 
 
 def test_the_library_is_loaded_when_a_program_asks_for_it() -> None:
-    code = "import sys, birthmark.cli.agent; print('birthmark.agent.library' in sys.modules)"
+    code = "import sys, birthmark.cli.agent; print('birthmark.agent.embedded_agent' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=os.environ)
     assert done.stdout.strip() == "False"

@@ -12,7 +12,7 @@ from test_errors import every_class
 from birthmark.agent.config.toml_tables import ConfigMisnamedError
 from birthmark.agent.service import PayloadInvalidError
 from birthmark.cli.chip import ProofUnreadableError
-from birthmark.cli.common import FileExistsAlreadyError
+from birthmark.cli.command_output import FileExistsAlreadyError
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.errors import BundleDamagedError, StationUnusableError
 from birthmark.operator_api.saved_login import LoginDamagedError

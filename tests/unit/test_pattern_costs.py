@@ -29,8 +29,8 @@ _READERS = {"match", "fullmatch", "search", "sub", "subn", "split", "findall", "
 _SCANNERS = {"_take", "_peek"}
 """Methods that match a pattern at the place that they reached."""
 BOUNDED = {
-    "birthmark.awsiot.rules.job_documents._FILE": "1400 characters from each place at most, of a document of 32 KiB",
-    "birthmark.cli.common._PASSWORD": "what an operator typed",
+    "birthmark.awsiot.rules.job_document_placeholders._FILE": "at most 1400 characters per place, in 32 KiB",
+    "birthmark.cli.command_output._PASSWORD": "what an operator typed",
     "birthmark.toml_errors._UNNAMED": "the path of one key, as msgspec tells of it",
 }
 """Patterns that are not linear, and what bounds their texts."""

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import birthmark
 from birthmark.agent.config import read_config
-from birthmark.agent.config.model import DpsSource, PreloadedIdentity
+from birthmark.agent.config.config_values import DpsSource, PreloadedIdentity
 from birthmark.agent.service import payload_of
-from birthmark.cli.common import FileEncodingError, read_file, read_text
+from birthmark.cli.command_output import FileEncodingError, read_file, read_text
 from birthmark.cli.device_enroll_list import template_of
 from birthmark.cli.device_enroll_options import DeviceOptions
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
@@ -29,8 +29,8 @@ from birthmark.keys.errors import PinFileError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.manifests.certificate_lists import ListTrust, verify_list
-from birthmark.manifests.chunking import count_of
 from birthmark.manifests.errors import MalformedEntryError
+from birthmark.manifests.manifest_chunks import count_of
 from birthmark.pki.certificates import parse_any, parse_bundle
 from birthmark.pki.pem import unarmor
 from birthmark.secure_elements.exec import HOOK
@@ -299,12 +299,12 @@ OWN = {
         "secure_elements/simulated_element.py",
         "server/dispatcher.py",
         "server/backup/restore.py",
-        "store/migrate.py",
+        "store/schema_migration.py",
         "swarm/identities.py",
         "swarm/local_server.py",
         "testing/cloud.py",
     },
-    "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/hints.py", "flock.py", "swarm/runner.py"},
+    "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/error_hints.py", "flock.py", "swarm/runner.py"},
     "within a program under chip exec": {"secure_elements/exec/proxy.py", "secure_elements/hook/sitecustomize.py"},
     "a file that is read line by line": {"manifests/certificate_lists.py", "server/backup/audit_export.py"},
 }

@@ -23,7 +23,7 @@ This package imports no server framework and no database, so it runs on small de
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from birthmark.agent.library import AgentDevice, Identity, connect
+    from birthmark.agent.embedded_agent import AgentDevice, Identity, connect
 
 __all__ = ["AgentDevice", "Identity", "connect"]
 
@@ -32,6 +32,6 @@ def __getattr__(name: str) -> Any:
     """Load the library on first access; the commands do not need it."""
     if name not in (*__all__, "Device"):  # earlier name of AgentDevice
         raise AttributeError(name)
-    from birthmark.agent import library
+    from birthmark.agent import embedded_agent
 
-    return getattr(library, name)
+    return getattr(embedded_agent, name)

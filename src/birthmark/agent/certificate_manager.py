@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from birthmark.agent.config.model import AzureIssuance, EstIssuance
+from birthmark.agent.config.config_values import AzureIssuance, EstIssuance
 from birthmark.agent.credential_store import HeldIdentity, Slot, fits
 from birthmark.agent.identities import IdentityStore
 from birthmark.agent.issuance import (

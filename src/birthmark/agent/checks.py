@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from birthmark import __version__, flock
-from birthmark.agent.config.model import (
+from birthmark.agent.config.config_values import (
     DpsSource,
     EstIssuance,
     IssuedIdentity,
@@ -33,7 +33,7 @@ from birthmark.agent.service import Agent, Held
 from birthmark.agent.symmetric_key import open_shared
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.device_transports.identity import ServerTrust
-from birthmark.device_transports.openssl.clock_tolerant import check_dates
+from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import EstClient

@@ -14,13 +14,13 @@ from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import partial
 
-from birthmark.agent.config.model import AgentConfig, DpsSource, EstIssuance
+from birthmark.agent.config.config_values import AgentConfig, DpsSource, EstIssuance
 from birthmark.agent.issuance import MakeLinks, est_trust
 from birthmark.agent.managed_certificates import ManagedCertificate
 from birthmark.agent.trusted_clock import TOLERANCE, Timekeeper
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
-from birthmark.device_transports.openssl.clock_tolerant import StatedTime
+from birthmark.device_transports.openssl.certificate_time import StatedTime
 from birthmark.device_transports.ports import HttpResponse, HttpsClient, Links, MqttClient, ReceivedMessage
 from birthmark.device_transports.urls import parse_url
 from birthmark.errors import BirthmarkError

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from birthmark.agent.config.model import PreloadedIdentity
+from birthmark.agent.config.config_values import PreloadedIdentity
 from birthmark.agent.credential_store import HeldIdentity, Slot
 from birthmark.agent.keys import KeyStore
 from birthmark.agent.paths import AgentPaths

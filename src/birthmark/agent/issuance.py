@@ -19,14 +19,20 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from birthmark.agent.config.config_values import (
+    AzureIssuance,
+    EstIssuance,
+    IssuedIdentity,
+    LocalIssuance,
+    PreloadedIdentity,
+)
 from birthmark.agent.config.issuance import ATTRIBUTES
-from birthmark.agent.config.model import AzureIssuance, EstIssuance, IssuedIdentity, LocalIssuance, PreloadedIdentity
 from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import CertificateMissingError, IdentityStore
 from birthmark.agent.keys import HeldKey
 from birthmark.agent.managed_certificates import EXTENSIONS, CertificateUse, ManagedCertificate
 from birthmark.agent.paths import LOCAL_CA
-from birthmark.agent.trust_anchors import FollowedAnchors
+from birthmark.agent.root_rollover import FollowedAnchors
 from birthmark.clock import Clock, Entropy
 from birthmark.device_transports.errors import LinkLostError, ServerUntrustedError
 from birthmark.device_transports.identity import Identity, ServerTrust

@@ -17,7 +17,7 @@ import msgspec
 
 from birthmark.agent.certificate_manager import CertificateManager
 from birthmark.agent.clock_sync import AskTime, ClockSyncTransports, TimeServers, time_urls
-from birthmark.agent.config.model import (
+from birthmark.agent.config.config_values import (
     AgentConfig,
     AwsSource,
     AzureIssuance,
@@ -35,10 +35,10 @@ from birthmark.agent.keys import TOKEN_TROUBLE
 from birthmark.agent.managed_certificates import ManagedCertificate, managed_by
 from birthmark.agent.paths import DEVICE_ID, LOCAL_CA, AgentPaths, StateNotWritableError
 from birthmark.agent.renewal_policy import Renewal, chance_of, moment_in
+from birthmark.agent.root_rollover import FollowedAnchors
 from birthmark.agent.state import AgentState, LastError, PlannedRenewal, keep, write_state
 from birthmark.agent.symmetric_key import SharedIdentity, open_shared
 from birthmark.agent.tpm_identity import open_tpm
-from birthmark.agent.trust_anchors import FollowedAnchors
 from birthmark.agent.trusted_clock import Timekeeper
 from birthmark.awsiot.client import ThingClient, connect_thing
 from birthmark.clock import Entropy

@@ -5,7 +5,7 @@ from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, cast, litera
 from birthmark.alerts.model import Alert, ConnectionTakeovers, MachineReading, Silence
 from birthmark.store import Statement, insert, upsert
 from birthmark.store.columns import number, text
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, remove
 from birthmark.store.schema import metadata
 

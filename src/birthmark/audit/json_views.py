@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from birthmark.audit.verify import ROWS, VerifiedChain
+from birthmark.audit.chain_verification import ROWS, VerifiedChain
 from birthmark.net.fair_scheduler import yield_turn
 from birthmark.store import from_micros
 from birthmark.store.database import DatabaseReader

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from birthmark import metrics
-from birthmark.awsiot.events import (
+from birthmark.awsiot.domain_events import (
     AccessKeyRemoved,
     AuthorizerChanged,
     CertificateChanged,

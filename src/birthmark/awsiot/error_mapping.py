@@ -11,7 +11,7 @@ from birthmark.auth import sigv4
 from birthmark.awsiot import model
 from birthmark.awsiot.rules import (
     custom_authorizers,
-    jobs,
+    job_executions,
     policy,
     provisioning_plans,
     shadows,
@@ -54,7 +54,7 @@ from birthmark.broker.errors import (
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net import admission
 from birthmark.outbound.ssrf_guard import AddressRefusedError, PlainRefusedError
-from birthmark.pki.possession import PossessionCodeMismatchError, PossessionNotProvenError
+from birthmark.pki.ca_possession_proof import PossessionCodeMismatchError, PossessionNotProvenError
 
 _INVALID = (400, "InvalidRequestException")
 _VALIDATION = (400, "CertificateValidationException")
@@ -82,13 +82,13 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     shadows.TooManyShadowsError: (429, "LimitExceededException"),
     shadows.ShadowTooLargeError: (413, "RequestEntityTooLargeException"),
     StatusNotForDevicesError: (409, "InvalidStateTransitionException"),
-    jobs.JobExistsError: _EXISTS,
+    job_executions.JobExistsError: _EXISTS,
     job_files.TooManyReadersError: (429, "LimitExceededException"),
-    jobs.JobStateError: (409, "InvalidStateTransitionException"),
-    jobs.ExecutionStateError: (409, "InvalidStateTransitionException"),
-    jobs.ExecutionVersionError: _INVALID,
-    jobs.CancelVersionError: (409, "VersionConflictException"),
-    jobs.ExecutionOverError: (410, "TerminalStateException"),
+    job_executions.JobStateError: (409, "InvalidStateTransitionException"),
+    job_executions.ExecutionStateError: (409, "InvalidStateTransitionException"),
+    job_executions.ExecutionVersionError: _INVALID,
+    job_executions.CancelVersionError: (409, "VersionConflictException"),
+    job_executions.ExecutionOverError: (410, "TerminalStateException"),
     TooManySessionsError: (429, "LimitExceededException"),
     SessionShareUsedError: (429, "LimitExceededException"),
     RetainedFullError: (429, "LimitExceededException"),
@@ -182,10 +182,10 @@ def shadow_rejection(error: errors.BirthmarkError) -> tuple[int, str]:
 
 
 _JOBS_TOLD: Mapping[type[errors.BirthmarkError], str] = {
-    jobs.ExecutionStateError: "InvalidStateTransition",
+    job_executions.ExecutionStateError: "InvalidStateTransition",
     StatusNotForDevicesError: "InvalidStateTransition",
-    jobs.ExecutionVersionError: "VersionMismatch",
-    jobs.ExecutionOverError: "TerminalStateReached",
+    job_executions.ExecutionVersionError: "VersionMismatch",
+    job_executions.ExecutionOverError: "TerminalStateReached",
     errors.NotFoundError: "ResourceNotFound",
     errors.ThrottledError: "RequestThrottled",
     errors.ConflictError: "RequestThrottled",

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from birthmark import errors
 from birthmark.azure_arm import service, wire
-from birthmark.azure_arm.rules import paths
+from birthmark.azure_arm.rules import operation_paths
 from birthmark.iam.authorization import RightMissingError
-from birthmark.pki.possession import PossessionNotProvenError
+from birthmark.pki.ca_possession_proof import PossessionNotProvenError
 from birthmark.pki.verified_ca import AuthorityChangedError
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
-    paths.OperationNotServedError: (501, "NotImplemented"),
-    paths.PathInvalidError: (400, "InvalidResourceName"),
+    operation_paths.OperationNotServedError: (501, "NotImplemented"),
+    operation_paths.PathInvalidError: (400, "InvalidResourceName"),
     wire.ApiVersionError: (400, "MissingApiVersionParameter"),
     wire.BodyInvalidError: (400, "InvalidRequestContent"),
     service.HubChangedError: (412, "PreconditionFailed"),

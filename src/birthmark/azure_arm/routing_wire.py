@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from birthmark.azure_arm.wire import BodyInvalidError
-from birthmark.iothub.rules.routes import configuration, matching
+from birthmark.iothub.rules.routes import configuration, route_matcher
 from birthmark.iothub.wire.routing import (
     FALLBACK,
     TEMPLATE,
@@ -157,7 +157,7 @@ def check_as_shown(body: bytes, shown: Mapping[str, Any]) -> tuple[Mapping[str, 
     etag = given.pop("etag", None)
     plain = {**given, "properties": {name: one for name, one in (properties or {}).items() if name != "routing"}}
     if (member := _other(plain, shown, "")) is not None:
-        raise BodyInvalidError(detail=f"{member} is changed by no call here, leave it as it was read")
+        raise BodyInvalidError(detail=f"{member} is changed by no call here, leave it was read")
     if routing is not None and not isinstance(routing, dict):
         raise BodyInvalidError(detail="properties.routing is not an object")
     return routing, etag if isinstance(etag, str) else None
@@ -225,5 +225,5 @@ def parse_test_one(body: bytes, hub: str) -> tuple[SampleMessage, HubRoute]:
 
 def _tested(test: _Test) -> SampleMessage:
     said = test.message or _Message()
-    made = matching.imagined("device", said.body or "", said.app_properties or {}, said.system_properties or {})
-    return SampleMessage(matching.read(made), test.twin, test.routing_source or "DeviceMessages")
+    made = route_matcher.imagined("device", said.body or "", said.app_properties or {}, said.system_properties or {})
+    return SampleMessage(route_matcher.read(made), test.twin, test.routing_source or "DeviceMessages")

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from birthmark.actor import Actor
+from birthmark.auth.cloud_api_credentials import is_of_person
 from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
 from birthmark.auth.shared_access_policies import Keys
-from birthmark.auth.user_credentials import is_of_person
 from birthmark.azure_arm import wire
 from birthmark.azure_arm.operations import ArmRequest, ArmResourceKind
 from birthmark.azure_arm.routing_wire import (
@@ -22,14 +22,14 @@ from birthmark.azure_arm.routing_wire import (
     routing_json,
     routing_of,
 )
-from birthmark.azure_arm.rules.paths import OperationNotServedError
+from birthmark.azure_arm.rules.operation_paths import OperationNotServedError
 from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.errors import ConflictError, UnauthenticatedError
 from birthmark.iam.authorization import require_right
 from birthmark.iam.service import People, TokenRefusedError
 from birthmark.iothub.model import Hub
-from birthmark.iothub.rules.routes import configuration, matching
+from birthmark.iothub.rules.routes import configuration, route_matcher
 from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire.routing import BUILT_IN, MAX_ROUTES, Routing, StoredRouting
@@ -181,9 +181,9 @@ class Management:
         """Return the routes of a hub that match a message."""
         hub = self.iothub.hubs.by_name(request.service)
         asked = parse_test_all(body)
-        ready = self.iothub.routes.ready(hub.name) or matching.prepare_routing(_none(hub))
+        ready = self.iothub.routes.ready(hub.name) or route_matcher.prepare_routing(_none(hub))
         source = configuration.parse_source(asked.source, hub.name)
-        found = [name for name, _ in matching.matching(ready, source, asked.message, asked.twin)]
+        found = [name for name, _ in route_matcher.matching(ready, source, asked.message, asked.twin)]
         routes = {one.name: one for one in ready.kept.routing.routes}
         return [route_json(routes[name]) if name in routes else fallback_json(ready.kept.routing) for name in found]
 
@@ -195,7 +195,7 @@ class Management:
             condition = parse_condition(route.condition)
         except SqlMistake as error:
             return {"result": "undefined", "details": {"compilationErrors": [mistake_json(error)]}}
-        is_taken = matching.is_match(condition, RoutedSubject(asked.message, asked.twin), route.name)
+        is_taken = route_matcher.is_match(condition, RoutedSubject(asked.message, asked.twin), route.name)
         return {"result": "true" if is_taken else "false", "details": {"compilationErrors": []}}
 
     async def endpoints_health(self, request: ArmRequest) -> Sequence[Mapping[str, Any]]:

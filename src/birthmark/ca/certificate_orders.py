@@ -22,9 +22,9 @@ from birthmark.errors import PolicyError, ThrottledError
 from birthmark.pki.certificate_profiles import SERVER, CertificateProfile, Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import LeafIssuer, issue
 from birthmark.pki.names import MAX_COMMON_NAME_BYTES, name_of
+from birthmark.pki.revocation_urls import DistributionPoints
 from birthmark.store import Changes
 
 

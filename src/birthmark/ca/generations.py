@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birthmark import atomic_files
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
+from birthmark.ca.ca_directory import CaLostError
 from birthmark.ca.cross_certificates import NEW_WITH_OLD, OLD_WITH_NEW, link
-from birthmark.ca.directory import CaLostError
 from birthmark.ca.hierarchy import Generation, RootAwayError
 from birthmark.ca.hierarchy_files import PurposeMissingError, alone_in, organization_of, read_certificate
 from birthmark.ca.passphrase import Passphrase
@@ -20,8 +20,8 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import LeafIssuer
+from birthmark.pki.revocation_urls import DistributionPoints
 
 FIRST, ABANDONED = "ca", "abandoned"
 

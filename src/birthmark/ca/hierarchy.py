@@ -13,8 +13,8 @@ from birthmark.clock import Entropy
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.distribution_points import DistributionPoints, name_of_key
 from birthmark.pki.issuance import LeafIssuer
+from birthmark.pki.revocation_urls import DistributionPoints, name_of_key
 
 
 class HierarchyStorage(Protocol):

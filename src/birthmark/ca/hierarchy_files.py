@@ -29,9 +29,9 @@ from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.keys.private_key import PublicKey
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, CertificateProfile, Purpose
 from birthmark.pki.certificates import Certificate, parse_pem
-from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import LeafIssuer, SigningKey, issue, new_serial
 from birthmark.pki.names import name_of
+from birthmark.pki.revocation_urls import DistributionPoints
 
 BELOW: Mapping[Purpose, tuple[str, CertificateProfile]] = {
     Purpose.DEVICES: ("Issuing CA", ISSUING_CA),

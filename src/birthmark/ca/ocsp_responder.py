@@ -14,12 +14,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import store
 from birthmark.ca.crls import revocation_of
-from birthmark.ca.events import CertificateRevoked
+from birthmark.ca.domain_events import CertificateRevoked
 from birthmark.ca.service import CertificateAuthority
 from birthmark.ca.token_keys import run_signing
 from birthmark.pki.certificate_profiles import OCSP
 from birthmark.pki.certificates import Thumbprint
-from birthmark.pki.distribution_points import name_of_key
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial
 from birthmark.pki.names import name_of
 from birthmark.pki.ocsp import (
@@ -32,6 +31,7 @@ from birthmark.pki.ocsp import (
     ids_of,
     parse_request,
 )
+from birthmark.pki.revocation_urls import name_of_key
 from birthmark.store.database import Heard
 from birthmark.store.reloading_cache import UNSURE_S
 

@@ -20,8 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID
 
 from birthmark import atomic_files
+from birthmark.ca.ca_directory import CaExistsError, is_waiting, pending_purpose
 from birthmark.ca.cross_certificates import install_links, links_in
-from birthmark.ca.directory import CaExistsError, is_waiting, pending_purpose
 from birthmark.ca.hierarchy_files import (
     BELOW,
     ROOT_LIST,

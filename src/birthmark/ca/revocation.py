@@ -16,7 +16,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from birthmark.auth.principals import Principal
 from birthmark.ca import store
 from birthmark.ca.certificate_records import IssuedCertificate, key_digest
-from birthmark.ca.events import CertificateRevoked
+from birthmark.ca.domain_events import CertificateRevoked
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.clock import Clock
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError, UnavailableError

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from birthmark.ca import rollover_store as store
-from birthmark.ca.directory import CaLostError
-from birthmark.ca.events import RolloverMoved
+from birthmark.ca.ca_directory import CaLostError
+from birthmark.ca.domain_events import RolloverMoved
 from birthmark.ca.hierarchy import Generation, Hierarchy
 from birthmark.ca.rules.rollover import (
     NoRolloverError,

@@ -10,7 +10,7 @@ from birthmark.ca.store import certificates
 from birthmark.pki.certificates import Certificate
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import blob, number, text
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, remove
 from birthmark.store.schema import server_facts
 

@@ -13,7 +13,7 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
 from birthmark.ca.certificate_records import IssuedCertificate, LiveCertificate, SubjectStatus, key_digest
 from birthmark.ca.crls import RevocationLists
-from birthmark.ca.events import CertificateIssued
+from birthmark.ca.domain_events import CertificateIssued
 from birthmark.ca.external_ca import ExternalCa, issuer_of
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, OnRecord, Revocations, digest_of
@@ -39,9 +39,9 @@ from birthmark.pki.certificate_profiles import (
 )
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import BACKDATING, LeafIssuer, issue, new_serial
 from birthmark.pki.names import fold
+from birthmark.pki.revocation_urls import DistributionPoints
 from birthmark.store import Changes, Database, from_micros, name_index, retry_on_conflict, to_micros
 
 _NAMED = 10

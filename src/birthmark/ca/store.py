@@ -33,7 +33,7 @@ from birthmark.pki.signature_malleability import MOST, twins_of
 from birthmark.store import Changes, insert, metadata, partial_index, statement, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.counters import week_of
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, is_among, page
 
 certificates = Table(

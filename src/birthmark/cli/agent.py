@@ -19,7 +19,7 @@ from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.service import Agent
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.agent_process import become
-from birthmark.cli.common import FAILED, emit, say
+from birthmark.cli.command_output import FAILED, emit, say
 from birthmark.cli.confirmation import only_typed
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.table import wrap_to_terminal

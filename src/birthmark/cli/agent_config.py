@@ -5,10 +5,10 @@ from typing import Annotated
 import typer
 
 from birthmark.agent.config.catalog import AgentSetting, every_setting
-from birthmark.agent.config.parse import EffectiveSetting, effective
+from birthmark.agent.config.parser import EffectiveSetting, effective
 from birthmark.cli.agent_options import AgentOptions
-from birthmark.cli.common import say
-from birthmark.cli.row_selection import PickOptions
+from birthmark.cli.command_output import say
+from birthmark.cli.row_filter_options import PickOptions
 from birthmark.untrusted_text import printable
 
 

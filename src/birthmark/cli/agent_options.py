@@ -17,7 +17,7 @@ from birthmark.agent.service import Agent
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.cli.agent_paths import AgentPlace
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import certificate_row, emit, working
+from birthmark.cli.command_output import certificate_row, emit, working
 from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm import TpmSettings
 

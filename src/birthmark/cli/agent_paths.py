@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from birthmark.agent.agent_factory import open_agent
 from birthmark.agent.config import (
     AgentConfig,
     ConfigInvalidError,
@@ -14,13 +15,12 @@ from birthmark.agent.config import (
     ConfigUnsupportedError,
     read_config,
 )
-from birthmark.agent.factory import open_agent
 from birthmark.agent.instance_lock import AgentRunningError, locked
 from birthmark.agent.paths import AgentPaths, StateNotWritableError
 from birthmark.agent.service import Agent
 from birthmark.agent.state import recall
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.device_transports.factory import open_links
+from birthmark.device_transports.transport_selection import open_links
 from birthmark.untrusted_text import printable
 
 

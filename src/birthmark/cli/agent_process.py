@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer, answering
 from birthmark.agent.paths import control_socket_of
 from birthmark.agent.renewal_scheduler import taken_by
-from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.cli.agent_paths import AgentPlace
 from birthmark.cli.refusal_log import log_refusal
@@ -94,7 +94,7 @@ def main(words: Sequence[str]) -> int:
         with AgentPlace(Path(given["root"]), Path(given["file"])).working(takes_last_good=True) as agent:
             asyncio.run(serve(agent, EventPrinter(given["as_json"]), given["telemetry_s"]))
     except BirthmarkError as error:
-        from birthmark.cli.common import tell
+        from birthmark.cli.command_output import tell
 
         return tell(error, as_json=given["as_json"])
     return 0

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.agent.config.model import DpsSource
+from birthmark.agent.config.config_values import DpsSource
 from birthmark.cli.agent_options import AgentOptions
-from birthmark.cli.common import emit
+from birthmark.cli.command_output import emit
 from birthmark.dps.wire import registration_id_of, tpm_json
 from birthmark.keys.tpm import Tpm, TpmSettings
 from birthmark.pki.tpm_public import parse_tpm_public

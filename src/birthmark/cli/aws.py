@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import read_text, say
+from birthmark.cli.command_output import read_text, say
 from birthmark.cli.confirmation import only
 from birthmark.cli.json_input import object_of
-from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.tail import announce_first, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 

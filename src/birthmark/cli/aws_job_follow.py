@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from birthmark.cli.aws_jobs import Job
-from birthmark.cli.common import SOME_ROWS_REFUSED
+from birthmark.cli.command_output import SOME_ROWS_REFUSED
 from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.server_client import ServerOutputOptions, at
+from birthmark.cli.server_options import ServerOutputOptions, at
 from birthmark.untrusted_text import printable
 
 _GOES_ON = ("SCHEDULED", "IN_PROGRESS")

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import read_text, say
+from birthmark.cli.command_output import read_text, say
 from birthmark.cli.confirmation import confirm
 from birthmark.cli.duration_options import DurationParser
 from birthmark.cli.json_input import object_of
-from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("job", "status", "paused", "selection", "description", "created")
 _REASON_COLUMNS = ("things", "status", "details", "one")

@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 
-from birthmark.cli.common import format_error, print_row_error
+from birthmark.cli.command_output import format_error, print_row_error
 from birthmark.cli.table import format_count
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.journal import JournalOutcome

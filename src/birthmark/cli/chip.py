@@ -16,7 +16,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.cli.chip_options import CHIP_OPTIONS, ChipOutputOptions
-from birthmark.cli.common import (
+from birthmark.cli.command_output import (
     MAX_FILE_BYTES,
     FileMissingError,
     about,
@@ -27,7 +27,7 @@ from birthmark.cli.common import (
     say,
 )
 from birthmark.cli.confirmation import only, only_typed
-from birthmark.cli.row_selection import PickOptions
+from birthmark.cli.row_filter_options import PickOptions
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_token import TokenInfo

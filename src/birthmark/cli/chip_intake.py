@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.chip_options import CHIP_OPTIONS, ChipOutputOptions
-from birthmark.cli.common import SOME_ROWS_REFUSED, about, emit, print_row_error, read_file
+from birthmark.cli.command_output import SOME_ROWS_REFUSED, about, emit, print_row_error, read_file
 from birthmark.cli.confirmation import only, only_typed
 from birthmark.cli.table import format_count
 from birthmark.clock import SystemClock, SystemEntropy

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import emit, write_result
+from birthmark.cli.command_output import emit, write_result
 from birthmark.keys.errors import PinMissingError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import find_softhsm

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import emit
+from birthmark.cli.command_output import emit
 from birthmark.cli.confirmation import only, only_typed
 from birthmark.cli.simulated_chips import add_simulated_chip
 from birthmark.clock import SystemClock, SystemEntropy

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from birthmark.cli.common import ActionNeededError, UsageError, again, without
+from birthmark.cli.command_output import ActionNeededError, UsageError, again, without
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import say
-from birthmark.cli.server_client import ServerOutputOptions
+from birthmark.cli.command_output import say
+from birthmark.cli.server_options import ServerOutputOptions
 
 
 def open_console(

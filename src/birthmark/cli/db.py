@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import emit, without, working
+from birthmark.cli.command_output import emit, without, working
 from birthmark.cli.server_backup import Database, run_with_cleanup, settings_of
 from birthmark.cli.server_restore import format_start_command
 from birthmark.clock import SystemClock, SystemEntropy
@@ -35,7 +35,7 @@ def move(
     password, use BIRTHMARK_MOVE_TO or a PGPASSFILE file; other users of this machine cannot see it. As root, make sure
     the owner of the data directory can read that file.
     """
-    from birthmark.server.backup.create import DatabaseElsewhereError
+    from birthmark.server.backup.backup_creation import DatabaseElsewhereError
     from birthmark.server.backup.database_move import (
         MovedOtherwiseError,
         MoveTargetInUseError,
@@ -43,7 +43,7 @@ def move(
         redact_url,
     )
     from birthmark.server.backup.restore import check_url
-    from birthmark.server.installation import DatabaseMovedError
+    from birthmark.server.installation_identity import DatabaseMovedError
 
     try:
         settings = settings_of(config, data, database)

@@ -11,7 +11,7 @@ import typer
 
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say
+from birthmark.cli.command_output import UsageError, emit, read_ca_certificate, read_device_certificate, say
 from birthmark.cli.confirmation import CannotWorkError, confirm, device_with, only
 from birthmark.cli.device_enroll_options import (
     CloudName,
@@ -32,8 +32,8 @@ from birthmark.cli.device_enroll_tpm import TpmOptions, check_file, enroll_keys,
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.report_option import check_reports
 from birthmark.cli.revocation_status import mark_revoked_rows, print_revocation_notices
-from birthmark.cli.row_selection import PickOptions
-from birthmark.cli.server_client import presented_certificate, show
+from birthmark.cli.row_filter_options import PickOptions
+from birthmark.cli.server_options import presented_certificate, show
 from birthmark.clock import SystemClock
 from birthmark.errors import InvalidRequestError
 from birthmark.operator_api.api_client import client_for

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress, track
 
 from birthmark.cli.bulk_summary import BulkSummary, print_pause
-from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_text, without
+from birthmark.cli.command_output import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_text, without
 from birthmark.cli.confirmation import CannotWorkError
 from birthmark.cli.manifest import entries_of
 from birthmark.cli.report_option import opened
@@ -21,8 +21,8 @@ from birthmark.cli.table import format_count
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.adaptive_concurrency import PacedTarget
-from birthmark.fleet.bulk import enroll_all, undo_all
-from birthmark.fleet.field_validation import check_values
+from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
+from birthmark.fleet.enrollment_validation import check_values
 from birthmark.fleet.journal import TAKEN_BACK, Journal, JournalOutcome, OtherTargetsJournalError, refused
 from birthmark.fleet.target import EnrollmentRequest, EnrollmentTarget, TargetOutcome
 from birthmark.fleet.template import (

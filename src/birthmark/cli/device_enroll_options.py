@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark.cli.common import without
+from birthmark.cli.command_output import without
 from birthmark.cli.confirmation import confirm, only, only_typed
 from birthmark.cli.policy_keys import owner_string
 from birthmark.cli.report_option import ReportOption
-from birthmark.cli.server_client import DataOption, ServerOptions, at
+from birthmark.cli.server_options import DataOption, ServerOptions, at
 from birthmark.cli.table import format_count
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.operator_api.api_client import DEFAULT_DATA

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birthmark import atomic_files
-from birthmark.cli.common import FileExistsAlreadyError
+from birthmark.cli.command_output import FileExistsAlreadyError
 from birthmark.cli.confirmation import only
 from birthmark.cli.device_enroll_options import DeviceOptions
 from birthmark.dps.wire import TpmAttestation, parse_tpm, registration_id_of

@@ -10,7 +10,7 @@ import typer
 
 from birthmark.cli.bulk_summary import BulkSummary, print_pause
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import emit, without
+from birthmark.cli.command_output import emit, without
 from birthmark.cli.confirmation import confirm, only, only_typed
 from birthmark.cli.device_enroll_list import Shipment, hint_at_policy, template_of
 from birthmark.cli.device_enroll_options import (
@@ -24,15 +24,15 @@ from birthmark.cli.device_enroll_options import (
     WriteOptions,
     parse_place,
 )
-from birthmark.cli.device_tracking import PatienceOptions, told_and_kept
-from birthmark.cli.device_tracking import follow as follow_all
-from birthmark.cli.device_tracking import move as move_all
+from birthmark.cli.device_progress import PatienceOptions, told_and_kept
+from birthmark.cli.device_progress import follow as follow_all
+from birthmark.cli.device_progress import move as move_all
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.report_option import ReportOption, add_row, check_reports, opened
-from birthmark.cli.server_client import DataOption
+from birthmark.cli.server_options import DataOption
 from birthmark.cli.table import format_count
+from birthmark.fleet.device_migration import Move
 from birthmark.fleet.journal import Journal
-from birthmark.fleet.migration import Move
 from birthmark.fleet.required_permissions import FleetTask, azure_rights, iam_policy
 from birthmark.fleet.tracking import Goal
 from birthmark.operator_api.api_client import DEFAULT_DATA

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import SOME_ROWS_REFUSED, say
+from birthmark.cli.command_output import SOME_ROWS_REFUSED, say
 from birthmark.cli.manifest import ManifestOptions, entries_of
 from birthmark.cli.manifest_merge import StationsOptions
 from birthmark.cli.server_audit import verify_audit_chains
-from birthmark.cli.server_client import ServerOptions
+from birthmark.cli.server_options import ServerOptions
 from birthmark.errors import NotFoundError
 from birthmark.fleet.provenance import ProvenanceLink, ProvenanceState, is_about, links_of_list, links_of_server
 from birthmark.manifests.errors import ManifestError

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.certificate_inventory import parse_within
+from birthmark.cli.certificate_inventory_options import parse_within
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import emit, read_device_certificate, without
+from birthmark.cli.command_output import emit, read_device_certificate, without
 from birthmark.cli.confirmation import OptionNotApplicableError, confirm
 from birthmark.cli.device_enroll_options import TargetOptions, WriteOptions
 from birthmark.durations import FORMS

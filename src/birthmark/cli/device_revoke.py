@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import SOME_ROWS_REFUSED
+from birthmark.cli.command_output import SOME_ROWS_REFUSED
 from birthmark.cli.confirmation import confirm
 from birthmark.cli.device_enroll_options import (
     PLACES,
@@ -18,7 +18,7 @@ from birthmark.cli.device_enroll_options import (
     parse_place,
     places,
 )
-from birthmark.cli.server_client import ServerOutputOptions, at, show
+from birthmark.cli.server_options import ServerOutputOptions, at, show
 from birthmark.cli.table import format_count
 from birthmark.devices.list_views import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError, NotFoundError

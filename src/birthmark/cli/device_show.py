@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.certificate_inventory import parse_within
+from birthmark.cli.certificate_inventory_options import parse_within
 from birthmark.cli.confirmation import only
-from birthmark.cli.server_client import ListOptions, ServerOutputOptions, at, show
+from birthmark.cli.server_options import ListOptions, ServerOutputOptions, at, show
 from birthmark.devices.list_views import DeviceOrder, DeviceState
 from birthmark.durations import FORMS
 

@@ -13,7 +13,7 @@ import typer
 
 from birthmark.cli import simulated_chips
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import ACTION_NEEDED, FAILED, say, working
+from birthmark.cli.command_output import ACTION_NEEDED, FAILED, say, working
 from birthmark.cli.refusal_log import noted
 from birthmark.cli.table import format_count, wrap_to_terminal
 from birthmark.clock import SystemClock

@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say, with_certificate
+from birthmark.cli.command_output import (
+    UsageError,
+    emit,
+    read_ca_certificate,
+    read_device_certificate,
+    say,
+    with_certificate,
+)
 from birthmark.cli.confirmation import only
 from birthmark.cli.policy_keys import (
     PolicyArgument,
@@ -18,7 +25,7 @@ from birthmark.cli.policy_keys import (
     show_keys,
     show_policies,
 )
-from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
 CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")

@@ -12,7 +12,7 @@ import typer
 
 from birthmark.cli.confirmation import only_typed
 from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.server_client import ServerOptions
+from birthmark.cli.server_options import ServerOptions
 
 _GRACE_S = 3
 """Seconds to wait for a server that the shell has just started with `serve &`."""

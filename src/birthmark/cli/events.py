@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from birthmark import atomic_files
-from birthmark.cli.common import FileExistsAlreadyError, emit, say, written_as
+from birthmark.cli.command_output import FileExistsAlreadyError, emit, say, written_as
 from birthmark.cli.confirmation import confirm
-from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.tail import until_interrupted
 from birthmark.untrusted_text import printable
 

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark.cli.common import UsageError, emit, read_ca_certificate, read_device_certificate, say, with_certificate
+from birthmark.cli.command_output import (
+    UsageError,
+    emit,
+    read_ca_certificate,
+    read_device_certificate,
+    say,
+    with_certificate,
+)
 from birthmark.cli.confirmation import confirm, only, only_typed
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.duration_options import DurationParser
@@ -26,13 +33,20 @@ from birthmark.cli.policy_keys import (
 )
 from birthmark.cli.revocation_status import mark_revoked_rows, print_revocation_notices
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
-from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at, presented_certificate, show
+from birthmark.cli.server_options import (
+    ListOptions,
+    RemoveOptions,
+    ServerOutputOptions,
+    at,
+    presented_certificate,
+    show,
+)
 from birthmark.cli.stream_reader import StreamReading, read
 from birthmark.clock import SystemClock
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
-    from birthmark.fleet.azure_registry import AzureHubRegistry
+    from birthmark.fleet.azure_hub_registry import AzureHubRegistry
 
 
 class ModuleTakesNoneError(UsageError):
@@ -77,7 +91,7 @@ def registry_of(profile: str) -> "AzureHubRegistry | None":
     """Return the device registry of an Azure profile, None for the local server. Raise `ProfileError`."""
     if profile == "local":
         return None
-    from birthmark.fleet.azure_registry import AzureHubRegistry
+    from birthmark.fleet.azure_hub_registry import AzureHubRegistry
     from birthmark.fleet.profiles import hub_profile
 
     only_typed(False, "with --profile local", "--hub", "--data")

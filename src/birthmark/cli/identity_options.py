@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.chip_options import CHIP_OPTIONS, ChipOptions
-from birthmark.cli.common import FileMissingError, UsageError, about, read_file
+from birthmark.cli.command_output import FileMissingError, UsageError, about, read_file
 from birthmark.cli.confirmation import only_typed
 from birthmark.device_transports.identity import Identity, ServerTrust, identity_of
 from birthmark.errors import NotFoundError

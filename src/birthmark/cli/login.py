@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import FileMissingError, emit, read_file, say, written_as
+from birthmark.cli.command_output import FileMissingError, emit, read_file, say, written_as
 from birthmark.cli.confirmation import only
 from birthmark.errors import BirthmarkError, about
 from birthmark.operator_api.api_client import RemoteClient

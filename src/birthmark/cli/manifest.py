@@ -17,7 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 from birthmark import atomic_files
 from birthmark.cli.bulk_summary import Refusals
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import (
+from birthmark.cli.command_output import (
     SOME_ROWS_REFUSED,
     FileExistsAlreadyError,
     again,
@@ -29,7 +29,7 @@ from birthmark.cli.common import (
 )
 from birthmark.cli.confirmation import OptionNotApplicableError, only
 from birthmark.cli.manifest_merge import StationsOptions, is_bundle
-from birthmark.cli.server_client import show
+from birthmark.cli.server_options import show
 from birthmark.cli.table import format_count
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
@@ -151,7 +151,7 @@ def count_entries(file: Path) -> int:
     """Return the number of entries, valid or not; nothing is verified."""
     from birthmark.manifests.bundle.verifier import count_chips
     from birthmark.manifests.certificate_lists import count_listed
-    from birthmark.manifests.chunking import count_of
+    from birthmark.manifests.manifest_chunks import count_of
 
     if is_listed(file):
         return count_listed(file)

@@ -9,7 +9,7 @@ import typer
 
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import (
+from birthmark.cli.command_output import (
     SOME_ROWS_REFUSED,
     FileEncodingError,
     FileExistsAlreadyError,

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birthmark.cli.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
-from birthmark.cli.common import emit, read_ca_certificate, read_single_certificate, write_result
+from birthmark.cli.certificate_inventory_options import INVENTORY_COLUMNS, InventoryOptions, export
+from birthmark.cli.command_output import emit, read_ca_certificate, read_single_certificate, write_result
 from birthmark.cli.confirmation import confirm, only
-from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at, show
+from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at, show
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificate_profiles import Purpose

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.ca.issue import parse_lifetime
-from birthmark.cli.common import emit, read_device_certificate
-from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.command_output import emit, read_device_certificate
+from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.untrusted_text import printable
 
 _A_DAY = timedelta(days=1)

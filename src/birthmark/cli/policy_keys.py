@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.auth.connection_strings import ConnectionString
-from birthmark.cli.common import emit
-from birthmark.cli.server_client import ListOptions, ServerOptions, ServerOutputOptions, at
+from birthmark.cli.command_output import emit
+from birthmark.cli.server_options import ListOptions, ServerOptions, ServerOutputOptions, at
 from birthmark.operator_api.api_client import endpoints_for, string_of
 from birthmark.operator_api.saved_login import signed_in
 

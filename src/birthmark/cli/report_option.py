@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark.cli.common import SOME_ROWS_REFUSED, again, without
+from birthmark.cli.command_output import SOME_ROWS_REFUSED, again, without
 from birthmark.clock import SystemClock
 from birthmark.untrusted_text import printable
 

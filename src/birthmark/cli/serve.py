@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from birthmark.cli.common import without
+from birthmark.cli.command_output import without
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
@@ -71,8 +71,8 @@ def serve(
     from birthmark.bus import BusAwayError
     from birthmark.net.listener import PortTakenError
     from birthmark.server.file_descriptors import check_descriptors
-    from birthmark.server.installation import DatabaseMovedError
-    from birthmark.server.run import begin_log
+    from birthmark.server.installation_identity import DatabaseMovedError
+    from birthmark.server.server_process import begin_log
     from birthmark.server.settings import read_settings
     from birthmark.systemd_notify import notifier
 
@@ -132,7 +132,7 @@ def _runner(settings: "Settings", read: Callable[[], "Settings"]) -> Callable[..
         from birthmark.server.workers.parent import run_workers
 
         return partial(run_workers, read=read)
-    from birthmark.server.run import run
+    from birthmark.server.server_process import run
 
     return run
 

@@ -14,7 +14,7 @@ import msgspec
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import FileExistsAlreadyError, UsageError, again, emit, without, working
+from birthmark.cli.command_output import FileExistsAlreadyError, UsageError, again, emit, without, working
 from birthmark.clock import SystemClock
 from birthmark.keys.pin import Pin
 from birthmark.operator_api.database_location import find_recorded_location, plain
@@ -91,7 +91,12 @@ def backup(
     Restore it with `birthmark server restore`, or with tar and age (key.age, then backup.tar.gz.age). CA keys with an
     external passphrase still need that passphrase.
     """
-    from birthmark.server.backup.create import BackupInsideError, DatabaseElsewhereError, check_is_server, make_backup
+    from birthmark.server.backup.backup_creation import (
+        BackupInsideError,
+        DatabaseElsewhereError,
+        check_is_server,
+        make_backup,
+    )
 
     settings = settings_of(config, data, database)
     if out.exists():
@@ -142,7 +147,7 @@ def settings_of(config: Path | None, data: Path, database: str | None) -> "Setti
 
     Without an option, the note in the data directory names the configuration.
     """
-    from birthmark.server.backup.create import DatabaseElsewhereError
+    from birthmark.server.backup.backup_creation import DatabaseElsewhereError
     from birthmark.server.settings import read_settings
 
     settings = read_settings(config, os.environ, data=str(data), database=database)

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.certificate_inventory import parse_within
-from birthmark.cli.common import FAILED, say
-from birthmark.cli.server_client import ServerOutputOptions, show
+from birthmark.cli.certificate_inventory_options import parse_within
+from birthmark.cli.command_output import FAILED, say
+from birthmark.cli.server_options import ServerOutputOptions, show
 from birthmark.durations import FORMS
 
 _COLUMNS = ("what", "at", "state", "since", "count")

@@ -10,10 +10,10 @@ import typer
 
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import FileExistsAlreadyError, UsageError, emit, without, working, written_as
+from birthmark.cli.command_output import FileExistsAlreadyError, UsageError, emit, without, working, written_as
 from birthmark.cli.confirmation import confirm
 from birthmark.cli.server_backup import Database, run_with_cleanup
-from birthmark.cli.server_client import ListOptions, ServerOptions, ServerOutputOptions, at, show
+from birthmark.cli.server_options import ListOptions, ServerOptions, ServerOutputOptions, at, show
 from birthmark.clock import SystemClock, SystemEntropy
 
 _AT, _COLUMNS = at("server", "machines"), ("name", "host", "workers", "leads", "here")
@@ -77,8 +77,8 @@ def join(
     The database is the cluster's. Run the same command again after an interruption. If this machine has joined before,
     its files are not changed.
     """
-    from birthmark.server.cluster.join import MachineOccupiedError
-    from birthmark.server.cluster.join import join as joined
+    from birthmark.server.cluster.cluster_join import MachineOccupiedError
+    from birthmark.server.cluster.cluster_join import join as joined
 
     url = database or os.environ.get("BIRTHMARK_DATABASE", "")
     if not url.startswith(("postgresql://", "postgres://")):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import emit, read_file, without, working
+from birthmark.cli.command_output import emit, read_file, without, working
 from birthmark.cli.server_backup import Database, PassphraseOptions, run_with_cleanup
 from birthmark.clock import SystemClock
 from birthmark.file_ownership import starting

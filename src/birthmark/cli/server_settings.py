@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.server_client import ListOptions
+from birthmark.cli.server_options import ListOptions
 
 _COLUMNS = ("key", "value", "default", "text")
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
-from birthmark.cli.common import FAILED, emit
-from birthmark.cli.server_client import ServerOutputOptions
+from birthmark.cli.command_output import FAILED, emit
+from birthmark.cli.server_options import ServerOutputOptions
 from birthmark.operator_api.api_client import not_running, read_endpoints
 from birthmark.untrusted_text import reason_of
 

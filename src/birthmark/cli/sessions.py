@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.common import ActionNeededError, again, say
+from birthmark.cli.command_output import ActionNeededError, again, say
 from birthmark.cli.confirmation import confirm, only
-from birthmark.cli.server_client import ListOptions, RemoveOptions, at
+from birthmark.cli.server_options import ListOptions, RemoveOptions, at
 from birthmark.keys.pin import Pin
 from birthmark.untrusted_text import printable
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
-from birthmark.cli.common import say
-from birthmark.cli.server_client import ServerOutputOptions, at
+from birthmark.cli.command_output import say
+from birthmark.cli.server_options import ServerOutputOptions, at
 from birthmark.cli.tail import announce_first, parse_since, until_interrupted
 from birthmark.clock import SystemClock
 from birthmark.interrupts import uninterrupted

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import (
+from birthmark.cli.command_output import (
     FAILED,
     FileExistsAlreadyError,
     UsageError,
@@ -27,17 +27,17 @@ from birthmark.cli.common import (
     without,
 )
 from birthmark.cli.confirmation import confirm, only
-from birthmark.cli.server_client import DataOption
+from birthmark.cli.server_options import DataOption
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.operator_api.api_client import DEFAULT_DATA
-from birthmark.swarm.dashboard import Dashboard, line_of, progress_of
 from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, TargetKind
+from birthmark.swarm.progress_display import Dashboard, line_of, progress_of
 from birthmark.swarm.report import SUFFIXES, check_writable, read_report, results_of, write_report
 from birthmark.swarm.runner import RunOutcome, SwarmRun, make_room
 from birthmark.swarm.scenario import value_parsers
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario
-from birthmark.swarm.scenario.parse import MAX_DEVICES, parse_scenario
+from birthmark.swarm.scenario.parser import MAX_DEVICES, parse_scenario
 from birthmark.swarm.setup import RunSetup, SetupBuilder, target_of
 from birthmark.untrusted_text import printable
 

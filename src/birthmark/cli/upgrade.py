@@ -8,7 +8,7 @@ import msgspec
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import ACTION_NEEDED, again, emit, format_error
+from birthmark.cli.command_output import ACTION_NEEDED, again, emit, format_error
 from birthmark.cli.refusal_log import log_refusal
 from birthmark.cli.server_backup import Database, settings_of
 from birthmark.errors import BirthmarkError

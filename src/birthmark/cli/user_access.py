@@ -10,9 +10,9 @@ import typer
 
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.common import FileExistsAlreadyError, emit, say, written_as
-from birthmark.cli.row_selection import PickOptions
-from birthmark.cli.server_client import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
+from birthmark.cli.command_output import FileExistsAlreadyError, emit, say, written_as
+from birthmark.cli.row_filter_options import PickOptions
+from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
 from birthmark.durations import lifetime_of
 from birthmark.errors import BirthmarkError, PolicyError
 from birthmark.iam.model import RIGHTS_OF, UserRole

@@ -11,14 +11,14 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.certificate_inventory import parse_within
-from birthmark.cli.common import NOT_FOUND
+from birthmark.cli.certificate_inventory_options import parse_within
+from birthmark.cli.command_output import NOT_FOUND
 from birthmark.cli.confirmation import only
 from birthmark.cli.device_show import show_device
 from birthmark.cli.log_patterns import diagnostics_in, harmless_in, refusals_in, tracking_ids_in
 from birthmark.cli.refusal_correlation import Row, ThisServer, correlate_refusals
 from birthmark.cli.refusal_log import noted
-from birthmark.cli.server_client import ServerOptions, ServerOutputOptions, show
+from birthmark.cli.server_options import ServerOptions, ServerOutputOptions, show
 from birthmark.cli.table import wrap_to_terminal
 from birthmark.clock import SystemClock
 from birthmark.durations import FORMS

@@ -13,9 +13,7 @@ _CUT = "awk '/BEGIN CERT/{n++} n==2' | sed -n '/BEGIN CERT/,/END CERT/p' > cert2
 
 def play(stage: Stage) -> None:
     """Run the scenario."""
-    stage.say(
-        f"Start the local cloud. Device certificates are valid for {_LIFETIME_S} seconds, to show a renewal."
-    )
+    stage.say(f"Start the local cloud. Device certificates are valid for {_LIFETIME_S} seconds, to show a renewal.")
     stage.serve(f"[est]\ndevice_lifetime_s = {_LIFETIME_S}\n")
     host = stage.endpoints["dps"]["host"]
 

@@ -40,9 +40,7 @@ class _Chip:
 
 def play(stage: Stage) -> None:
     """Run the scenario."""
-    stage.say(
-        f"{_CHIPS} boards leave the line, each with an SE050. All are simulated, each with its own CA."
-    )
+    stage.say(f"{_CHIPS} boards leave the line, each with an SE050. All are simulated, each with its own CA.")
     chips = _chips(stage)
     north, south = chips[: _CHIPS // 2], chips[_CHIPS // 2 :]
 

@@ -13,9 +13,7 @@ _CHIPS = 50
 
 def play(stage: Stage) -> None:
     """Run the scenario."""
-    stage.say(
-        "A reel of 50 ATECC608 Trust&GO chips arrives, with a manifest by email. One chip is simulated."
-    )
+    stage.say("A reel of 50 ATECC608 Trust&GO chips arrives, with a manifest by email. One chip is simulated.")
     stage.source("birthmark", "chip", "simulate", "chip", "--chip", "atecc608")
     stage.birthmark("manifest", "create", "--out", "shipment", "--count", str(_CHIPS), "--chip-ca", "chip/maker-ca.pem")
     trust = ("--signer", "shipment/signer.pem", "--trust-root", "shipment/root.pem")

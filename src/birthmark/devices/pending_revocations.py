@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
-from birthmark.devices.directory import DeviceDirectory
+from birthmark.devices.device_directory import DeviceDirectory
 from birthmark.devices.list_views import RevocationOutcome
 from birthmark.devices.records import Key
 from birthmark.devices.revocation import DeviceRevoker

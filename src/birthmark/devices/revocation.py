@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from birthmark.auth.principals import Principal
-from birthmark.devices.directory import DeviceDirectory
+from birthmark.devices.device_directory import DeviceDirectory
 from birthmark.devices.list_views import (
     DeviceNameUnseenError,
     DeviceNotOnRecordError,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from birthmark.clock import Clock
-from birthmark.devices.directory import DeviceDirectory
+from birthmark.devices.device_directory import DeviceDirectory
 from birthmark.devices.list_views import (
     DeviceFilter,
     DeviceListPage,

@@ -5,8 +5,8 @@ merging, and each value has the time and version of its last change. A `Shape` d
 `DocumentProblem` describes a violation, which the cloud translates into its own error.
 """
 
+from birthmark.documents.document_limits import DocumentProblem, Problem, Shape, check
 from birthmark.documents.sections import DocumentSection, delta, merged, replaced, submitted
-from birthmark.documents.validation import DocumentProblem, Problem, Shape, check
 
 __all__ = [
     "DocumentProblem",

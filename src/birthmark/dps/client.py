@@ -15,7 +15,7 @@ from birthmark import __version__
 from birthmark.clock import Entropy, new_uuid
 from birthmark.device_transports.errors import TRY_AGAIN
 from birthmark.device_transports.ports import HttpsClient, MqttClient
-from birthmark.device_transports.web_page import check_answer
+from birthmark.device_transports.web_page_detection import check_answer
 from birthmark.dps import wire
 from birthmark.errors import (
     BirthmarkError,

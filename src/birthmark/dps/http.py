@@ -34,8 +34,8 @@ from birthmark.dps.service import EnrollmentQueries, Enrollments, Instances, Reg
 from birthmark.dps.service.queries import EnrollmentPage, view_of
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.iam.authorization import RightMissingError
-from birthmark.net.error_boundary import Handler, refusing, with_complete_body
 from birthmark.net.fair_scheduler import begin_task
+from birthmark.net.http_error_rendering import Handler, refusing, with_complete_body
 from birthmark.unknown_fields import find_unread_member
 from birthmark.untrusted_text import read_json, whole_number
 

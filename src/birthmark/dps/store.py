@@ -12,7 +12,7 @@ from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
 from birthmark.store.database import Row
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, guard_exists, guard_locked, is_among, page, remove
 from birthmark.store.schema_revision import UnreadableDatabaseError
 from birthmark.untrusted_text import decode_json

@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from birthmark.device_transports.web_page import check_answer
+from birthmark.device_transports.web_page_detection import check_answer
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError, UnavailableError
 from birthmark.est import wire
 from birthmark.pki.certificates import Certificate

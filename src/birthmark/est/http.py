@@ -11,7 +11,7 @@ from birthmark.est import wire
 from birthmark.est.error_mapping import find_unrenewed_certificate, status_of
 from birthmark.est.model import EstCaller
 from birthmark.est.service import EstService
-from birthmark.net.error_boundary import Handler, refusing
+from birthmark.net.http_error_rendering import Handler, refusing
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 from birthmark.untrusted_text import printable

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from birthmark.audit.verify import HEADS_OF_ALL, ROWS
+from birthmark.audit.chain_verification import HEADS_OF_ALL, ROWS
 from birthmark.errors import InvalidRequestError
 from birthmark.events.model import NOTICED, OperationEvent, Places
 from birthmark.events.store import NOTICED_UPTO_BY_ALL, NOTICES, NOTICES_OF

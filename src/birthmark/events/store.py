@@ -5,7 +5,7 @@ from sqlalchemy import Index, Table, bindparam, func, or_, select, tuple_
 from birthmark.events.model import DeadLetters, Webhook
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import number, text
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, page, remove
 
 PRUNED_AT_ONCE = 2000

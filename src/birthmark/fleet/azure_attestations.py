@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from birthmark.dps.model import TpmKeys, parse_group_id
-from birthmark.fleet.azure_client import RawBulkOperation
-from birthmark.fleet.azure_enablement import EnrollmentToggle
+from birthmark.fleet.azure_dps_client import RawBulkOperation
+from birthmark.fleet.azure_enrollment_toggle import EnrollmentToggle
 from birthmark.fleet.azure_groups import GroupWish
 from birthmark.fleet.azure_record_diff import AzureRecord, kept, on_record, policy_names
 from birthmark.fleet.errors import DifferentRecordError, different

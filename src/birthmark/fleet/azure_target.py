@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.fleet.azure_client import RawBulkOperation
+from birthmark.fleet.azure_dps_client import RawBulkOperation
 from birthmark.fleet.azure_hub import is_taken_back, progress_of
 from birthmark.fleet.azure_models import UnreadableRecord
 from birthmark.fleet.azure_record_diff import (
@@ -26,8 +26,8 @@ from birthmark.fleet.azure_record_diff import (
     twin_of,
 )
 from birthmark.fleet.azure_revocation import AzureRevoker
+from birthmark.fleet.device_migration import NotAtSourceError
 from birthmark.fleet.errors import NotTakenBackError, TargetRefusedError, different, parse_rollback_entry
-from birthmark.fleet.migration import NotAtSourceError
 from birthmark.fleet.target import (
     EnrollmentOutcome,
     EnrollmentRecord,

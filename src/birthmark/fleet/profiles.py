@@ -138,7 +138,7 @@ def _check_azures_own(connection_string: str, variable: str = _AZURE_STRING) -> 
 
 def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:
     """Return the profile of a service whose key is obtained by the signed-in user."""
-    from birthmark.fleet.azure_account import POLICY, AzureAccount, connect
+    from birthmark.fleet.azure_connection_string import POLICY, AzureAccount, connect
 
     subscription = table.get("subscription") or os.environ.get("AZURE_SUBSCRIPTION_ID")
     if not (subscription and table.get("resource_group")):

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from birthmark.awsiot.model import parse_thing_name
-from birthmark.documents.validation import DocumentProblem, check
+from birthmark.documents.document_limits import DocumentProblem, check
 from birthmark.dps.model import parse_device_id
 from birthmark.errors import InvalidRequestError
 from birthmark.fleet.target import EnrollmentRequest, ShippedCertificate

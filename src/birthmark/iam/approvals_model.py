@@ -10,7 +10,7 @@ from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError
 from birthmark.store import insert
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, remove
 
 BY_MACHINE = "operator"

@@ -7,7 +7,7 @@ from datetime import datetime
 from sqlalchemy import Index, bindparam, func, select
 
 from birthmark.store import insert, statement
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, remove
 
 MAX_KEY_CHARS = 255

@@ -1,6 +1,7 @@
 """User passwords: acceptance rules and Argon2id hashes (RFC 9106, second recommended option).
 
-Hashes are computed one at a time, as each takes 64 MiB. Passwords of EST devices are in `birthmark.auth.passwords`.
+Hashes are computed one at a time, as each takes 64 MiB. Passwords of EST devices are in
+`birthmark.auth.password_digests`.
 """
 
 import asyncio

@@ -9,17 +9,16 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from birthmark.actor import Actor
-from birthmark.auth.passwords import generated_matches, hash_generated
+from birthmark.auth.cloud_api_credentials import UserCredential
+from birthmark.auth.password_digests import generated_matches, hash_generated
 from birthmark.auth.permissions import NOTHING, Right, Rights
 from birthmark.auth.principals import Caller
-from birthmark.auth.user_credentials import UserCredential
 from birthmark.clock import Clock, ClockStability, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.iam import approvals_model, sign_in_model, store
 from birthmark.iam.approvals_model import SamePersonError, require_local_invitation
 from birthmark.iam.authorization import require_right
-from birthmark.iam.events import PeopleChanged
-from birthmark.iam.leftovers import restrict_to_one_device, restrict_wide_policies
+from birthmark.iam.domain_events import PeopleChanged
 from birthmark.iam.model import (
     MACHINE_USER,
     RESERVED,
@@ -32,6 +31,7 @@ from birthmark.iam.model import (
     is_place,
 )
 from birthmark.iam.removal_quota import DAY, MOST_A_DAY, holder_of, takes_of
+from birthmark.iam.residual_access import restrict_to_one_device, restrict_wide_policies
 from birthmark.iam.role_scopes import ANYWHERE, Commit, PlaceMissingError, ScopeDirectory
 from birthmark.net.fair_scheduler import count_for
 from birthmark.rate_limits import RateLimits

@@ -11,17 +11,17 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from birthmark.actor import Actor
+from birthmark.auth.password_digests import hash_generated
 from birthmark.auth.password_scheduler import SHARE, PasswordAttempt, PasswordScheduler
-from birthmark.auth.passwords import hash_generated
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
 from birthmark.iam import sign_in_model as store
+from birthmark.iam.browser_sessions import BrowserSessions
 from birthmark.iam.login_backoff import Pauses
 from birthmark.iam.model import MACHINE_USER, Invitation
 from birthmark.iam.passwords import Passwords, check_password
 from birthmark.iam.removal_quota import inviter_of
 from birthmark.iam.service import InvitationRefusedError, People
-from birthmark.iam.sessions import BrowserSessions
 from birthmark.iam.sign_in_model import Browser, Password
 from birthmark.iam.store import ADD_INVITATION, INVITATION, INVITATIONS, REDEEM, REMOVE_INVITATIONS
 from birthmark.net.quota_key import share_of

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from sqlalchemy import Index, bindparam
 
 from birthmark.store import insert
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, guard_exists, page, remove
 
 

@@ -18,7 +18,7 @@ from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import store
-from birthmark.iothub.events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
+from birthmark.iothub.domain_events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
 from birthmark.iothub.model import Device, Hub, space_of
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub

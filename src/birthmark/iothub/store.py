@@ -42,7 +42,7 @@ from birthmark.store import from_micros, insert, metadata, partial_index, to_mic
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
 from birthmark.store.name_index import ordered_text
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, guard_exists, guard_unchanged, is_among, page, remove
 from birthmark.store.statements import Statement, statement
 from birthmark.untrusted_text import decode_json

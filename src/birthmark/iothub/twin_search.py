@@ -23,7 +23,7 @@ from sqlalchemy import (
     update,
 )
 
-from birthmark.iothub.rules.queries import (
+from birthmark.iothub.rules.twin_query_plans import (
     AllTwins,
     DisabledTwins,
     Edge,

@@ -26,7 +26,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from birthmark.manifests.chunking import MAX_ENTRY_BYTES, TOO_LARGE
 from birthmark.manifests.errors import (
     ChainBrokenError,
     KeyMismatchError,
@@ -39,9 +38,10 @@ from birthmark.manifests.errors import (
     UniqueIdChangedError,
     UnknownSignerError,
 )
+from birthmark.manifests.manifest_chunks import MAX_ENTRY_BYTES, TOO_LARGE
 from birthmark.manifests.manifest_entry import ManifestEntry, ManifestSigner, Root
 from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
-from birthmark.pki.fast_parse import ParsedLeaf, is_signed_with, parse_leaf
+from birthmark.pki.fast_certificate_parser import ParsedLeaf, is_signed_with, parse_leaf
 from birthmark.untrusted_text import read_json
 
 _MAX_KEYS = 32

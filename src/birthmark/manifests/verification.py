@@ -7,8 +7,8 @@ from itertools import count
 from struct import Struct
 from typing import Any, BinaryIO, TypeAlias
 
-from birthmark.manifests.chunking import ManifestChunk, pieces_of
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
+from birthmark.manifests.manifest_chunks import ManifestChunk, pieces_of
 from birthmark.manifests.manifest_entry import Judge, ManifestEntry
 from birthmark.manifests.microchip import ManifestTrust, ManifestVerifier
 from birthmark.manifests.process_pool import PoolTask, process_pieces

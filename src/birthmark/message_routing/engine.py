@@ -22,7 +22,14 @@ from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.message_routing.deliveries import Delivery, Sink, is_final
 from birthmark.message_routing.delivery_queue import Queue
-from birthmark.message_routing.shares import DeferredMessage, RoutedMessage, RulePair, TimeShares, in_turns, spent
+from birthmark.message_routing.rule_time_shares import (
+    DeferredMessage,
+    RoutedMessage,
+    RulePair,
+    TimeShares,
+    in_turns,
+    spent,
+)
 from birthmark.store import Changes, Database, to_micros
 from birthmark.supervised_tasks import Leads, always, cancel_and_wait, note, start_supervised
 

@@ -11,7 +11,7 @@ from sqlalchemy import Index, Text, bindparam, case, func, literal, null, select
 
 from birthmark.message_routing.deliveries import QueuedDelivery
 from birthmark.store import insert, partial_index, statement
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, remove
 
 PORTION, LANES = 64, 256

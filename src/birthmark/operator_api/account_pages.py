@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from birthmark.auth.principals import Caller
 from birthmark.errors import ThrottledError, UnauthenticatedError
-from birthmark.iam.device_code import CodeUnknownError, DeviceCodeFlow, printable_code
+from birthmark.iam.device_authorization_grant import CodeUnknownError, DeviceCodeFlow, printable_code
 from birthmark.iam.model import MACHINE_USER
 from birthmark.iam.passwords import PasswordUnfitError
 from birthmark.operator_api.name_validation import OperatorRequestError

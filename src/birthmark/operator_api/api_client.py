@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from birthmark import errors
+from birthmark.auth.cloud_api_credentials import access_key_of, key_of, policy_of
 from birthmark.auth.connection_strings import ConnectionString
-from birthmark.auth.user_credentials import access_key_of, key_of, policy_of
 from birthmark.file_ownership import OWN_DATA, SERVICE_DATA, starting
 from birthmark.flock import directory_of, parent_of
 from birthmark.operator_api.data_directory_lock import NAME as LOCK

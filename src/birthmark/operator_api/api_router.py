@@ -28,8 +28,8 @@ from birthmark.iam.authorization import require_right
 from birthmark.iam.idempotency import FAILED, IdempotencyStore
 from birthmark.iam.idempotency_model import MAX_KEY_CHARS, IdempotentRequest, key_of
 from birthmark.iam.model import SERVER
-from birthmark.net.error_boundary import Handler, LazyApp, refusing, with_complete_body
 from birthmark.net.fair_scheduler import begin_task, yield_turn
+from birthmark.net.http_error_rendering import Handler, LazyApp, refusing, with_complete_body
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.supervised_tasks import cancel_and_wait
 from birthmark.untrusted_text import decode_json

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import msgspec
 
+from birthmark.audit.chain_verification import verify_chains
 from birthmark.audit.json_views import entries, report
 from birthmark.audit.queries import AuditQuery, latest
 from birthmark.audit.signed_heads import parse_heads
-from birthmark.audit.verify import verify_chains
 from birthmark.auth.permissions import Right
 from birthmark.clock import Clock
 from birthmark.net.fair_scheduler import begin_task

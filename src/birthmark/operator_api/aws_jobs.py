@@ -18,7 +18,7 @@ from birthmark.awsiot.model import (
     MemberNotServedError,
     parse_job_id,
 )
-from birthmark.awsiot.rules.job_documents import parse_parameters, substitute_parameters
+from birthmark.awsiot.rules.job_document_placeholders import parse_parameters, substitute_parameters
 from birthmark.awsiot.rules.job_schedule import openings
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError, given_json

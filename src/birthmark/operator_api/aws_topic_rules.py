@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.awsiot.model import TopicRule
-from birthmark.awsiot.rules.permissions import PLACE
+from birthmark.awsiot.rules.operation_rights import PLACE
 from birthmark.awsiot.rules.topic_rules import masked_address, without_secrets
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.topic_rules import TopicRules
@@ -21,7 +21,7 @@ from birthmark.message_routing.sinks.streams import StreamRecord
 from birthmark.net.fair_scheduler import collect_page, iterate_async
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, PageQuery, Rows
 from birthmark.operator_api.name_validation import parse_name
-from birthmark.operator_api.stream_pages import StreamPosition, StreamQuery, beginning, pages
+from birthmark.operator_api.stream_pagination import StreamPosition, StreamQuery, beginning, pages
 from birthmark.outbound.http_sender import UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.store import from_micros

@@ -9,8 +9,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from birthmark.auth.permissions import Right
+from birthmark.ca.certificate_inventory import CertificateQuery, Inventory
 from birthmark.ca.certificate_records import IssuedCertificate, key_digest
-from birthmark.ca.inventory import CertificateQuery, Inventory
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.operator_api.api_router import ApiRequest, Endpoint

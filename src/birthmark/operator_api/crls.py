@@ -13,8 +13,8 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.distribution_points import name_of_key
 from birthmark.pki.names import text_of
+from birthmark.pki.revocation_urls import name_of_key
 
 
 def list_endpoints(authority: CertificateAuthority) -> Sequence[Endpoint]:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.devices.directory import DeviceDirectory
+from birthmark.devices.device_directory import DeviceDirectory
 from birthmark.devices.list_views import DeviceFilter, DeviceOrder, DeviceState, IsVisible, ListedDevice
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch

@@ -9,7 +9,7 @@ import msgspec
 
 from birthmark.auth.permissions import Right
 from birthmark.errors import add_fix_command
-from birthmark.events.catalogue import event_of
+from birthmark.events.event_types import event_of
 from birthmark.events.model import DeadLetters, OperationEvent, Webhook
 from birthmark.events.reader import Feed, parse_place, place_of
 from birthmark.events.url_redaction import host_only

@@ -20,7 +20,7 @@ from birthmark.operator_api.api_router import (
 )
 from birthmark.operator_api.dps_instances import Verification, authority_view
 from birthmark.operator_api.name_validation import parse_host, parse_name
-from birthmark.operator_api.stream_pages import StreamPosition, StreamQuery, beginning, pages
+from birthmark.operator_api.stream_pagination import StreamPosition, StreamQuery, beginning, pages
 from birthmark.pki.certificates import parse_any, parse_ca
 from birthmark.store import from_micros
 from birthmark.untrusted_text import readable

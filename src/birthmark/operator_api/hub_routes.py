@@ -11,7 +11,7 @@ from birthmark.broker.stream import SqlStream
 from birthmark.errors import add_fix_command, shell_word
 from birthmark.events.url_redaction import host_only
 from birthmark.iothub.model import Hub
-from birthmark.iothub.rules.routes import configuration, matching
+from birthmark.iothub.rules.routes import configuration, route_matcher
 from birthmark.iothub.rules.routes.configuration import EndpointInvalidError
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.message_routing import Routes
@@ -34,7 +34,7 @@ from birthmark.message_routing.sinks.streams import StreamRecord
 from birthmark.net.fair_scheduler import wait_for_caller_turn
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError, parse_name
-from birthmark.operator_api.stream_pages import StreamPosition, StreamQuery, pages
+from birthmark.operator_api.stream_pagination import StreamPosition, StreamQuery, pages
 from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.store import from_micros, to_micros
@@ -274,13 +274,13 @@ async def test_route(routes: Routes, hub: Hub, test: RouteTest) -> Mapping[str, 
     """Return the matching routes of a message with their endpoints, or whether a condition matches."""
     source = configuration.parse_source(test.source, hub.name)
     await wait_for_caller_turn()
-    message = matching.read(matching.imagined(test.device, test.body, test.properties, test.system))
+    message = route_matcher.read(route_matcher.imagined(test.device, test.body, test.properties, test.system))
     if test.condition is not None:
         condition = configuration.compiled(test.condition, hub.name)
-        return {"holds": matching.is_match(condition, RoutedSubject(message, test.twin), "test")}
+        return {"holds": route_matcher.is_match(condition, RoutedSubject(message, test.twin), "test")}
     if (ready := routes.ready(hub.name)) is None:
         return {"routes": []}
-    found = matching.matching(ready, source, message, test.twin)
+    found = route_matcher.matching(ready, source, message, test.twin)
     return {"routes": [{"route": name, "endpoints": list(to)} for name, to in found]}
 
 

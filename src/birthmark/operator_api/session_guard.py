@@ -19,7 +19,7 @@ from starlette.responses import Response
 from birthmark.auth.principals import Caller
 from birthmark.clock import Entropy
 from birthmark.errors import ForbiddenError, InvalidRequestError
-from birthmark.iam.sessions import BrowserSessions, SessionEndedError, machine_user_of
+from birthmark.iam.browser_sessions import BrowserSessions, SessionEndedError, machine_user_of
 from birthmark.net.connection import Connection
 from birthmark.net.loopback_peer_uid import user_of
 

@@ -15,7 +15,7 @@ from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
 from birthmark.errors import InvalidRequestError
 from birthmark.iam.authorization import check_whole
-from birthmark.iam.device_code import EVERY_S, DeviceCodeFlow
+from birthmark.iam.device_authorization_grant import EVERY_S, DeviceCodeFlow
 from birthmark.iam.model import SERVER
 from birthmark.iam.oidc import GOOD_FOR, Providers
 from birthmark.iam.oidc_model import PendingOidcLogin
@@ -27,7 +27,7 @@ from birthmark.operator_api.plain_pages import link, page, paragraph
 from birthmark.operator_api.session_guard import local_path
 from birthmark.operator_api.sign_in import WITH
 from birthmark.operator_api.sign_in_handlers import SignInHandlers, browser_of
-from birthmark.operator_api.users import Reached, may_administer, view_once
+from birthmark.operator_api.user_access import Reached, may_administer, view_once
 from birthmark.untrusted_text import decode_json
 
 

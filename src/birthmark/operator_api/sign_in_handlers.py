@@ -11,7 +11,7 @@ from starlette.routing import Route
 from birthmark.auth.principals import Caller
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, ThrottledError
-from birthmark.iam.sessions import SessionEndedError
+from birthmark.iam.browser_sessions import SessionEndedError
 from birthmark.iam.sign_in import SignIn
 from birthmark.iam.sign_in_model import Browser
 from birthmark.operator_api.api_router import STATUS

@@ -23,9 +23,9 @@ from birthmark.errors import PolicyError
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificate_template import CertificateTemplate, create_template
 from birthmark.pki.certificates import Certificate, parse_der
-from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.extensions import USAGES
 from birthmark.pki.names import name_of
+from birthmark.pki.revocation_urls import DistributionPoints
 
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 """A signing key; a key in a token is a subclass that delegates `sign` (package `keys`)."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from birthmark.errors import ConflictError
+from birthmark.pki.ca_possession_proof import check_possession
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.possession import check_possession
 
 ANY = "*"
 """ETag that matches every state."""

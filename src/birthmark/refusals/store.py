@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, Index, Table, Text, bindparam, func, select, 
 
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import find, is_among, page, remove
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # above IPv4's length

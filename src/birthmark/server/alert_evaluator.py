@@ -22,7 +22,7 @@ from birthmark.ca import store as ca_store
 from birthmark.clock import STEADY_S, ClockStability
 from birthmark.errors import BirthmarkError
 from birthmark.net.identity_conflicts import IdentityContestedError
-from birthmark.operator_api.server_status import OwnEnd
+from birthmark.operator_api.server_info import OwnEnd
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store

@@ -4,9 +4,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from birthmark import metrics
-from birthmark.ca.events import CertificateIssued, CertificateRevoked
+from birthmark.ca.domain_events import CertificateIssued, CertificateRevoked
 from birthmark.component import Component
-from birthmark.devices.certificates import CertificateRecords
+from birthmark.devices.certificate_records import CertificateRecords
 from birthmark.metrics import Sample
 from birthmark.store.database import Heard
 

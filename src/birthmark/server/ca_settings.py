@@ -13,8 +13,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from birthmark.ca.passphrase import FORMS, SourceInvalidError, check_source
 from birthmark.durations import lifetime_of
 from birthmark.pki.certificate_profiles import FOR_REQUESTS, AllowedNames, CertificateProfile
-from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.name_constraints import is_host_name
+from birthmark.pki.revocation_urls import DistributionPoints
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 _MAX_PROFILES = 64

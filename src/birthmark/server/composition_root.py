@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark.alerts.service import Alerts
-from birthmark.auth.passwords import PasswordCheck
+from birthmark.auth.password_digests import PasswordCheck
 from birthmark.awsiot.component import AwsComponent, ThingRecords
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.mqtt import AwsConnections
@@ -24,15 +24,15 @@ from birthmark.broker.broker import STOP_S
 from birthmark.broker.ports import ClientConnection, Watch
 from birthmark.bus import Bus, shared
 from birthmark.ca.certificate_orders import excluding
-from birthmark.ca.events import CertificateRevoked
+from birthmark.ca.domain_events import CertificateRevoked
 from birthmark.ca.external_ca import ExternalCa
 from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
 from birthmark.component import Component, MqttConnections
-from birthmark.devices.certificates import CertificateRecords
-from birthmark.devices.directory import DeviceDirectory
+from birthmark.devices.certificate_records import CertificateRecords
+from birthmark.devices.device_directory import DeviceDirectory
 from birthmark.dps.component import DpsComponent, DpsDeviceRecords
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
@@ -43,13 +43,13 @@ from birthmark.est.service import EstCredentials, EstService, RegistrationAuthor
 from birthmark.events.transient_events import Notices
 from birthmark.events.webhooks import Webhooks
 from birthmark.iam.approvals import Approvals
-from birthmark.iam.device_code import DeviceCodeFlow
+from birthmark.iam.browser_sessions import BrowserSessions
+from birthmark.iam.device_authorization_grant import DeviceCodeFlow
 from birthmark.iam.idempotency import IdempotencyStore
 from birthmark.iam.oidc import Providers
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.role_scopes import PlaceMissingError
 from birthmark.iam.service import People
-from birthmark.iam.sessions import BrowserSessions
 from birthmark.iam.sign_in import SignIn
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
@@ -73,7 +73,7 @@ from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps, cre
 from birthmark.server.est_settings import build_est_settings
 from birthmark.server.mapping_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.oidc_settings import providers_of
-from birthmark.server.presented_certificates import presented_here
+from birthmark.server.presented_certificate_lookup import presented_here
 from birthmark.server.revoked_connections import EndConnectionsRequest
 from birthmark.server.rollover_groups import GroupsOfRoots
 from birthmark.server.settings import Settings

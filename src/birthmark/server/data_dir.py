@@ -32,8 +32,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import atomic_files
+from birthmark.ca.ca_directory import load_or_create
 from birthmark.ca.certificate_orders import issue_server
-from birthmark.ca.directory import load_or_create
 from birthmark.ca.generations import FIRST, Generations, directory_of
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.hierarchy_files import alone_in
@@ -53,8 +53,8 @@ from birthmark.operator_api.data_directory_lock import DirectoryLock
 from birthmark.operator_api.environment import system_roots
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, parse_bundle
-from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.issuance import LeafIssuer, SigningKey, new_serial
+from birthmark.pki.revocation_urls import DistributionPoints
 
 _RENEW_BEFORE = timedelta(days=30)
 _LIFETIME = timedelta(days=365)

@@ -26,10 +26,10 @@ from birthmark.mqtt.engine import MqttLimits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.admission import Admission, MqttRefusedError
-from birthmark.net.error_boundary import LazyApp, StaticRoutes
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.host_header import RequireAuthority
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
+from birthmark.net.http_error_rendering import LazyApp, StaticRoutes
 from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.net.mqtt_websocket import serve_mqtt
 from birthmark.net.staleness_guard import RequireFresh
@@ -46,7 +46,7 @@ from birthmark.operator_api import (
     hub_routes,
     refusals,
     rollover,
-    server_status,
+    server_info,
     thumbprint_history,
 )
 from birthmark.operator_api.account_pages import OwnPages
@@ -55,28 +55,28 @@ from birthmark.operator_api.api_client import NotServedError
 from birthmark.operator_api.api_router import ApiContext, Endpoint, operator_mount
 from birthmark.operator_api.authentication import Authenticator
 from birthmark.operator_api.certificate_details import whole_certificate_endpoints
+from birthmark.operator_api.certificate_inventory import inventory_endpoints
 from birthmark.operator_api.cluster_nodes import Invite, machine_endpoints
 from birthmark.operator_api.counters import figure_endpoints
 from birthmark.operator_api.crls import list_endpoints
 from birthmark.operator_api.devices import device_endpoints
 from birthmark.operator_api.enrollment import enrolling_endpoints
 from birthmark.operator_api.events import event_endpoints, webhook_endpoints
-from birthmark.operator_api.inventory import inventory_endpoints
 from birthmark.operator_api.openapi import openapi
 from birthmark.operator_api.policy_keys import key_endpoints
 from birthmark.operator_api.session_guard import SessionGuard
 from birthmark.operator_api.sessions import ProviderPages, asking_endpoints, session_endpoints
 from birthmark.operator_api.sign_in import SignInPages
 from birthmark.operator_api.sign_in_handlers import SignInHandlers
-from birthmark.operator_api.users import approval_endpoints, token_endpoints, user_endpoints
+from birthmark.operator_api.user_access import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.ref import Ref
 from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.server.cluster.file_sync import FileSync
 from birthmark.server.composition_root import Rooms
 from birthmark.server.counters import PERIODS, Figures
-from birthmark.server.enrollment import ServerEnrollment
+from birthmark.server.dps_enrollment import ServerEnrollment
 from birthmark.server.metrics_sources import MetricsSource
-from birthmark.server.presented_certificates import create_cluster_lookup
+from birthmark.server.presented_certificate_lookup import create_cluster_lookup
 from birthmark.server.settings import ServedCloud, Settings
 from birthmark.server.settings_view import views_of
 
@@ -145,7 +145,7 @@ class Applications:
         clock: Clock,
         entropy: Entropy,
         *,
-        served: server_status.OwnEnd | None = None,
+        served: server_info.OwnEnd | None = None,
         machine: str = "",
     ) -> None:
         """Create the applications; `served` reports the expiry of the server's own certificate on this `machine`."""
@@ -312,7 +312,7 @@ class Applications:
         self._rooms.ledger.record(error, address=address)
 
     def operator_table(
-        self, seed: bytes, audit_key: bytes, served: server_status.OwnEnd, sharing: FileSync
+        self, seed: bytes, audit_key: bytes, served: server_info.OwnEnd, sharing: FileSync
     ) -> list[Endpoint]:
         """Return every route of the operator interface."""
         rooms, host = self._rooms, self._settings.host_name
@@ -345,7 +345,7 @@ class Applications:
             *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.add_ca_to_groups),
             *audit.endpoints(rooms.database, audit_key, self._clock),
-            *server_status.endpoints(
+            *server_info.endpoints(
                 served, lambda: {**self.endpoints, "console": self.console_url.get()}, lambda: views_of(self._settings)
             ),
             *user_endpoints(rooms.people, self._reached, rooms.sign_in.sessions.of),

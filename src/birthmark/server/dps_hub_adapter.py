@@ -12,10 +12,10 @@ from birthmark.dps.service.registrations import require_unchanged_enrollment
 from birthmark.dps.wire import BodyInvalidError
 from birthmark.errors import NotFoundError
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Twin
-from birthmark.iothub.rules.credentials import NoCredentialPolicyError, find_unused
+from birthmark.iothub.rules.certificate_issuance import NoCredentialPolicyError, find_unused
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
 from birthmark.iothub.service import CertificateRequests, ProvisionedDevice, Registry
-from birthmark.iothub.service.credentials import IssuanceGrant, NewDevice
+from birthmark.iothub.service.certificate_issuance import IssuanceGrant, NewDevice
 from birthmark.iothub.service.registry import generation_of
 from birthmark.pki.certificates import Thumbprint
 from birthmark.rate_limits import RateLimits

@@ -31,8 +31,8 @@ from birthmark.broker.model import BrokerMessage
 from birthmark.clock import MICROSECOND, Entropy, SystemClock, SystemEntropy
 from birthmark.server.composition_root import Rooms
 from birthmark.server.fault_proxy import FaultProxy, LineState
-from birthmark.server.run import reduce_gc_frequency
 from birthmark.server.server import Server
+from birthmark.server.server_process import reduce_gc_frequency
 from birthmark.server.settings import Settings
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 

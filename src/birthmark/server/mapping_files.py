@@ -10,7 +10,7 @@ from birthmark.awsiot.service.lambda_functions import LambdaFunction
 from birthmark.errors import about
 from birthmark.message_routing.deliveries import MessageServer
 from birthmark.outbound.http_sender import check_url
-from birthmark.outbound.webhook_signing import SECRET_BEGINS
+from birthmark.outbound.webhook_signature import SECRET_BEGINS
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text_files import decode_text, format_conversion_fix, not_utf_8

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
-from birthmark.ca.events import CertificateRevoked
+from birthmark.ca.domain_events import CertificateRevoked
 from birthmark.ca.revocation import digest_of
 from birthmark.component import MqttConnections, TrackedMqttConnection
 from birthmark.errors import BirthmarkError

@@ -13,7 +13,7 @@ from birthmark.dps.rules.attestation import ca_name_for
 from birthmark.dps.rules.enrollment import certificates_of
 from birthmark.dps.service import Authorities, Enrollments, Instances
 from birthmark.pki.certificates import Certificate, is_signed_by
-from birthmark.pki.distribution_points import name_of_key
+from birthmark.pki.revocation_urls import name_of_key
 from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import Changes
 

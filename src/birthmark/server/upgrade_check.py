@@ -17,8 +17,8 @@ from birthmark.errors import BirthmarkError, ConflictError, NotFoundError, Unava
 from birthmark.file_ownership import transfer_ownership
 from birthmark.operator_api.data_directory_lock import NAME as LOCK
 from birthmark.server.data_dir import RESTORING, UNFINISHED, RestoreUnfinishedError
-from birthmark.server.installation import MOVED, DatabaseMovedError
-from birthmark.store import migrate
+from birthmark.server.installation_identity import MOVED, DatabaseMovedError
+from birthmark.store import schema_migration
 from birthmark.store.schema_revision import Schema, UnreadableDatabaseError, schema_of
 from birthmark.untrusted_text import decode_json
 
@@ -128,13 +128,13 @@ async def look(data: Path, url: str, *, is_backed_up: bool = False) -> tuple[Upg
     schema = await schema_of(url)
     if schema is None or not directories_of(data):
         raise NothingToUpgradeError(path=data)
-    steps = [UpgradeStep(*one) for one in migrate.steps_after(schema.revision)] if _is_known(schema) else []
+    steps = [UpgradeStep(*one) for one in schema_migration.steps_after(schema.revision)] if _is_known(schema) else []
     free = shutil.disk_usage(data).free
     needed = _COPIES * schema.size_bytes + _LEAST_FREE if steps and url.startswith("sqlite") else 0
     outlook = UpgradeReport(
         data=str(data),
         program=__version__,
-        schema=migrate.newest(),
+        schema=schema_migration.newest(),
         found_schema=schema.revision,
         found_release=release_of(schema.revision),
         steps=steps,
@@ -149,11 +149,11 @@ async def look(data: Path, url: str, *, is_backed_up: bool = False) -> tuple[Upg
 
 def release_of(revision: str | None) -> str | None:
     """Return the release with this schema, if any."""
-    return _RELEASES.get(revision or "", __version__ if revision == migrate.newest() else None)
+    return _RELEASES.get(revision or "", __version__ if revision == schema_migration.newest() else None)
 
 
 def _is_known(schema: Schema) -> bool:
-    return schema.revision is not None and migrate.is_known(schema.revision)
+    return schema.revision is not None and schema_migration.is_known(schema.revision)
 
 
 def _in_the_way(
@@ -163,7 +163,7 @@ def _in_the_way(
         reason = "it has tables but no schema version" if schema.has_tables else "it is empty"
         yield UnreadableDatabaseError(path=url.partition("///")[2] if url.startswith("sqlite") else data, reason=reason)
     elif not _is_known(schema):
-        yield migrate.SchemaTooNewError(revision=schema.revision)
+        yield schema_migration.SchemaTooNewError(revision=schema.revision)
     if (data / RESTORING).exists() or UNFINISHED in schema.facts:
         yield RestoreUnfinishedError(path=data)
     if (moved := schema.facts.get(MOVED)) is not None:

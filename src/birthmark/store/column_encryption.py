@@ -47,7 +47,7 @@ class ColumnCipher:
         return cls(HKDF(SHA512(), _KEY_BYTES, salt=None, info=_INFO).derive(secret))
 
     def encrypt_value(self, value: Any) -> Any:
-        """Return the value in encrypted form: bytes as bytes, text as text, None as None."""
+        """Return the value in encrypted form: bytes, text, None as None."""
         if value is None:
             return None
         is_text = isinstance(value, str)

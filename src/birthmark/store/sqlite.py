@@ -19,7 +19,7 @@ from birthmark import atomic_files
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import yield_turn
-from birthmark.store import audit_chain, migrate
+from birthmark.store import audit_chain, schema_migration
 from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
@@ -140,7 +140,7 @@ class SqliteDatabase:
                 where.touch(mode=0o600, exist_ok=True)  # noqa: ASYNC240 - once at start
             connection = _connect(where)
             try:
-                migrate.upgrade_sqlite(connection)
+                schema_migration.upgrade_sqlite(connection)
             finally:
                 connection.close()
             return cls(where, clock, worker, signer)

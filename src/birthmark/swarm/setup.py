@@ -19,7 +19,7 @@ from birthmark.swarm.links.stream import Dialer
 from birthmark.swarm.model import Fault, Origin
 from birthmark.swarm.provisioning import EstAccount, Provisioner, names_of, those_with
 from birthmark.swarm.scenario.model import Scenario, SwarmTarget
-from birthmark.swarm.scenario.parse import resolve
+from birthmark.swarm.scenario.parser import resolve
 
 _HTTPS, _ALPN = 443, "x-amzn-mqtt-ca"  # ALPN that selects MQTT on AWS's port
 

@@ -10,13 +10,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
-from birthmark.events.catalogue import type_of
+from birthmark.events.event_types import type_of
 from birthmark.iam.model import SERVER
 from birthmark.operator_api.in_process_client import ApiOperation, SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.operator_api.sign_in_handlers import Form
+from birthmark.webconsole.event_labels import kind_of, mark_for_translation, words_of
 from birthmark.webconsole.i18n import count_of, number, translate
-from birthmark.webconsole.labels import kind_of, mark_for_translation, words_of
 from birthmark.webconsole.page_base import ONCE, PageRenderer
 
 PATH = "/alerts"

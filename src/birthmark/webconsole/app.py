@@ -21,6 +21,7 @@ from birthmark.webconsole.account import MePage
 from birthmark.webconsole.alerts import AlertsPage
 from birthmark.webconsole.approvals import ApprovalsPage
 from birthmark.webconsole.audit import AuditPage
+from birthmark.webconsole.aws_jobs import JobsPages
 from birthmark.webconsole.aws_templates import AwsTemplatesPage
 from birthmark.webconsole.ca_certificates import AuthoritiesPage
 from birthmark.webconsole.certificate import CertificatePage
@@ -31,13 +32,12 @@ from birthmark.webconsole.device_actions import TakingPages
 from birthmark.webconsole.devices import DevicesPage
 from birthmark.webconsole.enroll.page import enroll_page
 from birthmark.webconsole.i18n import LANGUAGES
-from birthmark.webconsole.jobs import JobsPages
 from birthmark.webconsole.live_updates import LiveUpdates
 from birthmark.webconsole.page_base import PageRenderer, ServerInfo
 from birthmark.webconsole.refusals import RefusalsPages
-from birthmark.webconsole.rendering import LANGUAGE_COOKIE, TemplateRenderer, file_route
 from birthmark.webconsole.rollover import RolloverPage
 from birthmark.webconsole.settings import SettingsPage
+from birthmark.webconsole.template_renderer import LANGUAGE_COOKIE, TemplateRenderer, file_route
 from birthmark.webconsole.topic_rules import RulesPages
 from birthmark.webconsole.users import PeoplePages
 

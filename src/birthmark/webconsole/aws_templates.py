@@ -11,8 +11,8 @@ from starlette.routing import Route
 
 from birthmark.awsiot.model import TemplateType
 from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate
-from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 
 PATH = "/certificates/templates"

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from birthmark.clock import Clock
 from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.webconsole.labels import mark_for_translation
+from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 
 PATH = "/certificates/authorities"

@@ -16,8 +16,8 @@ from birthmark.ca.ocsp_responder import LIFETIME
 from birthmark.clock import Clock
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.pki.certificate_profiles import FOR_REQUESTS
+from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate
-from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 
 STATES: Mapping[str, str] = {

@@ -18,8 +18,8 @@ from birthmark.clock import Clock
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.webconsole import svg
 from birthmark.webconsole.charts import Bar, BarKind, Series, Tick, bars, lines, midnights, months
+from birthmark.webconsole.event_labels import kind_of, words_of
 from birthmark.webconsole.i18n import PageLocale, dated, day, number, reader, translate
-from birthmark.webconsole.labels import kind_of, words_of
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.refusals import localized_reason
 from birthmark.webconsole.svg import Size, Tone

@@ -19,8 +19,8 @@ from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.sign_in_handlers import Form
 from birthmark.untrusted_text import decode_json, whole_number
 from birthmark.webconsole.device_timeline import draw, lanes_of
+from birthmark.webconsole.event_labels import kind_of, words_of
 from birthmark.webconsole.i18n import translate
-from birthmark.webconsole.labels import kind_of, words_of
 from birthmark.webconsole.next_steps import is_refused, next_steps
 from birthmark.webconsole.page_base import FormUnfitError, PageRenderer
 from birthmark.webconsole.refusal_texts import localize_refusal

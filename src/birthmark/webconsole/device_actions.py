@@ -13,8 +13,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.operator_api.in_process_client import ApiOperation, SignedInUser
 from birthmark.operator_api.sign_in_handlers import Form, read_many
 from birthmark.pki.crl import RevocationReason
+from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate
-from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import ONCE, FormUnfitError, PageRenderer
 
 MOST = 100

@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from birthmark.webconsole import svg
+from birthmark.webconsole.event_labels import words_of
 from birthmark.webconsole.i18n import dated, exact, number, reader, translate
-from birthmark.webconsole.labels import words_of
 from birthmark.webconsole.life import (
     Item,
     Point,

@@ -16,10 +16,10 @@ from starlette.routing import Route
 
 from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError, ThrottledError
-from birthmark.events.catalogue import PREFIX, type_of
+from birthmark.events.event_types import PREFIX, type_of
 from birthmark.events.reader import parse_place
+from birthmark.iam.browser_sessions import SessionEndedError
 from birthmark.iam.model import SERVER
-from birthmark.iam.sessions import SessionEndedError
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, SSE
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from birthmark.webconsole.labels import mark_for_translation
+from birthmark.webconsole.event_labels import mark_for_translation
 
 _SOON = timedelta(days=14)
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import ENGLISH, catalogue, reader
-from birthmark.webconsole.labels import mark_for_translation
 
 PREFIX = "refusal "
 TEXTS: Mapping[str, Mapping[str, str]] = {

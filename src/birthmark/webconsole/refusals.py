@@ -14,8 +14,8 @@ from starlette.routing import Route
 from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_pem
+from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate
-from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.refusal_texts import localize_refusal
 

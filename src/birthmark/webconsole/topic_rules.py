@@ -16,8 +16,8 @@ from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.webconsole import svg
 from birthmark.webconsole.charts.proportion_bars import ProportionBar, lanes
+from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import number, translate
-from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.svg import Size, Tone
 

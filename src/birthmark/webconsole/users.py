@@ -14,9 +14,9 @@ from birthmark.auth.permissions import Right
 from birthmark.iam.model import EVERYWHERE, RIGHTS_OF, UserRole
 from birthmark.operator_api.in_process_client import ApiOperation, SignedInUser
 from birthmark.operator_api.sign_in_handlers import Form
-from birthmark.operator_api.users import may_administer
+from birthmark.operator_api.user_access import may_administer
+from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import count_of, number, translate
-from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import ONCE, PageRenderer
 
 PATH, ONE = "/people", "/people/users/{name}"

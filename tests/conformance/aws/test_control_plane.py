@@ -8,8 +8,8 @@ from botocore.exceptions import ClientError
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from birthmark.pki.ca_possession_proof import prove_possession
 from birthmark.pki.issuance import new_serial
-from birthmark.pki.possession import prove_possession
 from support.aws.device import ARN, Enrolled, document, statement
 from support.fakes import SeededEntropy
 from support.pki.pki_builders import Holder, a_ca, a_csr, a_device, a_key

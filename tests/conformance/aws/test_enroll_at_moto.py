@@ -8,7 +8,7 @@ import pytest
 import requests
 
 from birthmark.fleet.aws_target import AwsTarget
-from birthmark.fleet.bulk import enroll_all, undo_all
+from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
 from birthmark.fleet.errors import DifferentRecordError, ReferenceMissingError
 from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.profiles import AwsProfile

@@ -20,9 +20,9 @@ from azure.mgmt.iothub import models as hub_models
 from azure.mgmt.iothubprovisioningservices import IotDpsClient
 from azure.mgmt.iothubprovisioningservices import models as dps_models
 
-from birthmark.fleet.azure_account import AzureAccount, connect
+from birthmark.fleet.azure_connection_string import AzureAccount, connect
+from birthmark.pki.ca_possession_proof import prove_possession
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.possession import prove_possession
 from support.pki.pki_builders import Holder, a_ca
 from support.server.servers import RunningServer
 

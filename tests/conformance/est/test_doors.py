@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, ObjectIdentifier
 
-from birthmark.audit.verify import ROWS
+from birthmark.audit.chain_verification import ROWS
 from birthmark.ca.revocation import DeviceNotAliveError
 from birthmark.est import wire
 from birthmark.est.model import EstLabel, EstSettings, LateRenewalRule

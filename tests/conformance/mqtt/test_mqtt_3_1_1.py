@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import Subscription
-from birthmark.broker.routing import TopicRouter
+from birthmark.broker.topic_router import TopicRouter
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import MqttEngine, MqttRole, MqttState
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError

@@ -5,7 +5,7 @@ import pytest
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import DISCARDED, MqttEngine, MqttRole, MqttState, SessionState
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
-from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.packet_framer import Framer
 from birthmark.mqtt.packets import (
     LEVEL_5,
     NEVER,

@@ -14,8 +14,8 @@ from birthmark.ca.rules.names import HARDWARE_MODULE_NAME
 from birthmark.pki import certificate_profiles
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.distribution_points import DistributionPoints
 from birthmark.pki.ocsp import OcspResponse
+from birthmark.pki.revocation_urls import DistributionPoints
 from birthmark.server.settings import read_settings
 from support.fakes import NOON
 from support.pki.ca_world import OPERATOR, an_authority

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent import connect
+from birthmark.agent.agent_factory import open_agent
 from birthmark.agent.checks import Check, CheckResult, Checks
 from birthmark.agent.config import read_config
+from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer
-from birthmark.agent.factory import open_agent
-from birthmark.agent.library import Identity
+from birthmark.agent.embedded_agent import Identity
 from birthmark.agent.paths import AgentPaths
-from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.device_transports.errors import ServerUntrustedError
-from birthmark.device_transports.factory import open_links
+from birthmark.device_transports.transport_selection import open_links
 from birthmark.errors import UnavailableError
 from support.agent.device import AgentOnDevice
 from support.pki.pki_builders import a_ca

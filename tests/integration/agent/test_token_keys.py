@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
-from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
+from birthmark.agent.config.config_values import KeyLocation, TokenLocation, TokenSettings
 from birthmark.agent.config.uris import token_of
 from birthmark.agent.keys import AgentTokenError, KeyStore
 from birthmark.agent.paths import DEVICE_ID, EST_ID, AgentPaths

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.agent.agent_factory import open_agent
 from birthmark.agent.checks import Check, CheckResult, Checks
 from birthmark.agent.config import parse_config
-from birthmark.agent.factory import open_agent
 from birthmark.agent.paths import AgentPaths
 from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.device_transports.factory import open_links
+from birthmark.device_transports.transport_selection import open_links
 from birthmark.dps.client import DpsRefusedError
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.profiles import azure_profile

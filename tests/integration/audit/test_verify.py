@@ -7,9 +7,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.audit.json_views import entries, report
-from birthmark.audit.signed_heads import HEADS, AuditKey, Head, parse_head, parse_heads
-from birthmark.audit.verify import (
+from birthmark.audit.chain_verification import (
     HEADS_OF_ALL,
     LAST_ROW,
     RESTORED,
@@ -22,7 +20,9 @@ from birthmark.audit.verify import (
     verify_chain,
     verify_chains,
 )
-from birthmark.audit.verify import ROWS as ROWS_OF_CHAIN
+from birthmark.audit.chain_verification import ROWS as ROWS_OF_CHAIN
+from birthmark.audit.json_views import entries, report
+from birthmark.audit.signed_heads import HEADS, AuditKey, Head, parse_head, parse_heads
 from birthmark.errors import BirthmarkError
 from birthmark.store import AuditRow, Changes, Database, Statement, insert, open_database, upsert
 from birthmark.store.audit_chain import GENESIS, head_body, link
@@ -63,7 +63,7 @@ async def edited(url: str, body: Callable[[Database], Awaitable[None]], **option
 
 
 async def nothing(_database: Database) -> None:
-    """Leave it as it is."""
+    """Leave it is."""
 
 
 async def test_a_chain_as_it_was_written_is_whole(database_url: str) -> None:

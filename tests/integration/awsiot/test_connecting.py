@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.awsiot.events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
+from birthmark.awsiot.domain_events import CertificateChanged, GrantsChanged, PolicyChanged, ThingChanged
 from birthmark.awsiot.model import CertificateId, CertificateStatus, ThingName
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules.policy_variables import ConnectionContext

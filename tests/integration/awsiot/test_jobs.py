@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from birthmark.awsiot.model import ExecutionStatus, JobExecution, JobStatus, ThingName
-from birthmark.awsiot.rules import jobs as rules
+from birthmark.awsiot.rules import job_executions as rules
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.job_executions import JobExecutions
 from birthmark.awsiot.service.jobs import JobService

@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials as BotoCredentials
 
 from birthmark.auth.sigv4 import SignedRequest, parse_signature
-from birthmark.awsiot.events import GrantsChanged
+from birthmark.awsiot.domain_events import GrantsChanged
 from birthmark.awsiot.model import CertificateId, CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules.policy import KeyDeniedError, PolicyDeniedError, parse_policy

@@ -21,7 +21,7 @@ from birthmark.message_routing import delivery_queue as queues
 from birthmark.message_routing import engine as engines
 from birthmark.message_routing.deliveries import Delivery
 from birthmark.message_routing.engine import RuleEngine
-from birthmark.message_routing.shares import DeferredMessage
+from birthmark.message_routing.rule_time_shares import DeferredMessage
 from birthmark.message_routing.sinks.errors import NotTakenError
 from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.server.all_tables import TABLES

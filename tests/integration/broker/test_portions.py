@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from birthmark.broker import publisher, routing, session_queue_writer
+from birthmark.broker import message_delivery as publisher
+from birthmark.broker import session_queue_writer, topic_router
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage
-from birthmark.broker.routing import Receiver, Share
+from birthmark.broker.topic_router import Receiver, Share
 from birthmark.errors import UnavailableError
 from birthmark.net import fair_scheduler
 from birthmark.net.fair_scheduler import SLICE_S, TURN_S
@@ -26,7 +27,7 @@ PORTION, MANY = 8, 40
 
 @pytest.fixture(autouse=True)
 def portions(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (routing, publisher):
+    for module in (topic_router, publisher):
         monkeypatch.setattr(module, "PORTION", PORTION)
     monkeypatch.setattr(publisher, "_FEW", PORTION // 2)
     monkeypatch.setattr(session_queue_writer, "MAX_SESSIONS", PORTION)

@@ -17,7 +17,7 @@ from birthmark.broker.errors import (
 )
 from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, BrokerMessage, Will
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
-from birthmark.iothub.events import HubDeleted
+from birthmark.iothub.domain_events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
 from birthmark.net.admission import CloseReason
 from birthmark.store import Changes

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
 from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.rules.issuance import KeyRevokedError
 from birthmark.ca.service import CertificateAuthority

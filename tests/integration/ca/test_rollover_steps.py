@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
 from birthmark.ca.cross_certificates import OLD_WITH_NEW
 from birthmark.ca.generations import Generations
 from birthmark.ca.ocsp_responder import OcspResponder

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.service import AwsIot
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
 from birthmark.ca.generations import Generations
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.hierarchy_files import BELOW

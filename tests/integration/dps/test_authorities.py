@@ -11,7 +11,7 @@ from birthmark.azure_arm.service import CertificatesOf
 from birthmark.dps.service.ca_certificates import UnknownAuthorityError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub.service.ca_certificates import UnknownCaError
-from birthmark.pki.possession import prove_possession
+from birthmark.pki.ca_possession_proof import prove_possession
 from birthmark.pki.verified_ca import NOTHING, AuthorityChangedError
 from support.azure.dps_world import DpsWorld, a_dps
 from support.fakes import NOON

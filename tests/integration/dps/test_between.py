@@ -10,9 +10,9 @@ from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollment
 from birthmark.dps.service.registrations import RegistrationNotFoundError
 from birthmark.iothub.service.registry import EtagMismatchError, UnknownDeviceError
 from birthmark.iothub.wire import DeviceBody
+from birthmark.pki.ca_possession_proof import PossessionCodeMismatchError, prove_possession
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import LeafIssuer
-from birthmark.pki.possession import PossessionCodeMismatchError, prove_possession
 from support.azure.dps_world import BY_HAND, DpsWorld, a_dps, an_individual
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key

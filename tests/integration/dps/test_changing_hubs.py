@@ -10,9 +10,9 @@ import pytest
 from birthmark.dps.enrollment_document import ReprovisionPolicy
 from birthmark.dps.rules.registration import MIGRATED, RESET
 from birthmark.dps.service.registrations import RegistrationBusyError
-from birthmark.iothub.events import DeviceChanged
+from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.model import Hub, Twin
-from birthmark.iothub.rules.identity_ownership import DeviceHeldError
+from birthmark.iothub.rules.identity_overwrite import DeviceHeldError
 from birthmark.iothub.service import Twins
 from birthmark.iothub.wire import DeviceBody
 from support.azure.dps_world import BY_HAND, DpsWorld, a_dps, an_individual

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from birthmark.dps.events import AuthorityChanged
+from birthmark.dps.domain_events import AuthorityChanged
 from birthmark.dps.model import Claim
 from birthmark.dps.rules.attestation import DeviceTakenBackError, EnrollmentDisabledError
 from birthmark.dps.service.enrollments import Enrollments

@@ -10,7 +10,7 @@ import pytest
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.errors import UnavailableError
 from birthmark.events import store, transient_events
-from birthmark.events.catalogue import event_of
+from birthmark.events.event_types import event_of
 from birthmark.events.reader import Feed
 from birthmark.events.transient_events import KEEP, Notices
 from birthmark.net.admission import CloseReason

@@ -26,7 +26,7 @@ from birthmark.events import webhooks as module
 from birthmark.events.webhooks import TypesInvalidError, WebhookExistsError, WebhookMissingError, Webhooks
 from birthmark.outbound.http_sender import HttpSender, NotAnsweredError, UrlInvalidError
 from birthmark.outbound.ssrf_guard import AddressRefusedError, networks_of
-from birthmark.outbound.webhook_signing import key_of
+from birthmark.outbound.webhook_signature import key_of
 from birthmark.store import Changes, Database, open_database
 from birthmark.store.row_statements import find
 from birthmark.store.schema import audit

@@ -14,7 +14,7 @@ import pytest
 from birthmark.devices.list_views import RevocationOutcome
 from birthmark.dps.model import TpmKeys
 from birthmark.fleet.azure_target import AzureTarget
-from birthmark.fleet.bulk import enroll_all, undo_all
+from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, NoSuchRecordError
 from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.profiles import azure_profile

@@ -10,7 +10,7 @@ import pytest
 
 from birthmark.devices.list_views import RevocationOutcome
 from birthmark.fleet.aws_target import AwsTarget
-from birthmark.fleet.bulk import enroll_all, undo_all
+from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError
 from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.profiles import aws_profile

@@ -14,8 +14,9 @@ from argon2 import PasswordHasher
 import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.actor import Actor
 from birthmark.auth.principals import MACHINE, Caller
-from birthmark.iam import device_code
-from birthmark.iam.device_code import (
+from birthmark.iam import device_authorization_grant
+from birthmark.iam.browser_sessions import BrowserSessions
+from birthmark.iam.device_authorization_grant import (
     EVERY_S,
     HOLDS,
     CodeRejectedError,
@@ -26,7 +27,6 @@ from birthmark.iam.device_code import (
 from birthmark.iam.model import UserRole
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import CreatedToken, People
-from birthmark.iam.sessions import BrowserSessions
 from birthmark.iam.sign_in import SignIn, SignInPausedError
 from birthmark.store import open_database
 from support.fakes import FakeClock, SeededEntropy
@@ -131,7 +131,7 @@ async def test_a_code_that_a_removed_user_agreed_to_is_nobodys(database_url: str
 async def test_strangers_who_fill_all_places_keep_nobody_else_out(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(device_code, "_MOST", 30)
+    monkeypatch.setattr(device_authorization_grant, "_MOST", 30)
     async with house(f"sqlite:///{tmp_path / 'people.db'}") as world:
         first = await world.askings.begin("before", "192.0.2.1")
         for number in range(4):

@@ -16,12 +16,12 @@ from joserfc.jwk import ECKey
 
 import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.errors import UnauthenticatedError, UnavailableError
+from birthmark.iam.browser_sessions import BrowserSessions
 from birthmark.iam.model import UserRole
 from birthmark.iam.oidc import Providers
 from birthmark.iam.oidc_model import PendingOidcLogin, Provider, ProviderAwayError, UserNotRegisteredError
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import People
-from birthmark.iam.sessions import BrowserSessions
 from birthmark.iam.sign_in import SignIn
 from birthmark.iam.sign_in_model import Browser
 from birthmark.outbound.http_sender import HttpSender, NotAnsweredError

@@ -14,10 +14,10 @@ from argon2 import PasswordHasher
 import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError
+from birthmark.iam.browser_sessions import IDLE, LONGEST, BrowserSessions, SessionEndedError
 from birthmark.iam.model import UserRole
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import InvitationRefusedError, People
-from birthmark.iam.sessions import IDLE, LONGEST, BrowserSessions, SessionEndedError
 from birthmark.iam.sign_in import CurrentPasswordError, SignIn, SignInPausedError, SignInRefusedError
 from birthmark.iam.sign_in_model import Browser
 from birthmark.net.fair_scheduler import Backlog

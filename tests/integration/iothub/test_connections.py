@@ -16,13 +16,13 @@ from birthmark.broker.rules.partitions import BEGINNING, key_of
 from birthmark.broker.stream import SqlStream
 from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
-from birthmark.iothub.events import DeviceChanged
+from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthentication, Hub, TelemetryMessage, space_of
 from birthmark.iothub.mqtt import HubConnections, c2d
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
-from birthmark.iothub.mqtt.connections import TokenConnections
+from birthmark.iothub.mqtt.connection_admission import TokenConnections
 from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodReply
-from birthmark.iothub.mqtt.telemetry import WINDOW
+from birthmark.iothub.mqtt.telemetry_window import WINDOW
 from birthmark.iothub.ports import Notify
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt import codec

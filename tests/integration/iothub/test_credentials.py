@@ -19,7 +19,7 @@ from birthmark.dps.enrollment_document import (
 )
 from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Hub
-from birthmark.iothub.rules.credentials import (
+from birthmark.iothub.rules.certificate_issuance import (
     CredentialBusyError,
     CredentialReplacedError,
     NoCredentialPolicyError,

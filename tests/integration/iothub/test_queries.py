@@ -10,10 +10,11 @@ import pytest
 
 from birthmark.iothub import twin_search, wire
 from birthmark.iothub.model import C2dMessage
-from birthmark.iothub.rules.queries import CollectionNotServedError
-from birthmark.iothub.service import queries, search, twin_index
+from birthmark.iothub.rules.twin_query_plans import CollectionNotServedError
+from birthmark.iothub.service import queries, twin_index
+from birthmark.iothub.service import twin_search as search
 from birthmark.iothub.service.queries import QueryMarkerError
-from birthmark.iothub.service.search import IndexBehindError, QueryTooBroadError
+from birthmark.iothub.service.twin_search import IndexBehindError, QueryTooBroadError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Changes
 from birthmark.store.row_statements import MOST_AMONG

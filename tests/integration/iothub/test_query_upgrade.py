@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from birthmark.iothub import store
 from birthmark.store import Changes, statement
-from birthmark.store.migrate import script_for
+from birthmark.store.schema_migration import script_for
 from support.azure.query_world import a_world
 
 pytestmark = pytest.mark.integration

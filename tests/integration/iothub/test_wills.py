@@ -7,9 +7,10 @@ import pytest
 
 from birthmark.broker import Broker
 from birthmark.errors import UnavailableError
-from birthmark.iothub.events import HubDeleted
+from birthmark.iothub.domain_events import HubDeleted
 from birthmark.iothub.model import TelemetryMessage
-from birthmark.iothub.mqtt import HubConnections, connections
+from birthmark.iothub.mqtt import HubConnections
+from birthmark.iothub.mqtt import connection_admission as connections
 from birthmark.iothub.service import Telemetry
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.mqtt.packets import ConnAck, Disconnect, WillMessage

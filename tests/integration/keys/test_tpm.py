@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.keys.tpm import Tpm, TpmPlaceTakenError, TpmSettings, TpmUnavailableError
 from birthmark.pki.tpm_public import TpmKeyInvalidError
-from birthmark.pki.tpm_sealing import seal_hmac_key
+from birthmark.pki.tpm_sealed_key import seal_hmac_key
 from support.chips.tpms import SoftwareTpm, a_tpm
 from support.fakes import SeededEntropy
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from birthmark.audit.chain_verification import AuditHeadError, VerifiedChain, verify_chains
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.audit.verify import AuditHeadError, VerifiedChain, verify_chains
 from birthmark.operator_api import audit
 from birthmark.operator_api.audit import _pages
 from birthmark.store import Changes, Database, open_database

@@ -11,8 +11,8 @@ import pytest
 from birthmark.auth.principals import MACHINE
 from birthmark.ca.service import CertificateAuthority
 from birthmark.operator_api.api_router import ApiRequest, Rows
+from birthmark.operator_api.certificate_inventory import InventoryQuery, inventory_endpoints
 from birthmark.operator_api.est import IssuedQuery, certificate_endpoints
-from birthmark.operator_api.inventory import InventoryQuery, inventory_endpoints
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl import RevocationReason

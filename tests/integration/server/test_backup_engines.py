@@ -24,8 +24,7 @@ import pytest
 import birthmark
 from birthmark import atomic_files
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.ca import directory as ca_directory
-from birthmark.ca import passphrase_rotation
+from birthmark.ca import ca_directory, passphrase_rotation
 from birthmark.ca import store as ca_store
 from birthmark.ca.key_files import read_key
 from birthmark.ca.passphrase import Passphrase
@@ -33,16 +32,16 @@ from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.crl import RevocationReason
-from birthmark.server.backup import archive, create, database_copy, database_move, restore
+from birthmark.server.backup import archive, backup_creation, database_copy, database_move, restore
 from birthmark.server.backup.archive import ArchivePart, BackupUnreadableError, read_archive, write_archive
-from birthmark.server.backup.create import NAMES, BackupInsideError, NothingToBackUpError, make_backup
+from birthmark.server.backup.backup_creation import NAMES, BackupInsideError, NothingToBackUpError, make_backup
 from birthmark.server.backup.database_copy import DatabaseNotEmptyError, TablesDifferError
 from birthmark.server.backup.database_move import move_database
 from birthmark.server.backup.restore import STEP, RestoreTargetError, restore_backup
 from birthmark.server.backup.symlinks import open_below, read_linked
 from birthmark.server.counters import Figures
 from birthmark.server.data_dir import RESTORING, DataDirectory, RestoreUnfinishedError
-from birthmark.server.installation import check_not_restoring_or_moved
+from birthmark.server.installation_identity import check_not_restoring_or_moved
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, insert, open_database
 from birthmark.store.postgresql import PostgresUnavailableError, retry
@@ -440,7 +439,7 @@ async def test_a_backup_waits_for_no_other_and_leaves_it_whole(tmp_path: Path) -
     os.mkfifo(tmp_path / "fifo")  # who reads it stays in the middle until it is written
     parts = [ArchivePart(archive.FIRST, b"{}"), ArchivePart("data/other", tmp_path / "fifo")]
     other = threading.Thread(target=write_archive, args=(tmp_path / "other", SECRET, parts))
-    with atomic_files.private_directory(data, create._COPIES) as copies:
+    with atomic_files.private_directory(data, backup_creation._COPIES) as copies:
         other.start()
         while not (tmp_path / archive.BUILDING).exists():
             await asyncio.sleep(0.01)
@@ -548,7 +547,7 @@ def test_what_another_backup_makes_and_removes_meanwhile_is_not_looked_into(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", meanwhile)
-    assert [part.name for part in create._below(tmp_path, "data/")] == ["data/ca/file"]
+    assert [part.name for part in backup_creation._below(tmp_path, "data/")] == ["data/ca/file"]
     assert (tmp_path / ".backup-other").exists()
 
 

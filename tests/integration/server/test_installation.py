@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.server.installation import ensure_worker_number, forget_outboxes
+from birthmark.server.installation_identity import ensure_worker_number, forget_outboxes
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, insert, open_database
 from birthmark.store.schema import COUNT_OUTBOX, server_facts

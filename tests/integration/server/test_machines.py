@@ -12,24 +12,24 @@ from sqlalchemy import select
 
 from birthmark.bus.wire import opened, refusal_of
 from birthmark.ca import passphrase_rotation
-from birthmark.ca.directory import load, load_or_create
+from birthmark.ca.ca_directory import load, load_or_create
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.key_files import MAX_SECRET_BYTES, SecretUnreadableError
 from birthmark.ca.passphrase import Passphrase
-from birthmark.cli.ca.common import check_leads
+from birthmark.cli.ca.ca_options import check_leads
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.certificate_profiles import Purpose
-from birthmark.server.backup.create import make_backup
+from birthmark.server.backup.backup_creation import make_backup
 from birthmark.server.backup.database_move import move_database
 from birthmark.server.backup.restore import restore_backup
+from birthmark.server.cluster.cluster_join import MachineOccupiedError, join
 from birthmark.server.cluster.file_sync import FileSync, MachineAloneError, MachineElsewhereError
-from birthmark.server.cluster.join import MachineOccupiedError, join
 from birthmark.server.cluster.machine_file import FILE, ClusterNode, InvitationRefusedError, machine_of
 from birthmark.server.cluster.sealed_files import SharedUnreadableError
 from birthmark.server.cluster.shared_files import collect_shared_files, replace_shared_files
 from birthmark.server.data_dir import DataDirectory, RecordsLostError
-from birthmark.server.installation import note_root
+from birthmark.server.installation_identity import note_root
 from birthmark.store import Changes, Database, open_database, statement, upsert
 from birthmark.store.schema import server_facts
 from conftest import empty_database
@@ -141,7 +141,7 @@ async def test_who_was_cut_off_while_it_joined_goes_on_by_the_same_command(
         raise InterruptedError
 
     with monkeypatch.context() as patched:
-        patched.setattr("birthmark.server.cluster.join._note_audit", cut)
+        patched.setattr("birthmark.server.cluster.cluster_join._note_audit", cut)
         with pytest.raises(InterruptedError):
             await second_of(database, database_url, first, tmp_path)
     done = await join(tmp_path / "invitation.json", tmp_path / "second", database_url, CLOCK, ENTROPY)

@@ -17,7 +17,7 @@ from birthmark.clock import SystemClock
 from birthmark.server.backup import database_copy, database_move
 from birthmark.server.backup.database_move import MovedOtherwiseError, MoveTargetInUseError, move_database, redact_url
 from birthmark.server.data_dir import MOVING, DataDirectory
-from birthmark.server.installation import DatabaseMovedError, check_not_restoring_or_moved
+from birthmark.server.installation_identity import DatabaseMovedError, check_not_restoring_or_moved
 from birthmark.store import Database, hold_database, open_database
 from birthmark.store.database_lock import DatabaseInUseError
 from support.fakes import SeededEntropy

@@ -12,8 +12,8 @@ import pytest
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 from sqlalchemy import Table
 
+from birthmark.audit.chain_verification import CHAINS, LAST_ROW
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.audit.verify import CHAINS, LAST_ROW
 from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.awsiot.store import certificates as aws_store
 from birthmark.awsiot.store import credentials as credential_store

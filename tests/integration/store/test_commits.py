@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from birthmark.ca.events import CertificateIssued
+from birthmark.ca.domain_events import CertificateIssued
 from birthmark.store import Changes, open_database
 from birthmark.store.schema import COUNT_OUTBOX
 from support.fakes import FakeClock

@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 from sqlalchemy import MetaData, Table, bindparam, select
 
+from birthmark.audit.chain_verification import verify_chain, verify_chains
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.audit.verify import verify_chain, verify_chains
 from birthmark.bus import LocalBus
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableError
-from birthmark.store import Changes, Database, Statement, migrate, open_database, statement, upsert
+from birthmark.store import Changes, Database, Statement, open_database, schema_migration, statement, upsert
 from birthmark.store.columns import blob, number, text
 from birthmark.store.postgresql import batch_functions, retry, writer
 from birthmark.store.postgresql.retry import OPTIONS
@@ -308,9 +308,9 @@ async def test_a_statement_that_the_server_takes_for_a_mistake_fails_alone(postg
 
 
 async def test_an_upgrade_takes_as_long_as_it_takes(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = migrate.script_for
+    real = schema_migration.script_for
     slow = "SELECT pg_sleep(2); {}"
-    monkeypatch.setattr(migrate, "script_for", lambda *given: (found := real(*given)) and slow.format(found))
+    monkeypatch.setattr(schema_migration, "script_for", lambda *given: (found := real(*given)) and slow.format(found))
     monkeypatch.setattr("birthmark.store.postgresql.database.OPTIONS", {**OPTIONS, "command_timeout": 1})
     both = await asyncio.gather(*(open_database(postgres_url, FakeClock(), worker=f"w{n}") for n in range(2)))
     for database in both:

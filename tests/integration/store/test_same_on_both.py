@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.audit.chain_verification import verify_chains
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.audit.verify import verify_chains
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.store import Changes, open_database, upsert
 from birthmark.store.event_codec import decode_event

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.clock import SystemClock
-from birthmark.device_transports.factory import open_links
 from birthmark.device_transports.identity import FileIdentity, Identity, ServerTrust
 from birthmark.device_transports.ports import HttpsClient, Links, MqttClient
+from birthmark.device_transports.transport_selection import open_links
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
 from birthmark.swarm.links.stream import Dialer

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from birthmark.agent.agent_factory import open_agent
 from birthmark.agent.config import AgentConfig, parse_config
 from birthmark.agent.credential_store import HeldIdentity
-from birthmark.agent.factory import open_agent
 from birthmark.agent.paths import DEVICE_ID, EST_ID, AgentPaths, file_name, next_of
 from birthmark.agent.service import Agent
 from birthmark.device_transports.errors import LinkLostError, MqttRefusedError, ServerUntrustedError
 from birthmark.device_transports.identity import Identity, ServerTrust
-from birthmark.device_transports.openssl.clock_tolerant import StatedTime
+from birthmark.device_transports.openssl.certificate_time import StatedTime
 from birthmark.device_transports.ports import HttpResponse, ReceivedMessage
 from birthmark.errors import UnavailableError
 from birthmark.est import wire as est_wire

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-from birthmark.outbound.webhook_signing import headers_of, secret_of
+from birthmark.outbound.webhook_signature import headers_of, secret_of
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:"
 SECRET = secret_of(b"f" * 32)

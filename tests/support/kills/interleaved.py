@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.bus import LocalBus
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
 from birthmark.ca.generations import Generations
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.passphrase import Passphrase

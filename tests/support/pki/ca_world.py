@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
 from birthmark.ca.service import CertificateAuthority
 from birthmark.pki.certificate_profiles import FOR_REQUESTS, CertificateProfile
 from birthmark.store import open_database

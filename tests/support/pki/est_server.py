@@ -9,9 +9,9 @@ from typing import Any
 
 from starlette.applications import Starlette
 
-from birthmark.auth.passwords import PasswordCheck
+from birthmark.auth.password_digests import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est import wire
 from birthmark.est.http import routes

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from birthmark.audit.chain_verification import verify_chains
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.audit.verify import verify_chains
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
 from birthmark.pki.csr import parse_csr

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 
 from birthmark.est import wire
 from birthmark.pki.certificates import parse_pem
-from birthmark.store import migrate
+from birthmark.store import schema_migration
 from support.server.servers import RunningServer, clean_environment
 
 _WITH_PATHS = ("agent/etc", "agent/var", "run.journal", "data/database.json")
@@ -108,7 +108,7 @@ def script_of_0_1_0() -> str:
     """Return PostgreSQL's SQL of the first schema, as version 0.1.0 ran it."""
     config = Config()
     for option in ("script_location", "version_locations"):
-        config.set_main_option(option, str(Path(migrate.__file__).parent / "migrations"))
+        config.set_main_option(option, str(Path(schema_migration.__file__).parent / "migrations"))
     config.set_main_option("path_separator", "os")
     first = ScriptDirectory.from_config(config).get_revision("0001")
     assert first is not None

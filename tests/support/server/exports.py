@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from birthmark.audit.chain_verification import verify_chains
 from birthmark.audit.json_views import entries, report
-from birthmark.audit.verify import verify_chains
 from birthmark.store import Database
 
 

@@ -231,7 +231,7 @@ def a_server(
 ) -> Iterator[RunningServer]:
     """Run a server with its data under `directory`; `config` is the text of its TOML file.
 
-    A test that kills it, or looks into its process, has it as it is installed: not `is_warm`.
+    A test that kills it, or looks into its process, has it is installed: not `is_warm`.
     """
     server = RunningServer(
         directory / "data",

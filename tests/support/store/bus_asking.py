@@ -6,7 +6,7 @@ import sys
 import tempfile
 
 from birthmark.bus import BusRequest, EmptyReply, LocalBus
-from birthmark.cli.common import tell
+from birthmark.cli.command_output import tell
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.store import open_database

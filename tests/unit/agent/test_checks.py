@@ -8,12 +8,12 @@ import pytest
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from birthmark.agent.checks import Check, CheckResult, Checks
-from birthmark.agent.config.model import PreloadedIdentity
+from birthmark.agent.config.config_values import PreloadedIdentity
 from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.instance_lock import locked
 from birthmark.agent.service import Agent
 from birthmark.device_transports.identity import ServerTrust
-from birthmark.device_transports.openssl.clock_tolerant import StatedTime
+from birthmark.device_transports.openssl.certificate_time import StatedTime
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificates import CertificateInvalidError, CertificateIsPkcs12Error
 from support.agent.world import BOOTSTRAP, CONFIG, LIFETIME, World

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from birthmark import supervised_tasks
-from birthmark.agent import connect, library
+from birthmark.agent import connect, embedded_agent
 from birthmark.agent.config import ConfigUnsupportedError
 from birthmark.agent.control_socket import ControlCommand
 from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.embedded_agent import AgentDevice, Identity, _wrap_prove, identity_of
 from birthmark.agent.instance_lock import AgentRunningError, locked
-from birthmark.agent.library import AgentDevice, Identity, _wrap_prove, identity_of
 from birthmark.agent.paths import EDGE_CA, AgentPaths
 from birthmark.agent.renewal_scheduler import NEVER_S
 from birthmark.agent.service import Agent
@@ -136,7 +136,7 @@ async def test_a_callback_that_waits_for_what_it_cancelled_ends_nothing(world: W
 async def test_a_proof_without_an_end_or_with_a_cancellation_of_its_own_proves_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, *, is_endless: bool
 ) -> None:
-    monkeypatch.setattr(library, "PROVE_S", 0.05)
+    monkeypatch.setattr(embedded_agent, "PROVE_S", 0.05)
 
     async def prove(_identity: Identity) -> None:
         task = asyncio.create_task(asyncio.sleep(60))
@@ -281,7 +281,7 @@ async def test_a_renewal_that_was_due_while_nobody_ran_waits_its_turn_in_a_progr
 async def test_an_order_to_register_again_stands_until_it_is_carried_out(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library, "_LOOK_S", 0.01)
+    monkeypatch.setattr(embedded_agent, "_LOOK_S", 0.01)
     agent = world.agent()
     device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     asked = 0
@@ -333,7 +333,7 @@ async def test_what_falls_due_beside_the_identity_is_made_by_what_keeps_it(world
 
 
 async def test_a_fault_of_ours_ends_no_upkeep(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(library, "_LOOK_S", 0.01)
+    monkeypatch.setattr(embedded_agent, "_LOOK_S", 0.01)
     agent = world.agent()
     device = AgentDevice(agent, identity_of(agent, await certified(agent)))
     looked, kept = asyncio.Queue[None](), AgentDevice._kept
@@ -382,7 +382,7 @@ async def test_a_program_ends_its_agent_also_where_that_answers_with_an_error(
 
     monkeypatch.setattr(AgentDevice, "_kept", answers)
     monkeypatch.setattr(supervised_tasks, "AGAIN_S", 0.01)
-    monkeypatch.setattr(library, "open_agent", lambda *_, **__: world.agent())
+    monkeypatch.setattr(embedded_agent, "open_agent", lambda *_, **__: world.agent())
     config = world.directory / "config.toml"
     config.touch(mode=0o600)
     config.write_text(CONFIG.replace("TRUST", str(world.directory / "trust.pem")))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.renewal_policy import (
@@ -18,7 +19,6 @@ from birthmark.agent.renewal_policy import (
     warn_at,
 )
 from birthmark.agent.renewal_scheduler import RenewalTurn, RetryPace
-from birthmark.agent.run import Loop
 from birthmark.agent.service import Agent
 from birthmark.device_transports.ports import HttpResponse
 from birthmark.dps.client import DpsBusyError

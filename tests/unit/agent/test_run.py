@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.paths import AgentPaths
-from birthmark.agent.run import Loop
 from birthmark.agent.state import read_state
 from birthmark.device_transports.ports import HttpResponse
 from birthmark.errors import BirthmarkError

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from birthmark.agent.trust_anchors import MAX_STEPS, FollowedAnchors, steps_in
+from birthmark.agent.root_rollover import MAX_STEPS, FollowedAnchors, steps_in
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.pki import path_validation
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, CertificateProfile

@@ -1,7 +1,7 @@
 import pytest
 
-from birthmark.auth import passwords
-from birthmark.auth.passwords import PasswordCheck, hash_generated, hash_password, password_matches
+from birthmark.auth import password_digests
+from birthmark.auth.password_digests import PasswordCheck, hash_generated, hash_password, password_matches
 from support.fakes import SeededEntropy
 
 STORED = hash_password("correct horse", SeededEntropy())
@@ -16,7 +16,7 @@ def test_only_the_right_password_matches_and_the_digest_does_not_show_it() -> No
 async def test_a_password_seen_before_is_not_computed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     check = PasswordCheck(SeededEntropy())
     assert await check.matches("correct horse", STORED)
-    monkeypatch.setattr(passwords, "password_matches", None)
+    monkeypatch.setattr(password_digests, "password_matches", None)
     assert await check.matches("correct horse", STORED)
 
 
@@ -30,7 +30,7 @@ async def test_a_password_that_was_made_here_is_checked_at_once_and_a_wrong_one_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     check, asked = PasswordCheck(SeededEntropy()), []
-    monkeypatch.setattr(passwords, "password_matches", lambda *given: asked.append(given))
+    monkeypatch.setattr(password_digests, "password_matches", lambda *given: asked.append(given))
     assert check.can_check_quickly("many random bits", hash_generated("many random bits"))
     assert asked == []
     assert not check.can_check_quickly("a guess", hash_generated("many random bits"))

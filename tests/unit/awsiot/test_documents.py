@@ -7,14 +7,14 @@ from urllib.parse import parse_qsl
 
 import pytest
 
-from birthmark.awsiot.rules import job_documents
-from birthmark.awsiot.rules.job_documents import FileLinkError
+from birthmark.awsiot.rules import job_document_placeholders
+from birthmark.awsiot.rules.job_document_placeholders import FileLinkError
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.managed_job_templates import MANAGED
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 SECRET = b"s" * 32
-PATH = job_documents.path_of("firmware", "pump/1.bin")
+PATH = job_document_placeholders.path_of("firmware", "pump/1.bin")
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ PATH = job_documents.path_of("firmware", "pump/1.bin")
     ],
 )
 def test_an_object_is_named_by_each_kind_of_url(url: str, bucket: str, key: str) -> None:
-    assert job_documents.parse_object_url(url) == (bucket, key)
+    assert job_document_placeholders.parse_object_url(url) == (bucket, key)
 
 
 @pytest.mark.parametrize(
@@ -47,12 +47,12 @@ def test_an_object_is_named_by_each_kind_of_url(url: str, bucket: str, key: str)
 )
 def test_what_names_no_object_is_refused(url: str) -> None:
     with pytest.raises(BodyInvalidError):
-        job_documents.parse_object_url(url)
+        job_document_placeholders.parse_object_url(url)
 
 
 def test_parameters_are_filled_in_as_text_that_stays_json() -> None:
     document = '{"a": "${aws:iot:parameter:x}-${aws:iot:parameter:y}"}'
-    made = job_documents.substitute_parameters(document, {"x": 'say "no"\\', "y": "${aws:iot:parameter:x}"})
+    made = job_document_placeholders.substitute_parameters(document, {"x": 'say "no"\\', "y": "${aws:iot:parameter:x}"})
     assert json.loads(made) == {"a": 'say "no"\\-${aws:iot:parameter:x}'}
 
 
@@ -62,38 +62,41 @@ def test_parameters_are_filled_in_as_text_that_stays_json() -> None:
 )
 def test_parameters_are_those_that_the_document_has(given: dict[str, str], word: str) -> None:
     with pytest.raises(BodyInvalidError, match=word):
-        job_documents.parse_parameters(given, '{"a": "${aws:iot:parameter:x}"}')
+        job_document_placeholders.parse_parameters(given, '{"a": "${aws:iot:parameter:x}"}')
 
 
 def test_a_document_with_its_parameters_has_its_bounds_too() -> None:
     document = '{"a": "' + "${aws:iot:parameter:x}" * 2 + '"}'
     with pytest.raises(BodyInvalidError, match="32768"):
-        job_documents.parse_parameters({"x": "x" * 20_000}, document)
+        job_document_placeholders.parse_parameters({"x": "x" * 20_000}, document)
 
 
 def test_each_placeholder_of_a_file_becomes_a_url_of_its_own() -> None:
     first = "${aws:iot:s3-presigned-url:https://s3.amazonaws.com/b1/k1}"
     second = "${aws:iot:s3-presigned-url-v2:https:\\/\\/b2x.s3.us-east-1.amazonaws.com\\/k2}"
     document = json.dumps({"a": first})[:-1] + f', "b": "{second}"' + "}"
-    made = job_documents.substitute_urls(document, lambda bucket, key: f"https://here/{bucket}/{key}")
+    made = job_document_placeholders.substitute_urls(document, lambda bucket, key: f"https://here/{bucket}/{key}")
     assert json.loads(made) == {"a": "https://here/b1/k1", "b": "https://here/b2x/k2"}
 
 
 def test_a_document_has_a_bounded_number_of_files() -> None:
     one = "${aws:iot:s3-presigned-url:https://s3.amazonaws.com/bucket/key}"
-    assert len(list(job_documents.files_in(one * job_documents.MAX_FILES))) == job_documents.MAX_FILES
+    assert (
+        len(list(job_document_placeholders.files_in(one * job_document_placeholders.MAX_FILES)))
+        == job_document_placeholders.MAX_FILES
+    )
     with pytest.raises(BodyInvalidError, match="more than"):
-        list(job_documents.files_in(one * (job_documents.MAX_FILES + 1)))
+        list(job_document_placeholders.files_in(one * (job_document_placeholders.MAX_FILES + 1)))
 
 
 def a_link(path: str = PATH, thing: str = "pump 1", lifetime_s: int = 60) -> dict[str, str]:
-    return dict(parse_qsl(job_documents.query_of(SECRET, path, thing, int(NOON.timestamp()) + lifetime_s)))
+    return dict(parse_qsl(job_document_placeholders.query_of(SECRET, path, thing, int(NOON.timestamp()) + lifetime_s)))
 
 
 def test_a_link_holds_until_its_time_is_over() -> None:
-    assert job_documents.check_link(SECRET, PATH, a_link(), NOON + timedelta(seconds=59)) == "pump 1"
+    assert job_document_placeholders.check_link(SECRET, PATH, a_link(), NOON + timedelta(seconds=59)) == "pump 1"
     with pytest.raises(FileLinkError, match="has expired"):
-        job_documents.check_link(SECRET, PATH, a_link(), NOON + timedelta(seconds=60))
+        job_document_placeholders.check_link(SECRET, PATH, a_link(), NOON + timedelta(seconds=60))
 
 
 @pytest.mark.parametrize(
@@ -102,24 +105,26 @@ def test_a_link_holds_until_its_time_is_over() -> None:
 )
 def test_a_link_that_was_changed_does_not_hold(changed: dict[str, str]) -> None:
     with pytest.raises(FileLinkError, match="not issued by this server"):
-        job_documents.check_link(SECRET, PATH, a_link() | changed, NOON)
+        job_document_placeholders.check_link(SECRET, PATH, a_link() | changed, NOON)
 
 
 def test_a_link_holds_for_its_path_and_this_server_alone() -> None:
     for secret, path in ((SECRET, PATH + "x"), (b"t" * 32, PATH)):
         with pytest.raises(FileLinkError):
-            job_documents.check_link(secret, path, a_link(), NOON)
+            job_document_placeholders.check_link(secret, path, a_link(), NOON)
     with pytest.raises(FileLinkError):
-        job_documents.check_link(SECRET, PATH, {}, NOON)
+        job_document_placeholders.check_link(SECRET, PATH, {}, NOON)
 
 
 @pytest.mark.parametrize("name", MANAGED)
 def test_a_managed_template_s_document_has_the_parameters_that_it_says(name: str) -> None:
     known = MANAGED[name]
-    assert job_documents.parameters_in(known.document) == {one["key"] for one in known.parameters}
+    assert job_document_placeholders.parameters_in(known.document) == {one["key"] for one in known.parameters}
     given = {one["key"]: one["example"] for one in known.parameters if not one["optional"]}
     document = json.loads(
-        job_documents.substitute_parameters(known.document, job_documents.parse_parameters(given, known.document))
+        job_document_placeholders.substitute_parameters(
+            known.document, job_document_placeholders.parse_parameters(given, known.document)
+        )
     )
     assert document["steps"][0]["action"]["input"].get("args", []) == [*given.values()]
 
@@ -128,6 +133,6 @@ def test_parameters_that_make_a_document_too_long_are_refused_before_it_is_made(
     document = json.dumps({"x": "${aws:iot:parameter:a}" * 1480})
     tracemalloc.start()
     with pytest.raises(BodyInvalidError, match="32768 bytes with its parameters"):
-        job_documents.parse_parameters({"a": "\U0001f600" * 30_000}, document)
+        job_document_placeholders.parse_parameters({"a": "\U0001f600" * 30_000}, document)
     assert tracemalloc.get_traced_memory()[1] < 8 * 1024 * 1024
     tracemalloc.stop()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from birthmark.awsiot.http import job_files as http
+from birthmark.awsiot.http import job_file_downloads as http
 from birthmark.awsiot.service.job_files import MAX_READING_OF_THING, JobFiles, TooManyReadersError
 from birthmark.awsiot.service.s3_buckets import BucketFileError, BucketKeyError, Buckets
 from support.fakes import FakeClock

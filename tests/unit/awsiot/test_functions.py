@@ -15,7 +15,7 @@ from birthmark.awsiot.service.lambda_functions import (
 )
 from birthmark.outbound import callouts
 from birthmark.outbound.ssrf_guard import AddressRefusedError
-from birthmark.outbound.webhook_signing import headers_of, secret_of
+from birthmark.outbound.webhook_signature import headers_of, secret_of
 from support.fakes import FakeClock, SeededEntropy
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:hook"

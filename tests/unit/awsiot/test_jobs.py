@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from birthmark.awsiot.error_mapping import http_error, job_rejection
 from birthmark.awsiot.model import PENDING, ExecutionStatus, Job, JobExecution, JobStatus
-from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.rules.jobs import due, rate_of
+from birthmark.awsiot.rules import job_executions as rules
+from birthmark.awsiot.rules.job_executions import due, rate_of
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire import jobs as wire
 from birthmark.errors import ConflictError, UnavailableError

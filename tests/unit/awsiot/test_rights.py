@@ -4,7 +4,7 @@ import pytest
 
 from birthmark.auth.permissions import Right
 from birthmark.awsiot.http.request_router import OPERATIONS
-from birthmark.awsiot.rules.permissions import right_for
+from birthmark.awsiot.rules.operation_rights import right_for
 
 # What has a body or changes something, and yet only looks: by method alone these would be taken for changes.
 ASKED_BY_POST = {"SearchIndex", "DescribeThingGroup", "ListThings", "TestAuthorization"}

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from birthmark.azure_arm.operations import ArmOperation, ArmResourceKind
-from birthmark.azure_arm.rules.paths import OperationNotServedError, PathInvalidError, call_of
+from birthmark.azure_arm.rules.operation_paths import OperationNotServedError, PathInvalidError, call_of
 from birthmark.errors import BirthmarkError
 
 AT = "/subscriptions/sub/resourceGroups/a-group_(1)/providers/Microsoft.Devices"

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, BrokerMessage, Subscription, subscription_of
-from birthmark.broker.routing import TopicRoute, TopicRouter, weight_of
 from birthmark.broker.rules import filter_index as remembering
 from birthmark.broker.rules.filter_index import Shapes, shape_of
+from birthmark.broker.topic_router import TopicRoute, TopicRouter, weight_of
 from birthmark.mqtt.topics import is_valid_filter, matches
 
 level_names = st.lists(st.sampled_from(["", "a", "b", "$a"]), min_size=1, max_size=4).map("/".join).filter(bool)

@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from birthmark.ca import directory as ca_directory
-from birthmark.ca import hierarchy_files
-from birthmark.ca.directory import CaExistsError, CaMissingError
+from birthmark.ca import ca_directory, hierarchy_files
+from birthmark.ca.ca_directory import CaExistsError, CaMissingError
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.hierarchy_files import CaBusyError
 from birthmark.ca.key_files import SecretExposedError, SecretUnreadableError

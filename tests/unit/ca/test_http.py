@@ -14,8 +14,8 @@ from birthmark.ca.http import LIST, MAX_AGE_S, REQUEST, RESPONSE, routes
 from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.errors import BirthmarkError
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.distribution_points import DistributionPoints, name_of_key
 from birthmark.pki.ocsp import UnsignedStatus
+from birthmark.pki.revocation_urls import DistributionPoints, name_of_key
 from support.pki.ca_world import OPERATOR, an_authority
 from support.pki.ocsp_requests import a_request
 from support.pki.pki_builders import a_csr

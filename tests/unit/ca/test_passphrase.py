@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from birthmark import atomic_files
-from birthmark.ca import directory as ca_directory
-from birthmark.ca.directory import load
+from birthmark.ca import ca_directory
+from birthmark.ca.ca_directory import load
 from birthmark.ca.hierarchy_files import finish
 from birthmark.ca.key_files import SecretExposedError, SecretUnreadableError, read_pair
 from birthmark.ca.passphrase import (

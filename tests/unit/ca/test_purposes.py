@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, EST_IDENTITY, FOR_REQUESTS, SERVER, Purpose
 from birthmark.pki.certificates import parse_pem

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer
-from birthmark.agent.run import Loop
 from birthmark.cli.agent_process import EventPrinter
 from support.agent.world import World
 

@@ -19,15 +19,15 @@ from cryptography.hazmat.primitives.serialization import (
 from typer.testing import CliRunner, Result
 
 from birthmark import atomic_files
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
 from birthmark.cli.app import app
-from birthmark.cli.ca.common import AuthorityOptions, _passphrase
+from birthmark.cli.ca.ca_options import AuthorityOptions, _passphrase
 from birthmark.cli.ca.hierarchy import passphrase
 from birthmark.clock import SystemClock
 from birthmark.operator_api.data_directory_lock import DirectoryInUseError, DirectoryLock, is_served
+from birthmark.pki.ca_possession_proof import check_possession
 from birthmark.pki.certificates import parse_bundle, parse_pem
 from birthmark.pki.path_validation import build_chain
-from birthmark.pki.possession import check_possession
 from support.pki.pki_builders import a_csr, a_device, a_key
 
 

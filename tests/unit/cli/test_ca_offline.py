@@ -15,8 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID
 from typer.testing import CliRunner, Result
 
-from birthmark.ca import directory as ca_directory
-from birthmark.ca import offline_root, passphrase_rotation
+from birthmark.ca import ca_directory, offline_root, passphrase_rotation
 from birthmark.ca.hierarchy_files import alone_in
 from birthmark.ca.offline_root import AnswerRefusedError, RequestRefusedError, ask, install, read_request
 from birthmark.ca.passphrase import Passphrase

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli.common import FileExistsAlreadyError
+from birthmark.cli.command_output import FileExistsAlreadyError
 from birthmark.errors import about
 from birthmark.fleet.journal import FORMAT, JournalChangedError, NoJournalError, _refusal
 from birthmark.keys.errors import KeyFileIsPkcs12Error, PassphraseWrongError

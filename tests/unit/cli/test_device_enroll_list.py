@@ -7,7 +7,7 @@ import typer
 
 from birthmark.cli import device_enroll_list
 from birthmark.cli.bulk_summary import BulkSummary, Refusals
-from birthmark.cli.common import print_errors
+from birthmark.cli.command_output import print_errors
 from birthmark.cli.device_enroll_list import Shipment, enroll_shipment, template_of
 from birthmark.cli.device_enroll_options import DeviceOptions, RunOptions
 from birthmark.fleet.journal import JournalOutcome

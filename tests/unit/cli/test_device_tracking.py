@@ -9,10 +9,10 @@ import pytest
 import typer
 
 from birthmark.cli.bulk_summary import BulkSummary
-from birthmark.cli.common import INTERRUPTED
-from birthmark.cli.device_tracking import PatienceOptions, follow, move
+from birthmark.cli.command_output import INTERRUPTED
+from birthmark.cli.device_progress import PatienceOptions, follow, move
+from birthmark.fleet.device_migration import MigrationProgress, MigrationStage, Pair
 from birthmark.fleet.errors import TargetUnreachableError
-from birthmark.fleet.migration import MigrationProgress, MigrationStage, Pair
 from birthmark.fleet.target import EnrollmentRequest
 from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal
 from support.pki.pki_builders import a_device

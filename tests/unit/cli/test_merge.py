@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from birthmark.cli.bulk_summary import Refusals
-from birthmark.cli.common import FileExistsAlreadyError
+from birthmark.cli.command_output import FileExistsAlreadyError
 from birthmark.cli.manifest import FileNames, ManifestOptions, count_entries, extract
 from birthmark.cli.manifest_merge import StationsOptions, merge
 from birthmark.manifests.bundle import verifier

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from birthmark.ca import directory as ca_directory
-from birthmark.cli import app, hints
-from birthmark.cli.common import file_trouble
+from birthmark.ca import ca_directory
+from birthmark.cli import app, error_hints
+from birthmark.cli.command_output import file_trouble
 from birthmark.cli.json_input import json_of
 from birthmark.cli.pki import parse_issued
 from birthmark.clock import SystemClock, SystemEntropy
@@ -199,7 +199,7 @@ def test_variables_are_swapped_only_where_the_file_came_from_one(
 def test_a_name_that_is_mended_leaves_the_rest_of_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["device", "revoke", "win-5\u00a0", "--to", "local", "--dry-run"]
     monkeypatch.setattr("sys.argv", ["birthmark", *words])
-    found = hints.hint(DeviceNameUnseenError(name="win-5\u00a0"))
+    found = error_hints.hint(DeviceNameUnseenError(name="win-5\u00a0"))
     assert found == "Without them: `birthmark device revoke win-5 --to local --dry-run`"
 
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from birthmark.cli.app import app
-from birthmark.cli.server_client import ServerOptions
+from birthmark.cli.server_options import ServerOptions
 
 
 class Answering:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli.common import FileExistsAlreadyError, print_errors, replacing, write_result
+from birthmark.cli.command_output import FileExistsAlreadyError, print_errors, replacing, write_result
 from birthmark.fleet.report import FleetRun, Report
 from support.fakes import NOON
 from support.pki.pki_builders import a_key, key_pem

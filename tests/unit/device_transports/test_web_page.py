@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.device_transports.ports import HttpResponse
-from birthmark.device_transports.web_page import WebPageError, check_answer
+from birthmark.device_transports.web_page_detection import WebPageError, check_answer
 
 URL, SERVICE = "https://dps.test:443/0ne/registrations/d", "the provisioning service"
 HTML = {"content-type": "text/html; charset=utf-8"}

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.devices.directory import DeviceDirectory
+from birthmark.devices.device_directory import DeviceDirectory
 from birthmark.devices.list_views import RevocationOutcome, RevokedPart
 from birthmark.devices.records import DeviceAccess, DeviceRecords, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker

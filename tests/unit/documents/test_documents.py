@@ -17,7 +17,7 @@ from birthmark.documents import (
     replaced,
     submitted,
 )
-from birthmark.documents.validation import check_size
+from birthmark.documents.document_limits import check_size
 
 SHAPE = Shape(
     max_levels=3,

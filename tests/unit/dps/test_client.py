@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.device_transports.ports import HttpResponse, ReceivedMessage
-from birthmark.device_transports.web_page import WebPageError
+from birthmark.device_transports.web_page_detection import WebPageError
 from birthmark.dps import wire
 from birthmark.dps.client import (
     DpsBusyError,

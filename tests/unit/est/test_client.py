@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.device_transports.web_page import WebPageError
+from birthmark.device_transports.web_page_detection import WebPageError
 from birthmark.est import wire
 from birthmark.est.client import (
     EstClient,

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import birthmark
-from birthmark.events.catalogue import CHANGED, KINDS, RENEWED, event_of, type_of
+from birthmark.events.event_types import CHANGED, KINDS, RENEWED, event_of, type_of
+from birthmark.events.json_schema import schema
 from birthmark.events.model import OperationEvent
 from birthmark.events.reader import PlaceInvalidError, parse_place, place_of
-from birthmark.events.schema import schema
 
 ROOT = Path(birthmark.__file__).parent
 PAGE = ROOT.parents[1] / "docs" / "howto" / "events.md"

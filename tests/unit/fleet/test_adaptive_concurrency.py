@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from birthmark.clock import SystemClock
 from birthmark.errors import ThrottledError
 from birthmark.fleet.adaptive_concurrency import AdaptiveConcurrency, PacedTarget
-from birthmark.fleet.bulk import enroll_all, undo_all
+from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
+from birthmark.fleet.device_migration import MigrationStage, Move
 from birthmark.fleet.errors import TargetThrottledError
 from birthmark.fleet.journal import Journal, JournalOutcome
-from birthmark.fleet.migration import MigrationStage, Move
 from birthmark.fleet.target import (
     EnrollmentOutcome,
     EnrollmentRequest,

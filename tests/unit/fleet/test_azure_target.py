@@ -15,6 +15,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_models import enrollment_models
 from birthmark.fleet.azure_record_diff import json_of, kept, on_record
 from birthmark.fleet.azure_target import AzureTarget
+from birthmark.fleet.device_migration import NotAtSourceError
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -25,7 +26,6 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
 )
-from birthmark.fleet.migration import NotAtSourceError
 from birthmark.fleet.profiles import AzureProfile
 from birthmark.fleet.target import EnrollmentRecord, EnrollmentRequest, TargetOutcome, WayBack
 from birthmark.fleet.tracking import DeviceStage

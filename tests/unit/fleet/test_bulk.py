@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from birthmark.fleet.bulk import enroll_all
+from birthmark.fleet.bulk_enrollment import enroll_all
 from birthmark.fleet.errors import TargetUnreachableError
 from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from birthmark.fleet.field_validation import ValueNotAllowedError, check_values
+from birthmark.fleet.enrollment_validation import ValueNotAllowedError, check_values
 from birthmark.fleet.target import EnrollmentRequest
 from support.pki.pki_builders import a_device
 

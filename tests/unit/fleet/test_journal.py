@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.fleet.bulk import enroll_all
+from birthmark.fleet.bulk_enrollment import enroll_all
 from birthmark.fleet.journal import (
     Journal,
     JournalChangedError,

@@ -9,10 +9,10 @@ import pytest
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws_record_diff import progress_of as stand_at_aws
 from birthmark.fleet.azure_hub import progress_of as stand_at_hub
-from birthmark.fleet.bulk import undo_all
+from birthmark.fleet.bulk_enrollment import undo_all
+from birthmark.fleet.device_migration import MigrationStage, MigrationStep, Move, next_step
 from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.journal import Journal, JournalOutcome
-from birthmark.fleet.migration import MigrationStage, MigrationStep, Move, next_step
 from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, RetirementOutcome, TargetOutcome, unnoted
 from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal
 from support.agent.memory_target import MemoryTarget

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.errors import BirthmarkError, ConflictError
-from birthmark.fleet.bulk import enroll_all
+from birthmark.fleet.bulk_enrollment import enroll_all
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, TargetUnreachableError
 from birthmark.fleet.journal import KEPT, Journal, JournalOutcome
 from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from birthmark.cli.common import INTERRUPTED, SOME_ROWS_REFUSED
+from birthmark.cli.command_output import INTERRUPTED, SOME_ROWS_REFUSED
 from birthmark.cli.report_option import add_row, opened
 from birthmark.fleet import report as module
 from birthmark.fleet.errors import DifferentRecordError

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.fleet.bulk import enroll_all, undo_all
+from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
 from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, JournalOutcome
 from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted

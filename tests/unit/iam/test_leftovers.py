@@ -7,8 +7,8 @@ import pytest
 
 from birthmark.cli.command_tree import TREE, CommandGroup, Leaf
 from birthmark.iam.authorization import NarrowedTokenError
-from birthmark.iam.leftovers import LEFT, restrict_to_one_device
-from birthmark.webconsole.labels import ACTIONS
+from birthmark.iam.residual_access import LEFT, restrict_to_one_device
+from birthmark.webconsole.event_labels import ACTIONS
 
 LEAVES_NOTHING = """
 alert.over alert.raised alert.unsilence audit.break awsiot.authorizer_delete awsiot.ca_delete

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from birthmark.documents.query_evaluator import fits
 from birthmark.iothub.rules.index_terms import MAX_TERMS, MAX_VALUE, encode, of_twin, path_key
-from birthmark.iothub.rules.queries import (
+from birthmark.iothub.rules.twin_query_plans import (
     AllTwins,
     AnyOf,
     CheapestPlan,

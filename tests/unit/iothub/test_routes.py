@@ -11,7 +11,7 @@ import pytest
 from birthmark.documents import DocumentSection, merged
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import TelemetryMessage, Twin
-from birthmark.iothub.rules.routes import configuration, event_messages, matching
+from birthmark.iothub.rules.routes import configuration, event_messages, route_matcher
 from birthmark.iothub.wire.routing import (
     TEMPLATE,
     Endpoint,
@@ -43,8 +43,8 @@ def a_message(
 
 
 def destinations(made: Routing, message: TelemetryMessage) -> dict[str, str]:
-    ready = matching.prepare_routing(StoredRouting("main", "1", 1, made, {}, NOW))
-    return dict(matching.destinations(ready, matching.source_of(message), matching.read(message), None))
+    ready = route_matcher.prepare_routing(StoredRouting("main", "1", 1, made, {}, NOW))
+    return dict(route_matcher.destinations(ready, route_matcher.source_of(message), route_matcher.read(message), None))
 
 
 @pytest.mark.parametrize(
@@ -109,12 +109,12 @@ def test_what_cannot_be_is_refused(made: Routing, refusal: type[BirthmarkError])
 
 def test_a_change_reads_no_condition_that_was_kept_before() -> None:
     routes = [HubRoute(f"route-{n}", ("live",), RouteSource.MESSAGES, f"level = {n}") for n in range(99)]
-    matching.prepare_routing(
+    route_matcher.prepare_routing(
         StoredRouting("main", "1", 1, configuration.validate_routing(routing(*routes), "main"), {}, NOW)
     )
     before = configuration.read_once.cache_info().misses
     routes.append(HubRoute("new", ("live",), RouteSource.MESSAGES, "level = 'new'"))
-    matching.prepare_routing(
+    route_matcher.prepare_routing(
         StoredRouting("main", "1", 2, configuration.validate_routing(routing(*routes), "main"), {}, NOW)
     )
     assert configuration.read_once.cache_info().misses == before + 1
@@ -165,19 +165,19 @@ def test_a_device_cannot_pass_telemetry_off_as_what_the_hub_says() -> None:
 )
 def test_a_body_that_is_json_stands_as_it_is_on_one_line(body: bytes, system: Any, shown: Any) -> None:
     message = a_message(body, system)
-    told = matching.envelope(message, matching.shown_body(message), (), "main", None)
+    told = route_matcher.envelope(message, route_matcher.shown_body(message), (), "main", None)
     assert b"\n" not in told
     assert json.loads(told)["Body"] == shown
 
 
 def test_files_are_named_by_when_a_message_came() -> None:
-    assert matching.file_of(TEMPLATE, "main", a_message()).startswith("main/")
-    assert matching.file_of(TEMPLATE, "main", a_message()).endswith("/2026/11/26/09/05")
+    assert route_matcher.file_of(TEMPLATE, "main", a_message()).startswith("main/")
+    assert route_matcher.file_of(TEMPLATE, "main", a_message()).endswith("/2026/11/26/09/05")
 
 
 @pytest.mark.parametrize("name", ["a.b", "a*", "#", "+", "a$b"])
 def test_a_devices_name_adds_no_level_and_no_wildcard_to_a_topic(name: str) -> None:
-    made = matching.topic_of("hubs.{iothub}.{device}", "my.hub", name)
+    made = route_matcher.topic_of("hubs.{iothub}.{device}", "my.hub", name)
     assert made.count(".") == 2
     assert not set("*#+$") & set(made)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from birthmark.cli.common import CANNOT_REACH, print_errors
+from birthmark.cli.command_output import CANNOT_REACH, print_errors
 from birthmark.keys.errors import SoftHsmMissingError
 from birthmark.keys.pkcs11_library import find_softhsm
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.manifests.chunking import MAX_ENTRY_BYTES, count_of, pieces_of
 from birthmark.manifests.errors import MalformedEntryError, ManifestError, PackedManifestError
+from birthmark.manifests.manifest_chunks import MAX_ENTRY_BYTES, count_of, pieces_of
 
 
 def cut(data: bytes) -> list[bytes]:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
-from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.packet_framer import Framer
 from birthmark.mqtt.packets import (
     Auth,
     ConnAck,

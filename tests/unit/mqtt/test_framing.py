@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole
 from birthmark.mqtt.errors import RemoteProtocolError
-from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.packet_framer import Framer
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Packet, Publish
 from birthmark.mqtt.properties import Properties, PropertyId
 from support.mqtt.mqtt_strategies import packets

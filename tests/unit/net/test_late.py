@@ -3,8 +3,8 @@
 import pytest
 from starlette.responses import PlainTextResponse
 
-from birthmark.net.error_boundary import LazyApp
 from birthmark.net.http import ASGIApp
+from birthmark.net.http_error_rendering import LazyApp
 from support.server.asgi import request
 
 

@@ -15,7 +15,7 @@ from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError
 from birthmark.mqtt import codec
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.engine import DISCARDED
-from birthmark.mqtt.framing import Framer
+from birthmark.mqtt.packet_framer import Framer
 from birthmark.mqtt.packets import (
     LEVEL_3_1_1,
     LEVEL_5,

@@ -1,6 +1,6 @@
 """Signatures as Standard Webhooks has them."""
 
-from birthmark.outbound.webhook_signing import headers_of, key_of, secret_of
+from birthmark.outbound.webhook_signature import headers_of, key_of, secret_of
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import P256_SPKI, CertificateInvalidError, parse_der
-from birthmark.pki.fast_parse import is_signed_with, parse_leaf
+from birthmark.pki.fast_certificate_parser import is_signed_with, parse_leaf
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
 

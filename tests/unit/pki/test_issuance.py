@@ -8,6 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.pki import certificate_profiles
+from birthmark.pki.ca_possession_proof import (
+    PossessionCodeMismatchError,
+    PossessionSignatureError,
+    check_possession,
+    prove_possession,
+)
 from birthmark.pki.cms import CmsInvalidError, parse_certs_only, render_certs_only
 from birthmark.pki.crl import Revocation, RevocationReason, build_crl
 from birthmark.pki.issuance import IssuerExpiredError, IssuerNotBegunError, new_serial
@@ -16,12 +22,6 @@ from birthmark.pki.names import (
     RegistrationIdInvalidError,
     name_of,
     parse_registration_id,
-)
-from birthmark.pki.possession import (
-    PossessionCodeMismatchError,
-    PossessionSignatureError,
-    check_possession,
-    prove_possession,
 )
 from support.fakes import NOON, SeededEntropy
 from support.pki.pki_builders import Holder, a_ca, a_device, a_key

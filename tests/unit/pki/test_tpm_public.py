@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from birthmark.dps.wire import TpmAttestation, parse_tpm
 from birthmark.pki.tpm_public import MAX_PUBLIC_BYTES, TpmKeyInvalidError, parse_tpm_public, sized
-from birthmark.pki.tpm_sealing import parse_sealed, seal_hmac_key
+from birthmark.pki.tpm_sealed_key import parse_sealed, seal_hmac_key
 from support.chips.tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK
 from support.fakes import SeededEntropy
 

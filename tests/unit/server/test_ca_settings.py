@@ -8,7 +8,7 @@ import pytest
 from cryptography.x509.oid import ObjectIdentifier
 
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, AllowedNames, Purpose
-from birthmark.pki.distribution_points import DistributionPoints
+from birthmark.pki.revocation_urls import DistributionPoints
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
 

@@ -10,7 +10,7 @@ _PROGRAM = """
 import sys
 lacks, *arguments = sys.argv[1:]
 sys.modules[lacks] = None  # as of half of another version: it cannot be imported
-from birthmark.server.workers.child import main
+from birthmark.server.workers.worker_process import main
 sys.argv = ["child", *arguments]
 main()
 """

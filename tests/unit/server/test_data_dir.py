@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca.directory import UNNOTED, CaForeignError, CaLostError
+from birthmark.ca.ca_directory import UNNOTED, CaForeignError, CaLostError
 from birthmark.ca.key_files import SecretExposedError, SecretForeignError, SecretUnreadableError
 from birthmark.clock import SystemEntropy
 from birthmark.operator_api.api_client import ForeignFileError, OperatorClient, ServerNotRunningError

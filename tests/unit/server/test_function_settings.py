@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.outbound.webhook_signing import secret_of
+from birthmark.outbound.webhook_signature import secret_of
 from birthmark.server.function_settings import ServerTable
 from birthmark.server.mapping_files import functions_of, roles_of, servers_of
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings

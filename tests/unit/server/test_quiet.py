@@ -2,7 +2,7 @@
 
 import logging
 
-from birthmark.server.run import BoundedLog
+from birthmark.server.server_process import BoundedLog
 
 
 def a_line(address: str = "", event: str = "refused") -> logging.LogRecord:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from birthmark.ca.events import CertificateRevoked
+from birthmark.ca.domain_events import CertificateRevoked
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.metrics import Traffic
 from birthmark.net.admission import CloseReason

@@ -11,7 +11,7 @@ from sqlalchemy import Column, LargeBinary, MetaData
 
 from birthmark.pki.certificates import Certificate
 from birthmark.store.columns import to_micros
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
 
@@ -60,7 +60,7 @@ def test_a_row_has_text_numbers_and_bytes_only_under_its_columns_names() -> None
 
 
 def test_a_table_has_a_column_for_each_field_and_is_named_by_its_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birthmark.store.row_mapping.metadata", MetaData())
+    monkeypatch.setattr("birthmark.store.row_mapper.metadata", MetaData())
     declared = PARTS.table("test_parts", "name", more=[Column("subject", LargeBinary, nullable=False)])
     table = declared
     kinds = {column.name: (type(column.type), column.nullable) for column in table.columns}

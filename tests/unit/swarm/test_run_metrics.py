@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.swarm.dashboard import line_of, sparks
 from birthmark.swarm.model import DeviceMetrics, SwarmState
+from birthmark.swarm.progress_display import line_of, sparks
 from birthmark.swarm.run_metrics import MAX_POINTS, Latencies, RunMetrics
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import birthmark
-from birthmark.events.catalogue import KINDS
-from birthmark.webconsole.labels import ACTIONS, BAD, WARNING, words_of
+from birthmark.events.event_types import KINDS
+from birthmark.webconsole.event_labels import ACTIONS, BAD, WARNING, words_of
 
 ROOT = Path(birthmark.__file__).parent
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.webconsole.life import Item, Point, TimelineLane, TimelineSpan, TimelineTexts, Unit, life, rows
-from birthmark.webconsole.life.rendering import MAX_BYTES
+from birthmark.webconsole.life.timeline_renderer import MAX_BYTES
 from birthmark.webconsole.svg import NARROW, Size, Tone
 from support.console.drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
 

@@ -1,7 +1,6 @@
 """Agent configuration: Azure's super-config, read once; errors are reported with file, line, and key."""
 
-from birthmark.agent.config.loader import read_config
-from birthmark.agent.config.model import (
+from birthmark.agent.config.config_values import (
     AgentConfig,
     AwsSource,
     AzureIssuance,
@@ -13,7 +12,8 @@ from birthmark.agent.config.model import (
     PreloadedIdentity,
     SymmetricKeySource,
 )
-from birthmark.agent.config.parse import parse_config
+from birthmark.agent.config.loader import read_config
+from birthmark.agent.config.parser import parse_config
 from birthmark.agent.config.toml_tables import ConfigInvalidError, ConfigMissingError, ConfigUnsupportedError
 
 __all__ = [

@@ -7,7 +7,7 @@ reads files with every key and compares it with the keys that the parser accepts
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from birthmark.agent.config.parse import IGNORED
+from birthmark.agent.config.parser import IGNORED
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from birthmark.agent.config.model import (
+from birthmark.agent.config.config_values import (
     AzureIssuance,
     EstAuth,
     EstIssuance,

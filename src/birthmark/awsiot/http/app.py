@@ -23,7 +23,7 @@ from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data_plane import FOR_DEVICES, Ask, ClientOperations, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.device_auth import HttpDevices
 from birthmark.awsiot.http.indexing import IndexingOperations
-from birthmark.awsiot.http.job_files import file_of, is_file
+from birthmark.awsiot.http.job_file_downloads import file_of, is_file
 from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobOperations
 from birthmark.awsiot.http.policies import PolicyOperations
 from birthmark.awsiot.http.provisioning import ProvisioningOperations
@@ -42,7 +42,7 @@ from birthmark.awsiot.http.thing_groups import ThingGroupOperations
 from birthmark.awsiot.http.things import EventOperations, ThingOperations
 from birthmark.awsiot.http.topic_rules import TopicRuleOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
-from birthmark.awsiot.rules.permissions import PLACE, right_for
+from birthmark.awsiot.rules.operation_rights import PLACE, right_for
 from birthmark.awsiot.rules.topic_rules import RuleExistsError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerExistsError

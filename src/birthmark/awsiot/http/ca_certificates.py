@@ -7,7 +7,7 @@ from birthmark.awsiot import wire
 from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateMode, parse_certificate_id
-from birthmark.awsiot.rules.permissions import PLACE
+from birthmark.awsiot.rules.operation_rights import PLACE
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError

@@ -7,7 +7,7 @@ from birthmark.auth.permissions import Right
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.model import CertificateStatus, parse_certificate_id
-from birthmark.awsiot.rules.permissions import PLACE
+from birthmark.awsiot.rules.operation_rights import PLACE
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificates import EndpointRetiredError, PendingActivationError
 from birthmark.awsiot.wire import BodyInvalidError

@@ -16,9 +16,9 @@ from birthmark.awsiot.model import (
     parse_job_id,
     parse_thing_name,
 )
-from birthmark.awsiot.rules.job_documents import parse_parameters, substitute_parameters
+from birthmark.awsiot.rules.job_document_placeholders import parse_parameters, substitute_parameters
+from birthmark.awsiot.rules.job_executions import UnknownJobTemplateError
 from birthmark.awsiot.rules.job_schedule import openings
-from birthmark.awsiot.rules.jobs import UnknownJobTemplateError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.job_executions import NEXT
 from birthmark.awsiot.wire import BodyInvalidError, given_json, managed_job_templates

@@ -24,7 +24,7 @@ from birthmark.net.admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 
 if TYPE_CHECKING:
-    from birthmark.awsiot.mqtt.connections import AwsConnections
+    from birthmark.awsiot.mqtt.connection_admission import AwsConnections
 
 WINDOW = 100
 

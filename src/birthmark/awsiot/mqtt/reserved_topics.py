@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from birthmark.awsiot.error_mapping import job_rejection, provisioning_rejection, shadow_rejection
 from birthmark.awsiot.model import parse_job_id, parse_shadow_name, parse_thing_name
-from birthmark.awsiot.rules.jobs import ExecutionStateError, ExecutionVersionError
+from birthmark.awsiot.rules.job_executions import ExecutionStateError, ExecutionVersionError
 from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST, ReservedService, request_of
 from birthmark.awsiot.rules.shadows import ShadowMissingError
 from birthmark.awsiot.rules.topic_validation import ReportDroppedError

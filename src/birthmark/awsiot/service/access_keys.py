@@ -4,10 +4,10 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from birthmark.auth.cloud_api_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.auth.principals import Caller
 from birthmark.auth.sigv4 import AccessKeyUnknownError, Signature, SignedRequest, check_signature
-from birthmark.auth.user_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
-from birthmark.awsiot.events import AccessKeyAdded, AccessKeyRemoved
+from birthmark.awsiot.domain_events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules.policy import ConnectionPermissions, PolicyMalformedError, parse_policy
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of

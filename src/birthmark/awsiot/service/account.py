@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from birthmark.auth.cloud_api_credentials import NOBODY, UserDirectory
 from birthmark.auth.sigv4 import Signature, SignedRequest
-from birthmark.auth.user_credentials import NOBODY, UserDirectory
 from birthmark.awsiot.model import Account, CertificateId, DeviceCertificate, Thing, is_certificate_id
 from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import AwsPolicy
@@ -43,13 +43,13 @@ from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.service.topic_rules import TopicRules, Whose
 from birthmark.awsiot.store import certificates, credentials, jobs, policies, provisioning, registry, topic_rules
 from birthmark.awsiot.store import certificates as certificate_store
-from birthmark.broker.publisher import MessagePublisher
+from birthmark.broker.message_delivery import MessagePublisher
 from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.message_routing.deliveries import MessageServer, Sink
 from birthmark.message_routing.delivery_queue import Queue
-from birthmark.message_routing.shares import DeferredMessage
+from birthmark.message_routing.rule_time_shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.pki.issuance import LeafIssuer
 from birthmark.ref import Ref

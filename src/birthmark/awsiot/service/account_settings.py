@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.awsiot.events import SettingsChanged
+from birthmark.awsiot.domain_events import SettingsChanged
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules.reserved_topics import EVENTS

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from birthmark.awsiot.events import AuthorizerChanged
+from birthmark.awsiot.domain_events import AuthorizerChanged
 from birthmark.awsiot.model import Authorizer, parse_authorizer_name
 from birthmark.awsiot.ports import FunctionCaller, Functions
 from birthmark.awsiot.rules.custom_authorizers import (

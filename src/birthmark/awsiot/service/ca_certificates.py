@@ -8,9 +8,9 @@ from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.store import certificates as store
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
+from birthmark.pki.ca_possession_proof import check_possession
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.path_validation import check_dates
-from birthmark.pki.possession import check_possession
 from birthmark.store import Changes
 from birthmark.store.pagination import Page, page_of
 

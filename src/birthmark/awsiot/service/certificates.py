@@ -11,7 +11,7 @@ from functools import partial
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 
-from birthmark.awsiot.events import CertificateChanged
+from birthmark.awsiot.domain_events import CertificateChanged
 from birthmark.awsiot.model import (
     CertificateId,
     CertificateMode,

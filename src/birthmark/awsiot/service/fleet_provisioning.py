@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from birthmark.awsiot.events import CertificateChanged, GrantsChanged
+from birthmark.awsiot.domain_events import CertificateChanged, GrantsChanged
 from birthmark.awsiot.model import (
     Account,
     CertificateId,

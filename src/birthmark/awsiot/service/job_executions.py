@@ -14,8 +14,8 @@ from typing import Any
 
 from birthmark.awsiot.model import PENDING, Account, ExecutionStatus, FailureReason, Job, JobExecution
 from birthmark.awsiot.ports import TopicPublisher
-from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.rules.job_documents import LIFETIME_S, may_have_files, substitute_parameters
+from birthmark.awsiot.rules import job_executions as rules
+from birthmark.awsiot.rules.job_document_placeholders import LIFETIME_S, may_have_files, substitute_parameters
 from birthmark.awsiot.service.base import AccountService, Announcer
 from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.store import jobs as store

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from birthmark.awsiot.rules import job_documents
+from birthmark.awsiot.rules import job_document_placeholders
 from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.jobs import MAX_DOCUMENT_BYTES, parse_document
@@ -52,7 +52,7 @@ class JobFiles:
 
     async def document_at(self, url: str) -> str:
         """Return the job document at a URL. Raise `BodyInvalidError`, `BucketKeyError`, `BucketFileError`."""
-        bucket, key = job_documents.parse_object_url(url)
+        bucket, key = job_document_placeholders.parse_object_url(url)
         found = await asyncio.to_thread(self._buckets.start_of, bucket, key, MAX_DOCUMENT_BYTES + 1)
         try:
             return parse_document(found.decode())
@@ -61,7 +61,7 @@ class JobFiles:
 
     async def check(self, document: str) -> None:
         """Raise if a file that a document references by URL does not exist."""
-        for bucket, key in job_documents.files_in(document):
+        for bucket, key in job_document_placeholders.files_in(document):
             await asyncio.to_thread(self._buckets.check, bucket, key)
 
     async def fill_document(self, document: str, thing: str, lifetime_s: int) -> str:
@@ -69,14 +69,14 @@ class JobFiles:
         master, expires = await self._secret(), int(self._clock.now().timestamp()) + lifetime_s
 
         def url_of(bucket: str, key: str) -> str:
-            path = job_documents.path_of(bucket, key)
-            return f"{self._base()}{path}?{job_documents.query_of(master, path, thing, expires)}"
+            path = job_document_placeholders.path_of(bucket, key)
+            return f"{self._base()}{path}?{job_document_placeholders.query_of(master, path, thing, expires)}"
 
-        return job_documents.substitute_urls(document, url_of)
+        return job_document_placeholders.substitute_urls(document, url_of)
 
     async def reader(self, path: str, query: Mapping[str, str]) -> str:
         """Return the thing of a file URL. Raise `FileLinkError`."""
-        return job_documents.check_link(await self._secret(), path, query, self._clock.now())
+        return job_document_placeholders.check_link(await self._secret(), path, query, self._clock.now())
 
     async def open_file(self, bucket: str, key: str) -> BinaryIO:
         """Return an open file, which the caller closes. Raise `BucketKeyError`, `BucketFileError`."""

@@ -17,9 +17,9 @@ from birthmark.awsiot.model import (
     JobTarget,
     JobTemplate,
 )
+from birthmark.awsiot.rules import job_executions as rules
 from birthmark.awsiot.rules import job_schedule
-from birthmark.awsiot.rules import jobs as rules
-from birthmark.awsiot.rules.job_documents import substitute_parameters
+from birthmark.awsiot.rules.job_document_placeholders import substitute_parameters
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.job_executions import JobExecutions
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written

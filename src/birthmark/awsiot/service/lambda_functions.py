@@ -16,7 +16,7 @@ from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.outbound.callouts import Ask, Questions
 from birthmark.outbound.http_sender import NotAnsweredError
-from birthmark.outbound.webhook_signing import headers_of
+from birthmark.outbound.webhook_signature import headers_of
 from birthmark.untrusted_text import decode_json
 
 _MAX_TOLD = 200

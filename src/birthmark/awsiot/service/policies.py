@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 
-from birthmark.awsiot.events import GrantsChanged, PolicyChanged, ThingGroupChanged
+from birthmark.awsiot.domain_events import GrantsChanged, PolicyChanged, ThingGroupChanged
 from birthmark.awsiot.model import NamedPolicy, PolicyName, PolicyVersion, group_of, parse_policy_name
 from birthmark.awsiot.rules.policy import are_of_one_device, check_new
 from birthmark.awsiot.service.base import AccountService

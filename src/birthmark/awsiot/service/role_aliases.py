@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from birthmark.auth.sigv4 import Signature, SignedRequest, check_signature
-from birthmark.awsiot.events import RoleAliasRemoved
+from birthmark.awsiot.domain_events import RoleAliasRemoved
 from birthmark.awsiot.model import CertificateId, RoleAlias, parse_alias_name
 from birthmark.awsiot.rules.policy import AwsPolicy, ConnectionPermissions
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of

@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any
 
 from birthmark.awsiot.model import ExecutionStatus, Job, JobExecution, JobStatus, JobTarget
+from birthmark.awsiot.rules import job_executions as pace
+from birthmark.awsiot.rules import job_executions as rules
 from birthmark.awsiot.rules import job_schedule
-from birthmark.awsiot.rules import jobs as pace
-from birthmark.awsiot.rules import jobs as rules
 from birthmark.awsiot.service.jobs import JobService
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire.jobs import JobConfiguration, settings_of

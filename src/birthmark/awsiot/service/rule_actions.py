@@ -16,8 +16,8 @@ from birthmark.awsiot.service.rule_destinations import KIND, Destinations
 from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.service.topic_rules import LED_BY, TopicRules
 from birthmark.broker.keyed_lock import until_done
+from birthmark.broker.message_delivery import MessagePublisher
 from birthmark.broker.model import MICROS, BrokerMessage
-from birthmark.broker.publisher import MessagePublisher
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.message_routing.sinks.errors import AddressInvalidError

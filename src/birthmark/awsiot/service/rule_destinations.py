@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from birthmark.awsiot.events import RuleChanged
+from birthmark.awsiot.domain_events import RuleChanged
 from birthmark.awsiot.model import Account, DestinationStatus, RuleDestination
 from birthmark.awsiot.rules.topic_rules import Action, RulesFullError, is_same_origin
 from birthmark.awsiot.service.lambda_functions import FunctionNotMappedError

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from birthmark.awsiot.events import ThingChanged, ThingGroupChanged
+from birthmark.awsiot.domain_events import ThingChanged, ThingGroupChanged
 from birthmark.awsiot.model import Thing, ThingGroup, ThingName, parse_group_properties, target_of_group
 from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.base import RegistryService

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.awsiot.events import GrantsChanged
+from birthmark.awsiot.domain_events import GrantsChanged
 from birthmark.awsiot.model import CertificateId, PrincipalType, ThingName
 from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.certificates import UnknownCertificateError

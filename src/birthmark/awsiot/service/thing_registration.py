@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from birthmark.awsiot.events import CertificateChanged
+from birthmark.awsiot.domain_events import CertificateChanged
 from birthmark.awsiot.model import (
     Account,
     CertificateId,

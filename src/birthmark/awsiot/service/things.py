@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from birthmark.awsiot.events import ThingChanged
+from birthmark.awsiot.domain_events import ThingChanged
 from birthmark.awsiot.model import Thing, ThingName, check_attribute_count, is_attribute_name, parse_attributes
 from birthmark.awsiot.service.base import RegistryService
 from birthmark.awsiot.service.thing_types import ThingTypes

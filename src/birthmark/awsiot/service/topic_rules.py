@@ -6,7 +6,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Any
 
-from birthmark.awsiot.events import RuleChanged
+from birthmark.awsiot.domain_events import RuleChanged
 from birthmark.awsiot.model import Account, TopicRule, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules import topic_rules as rules
 from birthmark.awsiot.rules.topic_rules import PreparedRule
@@ -27,8 +27,8 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidReque
 from birthmark.message_routing.deliveries import Delivery, Sink
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.engine import RuleEngine
+from birthmark.message_routing.rule_time_shares import DeferredMessage
 from birthmark.message_routing.rules import sql
-from birthmark.message_routing.shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage, WriteAheadLog
 from birthmark.mqtt.topics import matches
 from birthmark.net.fair_scheduler import wait_for_caller_turn

@@ -7,7 +7,7 @@ from sqlalchemy import ColumnElement, Index, Table, bindparam, select, tuple_
 from birthmark.awsiot.model import AccessKey, DeviceCertificate, RegisteredCa
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import blob, text
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, guard_unchanged, page, remove
 
 CERTIFICATES = RowMapper(DeviceCertificate, certificate="der")

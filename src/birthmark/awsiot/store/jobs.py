@@ -36,7 +36,7 @@ from birthmark.awsiot.model import (
 from birthmark.awsiot.store.registry import lines, members, things
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, guard_locked, guard_unchanged, page, remove
 from birthmark.store.statements import Engine, insert_into
 

@@ -9,7 +9,7 @@ from birthmark.awsiot.model import NamedPolicy, PolicyVersion
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.store import insert, metadata, statement
 from birthmark.store.columns import text
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, guard_unchanged, is_among, page, remove
 
 POLICIES = RowMapper(NamedPolicy)

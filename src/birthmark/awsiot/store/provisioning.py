@@ -13,7 +13,7 @@ from birthmark.awsiot.model import (
 from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.registry import thing_principals, things
 from birthmark.store import Statement, insert, partial_index, statement
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, guard_unchanged, page, remove
 
 TEMPLATES = RowMapper(ProvisioningTemplate, is_enabled="enabled")

@@ -22,7 +22,7 @@ from birthmark.awsiot.store.certificates import certificates
 from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.columns import number, text
-from birthmark.store.row_mapping import RowMapper
+from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, guard_locked, guard_unchanged, is_among, page, remove
 from birthmark.store.statements import Engine
 

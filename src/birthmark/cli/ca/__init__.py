@@ -1,4 +1,4 @@
 """`birthmark ca`: your own certificate authority in a directory.
 
-The directory holds the hierarchy (`birthmark.ca.directory`) and the inventory of its certificates (`inventory.db`).
+The directory holds the hierarchy (`birthmark.ca.ca_directory`) and the inventory of its certificates (`inventory.db`).
 """

@@ -12,16 +12,17 @@ from typing import Annotated
 import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
+from birthmark.ca.certificate_inventory import CertificateQuery, Inventory
 from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.generations import FIRST
-from birthmark.ca.inventory import CertificateQuery, Inventory
 from birthmark.ca.offline_root import ask
 from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.ca.passphrase_rotation import move
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.token_keys import TokenPlace
-from birthmark.cli.ca.common import (
+from birthmark.cli.ca.ca_directory_owner import at_server, server_of
+from birthmark.cli.ca.ca_options import (
     AuthorityOptions,
     Out,
     check_leads,
@@ -31,18 +32,17 @@ from birthmark.cli.ca.common import (
     show_hierarchy,
     write_chain,
 )
-from birthmark.cli.ca.server_ca import at_server, server_of
-from birthmark.cli.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
-from birthmark.cli.common import emit, write_result
+from birthmark.cli.certificate_inventory_options import INVENTORY_COLUMNS, InventoryOptions, export
+from birthmark.cli.command_output import emit, write_result
 from birthmark.cli.confirmation import only
-from birthmark.cli.server_client import show as show_rows
+from birthmark.cli.server_options import show as show_rows
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.operator_api.certificate_views import inventory_view, issuer_of
 from birthmark.operator_api.data_directory_lock import DirectoryInUseError, is_served, prevent_start
+from birthmark.pki.ca_possession_proof import prove_possession
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.issuance import new_serial
-from birthmark.pki.possession import prove_possession
 
 _VERIFICATION_LIFETIME = timedelta(days=1)
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import atomic_files
 from birthmark.ca.service import profile_of
-from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, Out, file_name, opened, write_chain
-from birthmark.cli.ca.server_ca import ServerCommand, by_another, by_est
-from birthmark.cli.common import FileExistsAlreadyError, about, read_file
+from birthmark.cli.ca.ca_directory_owner import ServerCommand, by_another, by_est
+from birthmark.cli.ca.ca_options import OPERATOR, AuthorityOptions, Out, file_name, opened, write_chain
+from birthmark.cli.command_output import FileExistsAlreadyError, about, read_file
 from birthmark.cli.confirmation import only
 from birthmark.durations import FORMS, lifetime_of
 from birthmark.manifests.certificate_lists import is_table

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.ca import directory as ca_directory
+from birthmark.ca import ca_directory
 from birthmark.ca.cross_certificates import make_links
 from birthmark.ca.hierarchy_files import BELOW
 from birthmark.ca.offline_root import (
@@ -19,9 +19,9 @@ from birthmark.ca.offline_root import (
     waits_for_root,
 )
 from birthmark.ca.passphrase import FORMS, Passphrase
-from birthmark.cli.ca.common import AuthorityOptions, Out, check_leads, opened, parse_source, show_hierarchy, write
-from birthmark.cli.ca.server_ca import by_another
-from birthmark.cli.common import about, certificate_row, read_file, write_result
+from birthmark.cli.ca.ca_directory_owner import by_another
+from birthmark.cli.ca.ca_options import AuthorityOptions, Out, check_leads, opened, parse_source, show_hierarchy, write
+from birthmark.cli.command_output import about, certificate_row, read_file, write_result
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import CertificateInvalidError, parse_thumbprint

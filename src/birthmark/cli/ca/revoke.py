@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives import serialization
 
 from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
-from birthmark.cli.ca.common import OPERATOR, AuthorityOptions, file_name, issued_row, opened, write
-from birthmark.cli.ca.server_ca import ServerCommand, at_server
-from birthmark.cli.common import emit
+from birthmark.cli.ca.ca_directory_owner import ServerCommand, at_server
+from birthmark.cli.ca.ca_options import OPERATOR, AuthorityOptions, file_name, issued_row, opened, write
+from birthmark.cli.command_output import emit
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import parse_bundle

@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.common import emit
+from birthmark.cli.command_output import emit
 from birthmark.cli.confirmation import confirm
-from birthmark.cli.server_client import ServerOutputOptions, at
+from birthmark.cli.server_options import ServerOutputOptions, at
 
 _AT = at("ca", "rollover")
 _NOW = {

@@ -7,7 +7,7 @@ from functools import partial
 
 from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
-from birthmark.device_transports.openssl.clock_tolerant import check_dates
+from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
 from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.device_transports.ports import HttpResponse

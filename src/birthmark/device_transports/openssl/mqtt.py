@@ -9,7 +9,7 @@ from birthmark.clock import Clock
 from birthmark.device_transports.errors import CLOSED_HERE, LinkLostError
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.mqtt_session import Conversation
-from birthmark.device_transports.openssl.clock_tolerant import check_dates
+from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.deadlines import open_connection
 from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.device_transports.ports import ReceivedMessage

@@ -7,7 +7,7 @@ from typing import Any
 
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
-from birthmark.dps.events import AuthorityChanged, GroupChanged, InstancesChanged
+from birthmark.dps.domain_events import AuthorityChanged, GroupChanged, InstancesChanged
 from birthmark.dps.model import Claim, Enrollment, Instance, Registration, TpmKeys
 from birthmark.dps.ports import CertificateInventory
 from birthmark.dps.rules import attestation

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from birthmark.dps import store
-from birthmark.dps.events import AuthorityChanged, GroupChanged
+from birthmark.dps.domain_events import AuthorityChanged, GroupChanged
 from birthmark.dps.model import Claim, Enrollment, EnrollmentSigner, IdScope, SymmetricKey
 from birthmark.dps.ports import CertificateInventory
 from birthmark.dps.rules import attestation

@@ -7,8 +7,8 @@ import msgspec
 
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store, wire
+from birthmark.dps.domain_events import EnrollmentChanged, GroupChanged
 from birthmark.dps.enrollment_document import AttestationMechanism, EnrollmentDocument, SymmetricKeys
-from birthmark.dps.events import EnrollmentChanged, GroupChanged
 from birthmark.dps.model import TAKEN_BACK, Enrollment, IdScope, Instance, X509Individual
 from birthmark.dps.ports import CertificateIssuer, HubRegistry
 from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of, policy_of

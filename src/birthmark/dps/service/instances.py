@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from birthmark.auth.cloud_api_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.auth.permissions import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.auth.shared_access_policies import Which, rotate_key
-from birthmark.auth.user_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
-from birthmark.dps.events import InstancesChanged
+from birthmark.dps.domain_events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.dps.rules.tiers import Paces, ThrottledOperation
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakValueDictionary
 
+from birthmark.auth.password_digests import PasswordCheck
 from birthmark.auth.password_scheduler import GUESS_S, MAX_WAITING, SHARE, PasswordAttempt, PasswordScheduler
-from birthmark.auth.passwords import PasswordCheck
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.service import CertificateAuthority

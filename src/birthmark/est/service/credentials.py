@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 
-from birthmark.auth.passwords import hash_generated, hash_password
+from birthmark.auth.password_digests import hash_generated, hash_password
 from birthmark.auth.principals import is_user_name
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError

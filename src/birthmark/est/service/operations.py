@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from birthmark.auth.passwords import PasswordCheck, hash_generated
+from birthmark.auth.password_digests import PasswordCheck, hash_generated
 from birthmark.auth.principals import PrincipalKind
 from birthmark.ca.certificate_records import IssuedCertificate, key_digest
 from birthmark.ca.rules.issuance import check_speaks_for, name_asked_for

@@ -20,7 +20,7 @@ from birthmark.iothub.model import Hub, name_of, parse_name, space_of
 from birthmark.iothub.rules.tiers import PATIENCE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import HubUser
-from birthmark.net.error_boundary import Handler
+from birthmark.net.http_error_rendering import Handler
 from birthmark.supervised_tasks import cancel_and_wait
 from birthmark.untrusted_text import whole_number
 

@@ -15,7 +15,7 @@ from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.digital_twins import digital_twin
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import SERVICE
-from birthmark.net.error_boundary import Handler
+from birthmark.net.http_error_rendering import Handler
 from birthmark.untrusted_text import read_json, whole_number
 
 _PATHS = ("/commands/{command}", "/components/{component}/commands/{command}")

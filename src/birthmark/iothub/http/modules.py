@@ -26,7 +26,7 @@ from birthmark.iothub.model import Device, Hub, Module, parse_device_id
 from birthmark.iothub.ports import DevicePresence
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, WRITE
-from birthmark.net.error_boundary import Handler
+from birthmark.net.http_error_rendering import Handler
 
 
 class _UnprovenError(Exception):

@@ -15,7 +15,7 @@ from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import SeenAt
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.wire import NEVER, registry_time
-from birthmark.net.error_boundary import Handler, refusing, with_complete_body
+from birthmark.net.http_error_rendering import Handler, refusing, with_complete_body
 from birthmark.store import from_micros
 
 Record = Callable[[BirthmarkError, Request], str]

@@ -31,7 +31,7 @@ from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs import READ, SERVICE, WRITE
 from birthmark.iothub.service.throttles import Throttles
-from birthmark.net.error_boundary import Handler
+from birthmark.net.http_error_rendering import Handler
 from birthmark.untrusted_text import whole_number
 
 _BLOCK, _KIB = 4096, 1024

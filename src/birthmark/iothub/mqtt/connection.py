@@ -16,13 +16,13 @@ from birthmark.iothub.error_mapping import http_error
 from birthmark.iothub.model import AuthenticationType, Device, Hub, Identity
 from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.mqtt.direct_methods import MethodCalls
-from birthmark.iothub.mqtt.telemetry import TelemetryWindow
-from birthmark.iothub.rules.credentials import CredentialBusyError
+from birthmark.iothub.mqtt.telemetry_window import TelemetryWindow
+from birthmark.iothub.rules.certificate_issuance import CredentialBusyError
 from birthmark.iothub.rules.d2c import QosNotServedError, TopicNotServedError
 from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.credentials import AcceptedIssuance, CertificateRequests
+from birthmark.iothub.service.certificate_issuance import AcceptedIssuance, CertificateRequests
 from birthmark.metrics import Traffic
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError

@@ -12,7 +12,7 @@ from birthmark.bus import Bus, NoAnswerError, WorkerUnreachableError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, Twin
-from birthmark.iothub.mqtt.connections import HubConnections
+from birthmark.iothub.mqtt.connection_admission import HubConnections
 from birthmark.iothub.mqtt.direct_methods import CallMethod
 from birthmark.iothub.ports import Notify, SeenAt
 from birthmark.iothub.rules.direct_methods import DeviceNotOnlineError, MethodTimeoutError, check_call

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from birthmark.documents import DocumentProblem, DocumentSection, Shape, check, merged, replaced
-from birthmark.documents.validation import check_size
+from birthmark.documents.document_limits import check_size
 from birthmark.errors import ConflictError, InvalidRequestError
 from birthmark.iothub.model import Twin
 

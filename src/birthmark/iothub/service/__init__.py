@@ -3,14 +3,14 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from birthmark.auth.user_credentials import NOBODY, UserDirectory
+from birthmark.auth.cloud_api_credentials import NOBODY, UserDirectory
 from birthmark.clock import Clock, Entropy
 from birthmark.iam.role_scopes import NOBODYS, ScopedRoles
 from birthmark.iothub.ports import Notifier
 from birthmark.iothub.service.bulk_registry import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.ca_certificates import HubAuthorities, IsDevicesOwn
-from birthmark.iothub.service.credentials import CertificateRequests, Grants, HubIssuer
+from birthmark.iothub.service.certificate_issuance import CertificateRequests, Grants, HubIssuer
 from birthmark.iothub.service.hubs import Hubs
 from birthmark.iothub.service.message_routing import Record, Routes
 from birthmark.iothub.service.queries import HubQueries

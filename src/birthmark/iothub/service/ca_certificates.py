@@ -11,16 +11,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.iothub import store
-from birthmark.iothub.events import HubCaChanged
+from birthmark.iothub.domain_events import HubCaChanged
 from birthmark.iothub.model import Hub, Identity
 from birthmark.iothub.rules.authentication import CaNotTrustedError, CaUnverifiedError, DeviceCaNotTrustedError
 from birthmark.iothub.service.hubs import UnknownHubError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
+from birthmark.pki.ca_possession_proof import which
 from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, build_chain, check_dates, decide_in_steps
-from birthmark.pki.possession import which
 from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.reloading_cache import RowCache

@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
+from birthmark.auth.cloud_api_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.auth.permissions import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.auth.shared_access_policies import Which, rotate_key
-from birthmark.auth.user_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.stream_retention import StreamRetention
 from birthmark.clock import Clock, Entropy
@@ -15,7 +15,7 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictErro
 from birthmark.iam.authorization import require_right
 from birthmark.iam.role_scopes import NOBODYS, ScopedRoles
 from birthmark.iothub import store, twin_search
-from birthmark.iothub.events import HubDeleted, HubsChanged
+from birthmark.iothub.domain_events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, TelemetryMessage, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.rules.tiers import Edition, edition_of

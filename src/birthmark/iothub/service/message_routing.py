@@ -17,11 +17,11 @@ from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, PolicyError
 from birthmark.iothub import store
-from birthmark.iothub.events import HubDeleted, RoutingChanged
+from birthmark.iothub.domain_events import HubDeleted, RoutingChanged
 from birthmark.iothub.model import Hub, TelemetryMessage, Twin
-from birthmark.iothub.rules.routes import configuration, event_messages, matching
+from birthmark.iothub.rules.routes import configuration, event_messages, route_matcher
 from birthmark.iothub.rules.routes.configuration import EndpointInvalidError, UnknownEndpointError
-from birthmark.iothub.rules.routes.matching import PreparedRouting
+from birthmark.iothub.rules.routes.route_matcher import PreparedRouting
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.iothub.service.routing_events import RoutingEvents, stream_name
 from birthmark.iothub.service.telemetry import Telemetry
@@ -43,7 +43,7 @@ from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.message_routing.delivery_queue import DeliveryPartition, Queue, owner_of
 from birthmark.message_routing.engine import RuleEngine
 from birthmark.message_routing.sinks.streams import StreamRecord
-from birthmark.outbound.webhook_signing import SECRET_BYTES, secret_of
+from birthmark.outbound.webhook_signature import SECRET_BYTES, secret_of
 from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import ReloadingCache
@@ -101,10 +101,10 @@ class _OfHub:
         if ready is None or ready.generation != self._part.generation:
             return ()
         twin = await self._routes.twin(ready.hub, message) if ready.needs_twin else None
-        found = matching.destinations(ready, matching.source_of(message), matching.read(message), twin)
+        found = route_matcher.destinations(ready, route_matcher.source_of(message), route_matcher.read(message), twin)
         if not found:
             return ()
-        body = matching.shown_body(message)
+        body = route_matcher.shown_body(message)
         return [self._letter(ready, message, body, twin, name, route) for name, route in found.items()]
 
     def _letter(  # noqa: PLR0917 - one field per parameter
@@ -120,14 +120,16 @@ class _OfHub:
         assert endpoint is not None  # noqa: S101 - a stored routing names only existing ones
         address: dict[str, Any] = {"hub": ready.hub, "endpoint": name}
         if isinstance(endpoint, FileEndpoint):
-            address |= {"file": matching.file_of(endpoint.file_name, ready.hub, message), "separator": "\n"}
+            address |= {"file": route_matcher.file_of(endpoint.file_name, ready.hub, message), "separator": "\n"}
         elif isinstance(endpoint, ServerEndpoint):
-            address["topic"] = matching.topic_of(endpoint.topic, ready.hub, message.device_id)
+            address["topic"] = route_matcher.topic_of(endpoint.topic, ready.hub, message.device_id)
         elif isinstance(endpoint, StreamEndpoint):
             address |= {"stream": f"{ready.hub}/{name}", "key": message.device_id}
-        body = matching.envelope(message, shown, ready.enrichments(name), ready.hub, twin)
+        body = route_matcher.envelope(message, shown, ready.enrichments(name), ready.hub, twin)
         origin = {"device": message.device_id, "route": route}
-        return Delivery(matching.lane_of(ready.hub, route, name), matching.kind_of(endpoint), address, body, origin)
+        return Delivery(
+            route_matcher.lane_of(ready.hub, route, name), route_matcher.kind_of(endpoint), address, body, origin
+        )
 
 
 class Routes:
@@ -186,7 +188,7 @@ class Routes:
         self._ready = {
             one.hub: known[one.hub]
             if one.hub in known and known[one.hub].kept == one
-            else matching.prepare_routing(one)
+            else route_matcher.prepare_routing(one)
             for one in found
         }
         self.telling.set_requested({one.hub: one.sources for one in self._ready.values()})
@@ -284,7 +286,7 @@ class Routes:
         left = {one.name for one in made.routing.routes}
         for route in before.routes:
             if route.name not in left and self._queue is not None:
-                changes.merge(self._queue.deletion_changes(matching.rule_of(hub.name, route.name)))
+                changes.merge(self._queue.deletion_changes(route_matcher.rule_of(hub.name, route.name)))
         for one in before.endpoints:
             if isinstance(one, StreamEndpoint) and one not in made.routing.endpoints:
                 changes.merge(drop_stream(_stream_name(hub.name, one.name)))
@@ -319,7 +321,7 @@ class Routes:
             return {}
         found: dict[tuple[str, str], DeliveryPartition] = {}
         for name in (FALLBACK, *(one.name for one in (await self.routing(hub)).routes)):
-            rule = matching.rule_of(hub.name, name)
+            rule = route_matcher.rule_of(hub.name, name)
             for lane, known in (await self._queue.counts(rule)).items():
                 route, _, endpoint = lane.rpartition("/")
                 if route == rule:
@@ -330,7 +332,7 @@ class Routes:
         """Return the dead letters of a route with their errors, oldest first."""
         if self._queue is None:
             return []
-        found = await self._queue.dead(matching.rule_of(hub.name, route), "", limit)
+        found = await self._queue.dead(route_matcher.rule_of(hub.name, route), "", limit)
         return [
             {"endpoint": one.lane.rpartition("/")[2], "device": one.origin.get("device", ""), "problem": one.problem}
             | {"dead_at": None if one.dead_at is None else one.dead_at.isoformat(), "tries": one.tries}
@@ -341,7 +343,7 @@ class Routes:
         """Retry the dead letters of a route. Raise `UnknownRouteError`."""
         await self._known(hub, route)
         if self._queue is not None:
-            changes = self._queue.retry_changes(matching.rule_of(hub.name, route))
+            changes = self._queue.retry_changes(route_matcher.rule_of(hub.name, route))
             await self._database.commit(changes.audit(actor, "iothub.route_retry", route, hub=hub.name))
             self._queue.wake()
 
@@ -396,7 +398,7 @@ class Routes:
         hub, name = delivery.address["hub"], delivery.address["endpoint"]
         known = self._ready.get(hub)
         found = None if known is None else known.kept.routing.endpoint(name)
-        if found is None or matching.kind_of(found) != delivery.kind:
+        if found is None or route_matcher.kind_of(found) != delivery.kind:
             raise UnknownEndpointError(hub=hub, endpoint=name, is_final=True)
         return found
 

@@ -14,7 +14,7 @@ from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError, ThrottledError
 from birthmark.iothub import store, twin_search
-from birthmark.iothub.events import DeviceChanged
+from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.model import (
     MAX_MODULES,
     AuthenticationType,

@@ -18,10 +18,10 @@ from birthmark.documents.query_evaluator import MAX_GROUPS, GroupedRows, TooMany
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import DevicePresence
-from birthmark.iothub.rules.queries import DEVICES, MODULES, read_query
+from birthmark.iothub.rules.twin_query_plans import DEVICES, MODULES, read_query
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.registry import Registry
-from birthmark.iothub.service.search import (
+from birthmark.iothub.service.twin_search import (
     EACH,
     EXTRAS,
     MAX_READ,

@@ -14,7 +14,7 @@ from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iothub import store, twin_search
-from birthmark.iothub.events import DeviceChanged
+from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.model import (
     OPERATOR,
     AuthenticationType,
@@ -29,7 +29,7 @@ from birthmark.iothub.model import (
     space_of,
 )
 from birthmark.iothub.rules.authentication import authenticate
-from birthmark.iothub.rules.identity_ownership import check_holder
+from birthmark.iothub.rules.identity_overwrite import check_holder
 from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.ca_certificates import HubAuthorities

@@ -14,7 +14,7 @@ from birthmark.message_routing.sinks.http import HttpSink, Post
 from birthmark.message_routing.sinks.mqtt import MqttSink
 from birthmark.message_routing.sinks.nats import NatsSink
 from birthmark.message_routing.sinks.streams import StreamSink
-from birthmark.outbound.webhook_signing import headers_of
+from birthmark.outbound.webhook_signature import headers_of
 from birthmark.untrusted_text import reason_of
 
 

@@ -4,8 +4,8 @@ Device ids and host names in user names and topics are not percent-encoded; prop
 decoded as a space.
 """
 
-from birthmark.iothub.wire.common import NEVER, BodyInvalidError, operation_time, registry_time
-from birthmark.iothub.wire.credentials import (
+from birthmark.iothub.wire.body_validation import NEVER, BodyInvalidError, operation_time, registry_time
+from birthmark.iothub.wire.certificate_requests import (
     CredentialBody,
     CredentialError,
     CredentialRequest,

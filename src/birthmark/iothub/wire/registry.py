@@ -17,7 +17,7 @@ from birthmark.iothub.model import (
     Module,
     thumbprint_text,
 )
-from birthmark.iothub.wire.common import NEVER, BodyInvalidError, TwinProperties, check_members
+from birthmark.iothub.wire.body_validation import NEVER, BodyInvalidError, TwinProperties, check_members
 from birthmark.unknown_fields import says_something
 from birthmark.untrusted_text import read_json
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.iothub.wire.common import BodyInvalidError, check_members
+from birthmark.iothub.wire.body_validation import BodyInvalidError, check_members
 from birthmark.untrusted_text import read_json
 
 

@@ -342,7 +342,7 @@ def _damage_error(path: Path, line: int, detail: str) -> BundleDamagedError:
         put_back = f"{command} && mv -nT {bundle} {aside} && mv -nT {shlex.quote(str(copy))} {bundle}"
         form = "in UTF-16" if utf_16_of(head) else "with other line endings"
         cause = f"{path} was saved {form}; a station goes on with what it wrote itself."
-        error.quote(cause=cause, fix=f"Write it as it was: `{put_back}`")
+        error.quote(cause=cause, fix=f"Write it was: `{put_back}`")
     return error
 
 

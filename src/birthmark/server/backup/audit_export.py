@@ -15,8 +15,8 @@ from typing import IO, Any
 
 import msgspec
 
+from birthmark.audit.chain_verification import ROW, ROWS, VerifiedChain, verify_chains
 from birthmark.audit.signed_heads import HEADS, parse_head
-from birthmark.audit.verify import ROW, ROWS, VerifiedChain, verify_chains
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.file_ownership import as_who_asked

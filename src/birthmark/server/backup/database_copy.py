@@ -19,7 +19,7 @@ from birthmark.errors import ConflictError
 from birthmark.file_ownership import acting_for, transfer_ownership
 from birthmark.server.all_tables import TABLES
 from birthmark.server.data_dir import UNFINISHED
-from birthmark.store import Changes, Database, empty, hold_database, insert, migrate, open_database, upsert
+from birthmark.store import Changes, Database, empty, hold_database, insert, open_database, schema_migration, upsert
 from birthmark.store.row_statements import find, remove
 from birthmark.store.schema import audit, server_facts
 from birthmark.store.sqlite import DatabaseUnavailableError
@@ -111,7 +111,7 @@ async def _dumped(connection: Any, folder: Path) -> tuple[str, list[str]]:
         await connection.transaction(isolation="repeatable_read", readonly=True).start()
         revision = str(await connection.fetchval(_REVISION))
         tables = [str(row[0]) for row in await connection.fetch(_THERE)]
-    if revision == migrate.newest():
+    if revision == schema_migration.newest():
         _check_tables(tables)
     for table in tables:
         with translated():

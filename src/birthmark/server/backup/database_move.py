@@ -18,7 +18,7 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError
 from birthmark.file_ownership import acting_for
 from birthmark.server.all_tables import TABLES
-from birthmark.server.backup.create import check_is_server
+from birthmark.server.backup.backup_creation import check_is_server
 from birthmark.server.backup.database_copy import (
     SQLITE,
     DatabaseNotEmptyError,
@@ -32,7 +32,7 @@ from birthmark.server.backup.database_copy import (
 )
 from birthmark.server.cluster.file_sync import remove_cluster_state
 from birthmark.server.data_dir import MOVING, UNFINISHED
-from birthmark.server.installation import MOVED, DatabaseMovedError, check_not_restoring_or_moved
+from birthmark.server.installation_identity import MOVED, DatabaseMovedError, check_not_restoring_or_moved
 from birthmark.store import Changes, upsert
 from birthmark.store.row_statements import find, remove
 from birthmark.store.schema import server_facts

@@ -26,9 +26,9 @@ import msgspec
 from sqlalchemy import BigInteger, bindparam, select, update
 
 from birthmark import atomic_files
+from birthmark.audit.chain_verification import CHAINS, LAST_ROW
+from birthmark.audit.chain_verification import RESTORED as GAP
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.audit.verify import CHAINS, LAST_ROW
-from birthmark.audit.verify import RESTORED as GAP
 from birthmark.ca import store as ca_store
 from birthmark.ca.generations import FIRST
 from birthmark.ca.hierarchy_files import BELOW, read_certificate
@@ -43,7 +43,7 @@ from birthmark.operator_api.data_directory_lock import NAME as LOCK
 from birthmark.operator_api.data_directory_lock import DirectoryLock
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.all_tables import TABLES
-from birthmark.server.backup import create
+from birthmark.server.backup import backup_creation
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
 from birthmark.server.backup.audit_export import AuditExport, End, read_export
 from birthmark.server.backup.audit_replay import ACTIONS, replay_rows
@@ -64,8 +64,8 @@ from birthmark.store import (
     Changes,
     Database,
     insert,
-    migrate,
     open_database,
+    schema_migration,
     statement,
     to_micros,
     upsert,
@@ -176,11 +176,11 @@ async def _restored(
     keep_tokens: bool,
     replay: Path | None,
 ) -> RestoreResult:
-    read_archive(file, passphrase, building, create.NAMES)
+    read_archive(file, passphrase, building, backup_creation.NAMES)
     manifest = _manifest(file, building)
     _check_revision(file, building, manifest)
-    files, database_file = building / create.FILES, building / create.DATABASE
-    own = files / create.DATABASE
+    files, database_file = building / backup_creation.FILES, building / backup_creation.DATABASE
+    own = files / backup_creation.DATABASE
     if url is None and database_file.exists():
         database_file.rename(own)
     is_loaded, number = not own.exists(), SystemEntropy().token(16).hex()
@@ -188,7 +188,7 @@ async def _restored(
         if url is not None:
             await claim_database(database, number)
         if is_loaded:
-            await load(database, building / create.TABLES, database_file if database_file.exists() else None)
+            await load(database, building / backup_creation.TABLES, database_file if database_file.exists() else None)
         if (url or SQLITE).startswith(SQLITE):
             await remove_cluster_state(files, database)
         done = await _amended(database, files, manifest, clock, keep_tokens=keep_tokens, replay=replay)
@@ -314,9 +314,9 @@ def _clear(data: Path) -> None:
 
 def _put_in_place(building: Path, data: Path) -> None:
     """Move the built files into the directory after recording their names."""
-    files = building / create.FILES
-    if (building / create.CONFIG).exists():
-        (building / create.CONFIG).rename(files / create.CONFIG)
+    files = building / backup_creation.FILES
+    if (building / backup_creation.CONFIG).exists():
+        (building / backup_creation.CONFIG).rename(files / backup_creation.CONFIG)
     names = sorted(one.name for one in files.iterdir())
     atomic_files.replace(building / _MOVED, msgspec.json.encode(names))
     for name in names:
@@ -324,29 +324,29 @@ def _put_in_place(building: Path, data: Path) -> None:
     atomic_files.sync_directory(data)
 
 
-def _manifest(file: Path, building: Path) -> create.Manifest:
+def _manifest(file: Path, building: Path) -> backup_creation.Manifest:
     try:
-        manifest = decode_json((building / create.MANIFEST).read_bytes(), create.Manifest)
+        manifest = decode_json((building / backup_creation.MANIFEST).read_bytes(), backup_creation.Manifest)
     except (OSError, msgspec.MsgspecError) as error:
         raise BackupUnreadableError(path=file, detail="its format is not specified") from error
-    if manifest.format != create.FORMAT:
+    if manifest.format != backup_creation.FORMAT:
         raise BackupUnreadableError(path=file, detail=f"its format is {manifest.format}, of version {manifest.version}")
     return manifest
 
 
-def _check_revision(file: Path, building: Path, manifest: create.Manifest) -> None:
+def _check_revision(file: Path, building: Path, manifest: backup_creation.Manifest) -> None:
     """Upgrade a copied SQLite file to this schema; reject tables of another schema, whose rows would not fit."""
-    copied = building / create.DATABASE
+    copied = building / backup_creation.DATABASE
     if not copied.exists() and not _table(building, audit.name).exists():
         raise BackupUnreadableError(path=file, detail="it contains no database")
     if copied.exists():
         try:
             with closing(sqlite3.connect(copied, isolation_level=None)) as connection:
                 connection.execute(_REVISION).fetchone()  # otherwise SQLite makes an empty one
-                migrate.upgrade_sqlite(connection)
+                schema_migration.upgrade_sqlite(connection)
         except sqlite3.Error as error:
             raise BackupUnreadableError(path=file, detail=f"its database cannot be read: {error}") from error
-    elif manifest.revision != (newest := migrate.newest()):
+    elif manifest.revision != (newest := schema_migration.newest()):
         detail = (
             f"it contains PostgreSQL tables of schema {manifest.revision}, but this version uses {newest}: "
             f"restore it with version {manifest.version}, then start this version to upgrade the database"
@@ -358,13 +358,13 @@ def _check_revision(file: Path, building: Path, manifest: create.Manifest) -> No
 
 
 def _table(building: Path, name: str) -> Path:
-    return building / create.TABLES / f"{name}.rows"
+    return building / backup_creation.TABLES / f"{name}.rows"
 
 
 async def _amended(
     database: Database,
     files: Path,
-    manifest: create.Manifest,
+    manifest: backup_creation.Manifest,
     clock: Clock,
     *,
     keep_tokens: bool,

@@ -24,7 +24,7 @@ from birthmark.ca.hierarchy_files import BELOW, PurposeMissingError
 from birthmark.ca.key_files import SecretUnreadableError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
-from birthmark.pki.distribution_points import DistributionPoints
+from birthmark.pki.revocation_urls import DistributionPoints
 from birthmark.server.cluster import shared_files as shared
 from birthmark.server.cluster.machine_file import FILE, FIRST, ClusterNode, machine_of, made, render
 from birthmark.server.cluster.sealed_files import (
@@ -36,7 +36,7 @@ from birthmark.server.cluster.sealed_files import (
     unseal,
 )
 from birthmark.server.data_dir import RecordsLostError
-from birthmark.server.installation import ensure_installation_id, root_of
+from birthmark.server.installation_identity import ensure_installation_id, root_of
 from birthmark.store import Changes, Database, insert, upsert
 from birthmark.store.row_statements import change, find, guard_unchanged, remove
 from birthmark.store.schema import server_facts

@@ -30,13 +30,13 @@ from birthmark.server.cluster.machine_file import check_bus, machine_of
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.file_descriptors import fit_limits_to_descriptors
 from birthmark.server.health_http import Close, serve_plain
-from birthmark.server.run import reduce_gc_frequency
+from birthmark.server.server_process import reduce_gc_frequency
 from birthmark.server.settings import Settings
-from birthmark.server.workers.child import Start, WorkerReady
 from birthmark.server.workers.nats_server import NatsServer
 from birthmark.server.workers.parent_http import Front
 from birthmark.server.workers.worker_client import WorkerRequest
 from birthmark.server.workers.worker_context import WorkerConfig, at, door_of, names_of
+from birthmark.server.workers.worker_process import Start, WorkerReady
 from birthmark.supervised_tasks import cancel_and_wait, note, start_supervised
 from birthmark.untrusted_text import decode_json, reason_of
 
@@ -233,7 +233,7 @@ class WorkerProcess:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
-                "birthmark.server.workers.child",
+                "birthmark.server.workers.worker_process",
                 str(os.getpid()),
                 str(given),
                 str(answers),

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, delete
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import Backlog
-from birthmark.store import audit_chain, migrate
+from birthmark.store import audit_chain, schema_migration
 from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
@@ -131,7 +131,7 @@ class PostgresDatabase:
                 url, min_size=0, max_size=_READERS, reset=_skip_reset, **OPTIONS, server_settings=settings
             )
             async with pool.acquire() as connection:
-                await migrate.upgrade_postgresql(connection)
+                await schema_migration.upgrade_postgresql(connection)
         beside = AutocommitConnection(partial(asyncpg.connect, url, **OPTIONS, server_settings=settings))
         return cls(pool, (writer, beside), clock, worker, signer)
 

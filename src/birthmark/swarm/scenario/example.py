@@ -2,7 +2,7 @@
 
 from birthmark.agent.config.catalog import AgentSetting, SettingSection
 from birthmark.swarm.model import TargetKind
-from birthmark.swarm.scenario.settings import SECTIONS
+from birthmark.swarm.scenario.catalog import SECTIONS
 
 _GROUP = "meters"
 _SET = {

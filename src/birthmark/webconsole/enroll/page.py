@@ -23,13 +23,13 @@ from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.session_guard import CSRF_FIELD
 from birthmark.supervised_tasks import run_in_thread
 from birthmark.untrusted_text import cell, printable, reason_of
+from birthmark.webconsole.enroll.enrollment_worker import EnrollmentWork
 from birthmark.webconsole.enroll.limits import DIRECTORY, DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
 from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive
 from birthmark.webconsole.enroll.parser import UploadKind, sort
 from birthmark.webconsole.enroll.uploads import TooManyDropsError, Upload, Uploads
-from birthmark.webconsole.enroll.worker import EnrollmentWork
+from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate
-from birthmark.webconsole.labels import mark_for_translation
 from birthmark.webconsole.page_base import ONCE, FormUnfitError, PageRenderer
 
 COLUMNS = ("row", "device", "thumbprint", "signer", "outcome", "code", "message", "cause", "fix", "at")

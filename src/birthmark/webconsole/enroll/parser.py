@@ -16,8 +16,8 @@ from birthmark.manifests.bundle import wire
 from birthmark.manifests.bundle.intake_records import BundleTrust
 from birthmark.manifests.bundle.verifier import BundleVerifier, verify_file
 from birthmark.manifests.certificate_lists import MAX_FILE_BYTES, ListTrust, is_table, verify_list
-from birthmark.manifests.chunking import pieces_of
 from birthmark.manifests.errors import ManifestError
+from birthmark.manifests.manifest_chunks import pieces_of
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip import ManifestVerifier, root_of, signer_of, trust_of
 from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS

@@ -5,7 +5,6 @@ Out:  SVG of limited size for any number of certificates: overlapping items are 
       rows are complete.
 """
 
-from birthmark.webconsole.life.rendering import life
 from birthmark.webconsole.life.time_axis import Unit
 from birthmark.webconsole.life.timeline_items import (
     Item,
@@ -16,5 +15,6 @@ from birthmark.webconsole.life.timeline_items import (
     TimelineTexts,
     rows,
 )
+from birthmark.webconsole.life.timeline_renderer import life
 
 __all__ = ["Item", "Point", "TimelineLane", "TimelineRow", "TimelineSpan", "TimelineTexts", "Unit", "life", "rows"]

@@ -9,8 +9,8 @@ from typing import Any
 
 from birthmark.broker.rules.partitions import key_of
 from birthmark.iothub.model import Identity, Module, TelemetryMessage, Twin, parse_name
-from birthmark.iothub.rules.routes.matching import SOURCE
-from birthmark.iothub.wire.common import operation_time, to_json
+from birthmark.iothub.rules.routes.route_matcher import SOURCE
+from birthmark.iothub.wire.body_validation import operation_time, to_json
 from birthmark.iothub.wire.d2c import MODULE
 from birthmark.iothub.wire.routing import RouteSource
 from birthmark.iothub.wire.twins import section_json, twin_change

@@ -8,21 +8,21 @@ from collections.abc import Mapping, Sequence
 
 from birthmark.message_routing.rules.sql.errors import mistake
 from birthmark.message_routing.rules.sql.functions import (
-    collections,
+    arrays_and_objects,
     hashes,
     messages,
     numbers,
-    patterns,
+    regular_expressions,
     strings,
     times,
 )
-from birthmark.message_routing.rules.sql.functions.catalogue import SqlFunction
+from birthmark.message_routing.rules.sql.functions.sql_function import SqlFunction
 from birthmark.message_routing.rules.sql.syntax import Expression, SqlLiteral
 from birthmark.message_routing.rules.sql.values import Meter
 
 FUNCTIONS: Mapping[str, SqlFunction] = {
     one.name: one
-    for theme in (strings, numbers, hashes, patterns, times, collections, messages)
+    for theme in (strings, numbers, hashes, regular_expressions, times, arrays_and_objects, messages)
     for one in theme.FUNCTIONS
 }
 
@@ -47,4 +47,4 @@ def check_arguments(name: str, arguments: Sequence[Expression], position: int, m
         if _SCHEMES.get(name) == at and one.value != "base64":
             mistake(position, f"{name}() knows base64 alone.", f"Write {name}(value, 'base64').")
         if at == 1 and name.startswith("regexp_") and isinstance(one.value, str):
-            patterns.check_pattern(one.value, position, meter)
+            regular_expressions.check_pattern(one.value, position, meter)

@@ -4,7 +4,7 @@ import base64
 from uuid import UUID
 
 from birthmark.message_routing.rules.sql.context import EvaluationContext
-from birthmark.message_routing.rules.sql.functions.catalogue import NEW, SqlFunction
+from birthmark.message_routing.rules.sql.functions.sql_function import NEW, SqlFunction
 from birthmark.message_routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Value, int_of
 
 _BASIC_INGEST = "$aws/rules/"

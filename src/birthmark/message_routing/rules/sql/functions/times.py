@@ -13,7 +13,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from birthmark.message_routing.rules.sql.context import EvaluationContext
-from birthmark.message_routing.rules.sql.functions.catalogue import NEW, SqlFunction
+from birthmark.message_routing.rules.sql.functions.sql_function import NEW, SqlFunction
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Undefined, Value, int_of, text_of
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -1,0 +1,236 @@
+"""Route matching: the endpoints of a message, and its output format.
+
+The output is JSON as Azure's storage endpoint writes it: `EnqueuedTimeUtc`, `Properties`, `SystemProperties`, `Body`. A
+body declared as JSON in UTF-8 is embedded as is; any other is base64.
+"""
+
+import base64
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from birthmark.broker.rules.partitions import key_of, partition_of
+from birthmark.iothub.model import TelemetryMessage
+from birthmark.iothub.rules.routes.configuration import compiled, read_once
+from birthmark.iothub.wire.body_validation import operation_time, to_json
+from birthmark.iothub.wire.d2c import MODULE
+from birthmark.iothub.wire.routing import BUILT_IN, FALLBACK, Endpoint, Enrichment, HubRoute, RouteSource, StoredRouting
+from birthmark.message_routing import model
+from birthmark.message_routing.rules.conditions import RouteCondition, RoutedSubject, TooMuchError, holds
+from birthmark.text_files import plain_text
+from birthmark.untrusted_text import decode_json
+
+log = logging.getLogger(__name__)
+SOURCE = "iothub-message-source"
+_TOKEN = re.compile(r"\{(\w+)\}")
+_MICROS = 1_000_000
+# Names in the hub -> names in conditions and endpoints ("Query device-to-cloud messages").
+SYSTEM: Mapping[str, str] = {
+    "message-id": "messageId",
+    "correlation-id": "correlationId",
+    "user-id": "userId",
+    "content-type": "contentType",
+    "content-encoding": "contentEncoding",
+    MODULE: "connectionModuleId",
+    "absolute-expiry-time": "expiryTimeUtc",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedRouting:
+    """A hub's compiled routing configuration."""
+
+    kept: StoredRouting
+    routes: Sequence[tuple[HubRoute, RouteCondition]]
+    """Enabled routes."""
+    needs_twin: bool
+    sources: frozenset[RouteSource]
+
+    @property
+    def hub(self) -> str:
+        return self.kept.hub
+
+    @property
+    def generation(self) -> str:
+        return self.kept.generation
+
+    def enrichments(self, endpoint: str) -> Sequence[Enrichment]:
+        """Return the enrichments of an endpoint."""
+        return [one for one in self.kept.routing.enrichments if endpoint in one.endpoints]
+
+
+def prepare_routing(kept: StoredRouting) -> PreparedRouting:
+    """Return a compiled routing configuration. Raise `RouteConditionError`."""
+    routing = kept.routing
+    routes = [(one, compiled(one.condition, kept.hub, read_once)) for one in routing.routes if one.is_enabled]
+    needs_twin = any(condition.needs_twin for _, condition in routes)
+    needs_twin = needs_twin or any(one.value.startswith("$twin.") for one in routing.enrichments)
+    return PreparedRouting(kept, routes, needs_twin, routing.sources)
+
+
+def source_of(message: TelemetryMessage) -> RouteSource:
+    """Return the source of a message; telemetry carries no source property."""
+    text = message.system.get(SOURCE)
+    return RouteSource.MESSAGES if text is None else RouteSource(text[:1].upper() + text[1:])
+
+
+def imagined(
+    device: str, body: str, properties: Mapping[str, str], system: Mapping[str, str], micros: int = 0
+) -> TelemetryMessage:
+    """Return a sample message; `system` has system properties by their names in conditions."""
+    kept = {shown.lower(): name for name, shown in SYSTEM.items()}
+    own: dict[str, str | None] = {kept.get(name.lower(), name): value for name, value in system.items()}
+    given: dict[str, str | None] = dict(properties)
+    return TelemetryMessage(device, micros, body.encode(), own, given)
+
+
+def read(message: TelemetryMessage) -> model.RoutableMessage:
+    """Return a message in the form that conditions evaluate."""
+    system = _system_properties(message)
+    return model.RoutableMessage(
+        "",
+        message.body,
+        message.device_id,
+        user_properties=tuple((name, value or "") for name, value in message.properties.items()),
+        system_properties=tuple(system.items()),
+    )
+
+
+def _system_properties(message: TelemetryMessage) -> dict[str, str]:
+    system = {SYSTEM.get(name, name): value or "" for name, value in message.system.items()}
+    told = {"connectionDeviceId": message.device_id, SOURCE: "Telemetry"}
+    return {**told, **system, "enqueuedTime": _time(message)}
+
+
+def _time(message: TelemetryMessage) -> str:
+    return operation_time(_moment(message))
+
+
+def _moment(message: TelemetryMessage) -> datetime:
+    return datetime.fromtimestamp(message.enqueued_micros / _MICROS, UTC)
+
+
+def is_match(condition: RouteCondition, subject: RoutedSubject, route: str) -> bool:
+    """Return whether a condition holds; one that exceeds its cost limit does not."""
+    try:
+        return holds(condition, subject)
+    except TooMuchError as error:
+        log.warning("hub.route_costs_too_much", extra={"route": route, "reason": error.what})
+        return False
+
+
+def matching(
+    ready: PreparedRouting, source: RouteSource, message: model.RoutableMessage, twin: Mapping[str, Any] | None
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the matching routes with their endpoints; the last, fallback, route only if no other matches."""
+    is_taken, subject = False, RoutedSubject(message, twin)
+    for route, condition in ready.routes:
+        if route.source is source and is_match(condition, subject, route.name):
+            is_taken = True
+            yield route.name, route.endpoints
+    fallback = ready.kept.routing.fallback
+    if not is_taken and source is RouteSource.MESSAGES and fallback.is_enabled:
+        yield FALLBACK, fallback.endpoints
+
+
+def destinations(
+    ready: PreparedRouting, source: RouteSource, message: model.RoutableMessage, twin: Mapping[str, Any] | None
+) -> Mapping[str, str]:
+    """Return the distinct endpoints of a message, each with the first route that selects it."""
+    found: dict[str, str] = {}
+    for route, endpoints in matching(ready, source, message, twin):
+        for name in endpoints:
+            if name != BUILT_IN:
+                found.setdefault(name, route)
+    return found
+
+
+def envelope(
+    message: TelemetryMessage, body: Any, enrichments: Sequence[Enrichment], hub: str, twin: Mapping[str, Any] | None
+) -> bytes:
+    """Return the output JSON of a message; `body` is that of `shown_body`."""
+    properties = {name: value or "" for name, value in message.properties.items()}
+    for one in enrichments:
+        properties[one.key] = _enrichment_value(one.value, hub, twin)
+    system = _system_properties(message)
+    shown = {
+        "EnqueuedTimeUtc": system["enqueuedTime"],
+        "Properties": properties,
+        "SystemProperties": system,
+        "Body": body,
+    }
+    return to_json(shown)
+
+
+def shown_body(message: TelemetryMessage) -> Any:
+    """Return a message's body in output format."""
+    system = _system_properties(message)
+    kind = system.get("contentType", "").split(";")[0].strip().lower()
+    if kind == "application/json" and system.get("contentEncoding", "").lower() == "utf-8":
+        try:
+            decode_json(message.body)  # invalid numbers and half surrogates are never valid JSON
+            return msgspec.Raw(plain_text(message.body).replace(b"\r", b" ").replace(b"\n", b" "))  # one line
+        except (ValueError, RecursionError):
+            pass
+    return base64.b64encode(message.body).decode()
+
+
+def _enrichment_value(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
+    """Return the value of an enrichment; a path without a primitive value is kept as text, as in Azure."""
+    if value == "$iothubname":
+        return hub
+    if not value.startswith("$twin."):
+        return value
+    found: Any = twin
+    for name in value.split(".")[1:]:
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if found is None or isinstance(found, Mapping | list):
+        return value
+    return found if isinstance(found, str) else to_json(found).decode()
+
+
+def file_of(file_name: str, hub: str, message: TelemetryMessage) -> str:
+    """Return the file path of a message, below its endpoint's folder."""
+    at = _moment(message)
+    parts = {
+        "iothub": hub,
+        "partition": str(partition_of(key_of(message.device_id))),
+        "YYYY": f"{at:%Y}",
+        "MM": f"{at:%m}",
+        "DD": f"{at:%d}",
+        "HH": f"{at:%H}",
+        "mm": f"{at:%M}",
+    }
+    return _TOKEN.sub(lambda found: parts[found[1]], file_name)
+
+
+def topic_of(topic: str, hub: str, device_id: str) -> str:
+    """Return the topic or subject of a message.
+
+    A device's name adds neither a level nor a wildcard: all but letters, digits, - and _ are percent-encoded.
+    """
+    return _TOKEN.sub(lambda found: _level(hub if found[1] == "iothub" else device_id), topic)
+
+
+def _level(name: str) -> str:
+    return "".join(one if one.isalnum() or one in "-_" else f"%{ord(one):02X}" for one in name)
+
+
+def lane_of(hub: str, route: str, endpoint: str) -> str:
+    """Return the ordering partition of a route and endpoint; see `rule_of`."""
+    return f"{rule_of(hub, route)}/{endpoint}"
+
+
+def rule_of(hub: str, route: str) -> str:
+    """Return a route's rule name in the delivery queue, which it shares with other services."""
+    return f"hub:{hub}:{route}"
+
+
+def kind_of(endpoint: Endpoint) -> str:
+    """Return the action that delivers messages to an endpoint."""
+    return f"hub-{endpoint.__struct_config__.tag}"

@@ -304,7 +304,13 @@ OWN = {
         "swarm/local_server.py",
         "testing/cloud.py",
     },
-    "what the system tells": {"agent/state.py", "doctor/servers.py", "cli/error_hints.py", "flock.py", "swarm/runner.py"},
+    "what the system tells": {
+        "agent/state.py",
+        "doctor/servers.py",
+        "cli/error_hints.py",
+        "flock.py",
+        "swarm/runner.py",
+    },
     "within a program under chip exec": {"secure_elements/exec/proxy.py", "secure_elements/hook/sitecustomize.py"},
     "a file that is read line by line": {"manifests/certificate_lists.py", "server/backup/audit_export.py"},
 }

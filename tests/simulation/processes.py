@@ -199,13 +199,13 @@ class GatedEngine:
     async def all(self, statement: Statement, /, **params: Any) -> Any:
         return await self._world.ask_for(self._worker, "read", lambda: self._inner.all(statement, **params))
 
-    async def aside(self, statement: Statement, /, **params: Any) -> Any:
+    async def read_in_background(self, statement: Statement, /, **params: Any) -> Any:
         return await self.all(statement, **params)
 
     async def events_after(self, last: int, limit: int) -> Any:
         return await self._world.ask_for(self._worker, "read", lambda: self._inner.events_after(last, limit))
 
-    async def beside(self, statement: Statement, /, **params: Any) -> bool:
+    async def write_outside_batch(self, statement: Statement, /, **params: Any) -> bool:
         """Write on a connection of its own, as PostgreSQL has one for signs of life, and SQLite has none."""
         if not isinstance(self._inner, SqliteDatabase):
             return bool(

@@ -226,10 +226,10 @@ class GatedDatabase:
         )
         return rows
 
-    async def aside(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
+    async def read_in_background(self, statement: Statement, /, **params: Any) -> Sequence[Row]:
         return await self.all(statement, **params)
 
-    async def beside(self, statement: Statement, /, **params: Any) -> bool:
+    async def write_outside_batch(self, statement: Statement, /, **params: Any) -> bool:
         return bool(
             await self._world.ask_for(
                 self._worker, "commit", lambda: self._inner.write_outside_batch(statement, **params)
@@ -238,7 +238,7 @@ class GatedDatabase:
 
     def on_events(self, hear: Hear) -> None: ...
 
-    def no_room(self) -> None: ...
+    def find_disk_full_error(self) -> None: ...
 
 
 class VirtualBus:

@@ -80,7 +80,7 @@ class Stepping:
         await self._step()
         return await self._database.all(*args, **params)
 
-    async def aside(self, *args: Any, **params: Any) -> Any:
+    async def read_in_background(self, *args: Any, **params: Any) -> Any:
         await self._step()
         return await self._database.read_in_background(*args, **params)
 

@@ -90,7 +90,7 @@ STATUSES = frozenset(
         *("taken back", "taken back: ", "was taken back", "would be taken back", "would take back"),
     }
 )
-"""Values in JSON and in databases of earlier releases; people see others (`cli.table`, `webconsole.labels`)."""
+"""Values in JSON and in databases of earlier releases; people see others (`cli.table`, `webconsole.event_labels`)."""
 
 
 @cache

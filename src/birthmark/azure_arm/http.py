@@ -26,7 +26,7 @@ Answer = Callable[[ArmRequest, Caller, Request], Awaitable[Response]]
 _MAX_SHOWN = 200
 _CHALLENGE = 'Bearer realm="birthmark"'
 _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"]
-# First path segments of Azure Resource Manager; `rules.paths` lists the served paths.
+# First path segments of Azure Resource Manager; `rules.operation_paths` lists the served paths.
 _BEGINS = ("/subscriptions", "/providers")
 
 

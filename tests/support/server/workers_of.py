@@ -21,7 +21,7 @@ def below(server: RunningServer) -> dict[str, int]:
             continue
         if b"nats" in command:
             found["nats"] = pid
-        elif b"workers.child" in command:
+        elif b"workers.worker_process" in command:
             found[f"worker {len([name for name in found if name != 'nats']) + 1}"] = pid
     return found
 

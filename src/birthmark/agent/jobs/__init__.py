@@ -11,5 +11,5 @@ A job selects an action by name and never defines it: paths, commands, and hosts
 The current step is on disk before it starts (`execution_state`), so progress survives a restart.
 
 Import order: model < document, execution_state, command_runner, file_update < executor < service. Not here: the AWS
-protocol (`awsiot.client.jobs`), connection handling (`agent.run`).
+protocol (`awsiot.client.jobs`), connection handling (`agent.connection_loop`).
 """

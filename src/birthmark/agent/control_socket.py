@@ -1,9 +1,9 @@
 """Control socket of the process that manages a device's identity, next to its lock.
 
-The agent uses no signals. A signal would end a program with an embedded identity (`agent.embedded_agent`), and an agent that
-holds the lock but has no handlers yet. Both answer here, in their event loop, when they are ready.
+The agent uses no signals. A signal would end a program with an embedded identity (`agent.embedded_agent`), and an agent
+that holds the lock but has no handlers yet. Both answer here, in their event loop, when they are ready.
 
-In:   one line, the command's name. Out: `ok` or `no` from the process that received it.
+In: one line, the command's name. Out: `ok` or `no` from the process that received it.
 """
 
 import asyncio

@@ -347,7 +347,7 @@ class Checks:
 
     @property
     def _find_missing_certificate_reason(self) -> str:
-        """Return why the device will have no certificate; empty if it will have one."""
+        """Return why the device will not get a certificate, or an empty string if it will."""
         identity = self.agent.config.source.identity
         return (
             ""

@@ -230,7 +230,7 @@ DPS = CommandGroup(
         "rm": Leaf("dps:delete", "factory-2"),
         "release": Leaf("dps:release", "edge-0001"),
         "ca": CommandGroup(
-            "CA certificates and their proof of possession.",
+            "Manage CA certificates and their proof of possession.",
             {
                 "ls": Leaf("dps:list_cas"),
                 "create": Leaf("dps:add", "my-ca root.pem"),
@@ -357,7 +357,7 @@ AWS = CommandGroup(
             "ls",
         ),
         "certificate": CommandGroup(
-            "Certificates of things.",
+            "Manage certificates of things.",
             {
                 "ls": Leaf("aws:certificates"),
                 "show": Leaf("aws_registry:show_certificate", "7b743ef07c21…2b2"),

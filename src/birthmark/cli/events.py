@@ -60,7 +60,7 @@ def create(
     types: Annotated[list[str] | None, typer.Option("--type", help="Event type or pattern; may be repeated.")] = None,
     secret_file: SecretOption = None,
 ) -> None:
-    """Create a webhook for new events.
+    """Create a webhook that sends events to a URL.
 
     The secret for verifying signatures is shown only once.
     """

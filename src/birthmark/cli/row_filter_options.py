@@ -55,7 +55,7 @@ class PickOptions:
         typer.Option(
             parser=parse_wanted,
             metavar="COLUMN=PATTERN",
-            help="Filter of the rows, such as name='pump-*'; may be repeated.",
+            help="Row filter, such as name='pump-*'; repeatable.",
         ),
     ] = None
     limit: Annotated[int | None, typer.Option(min=1, help="Maximum number of rows.")] = None

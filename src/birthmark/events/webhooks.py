@@ -121,7 +121,7 @@ class TooManyWebhooksError(ConflictError):
     """The server has the maximum number of webhooks."""
 
     code = "feed.too_many_webhooks"
-    cause = "There are {count} webhooks, the maximum."
+    cause = "The limit of {count} webhooks is reached."
     fix = "Delete an unused webhook. List webhooks: `birthmark webhook ls`"
     for_a_person = "only an administrator knows which webhooks are unused"
     count: int

@@ -115,7 +115,7 @@ class JournalInUseError(ConflictError):
     """Another run uses the journal."""
 
     code = "enroll.journal_in_use"
-    cause = "Another run is writing to {path}; a journal can belong to only one run at a time."
+    cause = "Another process is writing to {path}; a journal can belong to only one run at a time."
     fix = "Wait until it ends, or use another journal: `{again} --journal {path}.second`"
     again: str = "?"
     path: Path

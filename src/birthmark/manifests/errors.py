@@ -20,7 +20,7 @@ class MalformedEntryError(ManifestError):
 
     code = "manifest.malformed"
     message = "Entry {place}: {detail}"
-    cause = "Entry {place} is not a manifest entry: {detail}."
+    cause = "Entry {place} is not a valid manifest entry: {detail}."
     fix = "Use the file as delivered by the supplier{hint}."
     detail: str
     hint: str = ""

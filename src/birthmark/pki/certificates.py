@@ -385,7 +385,7 @@ def chain_ends(certificates: Sequence[Certificate]) -> Sequence[Certificate]:
 
 
 def kind_of(raw: bytes) -> str:
-    """Return the type of a key store or another binary file; empty if unknown."""
+    """Return the type of a key store or other binary file, or an empty string if unknown."""
     try:
         parse_any(raw[:MAX_BUNDLE_BYTES])
     except CertificateIsPkcs12Error:

@@ -24,7 +24,7 @@ from birthmark.store import Changes
 
 
 class GrantsByEnrollment:
-    """The `Grants` of the hubs, backed by the enrollments: an operator's change takes effect immediately."""
+    """`Grants` for hubs, backed by enrollments: operator changes take effect immediately."""
 
     def __init__(self, instances: Instances, enrollments: Ref[Enrollments], registrations: Ref[Registrations]) -> None:
         self._instances = instances

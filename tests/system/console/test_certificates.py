@@ -75,7 +75,7 @@ def test_the_preview_of_a_devices_end_has_times_as_who_reads_writes_them(rooms: 
     end = datetime.fromisoformat(rooms.asked("GET", f"/certificates/{rooms.issued('d-whole')}")["not_after"])
     preview = ludwig.get("/take-back?device=d-whole").text
     assert f'<time datetime="{end.replace(second=0).isoformat()}"' in preview
-    assert "until: birthmark pki release d-whole" in " ".join(said(preview).split())
+    assert "until it is released: birthmark pki release d-whole" in " ".join(said(preview).split())
 
 
 def test_pages_of_the_list_follow_one_another(rooms: Rooms) -> None:

@@ -87,7 +87,7 @@ def test_a_device_is_taken_back_after_one_saw_what_would_happen(place: Place) ->
         expect(page.get_by_text("would be revoked").first).to_be_visible()
         assert place.asked("GET", "/devices/lost-1")[0]["state"] == "enabled"
         page.get_by_role("button", name="Revoke this device").click()
-        expect(page.get_by_text("Outcomes")).to_be_visible()
+        expect(page.get_by_text("What became of them")).to_be_visible()
         states = {part["state"] for part in place.asked("GET", "/devices/lost-1")}
         assert "shut out" in states, states
 
@@ -126,7 +126,7 @@ def test_devices_are_disabled_together_after_a_look(place: Place) -> None:
         page.get_by_role("button", name="Disable").click()
         expect(page.get_by_text("would be disabled")).to_have_count(2)
         page.get_by_role("button", name="Disable these devices").click()
-        expect(page.get_by_text("Outcomes")).to_be_visible()
+        expect(page.get_by_text("What became of them")).to_be_visible()
         listed = place.asked("GET", "/devices?begin=bulk&state=disabled")["items"]
         assert [one["name"] for one in listed] == ["bulk-1", "bulk-2"]
 

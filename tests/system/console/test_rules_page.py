@@ -37,7 +37,7 @@ def test_a_rule_shows_what_became_of_its_messages_as_text(rooms: Rooms) -> None:
     page = rooms.person("berta").get(ONE).text
     assert HOSTILE[0] not in page
     words = said(page)
-    for text in ("4 messages were selected", "republish", "s3", "What dead-lettered", "presses/3", "temperature > 80"):
+    for text in ("4 messages were selected", "republish", "s3", "What was put aside", "presses/3", "temperature > 80"):
         assert text in words, text
     assert page.count("<svg") == 3  # of which the style sheet shows the one that fits
     assert 'hx-trigger="every 2s"' in page
@@ -50,7 +50,7 @@ def test_a_rule_is_switched_and_sends_again_by_its_page(rooms: Rooms) -> None:
         assert told in said(dora.get(page.headers["location"]).text)
         assert rooms.asked("GET", "/aws/rules/hot")["enabled"] is is_on
     page = dora.submit(ONE, ONE, deed="replay")
-    assert "is sent again" in said(dora.get(page.headers["location"]).text)
+    assert "dead letters are sent again" in said(dora.get(page.headers["location"]).text)
 
 
 def test_whoever_may_only_look_is_offered_nothing_to_do(rooms: Rooms) -> None:

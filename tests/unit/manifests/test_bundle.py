@@ -338,8 +338,8 @@ def test_a_line_without_an_end_is_not_kept_in_memory() -> None:
     endless = io.BytesIO(wire.BEGINNING + b"a" * (3 * wire.MAX_LINE_BYTES) + b"\n{}\n")
     found = list(verify_all(endless, BundleTrust(())))
     assert [one.explain_cause() for one in found if isinstance(one, BirthmarkError)] == [
-        f"Entry 1 is not a manifest entry: it has more than {wire.MAX_LINE_BYTES} bytes.",
-        "Entry 2 is not a manifest entry: it does not end with a signature.",
+        f"Entry 1 is not a valid manifest entry: it has more than {wire.MAX_LINE_BYTES} bytes.",
+        "Entry 2 is not a valid manifest entry: it does not end with a signature.",
     ]
 
 

@@ -122,7 +122,7 @@ class TwinMatch:
 
 
 class Candidate(Protocol):
-    """A possible match of a query, ordered by its key."""
+    """A candidate match of a query. Candidates sort by key."""
 
     @property
     def key(self) -> str: ...

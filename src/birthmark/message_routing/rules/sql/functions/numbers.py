@@ -104,7 +104,7 @@ def nanvl(_run: EvaluationContext, value: Value, otherwise: Value) -> Value:
 
 
 def rand(run: EvaluationContext) -> Value:
-    """Return a number of 53 random bits, from 0 to less than 1."""
+    """Return a random number in [0, 1) with 53 bits of precision."""
     return double(run, (int.from_bytes(run.entropy.token(7), "big") >> 3) / (1 << 53))
 
 

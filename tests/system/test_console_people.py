@@ -91,14 +91,14 @@ def read(answer: requests.Response, status: int = 200) -> str:
 
 
 def test_an_empty_page_says_what_would_be_there_and_how_it_comes(house: House, mika: Browser) -> None:
-    assert "No request was rejected in this time." in read(mika.get("/refusals"))
+    assert "No refusals in this period." in read(mika.get("/refusals"))
     assert "birthmark approval ls" in read(mika.get("/approvals"))
     alerts = read(mika.get("/alerts"))
-    assert "No rule finds anything." in alerts
+    assert "No active alerts." in alerts
     assert "birthmark webhook create plant" in alerts
-    assert "No row matches." in read(mika.get("/audit?by=user:nobody"))
-    assert "Every setting is the default." not in read(mika.get("/settings?changed=yes"))
-    assert "No setting is like that." in read(mika.get("/settings?begin=nothing"))
+    assert "No matching rows." in read(mika.get("/audit?by=user:nobody"))
+    assert "All settings have their default values." not in read(mika.get("/settings?changed=yes"))
+    assert "No matching settings." in read(mika.get("/settings?begin=nothing"))
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -107,7 +107,7 @@ def test_who_may_look_sees_each_page_and_is_offered_only_what_that_one_may(
 ) -> None:
     assert read(mika.get(path))
     seen = read(vera.get(path))
-    for deed in ("Invite somebody", "Silence this alert", "Send them once more"):
+    for deed in ("Invite somebody", "Silence this alert", "Send again"):
         assert deed not in seen
 
 
@@ -132,7 +132,7 @@ def test_what_somebody_may_not_do_is_refused_by_name_and_not_done(house: House, 
 def test_a_refusal_is_found_by_its_id_a_name_and_its_reason_and_tells_what_to_do(house: House, mika: Browser) -> None:
     known = house.refuse("line-7")
     told = read(mika.get(f"/refusals/{known}"))
-    for part in ("est.password_wrong", "line-7", f"birthmark why {known}", "simpleenroll", "What to do"):
+    for part in ("est.password_wrong", "line-7", f"birthmark why {known}", "simpleenroll", "Actions"):
         assert part in told
     for typed in (known, f"  Reference: {known.upper()}  "):
         assert mika.get(f"/refusals?subject={typed}").headers["location"] == f"/refusals/{known}"
@@ -147,7 +147,7 @@ def test_a_reason_says_how_many_were_refused_by_it_and_for_whom_its_command_is(h
     for name in ("many-1", "many-2"):
         house.refuse(name)
     page = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", read(mika.get("/refusals?back=1h"))))
-    assert re.search(r"\d+ devices or users, the latest: many-2, many-1", page)
+    assert re.search(r"\d+ devices or users. Latest: many-2, many-1", page)
     assert "For many-2: If it is your device" in page
 
 
@@ -201,15 +201,15 @@ def test_what_waits_for_a_second_person_is_approved_by_another_and_once(house: H
     asked = house.ask("DELETE", "/hubs/birthmark", token=house.token_of("otto"))
     assert asked.json()["code"] == "people.second_person_wanted"
     page = read(mika.get("/approvals"))
-    for part in ("otto asks for a second person", "DELETE /hubs/birthmark", "birthmark approval approve"):
+    for part in ("otto requests approval by a second user", "DELETE /hubs/birthmark", "birthmark approval approve"):
         assert part in page
     effect = re.sub(r"\s*\n\s*", "", page)
     assert re.search("<b><span[^>]*>[^<]*</span> birthmark</b>", effect)  # the hub is named
-    assert "Devices that go</dt><dd>1</dd><dt>Messages that go</dt><dd>0</dd>" in effect
+    assert "Devices to be removed</dt><dd>1</dd><dt>Messages to be removed</dt><dd>0</dd>" in effect
     otto = Browser(house.url)
     house.accept(otto, str(house.ask("POST", "/people/users/otto/invitation").json()["code"]))
     own = read(otto.get("/approvals"))
-    assert "another person has to agree" in own
+    assert "Another user must approve it" in own
     assert "/approvals/approve" not in own
     sent = mika.fields("/approvals", "/approvals/approve")
     assert "people.same_person" in read(
@@ -229,11 +229,11 @@ def test_the_audit_trail_is_filtered_in_its_address_and_verified_when_one_presse
     assert "dps.create" not in page
     sent = {"csrf": mika.fields("/", "/signout")["csrf"]}
     whole = read(mika.post("/audit/verify", sent))
-    assert "rows are as they were written" in whole
+    assert "rows are unchanged" in whole
     assert '"signature"' in whole
     part = read(mika.post("/audit/verify", sent, **{"hx-request": "true"}))
     assert "<html" not in part
-    assert "rows are as they were written" in part
+    assert "rows are unchanged" in part
     assert mika.get("/audit/verify").headers["location"] == "/audit"
 
 

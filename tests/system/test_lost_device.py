@@ -161,7 +161,7 @@ def test_a_device_is_taken_back_at_every_place_and_nothing_brings_it_back(lost: 
     password = ":".join(server.est_credential("pump-1"))
     with lost.connected("pump-1") as hub, lost.at_aws("pump-1") as aws, lost.connected("pump-2") as neighbor:
         before = lost.taken("pump-1", "--dry-run")
-        assert {row["became"] for row in before} == {"would be undone"}
+        assert {row["became"] for row in before} == {"would be taken back"}
         rows = lost.taken("pump-1")
         assert hub.stdout is not None
         assert hub.stdout.readline() == "dropped\n"

@@ -240,7 +240,7 @@ def test_a_real_browser_takes_the_pages_as_they_are_meant(house: House) -> None:
         tab.until("location.pathname === '/'")
         tab.go(f"{house.url}/me")
         tab.until("document.title.startsWith('You are signed in as anna')")
-        tab.click("Sign in a command on another machine")
+        tab.click("Authorize a command on another machine")
         tab.until("location.pathname === '/device'")
         tab.fill(code="BCDF-GHJK")
         tab.click("Show the request")

@@ -100,12 +100,12 @@ class AlertsPage:
     async def _steered(self, caller: SignedInUser, form: Form, name: str, deed: str) -> str:
         if deed == "replay":
             told = await self.site.do(caller, form, "POST", "/webhooks/{name}/replay", name)
-            many = count_of("{n} event is sent again.", "{n} events are sent again.", told["events"])
+            many = count_of("{n} event is being resent.", "{n} events are being resent.", told["events"])
             return many.format(n=number(told["events"]))
         if deed not in {"pause", "resume"}:
             raise OperatorRequestError(detail="nothing is to be done")
         await self.site.do(caller, form, "PATCH", "/webhooks/{name}", name, paused=deed == "pause")
-        said = translate("{name} is paused; events wait.") if deed == "pause" else ""
+        said = translate("{name} is paused. Events are queued.") if deed == "pause" else ""
         return (said or translate("{name} is resumed.")).format(name=name)
 
 

@@ -87,7 +87,7 @@ class ApprovalsPage:
         if told["asked_by"] == caller.caller.user:
             return self.site.go(PATH, message=translate("Your request is withdrawn."))
         return self.site.go(
-            PATH, message=translate("Rejected. {who} is informed at the next attempt.").format(who=told["asked_by"])
+            PATH, message=translate("Rejected. {who} is notified at the next attempt.").format(who=told["asked_by"])
         )
 
     async def _decide(self, request: Request, caller: SignedInUser, path: str) -> Mapping[str, Any]:

@@ -27,27 +27,27 @@ _EVERY_S, _SELDOM_S, _MANY = 2, 15, 50_000  # each update counts all executions
 _PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256
 _GOES_ON = frozenset({JobStatus.SCHEDULED.value, JobStatus.IN_PROGRESS.value})
 STATES: Mapping[str, tuple[str, str]] = {
-    JobStatus.SCHEDULED.value: (mark_for_translation("is scheduled"), "off"),
-    JobStatus.IN_PROGRESS.value: (mark_for_translation("goes on"), ""),
-    JobStatus.COMPLETED.value: (mark_for_translation("is over"), "off"),
-    JobStatus.CANCELED.value: (mark_for_translation("is canceled"), "warn"),
-    JobStatus.DELETING.value: (mark_for_translation("is being removed"), "warn"),
+    JobStatus.SCHEDULED.value: (mark_for_translation("scheduled"), "off"),
+    JobStatus.IN_PROGRESS.value: (mark_for_translation("in progress"), ""),
+    JobStatus.COMPLETED.value: (mark_for_translation("completed"), "off"),
+    JobStatus.CANCELED.value: (mark_for_translation("canceled"), "warn"),
+    JobStatus.DELETING.value: (mark_for_translation("deletion in progress"), "warn"),
 }
 """Name and style of each job status."""
 _S = ExecutionStatus
 THINGS: Mapping[str, tuple[str, Tone, str]] = {
-    _S.QUEUED.value: (mark_for_translation("not begun"), Tone.USUAL, "off"),
-    _S.IN_PROGRESS.value: (mark_for_translation("begun"), Tone.INFO, ""),
+    _S.QUEUED.value: (mark_for_translation("queued"), Tone.USUAL, "off"),
+    _S.IN_PROGRESS.value: (mark_for_translation("started"), Tone.INFO, ""),
     _S.SUCCEEDED.value: (mark_for_translation("succeeded"), Tone.GOOD, ""),
     _S.FAILED.value: (mark_for_translation("failed"), Tone.BAD, "bad"),
     _S.TIMED_OUT.value: (mark_for_translation("timed out"), Tone.BAD, "bad"),
-    _S.REJECTED.value: (mark_for_translation("refused by the device"), Tone.BAD, "bad"),
+    _S.REJECTED.value: (mark_for_translation("rejected by the device"), Tone.BAD, "bad"),
     _S.CANCELED.value: (mark_for_translation("job canceled"), Tone.WARN, "warn"),
     _S.REMOVED.value: (mark_for_translation("device removed"), Tone.WARN, "warn"),
 }
 """Label and style of a job's state on a thing, in the chart and its table."""
 DONE: Mapping[str, str] = {
-    "pause": mark_for_translation("The job is paused: it starts on no more things until you resume it."),
+    "pause": mark_for_translation("The job is paused. No new executions start until you resume it."),
     "resume": mark_for_translation("The job is resumed."),
     "cancel": mark_for_translation("The job is canceled."),
 }
@@ -139,7 +139,7 @@ def _at(path: str, **query: str) -> str:
 def _state(row: Mapping[str, Any]) -> tuple[str, str]:
     words, look = STATES[row["status"]]
     if row["paused"] is not None and row["status"] in _GOES_ON:
-        return translate("is paused"), "warn"
+        return translate("paused"), "warn"
     return translate(words), look
 
 
@@ -173,8 +173,8 @@ def drawn(things: Mapping[str, int]) -> Markup:
             given,
             total=total,
             name="job",
-            title=translate("How far the job is"),
-            desc=translate("A lane for each state, as long as the part of the things that are in it."),
+            title=translate("Job progress"),
+            desc=translate("One bar per state, proportional to its share of the things."),
             number=number,
             size=size,
         )

@@ -17,8 +17,8 @@ from birthmark.webconsole.page_base import PageRenderer
 
 PATH = "/certificates/templates"
 KINDS: Mapping[str, str] = {
-    TemplateType.FLEET_PROVISIONING.value: mark_for_translation("by a claim certificate"),
-    TemplateType.JITP.value: mark_for_translation("by a CA, just in time"),
+    TemplateType.FLEET_PROVISIONING.value: mark_for_translation("claim certificate"),
+    TemplateType.JITP.value: mark_for_translation("just-in-time with a CA"),
 }
 _PAGE, _MAX_CHARS = 50, 256
 

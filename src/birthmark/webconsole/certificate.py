@@ -102,13 +102,15 @@ class CertificatePage:
 
     async def _hits(self, caller: SignedInUser, values: Mapping[str, Any]) -> Sequence[RevocationImpact]:
         """Return the impact: device and connections, other certificates of its key, and certificates of a CA."""
-        hits = [RevocationImpact(values["device"], translate("this certificate never counts again"), kind="bad")]
+        hits = [
+            RevocationImpact(values["device"], translate("this certificate becomes permanently invalid"), kind="bad")
+        ]
         for one in values["same_key"]:
-            words = translate("has the same key: revoked with it, unless it was only replaced")
+            words = translate("has the same key and is also revoked, unless the reason is superseded")
             hits.append(RevocationImpact(one["device"], words, f"/certificates/{one['thumbprint']}", "bad"))
         if values["is_ca"]:
             count = number(values["below"]) + ("+" if values["below"] >= MOST_BELOW else "")
-            words = translate("{n} certificates that it issued are valid: devices with them are refused").format(
+            words = translate("{n} certificates issued by this CA are valid: devices that use them are refused").format(
                 n=count
             )
             hits.append(
@@ -123,8 +125,8 @@ class CertificatePage:
         for part in parts:
             if part["what"] in {"device", "thing"}:
                 is_there = "connected since" in part["detail"]
-                words = translate("is connected now; its connection ends if it uses this certificate")
-                words = words if is_there else translate("cannot connect by this certificate again")
+                words = translate("is connected and is disconnected if it uses this certificate")
+                words = words if is_there else translate("can no longer connect with this certificate")
                 hits.append(
                     RevocationImpact(
                         f"{part['place']} {part['id']}", words, f"/devices/{quote(values['device'], safe='')}"
@@ -138,6 +140,6 @@ class CertificatePage:
         known = {one["thumbprint"] for one in values["same_key"]}
         for row in alive:
             if row["thumbprint"] not in known:
-                words = translate("another certificate of this device stays good")
+                words = translate("another certificate of this device remains valid")
                 hits.append(RevocationImpact(row["device"], words, f"/certificates/{row['thumbprint']}", "off"))
         return hits

@@ -136,7 +136,7 @@ def describe_state(row: Mapping[str, Any], now: datetime) -> tuple[str, str]:
     if (begin := datetime.fromisoformat(row["not_before"])) > now:
         return translate("not yet valid"), "off"
     is_late = end - now < (end - begin) / _LATE  # automatic renewal is much earlier
-    return (translate("ends soon"), "warn") if is_late else (translate("valid"), "")
+    return (translate("expires soon"), "warn") if is_late else (translate("valid"), "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -192,7 +192,7 @@ def draw_weeks(weeks: Sequence[int], monday: datetime, locale: PageLocale) -> Ma
             translate("{n} certificates expire, {week}").format(n=number(count), week=week_words(index, monday)),
             BarKind.NOW if index == 0 else BarKind.LATE if index == 1 else BarKind.USUAL,
             ending_address(index, monday) if count else None,
-            translate("This week is incomplete.") if index == 0 else "",
+            translate("Data for this week is incomplete.") if index == 0 else "",
         )
         for index, count in enumerate(weeks)
     ]
@@ -206,7 +206,7 @@ def draw_weeks(weeks: Sequence[int], monday: datetime, locale: PageLocale) -> Ma
             given,
             name=f"weeks-{size.name}",
             title=translate("Certificates by week of expiry"),
-            desc=translate("One bar for each week, this one first."),
+            desc=translate("One bar per week, starting with the current week."),
             unit=translate("certificates"),
             number=number,
             size=size,
@@ -245,13 +245,13 @@ def draw_hours(counted: Sequence[tuple[str, Sequence[int]]], since: datetime, lo
             series,
             name=f"hours-{size.name}",
             title=translate("Renewals, registrations and refusals per hour"),
-            desc=translate("The last two days, hour by hour."),
+            desc=translate("Hourly values for the last 2 days."),
             number=number,
             size=size,
             ticks=marks,
             words=words,
-            unfinished=translate("this hour is incomplete"),
-            empty=translate("Nothing was counted yet."),
+            unfinished=translate("data for this hour is incomplete"),
+            empty=translate("No data yet."),
         )
 
     return Markup(svg.for_each(draw, (svg.NARROW, svg.MIDDLE, svg.WIDE)))  # noqa: S704 - our SVG, escaped

@@ -116,7 +116,9 @@ class DevicePage:
         given = await self.site.form(request)
         hub, name = given.get("hub", ""), given.get("device", "")
         await self.site.do(caller, given, "POST", "/hubs/{name}/mail/{device}", hub, name, text=given.get("text", ""))
-        return self._answer(request, given, translate("It waits for the device, which takes it when it is connected."))
+        return self._answer(
+            request, given, translate("The message is queued. The device receives it when it connects.")
+        )
 
     async def call(self, request: Request, caller: SignedInUser) -> Response:
         """Call a direct method of a device, and show the result."""
@@ -124,7 +126,7 @@ class DevicePage:
         hub, name, payload = given.get("hub", ""), given.get("device", ""), given.get("payload", "").strip()
         body = {"method": given.get("method", ""), "payload": _json(payload) if payload else None}
         told = await self.site.do(caller, given, "POST", "/hubs/{name}/methods/{device}", hub, name, **body)
-        text = translate("The device answered {status}").format(status=told["status"])
+        text = translate("The device returned status {status}").format(status=told["status"])
         return self._answer(request, given, text, json.dumps(told["payload"], ensure_ascii=False, indent=2))
 
     async def desire(self, request: Request, caller: SignedInUser) -> Response:
@@ -138,7 +140,7 @@ class DevicePage:
             hub, name = given.get("hub", ""), given.get("device", "")
             body = {"desired": wanted, "etag": given.get("etag") or None}
             await self.site.do(caller, given, "PATCH", "/hubs/{name}/twins/{device}", hub, name, **body)
-        return self._again(request, given, translate("That is desired now."))
+        return self._again(request, given, translate("The desired state is updated."))
 
     def _again(self, request: Request, form: Form, message: str) -> Response:
         """Reload the device's page with the result of an action that changes its content."""

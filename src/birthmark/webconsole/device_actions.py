@@ -81,7 +81,9 @@ class TakingPages:
             except BirthmarkError as error:
                 self.site.note(error, request)
                 rows.append(
-                    ActionRow(name, "", "", translate("not done"), str(error), error.explain_for_display()[1], "bad")
+                    ActionRow(
+                        name, "", "", translate("not executed"), str(error), error.explain_for_display()[1], "bad"
+                    )
                 )
         values = {
             "deed": deed,
@@ -101,7 +103,7 @@ class TakingPages:
             except BirthmarkError as error:
                 rows.append(
                     ActionRow(
-                        name, "", "", translate("cannot be done"), str(error), error.explain_for_display()[1], "bad"
+                        name, "", "", translate("not possible"), str(error), error.explain_for_display()[1], "bad"
                     )
                 )
         reasons = [one.value for one in RevocationReason] if deed == _REVOKE else []
@@ -124,19 +126,24 @@ class TakingPages:
         for part in await self._at_hubs(caller, name):
             state = part["state"] == "enabled"
             words = (
-                translate("stays as it is")
+                translate("no change")
                 if state == is_on
                 else translate("would be enabled")
                 if is_on
                 else translate("would be disabled")
             )
-            ends = "" if is_on or state == is_on else translate("its connection ends immediately")
+            ends = "" if is_on or state == is_on else translate("the device is disconnected immediately")
             rows.append(
                 ActionRow(name, part["place"], part["what"], words, ends, kind="off" if state == is_on else "warn")
             )
         return rows or [
             ActionRow(
-                name, "", "", translate("stays as it is"), translate("It is at no hub of this server."), kind="off"
+                name,
+                "",
+                "",
+                translate("no change"),
+                translate("The device is not registered in any hub of this server."),
+                kind="off",
             )
         ]
 

@@ -53,7 +53,7 @@ def lanes_of(
         if row["action"].startswith(_RECORD)
     ]
     lanes = [
-        TimelineLane(translate("record"), record, several=_several(translate("{n} changes"))),
+        TimelineLane(translate("registry"), record, several=_several(translate("{n} changes"))),
         TimelineLane(
             translate("certificates"), _certificates(certificates, now), several=_several(translate("{n} certificates"))
         ),
@@ -77,7 +77,7 @@ def draw(lanes: Sequence[TimelineLane], now: datetime) -> tuple[Markup, Sequence
 
     def one(size: Size) -> str:
         told = {
-            "title": translate("The life of the device"),
+            "title": translate("Device timeline"),
             "desc": translate("The table below contains the same data."),
         }
         return life(lanes, now=local, name=f"life-{size.name}", texts=words, size=size, **told)
@@ -96,9 +96,7 @@ def _words() -> TimelineTexts:
             else translate("{n} events").format(n=number(count))
         )
 
-    return TimelineTexts(
-        translate("now"), translate("still"), several, exact, tick, translate("Nothing is known of it yet.")
-    )
+    return TimelineTexts(translate("now"), translate("ongoing"), several, exact, tick, translate("No history yet."))
 
 
 def _certificates(rows_: Sequence[Mapping[str, Any]], now: datetime) -> list[Item]:
@@ -154,8 +152,8 @@ def _short(row: Mapping[str, Any]) -> str:
     return {
         "dps.register": translate("registered"),
         "dps.enrollment_put": translate("enrolled"),
-        "iothub.device_put": translate("at the hub"),
-        "awsiot.thing_create": translate("a thing"),
+        "iothub.device_put": translate("added to hub"),
+        "awsiot.thing_create": translate("thing created"),
         "device.revoke": translate("revoked"),
         "name.lose": translate("revoked"),
     }.get(row["action"], words_of(row["action"], row["detail"]))

@@ -41,7 +41,7 @@ def next_steps(
     for part in parts:
         by_kind.setdefault(part["what"], []).append(part)
     if any(part["state"] == "shut out" for part in by_kind.get("name", ())):
-        told = mark_for_translation("It is revoked, and nothing admits it. To give its name to another device:")
+        told = mark_for_translation("The device is revoked and cannot connect. Release its name for another device:")
         return [SuggestedStep(told, f"birthmark pki release {quoted}", kind="off")]
     if is_refused(refusals, was_well_at):
         last = refusals[0]
@@ -50,9 +50,7 @@ def next_steps(
         )
         kind = "off" if is_wanted and last["code"].endswith("disabled") else "bad"
         found.append(
-            SuggestedStep(
-                mark_for_translation("It was refused last:"), said=last["message"], fix=last["fix"], kind=kind
-            )
+            SuggestedStep(mark_for_translation("Last refusal:"), said=last["message"], fix=last["fix"], kind=kind)
         )
     for part in (*by_kind.get("enrollment", ()), *by_kind.get("device", ())):
         if part["state"] == "disabled":
@@ -61,7 +59,10 @@ def next_steps(
             if not any(f"`{command}`" in one.fix for one in found):  # already in the refusal
                 found.append(
                     SuggestedStep(
-                        mark_for_translation("It is disabled at {place}."), command, kind="warn", place=part["place"]
+                        mark_for_translation("The device is disabled in {place}."),
+                        command,
+                        kind="warn",
+                        place=part["place"],
                     )
                 )
     alive = [
@@ -74,7 +75,8 @@ def next_steps(
         found.append(
             SuggestedStep(
                 mark_for_translation(
-                    "Its last certificate has expired. It can re-enroll with the key in its chip or with a new token."
+                    "The device's last certificate has expired. The device can re-enroll with the key in "
+                    "its chip or with a new token."
                 ),
                 f"birthmark pki token create {quoted}",
                 kind="bad",
@@ -83,12 +85,12 @@ def next_steps(
     elif alive and max(_time(one["not_after"]) for one in alive) - now < _SOON:
         found.append(
             SuggestedStep(
-                mark_for_translation("Its certificate expires soon and has not been renewed."),
+                mark_for_translation("The device's certificate expires soon and has not been renewed."),
                 f"birthmark pki ls {quoted}",
                 kind="warn",
             )
         )
-    waits = mark_for_translation("Its certificate waits for approval.")
+    waits = mark_for_translation("The device's certificate request is pending approval.")
     found += [
         SuggestedStep(waits, f"birthmark pki request approve {part['id']}", kind="warn")
         for part in by_kind.get("request", ())
@@ -98,7 +100,7 @@ def next_steps(
         found.append(
             SuggestedStep(
                 mark_for_translation(
-                    "It is enrolled and has not registered yet: turn it on, and check that it reaches this server."
+                    "The device is enrolled but not yet registered. Turn it on and check its connection to this server."
                 ),
                 f"birthmark device show {quoted}",
             )

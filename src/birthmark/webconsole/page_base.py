@@ -130,7 +130,7 @@ class PageRenderer:
         """Return a refusal as a page: cause and fix."""
         cause, fix = error.explain_for_display()
         told = {"problem": str(error), "cause": cause, "fix": fix, "code": error.code}
-        told["title"] = translate("That was not done") if request.method != "GET" else translate("This cannot be shown")
+        told["title"] = translate("Action failed") if request.method != "GET" else translate("Page not available")
         if user is None:
             return self.drawing.page(request, "refused_outside.html", told, status_of(error))
         if "hx-request" in request.headers:  # shown at the pressed button; a plain refresh keeps the page

@@ -40,38 +40,38 @@ class RolloverStep:
 STEPS: Sequence[RolloverStep] = (
     RolloverStep(
         _ONE,
-        mark_for_translation("One root"),
-        mark_for_translation("the old"),
-        mark_for_translation("the old"),
-        mark_for_translation("All devices trust the only root."),
-        mark_for_translation("Make the new root, and trust both"),
+        mark_for_translation("Single root"),
+        mark_for_translation("old root"),
+        mark_for_translation("old root"),
+        mark_for_translation("All devices trust the current root."),
+        mark_for_translation("Create the new root and trust both"),
     ),
     RolloverStep(
         Phase.OLD_SIGNS.value,
-        mark_for_translation("Both are trusted, the old one signs"),
-        mark_for_translation("both"),
-        mark_for_translation("the old"),
-        mark_for_translation("Devices fetch the new root when they renew. Nothing else changes for them."),
+        mark_for_translation("Both roots trusted, old root signs"),
+        mark_for_translation("both roots"),
+        mark_for_translation("old root"),
+        mark_for_translation("Devices fetch the new root when they renew. They have no other changes."),
         mark_for_translation("Sign with the new root"),
-        mark_for_translation("Give the new root up"),
+        mark_for_translation("Discard the new root"),
     ),
     RolloverStep(
         Phase.NEW_SIGNS.value,
-        mark_for_translation("Both are trusted, the new one signs"),
-        mark_for_translation("both"),
-        mark_for_translation("the new"),
+        mark_for_translation("Both roots trusted, new root signs"),
+        mark_for_translation("both roots"),
+        mark_for_translation("new root"),
         mark_for_translation(
-            "Devices get certificates below the new root when they renew. Devices that know only the old root "
-            "can still connect."
+            "Devices receive certificates that chain to the new root when they renew. Devices that trust "
+            "only the old root can still connect."
         ),
         mark_for_translation("Stop trusting the old root"),
         mark_for_translation("Sign with the old root again"),
     ),
     RolloverStep(
         Phase.FINISHED.value,
-        mark_for_translation("The new one alone"),
-        mark_for_translation("the new"),
-        mark_for_translation("the new"),
+        mark_for_translation("New root only"),
+        mark_for_translation("new root"),
+        mark_for_translation("new root"),
         mark_for_translation(
             "A device that was offline during the rollover trusts only the old root. Install the new root on it "
             "manually."
@@ -80,10 +80,10 @@ STEPS: Sequence[RolloverStep] = (
     ),
 )
 DONE: Mapping[str, str] = {
-    _START: mark_for_translation("The new root is there, and both are trusted."),
+    _START: mark_for_translation("The new root is created, and both roots are trusted."),
     _NEXT: mark_for_translation("The rollover advanced to the next step."),
     _BACK: mark_for_translation("The last step is undone."),
-    _GROUPS: mark_for_translation("The enrollment groups know both."),
+    _GROUPS: mark_for_translation("The enrollment groups now include both CAs."),
 }
 
 
@@ -154,12 +154,12 @@ def share_of(row: Mapping[str, Any]) -> float:
 
 def gates_of(row: Mapping[str, Any]) -> Sequence[StepGate]:
     """Return the conditions of the next step."""
-    groups = StepGate(translate("Every enrollment group knows the new CA."), is_open=not row["groups"])
+    groups = StepGate(translate("Every enrollment group includes the new CA."), is_open=not row["groups"])
     if row["state"] == Phase.OLD_SIGNS.value:
-        words = translate("Every device was handed both roots.")
+        words = translate("Every device has received both roots.")
         return [StepGate(words, row["fetched"] >= row["devices"], row["fetched"], row["devices"]), groups]
     if row["state"] == Phase.NEW_SIGNS.value:
-        words, devices = translate("The latest certificate of every device is below the new root."), row["below_old"]
+        words, devices = translate("The latest certificate of every device chains to the new root."), row["below_old"]
         total = row["below_old"] + row["below_new"]
         return [groups, StepGate(words, devices == 0, row["below_new"], total)]
     return []

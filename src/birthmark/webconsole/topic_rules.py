@@ -25,15 +25,15 @@ _AT, _ONE = "/rules", "/rules/{name}"
 _PAGE, _SHOWN, _MAX_CHARS = 50, 25, 256
 OUTCOMES: Mapping[str, tuple[str, Tone]] = {
     "sent": (mark_for_translation("sent"), Tone.GOOD),
-    "waiting": (mark_for_translation("waits for its receiver"), Tone.WARN),
+    "waiting": (mark_for_translation("waiting for its receiver"), Tone.WARN),
     "dead": (mark_for_translation("dead-lettered"), Tone.BAD),
-    "dropped": (mark_for_translation("found no space"), Tone.BAD),
+    "dropped": (mark_for_translation("dropped: no space"), Tone.BAD),
 }
 """Label and style of each result of a rule action, in the chart and its table."""
 DONE: Mapping[str, str] = {
-    "enable": mark_for_translation("The rule is on."),
-    "disable": mark_for_translation("The rule is off."),
-    "replay": mark_for_translation("The dead letters are sent again."),
+    "enable": mark_for_translation("The rule is enabled."),
+    "disable": mark_for_translation("The rule is disabled."),
+    "replay": mark_for_translation("The dead letters are being resent."),
 }
 
 
@@ -103,12 +103,12 @@ def _may(site: PageRenderer, caller: SignedInUser, name: str, deed: str) -> bool
 
 def _state(row: Mapping[str, Any]) -> tuple[str, str]:
     if not row["enabled"]:
-        return translate("is off"), "off"
+        return translate("disabled"), "off"
     if row["dead"]:
         return translate("has dead letters"), "bad"
     if row["waiting"]:
-        return translate("waits for a receiver"), "warn"
-    return translate("is on"), ""
+        return translate("waiting for a receiver"), "warn"
+    return translate("enabled"), ""
 
 
 def drawn(sums: Mapping[str, int]) -> Markup:
@@ -133,7 +133,7 @@ def drawn(sums: Mapping[str, int]) -> Markup:
             total=total,
             name="rule",
             title=translate("Results of the rule's actions"),
-            desc=translate("A lane for each outcome, as long as its part."),
+            desc=translate("One bar per outcome, proportional to its share."),
             number=number,
             size=size,
         )

@@ -28,7 +28,7 @@ ROLES: Mapping[UserRole, str] = {
     UserRole.ADMIN: mark_for_translation("Everything: services, secrets, users and permissions."),
 }
 RIGHTS: Mapping[Right, str] = {
-    Right.READ: mark_for_translation("look"),
+    Right.READ: mark_for_translation("read"),
     Right.ENROLL: mark_for_translation("enroll"),
     Right.OPERATE: mark_for_translation("operate"),
     Right.REVOKE: mark_for_translation("revoke"),
@@ -157,11 +157,11 @@ class PeoplePages:
 
     async def end_session(self, request: Request, caller: SignedInUser) -> Response:
         """End a session."""
-        return await self._less(request, caller, "/people/sessions/{id}", translate("That session has ended."))
+        return await self._less(request, caller, "/people/sessions/{id}", translate("The session has ended."))
 
     async def remove_token(self, request: Request, caller: SignedInUser) -> Response:
         """Revoke an access token."""
-        return await self._less(request, caller, "/people/tokens/{id}", translate("That token counts no more."))
+        return await self._less(request, caller, "/people/tokens/{id}", translate("The token is revoked."))
 
     async def _less(self, request: Request, caller: SignedInUser, path: str, message: str) -> Response:
         given = await self.site.form(request)

@@ -103,7 +103,7 @@ assert patches[2] == {"interval": None, "on": None, "only": 1, "$version": 4}, p
 @pytest.mark.parametrize(
     ("patch", "says"),
     [
-        ({"a": "x" * 4097}, "text that is too long"),
+        ({"a": "x" * 4097}, "a string that is too long"),
         ({f"k{n}": "x" * 4000 for n in range(9)}, "too large"),
         ({"a.b": 1}, "a name that is not allowed"),
         ({"a": [None]}, "null inside of an array"),

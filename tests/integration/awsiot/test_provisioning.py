@@ -495,7 +495,7 @@ async def test_ten_devices_of_one_name_at_once_are_one_device(database_url: str)
         maker, _ = await a_maker(aws)
         ended = await asyncio.gather(*(comes(aws, a_device(maker, "pump-1")) for _ in range(10)))
         kinds = sorted(type(one).__name__ for one in ended)
-        assert kinds == ["RegisteredNowError", *["ThingTakenError"] * 9]
+        assert kinds == ["FirstConnectionRegisteredError", *["ThingTakenError"] * 9]
         assert len((await aws.certificates.page("", 50, ascending=True)).items) == 1
 
 
@@ -536,7 +536,7 @@ async def test_one_ca_brings_so_many_devices_a_second(database_url: str) -> None
         aws.first_contact.per_second = 2
         maker, _ = await a_maker(aws)
         ended = [await comes(aws, a_device(maker, f"pump-{n}")) for n in range(3)]
-        assert [type(one).__name__ for one in ended[1:]] == ["RegisteredNowError", "CaTooFastError"]
+        assert [type(one).__name__ for one in ended[1:]] == ["FirstConnectionRegisteredError", "CaTooFastError"]
         clock.move(timedelta(seconds=1))
         assert isinstance(await comes(aws, a_device(maker, "pump-9")), FirstConnectionRegisteredError)
 

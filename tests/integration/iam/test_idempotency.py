@@ -201,7 +201,7 @@ async def test_an_answer_that_is_too_long_is_not_kept_and_that_is_said(shop: Sho
     assert (await shop.post()).status == 201
     answer = await shop.post()
     assert code_of(answer) == "operator.outcome_unknown"
-    assert "was done" in json.loads(answer.text)["detail"]
+    assert "was completed" in json.loads(answer.text)["detail"]
 
 
 async def test_so_many_keys_of_one_are_kept_and_no_more(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -176,4 +176,4 @@ def test_probes_reach_the_health_port_and_only_its_health(tmp_path: Path) -> Non
 def test_a_config_with_half_a_pair_is_wrong(tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
     config.write_text('[server]\ncertificate = "x.pem"\n')
-    assert "belong together" in refused_start(tmp_path, config)
+    assert "must both be set, or neither" in refused_start(tmp_path, config)

@@ -41,7 +41,7 @@ def test_simulate_prints_lines_for_the_shell_and_keeps_what_is_there(tmp_path: P
     first, second = (run("simulate", str(tmp_path / "chip")) for _ in range(2))
     assert first.stdout == second.stdout
     assert f"export SOFTHSM2_CONF={tmp_path}/chip/softhsm2.conf\n" in first.stdout
-    assert "left as it is" in second.stderr
+    assert "it is kept" in second.stderr
     assert run("simulate", str(tmp_path / "x"), "--chip", "nothing").exit_code == 2
 
 

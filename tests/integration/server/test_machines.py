@@ -180,7 +180,7 @@ async def test_a_database_that_nobody_shares_is_told(
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
     with pytest.raises(SharedUnreadableError) as refused:
         await join(invitation, tmp_path / "second", empty, CLOCK, ENTROPY)
-    assert "another database" in refused.value.explain_cause()
+    assert "not the database of the inviting machine" in refused.value.explain_cause()
 
 
 async def test_the_note_of_a_machine_is_no_invitation(

@@ -21,7 +21,7 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
 
 def test_where_no_ca_is_the_page_names_the_command_that_puts_one_on_record(rooms: Rooms) -> None:
     words = said(rooms.person("anna").get(PAGE).text)
-    assert "There is no CA certificate yet." in words
+    assert "No CA certificates yet." in words
     assert "birthmark hub ca create my-ca root.pem --hub birthmark" in words
     assert "birthmark dps ca create my-ca root.pem --dps birthmark" in words
 
@@ -45,7 +45,7 @@ def test_a_devices_page_has_its_modules_and_the_certificates_by_which_it_was_kno
     rooms.asked("POST", "/hubs/birthmark/devices", {"device_id": "gateway", "thumbprint": thumbprint})
     rooms.asked("POST", "/hubs/birthmark/modules/gateway", {"module_id": "camera"})
     words = said(rooms.person("clara").get("/devices/gateway").text)
-    for text in ("Its modules", "camera", "a key", "Certificates by which it was known here, 1", "enrolled"):
+    for text in ("Modules", "camera", "a key", "Certificate history in this hub (1)", "enrolled"):
         assert text in words, text
     (row,) = rooms.server.rows("hub", "device", "thumbprints", "gateway")
     assert (row["thumbprint"], row["now"], row["how"]) == (thumbprint, "primary", "put on record")

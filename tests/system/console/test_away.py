@@ -25,7 +25,7 @@ def test_a_page_says_that_the_server_is_gone_and_comes_back_by_itself(place: Pla
         standing = page.locator("#standing")
         expect(standing).to_be_hidden()
         place.server.stop()
-        expect(standing).to_contain_text("The server is not reached", timeout=15_000)
+        expect(standing).to_contain_text("The server is not reachable", timeout=15_000)
         place.server.start()
         expect(standing).to_be_hidden(timeout=30_000)
         place.asked("POST", "/hubs/birthmark/devices", {"device_id": "after-1"})

@@ -61,7 +61,7 @@ def test_what_was_done_is_told_at_the_page_of_its_device(anna: Browser) -> None:
     assert f'hx-get="{at}"' in page
     answer = anna.submit(at, "/deed/message", text="hello")
     assert answer.headers["location"] == at
-    assert "It waits for the device" in said(anna.get(at).text)
+    assert "The message is queued" in said(anna.get(at).text)
 
 
 def test_who_signs_in_comes_back_to_the_device_that_was_asked_for(rooms: Rooms) -> None:

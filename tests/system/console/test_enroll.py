@@ -94,7 +94,7 @@ def of_manifest(shipped: Path) -> tuple[tuple[str, str, bytes], ...]:
 
 def test_a_manifest_is_looked_at_then_put_on_record_once_and_told(rooms: Rooms, anna: Browser, shipped: Path) -> None:
     answer = drop(anna, *of_manifest(shipped))
-    page, at = looked(anna, answer, "nothing has happened yet"), answer.headers["location"]
+    page, at = looked(anna, answer, "No changes yet"), answer.headers["location"]
     assert "5 would be enrolled" in said(page)
     names = [row["device"] for row in reported(anna, at)]
     assert len(names) == 5
@@ -107,13 +107,13 @@ def test_a_manifest_is_looked_at_then_put_on_record_once_and_told(rooms: Rooms, 
     rows = [row for row in rooms.server.rows("server", "audit", "ls") if row["action"] == "dps.enrollment_put"]
     assert {row["actor"] for row in rows if row["subject"] in {name.lower() for name in names}} == {"user:anna"}
     again = drop(anna, *of_manifest(shipped))
-    assert "5 already enrolled" in said(looked(anna, again, "there is nothing to do"))
+    assert "5 already enrolled" in said(looked(anna, again, "All devices are already enrolled"))
 
 
 def test_without_the_signer_nothing_is_believed_and_the_page_says_what_to_do(anna: Browser, shipped: Path) -> None:
     page = looked(anna, drop(anna, of_manifest(shipped)[0]))
     assert "5 refused" in said(page)
-    assert "drop the list again with its signer's certificate" in said(page)
+    assert "upload the list again with its signer's certificate" in said(page)
     assert "/apply" not in page
 
 
@@ -243,7 +243,7 @@ def test_who_may_look_sees_what_would_happen_and_puts_nothing_on_record(rooms: R
 def test_who_waits_for_a_certificate_gets_it_where_somebody_approves(
     tmp_path_factory: pytest.TempPathFactory, anna: Browser
 ) -> None:
-    assert "No request is waiting" in anna.get("/enroll").text
+    assert "No pending requests" in anna.get("/enroll").text
     with a_server(tmp_path_factory.mktemp("waits"), "[est]\napproval = true\n") as server:
         rooms = Rooms(server)
         emil, vera = rooms.person("emil", "operator"), rooms.person("vera")
@@ -258,7 +258,7 @@ def test_who_waits_for_a_certificate_gets_it_where_somebody_approves(
         done = [emil.post("/enroll/requests", sent | {"deed": "approve"}) for _ in range(2)]
         assert [one.status_code for one in done] == [303, 303]
         refused = emil.post("/enroll/requests", sent | {"once": "2", "id": waits["d-bad"]["id"], "deed": "reject"})
-        assert "d-bad gets no certificate" in said(emil.get(refused.headers["location"]).text)
+        assert "d-bad does not receive a certificate" in said(emil.get(refused.headers["location"]).text)
         stands = {row["device"]: row["stands"] for row in rooms.asked("GET", "/est/requests")["items"]}
         assert stands == {"d-good": "approved", "d-bad": "rejected"}
         gone = emil.post("/enroll/requests", sent | {"once": "3", "id": "nobodys", "deed": "approve"})
@@ -274,7 +274,7 @@ def test_a_killed_server_says_how_far_it_came_and_running_again_is_safe(
         rooms = Rooms(server)
         emil = rooms.person("emil", "operator")
         answer = drop(emil, *of_manifest(directory / "r"))
-        looked(emil, answer, "nothing has happened yet")
+        looked(emil, answer, "No changes yet")
         at = answer.headers["location"]
         pressed(emil, at, "apply")
         journal = server.data / "enrolling" / at.rpartition("/")[2] / "run.jsonl"
@@ -301,9 +301,9 @@ def test_a_run_is_stopped_and_goes_on_when_it_is_run_again(rooms: Rooms, anna: B
     at = answer.headers["location"]
     pressed(anna, at, "apply")
     pressed(anna, at, "stop")
-    assert "It was stopped after" in said(settled(anna, at))
+    assert "Stopped after" in said(settled(anna, at))
     pressed(anna, at, "apply")
-    assert "What became of 300 rows" in said(settled(anna, at))
+    assert "Outcome of 300 rows" in said(settled(anna, at))
     pressed(anna, at, "remove")
     assert anna.get(at).status_code == 404
 

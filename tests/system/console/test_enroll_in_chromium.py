@@ -35,7 +35,7 @@ def test_certificates_that_are_dropped_are_looked_at_and_put_on_record(place: Pl
         page = visitor.page("/enroll")
         let_fall(page, ("d-fell.pem", pem), ("notes.pem", "nothing"))
         expect(page.locator("#chosen")).to_contain_text("2 files")
-        page.get_by_role("button", name="See what would happen").press("Enter")  # by keyboard
+        page.get_by_role("button", name="Preview").press("Enter")  # by keyboard
         page.wait_for_url("**/enroll/*")
         expect(page.get_by_text("1 would be enrolled")).to_be_visible()  # without a look again
         expect(page.get_by_text("1 refused")).to_be_visible()
@@ -53,10 +53,10 @@ def test_progress_moves_by_itself_and_is_there_after_one_left(place: Place, tmp_
     with place.operator() as visitor:
         page = visitor.page("/enroll")
         page.set_input_files("#files", tmp_path / "r" / "manifest.json")
-        page.get_by_text("Whom to believe").click()
+        page.get_by_text("Trust anchors for manufacturers").click()
         page.set_input_files("[name=signers]", tmp_path / "r" / "signer.pem")
         page.set_input_files("[name=roots]", tmp_path / "r" / "root.pem")
-        page.get_by_role("button", name="See what would happen").click()
+        page.get_by_role("button", name="Preview").click()
         page.get_by_role("button", name="Enroll 500 devices").click()
         expect(page.locator("progress")).to_be_visible(timeout=30_000)
         at = page.url
@@ -73,10 +73,10 @@ def test_a_file_of_two_gigabytes_is_refused_before_it_is_sent(place: Place, tmp_
     with place.operator() as visitor:
         page = visitor.page("/enroll")
         page.set_input_files("#files", large)
-        expect(page.locator("#chosen")).to_contain_text("at most 64 MiB are taken")
-        expect(page.get_by_role("button", name="See what would happen")).to_be_disabled()
+        expect(page.locator("#chosen")).to_contain_text("the limit is 64 MiB")
+        expect(page.get_by_role("button", name="Preview")).to_be_disabled()
         page.set_input_files("#files", [])
-        expect(page.get_by_role("button", name="See what would happen")).to_be_enabled()
+        expect(page.get_by_role("button", name="Preview")).to_be_enabled()
 
 
 @pytest.mark.parametrize("width", [360, 768, 1920])
@@ -85,7 +85,7 @@ def test_nothing_is_wider_than_the_window(place: Place, width: int) -> None:
     with place.operator(viewport={"width": width, "height": 800}) as visitor:
         page = visitor.page("/enroll")
         let_fall(page, ("n" * 200 + ".pem", long))
-        page.get_by_role("button", name="See what would happen").click()
+        page.get_by_role("button", name="Preview").click()
         page.wait_for_url("**/enroll/*")
         for path in ("", "/enroll", "/certificates", "/certificates/lists", "/certificates/rollover"):
             if path:

@@ -59,9 +59,9 @@ def figure(page: Page, title: str) -> str:
 def test_figures_move_while_devices_come(place: Place) -> None:
     with place.operator() as visitor:
         page = visitor.page("/")
-        assert figure(page, "Connected now") == "0"
+        assert figure(page, "Connected devices") == "0"
         with devices(place, 5):
-            expect(page.locator(".figure-card:has(h2:text-is('Connected now')) .figure")).to_have_text(
+            expect(page.locator(".figure-card:has(h2:text-is('Connected devices')) .figure")).to_have_text(
                 "5", timeout=30_000
             )
             expect(page.get_by_text("registered \N{MULTIPLICATION SIGN} 5")).to_be_visible(timeout=10_000)
@@ -71,8 +71,8 @@ def test_an_update_leaves_focus_scroll_text_and_an_open_part_as_they_are(place: 
     happen(place, "still-1")
     with place.operator(viewport={"width": 900, "height": 400}) as visitor:
         page = visitor.page("/devices/still-1")
-        page.get_by_text("Change what is desired").click()
-        typed = page.get_by_label("A patch as JSON: null removes, objects are merged")
+        page.get_by_text("Change desired values").click()
+        typed = page.get_by_label("JSON merge patch: null removes a key, objects are merged")
         typed.fill('{"interval": 5}')
         page.evaluate("scrollBy(0, 120)")
         before = height_of(typed)
@@ -104,7 +104,7 @@ def test_all_tabs_of_a_browser_share_one_stream(place: Place) -> None:
         happen(place, "tabs-1")
         for page in pages:
             page.bring_to_front()
-            expect(page.get_by_text("saved a device at a hub").first).to_be_visible(timeout=15_000)
+            expect(page.get_by_text("saved a device in a hub").first).to_be_visible(timeout=15_000)
 
 
 def test_a_search_finds_while_one_types_and_by_keys_alone(place: Place) -> None:
@@ -141,14 +141,18 @@ def test_a_double_press_acts_once(place: Place) -> None:
         form = page.locator("form[action='/deed/message']")
         form.get_by_label("Text").fill("hello")
         form.get_by_role("button").dblclick()
-        expect(page.locator("form[action='/deed/message'] + .answer")).to_contain_text("waits for the device")
+        expect(page.locator("form[action='/deed/message'] + .answer")).to_contain_text("The message is queued")
         assert len(place.asked("GET", "/hubs/birthmark/mail/once-1")["items"]) == 1
 
 
 def test_pages_are_read_without_script(place: Place) -> None:
     happen(place, "plain-1")
     with place.person("reader", java_script_enabled=False) as visitor:
-        for path, text in (("/", "Devices at hubs and AWS"), ("/devices", "plain-1"), ("/devices/plain-1", "Its life")):
+        for path, text in (
+            ("/", "Devices in hubs and AWS IoT"),
+            ("/devices", "plain-1"),
+            ("/devices/plain-1", "Timeline"),
+        ):
             page = visitor.page(path)
             expect(page.get_by_text(text).first).to_be_visible()
             assert page.get_by_role("button", name="copy").count() == 0

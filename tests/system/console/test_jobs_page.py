@@ -22,14 +22,14 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
 def _empty_first(rooms: Rooms) -> None:
     """Look at the page while there is no job, and have some then."""
     words = said(rooms.person("early").get("/jobs").text)
-    assert "There is no job yet." in words
+    assert "No jobs yet." in words
     assert "birthmark aws job create --help" in words
     jobs_of(rooms.server, rooms.asked)
 
 
 def test_jobs_are_listed_with_how_they_stand(rooms: Rooms) -> None:
     words = said(rooms.person("anna").get("/jobs").text)
-    for text in ("update-2", "is paused", "interval-5", "goes on"):
+    for text in ("update-2", "paused", "interval-5", "in progress"):
         assert text in words, text
 
 
@@ -37,7 +37,7 @@ def test_a_job_shows_how_far_it_is_and_why_it_failed_as_text(rooms: Rooms) -> No
     page = rooms.person("berta").get(ONE).text
     assert HOSTILE[0] not in page
     words = said(page)
-    for text in ("9 of 12 things are through with it", "no room", "too old", HOSTILE[0], "press-8", "41.7%"):
+    for text in ("9 of 12 things have finished", "no room", "too old", HOSTILE[0], "press-8", "41.7%"):
         assert text in words, text
     assert page.count("<svg") == 3  # of which the style sheet shows the one that fits
     assert 'hx-trigger="every 2s"' in page
@@ -46,8 +46,8 @@ def test_a_job_shows_how_far_it_is_and_why_it_failed_as_text(rooms: Rooms) -> No
 def test_the_things_of_one_state_are_shown_alone(rooms: Rooms) -> None:
     carla = rooms.person("carla")
     words = said(carla.get(f"{ONE}?status=REJECTED").text)
-    assert "Things: refused by the device" in words
-    assert "press-8 refused by the device" in words
+    assert "Things: rejected by the device" in words
+    assert "press-8 rejected by the device" in words
     assert "succeeded 1" not in words
     assert carla.get(f"{ONE}?status=nonsense").status_code == 200
     assert "nobody-made-it" in said(carla.get("/jobs/nobody-made-it").text)
@@ -57,21 +57,21 @@ def test_a_job_is_resumed_paused_and_canceled_by_its_page(rooms: Rooms) -> None:
     dora = rooms.person("dora", "operator")
     for deed, told, status in (
         ("resume", "The job is resumed.", "IN_PROGRESS"),
-        ("pause", "it starts on no more things", "IN_PROGRESS"),
-        ("cancel", "is canceled", "CANCELED"),
+        ("pause", "No new executions start", "IN_PROGRESS"),
+        ("cancel", "canceled", "CANCELED"),
     ):
         page = dora.submit(ONE, ONE, deed=deed)
         assert told in said(dora.get(page.headers["location"]).text)
         known = rooms.asked("GET", "/aws/jobs/update-2")
         assert (known["status"], known["paused"] is None) == (status, deed == "resume")
-    assert "Hold it back" not in dora.get(ONE).text
+    assert "Job control" not in dora.get(ONE).text
 
 
 def test_whoever_may_only_look_is_offered_nothing_to_do(rooms: Rooms) -> None:
     emil = rooms.person("emil")
     page = emil.get("/jobs/interval-5")
     assert page.status_code == 200
-    assert "Hold it back" not in page.text
+    assert "Job control" not in page.text
     token = emil.fields("/", "/signout")["csrf"]
     assert emil.post("/jobs/interval-5", {"deed": "cancel", "csrf": token}).status_code == 403
     assert rooms.asked("GET", "/aws/jobs/interval-5")["status"] == "IN_PROGRESS"
@@ -80,5 +80,5 @@ def test_whoever_may_only_look_is_offered_nothing_to_do(rooms: Rooms) -> None:
 def test_whoever_has_no_role_at_aws_is_told_whose_they_are(rooms: Rooms) -> None:
     rooms.asked("POST", "/people/users", {"name": "franz", "role": "operator", "place": "hub/birthmark"})
     franz = rooms.invited("franz")
-    assert "The jobs are for who has a role at AWS." in said(franz.get("/jobs").text)
+    assert "Only users with a role at AWS can view jobs." in said(franz.get("/jobs").text)
     assert franz.get(ONE).status_code == 403

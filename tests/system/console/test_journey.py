@@ -36,8 +36,8 @@ def test_a_first_visit_by_the_link_and_a_second_person_invited(place: Place) -> 
         page = first.page()
         page.goto(place.link())
         page.wait_for_url(f"{place.url}/")
-        expect(page.get_by_text("No device is enrolled yet")).to_be_visible()
-        page.get_by_role("link", name="People").click()
+        expect(page.get_by_text("No devices enrolled yet")).to_be_visible()
+        page.get_by_role("link", name="Users").click()
         page.get_by_label("Name", exact=True).fill("anna")
         page.get_by_label("Role").select_option("operator")
         page.get_by_role("button", name="Invite").click()
@@ -49,7 +49,7 @@ def test_a_first_visit_by_the_link_and_a_second_person_invited(place: Place) -> 
             hers.fill("#again", PASSWORD)
             hers.get_by_role("button", name="Set the password").click()
             expect(hers.locator("nav .own")).to_contain_text("anna")
-        page.get_by_role("link", name="People").click()
+        page.get_by_role("link", name="Users").click()
         expect(page.get_by_role("link", name="anna")).to_be_visible()
 
 
@@ -70,7 +70,7 @@ def test_a_refusal_is_read_and_its_fix_done(place: Place, tmp_path: Path) -> Non
         page.get_by_role("searchbox").fill("press-17")
         page.locator("#found a").first.click()
         page.wait_for_url("**/devices/press-17")
-        expect(page.locator(".steps")).to_contain_text("refused", timeout=10_000)
+        expect(page.locator(".steps")).to_contain_text("refusal", timeout=10_000)
         fix = page.locator(".steps code").first.inner_text()
         done = typed(place, fix, tmp_path)
         assert done.returncode == 0, (fix, done.stderr)
@@ -82,12 +82,12 @@ def test_a_device_is_taken_back_after_one_saw_what_would_happen(place: Place) ->
     place.asked("POST", "/hubs/birthmark/devices", {"device_id": "lost-1"})
     with place.person("bert", "operator") as visitor:
         page = visitor.page("/devices/lost-1")
-        page.get_by_role("link", name="Revoke it").click()
-        expect(page.get_by_text("nothing has happened yet")).to_be_visible()
+        page.get_by_role("link", name="Revoke …").click()
+        expect(page.get_by_text("no changes yet")).to_be_visible()
         expect(page.get_by_text("would be revoked").first).to_be_visible()
         assert place.asked("GET", "/devices/lost-1")[0]["state"] == "enabled"
         page.get_by_role("button", name="Revoke this device").click()
-        expect(page.get_by_text("What became of them")).to_be_visible()
+        expect(page.get_by_text("Outcome")).to_be_visible()
         states = {part["state"] for part in place.asked("GET", "/devices/lost-1")}
         assert "shut out" in states, states
 
@@ -99,7 +99,7 @@ def test_the_root_is_exchanged_when_another_person_has_approved_it(place: Place)
         page.locator("button[value=start]").click()
         expect(page.get_by_role("alert")).to_contain_text("people.second_person_wanted")
         other = agrees.page("/approvals")
-        expect(other.get_by_text("one asks for a second person")).to_be_visible()
+        expect(other.get_by_text("one requests approval by a second user")).to_be_visible()
         other.get_by_role("button", name="Approve").click()
         expect(other.locator(".said")).to_contain_text("Approved")
         page.goto(f"{place.url}/certificates/rollover")
@@ -118,15 +118,15 @@ def test_devices_are_disabled_together_after_a_look(place: Place) -> None:
         for button in buttons:
             expect(button).to_be_disabled()
         expect(page.get_by_role("row", name="bulk-1")).to_contain_text("site=oslo")
-        page.get_by_label("All on this page").check()
+        page.get_by_label("Select all on this page").check()
         expect(page.locator("input[name=device]:checked")).to_have_count(3)
-        page.get_by_label("All on this page").uncheck()
+        page.get_by_label("Select all on this page").uncheck()
         for name in ("bulk-1", "bulk-2"):
             page.get_by_role("row", name=name).get_by_role("checkbox").check()
         page.get_by_role("button", name="Disable").click()
         expect(page.get_by_text("would be disabled")).to_have_count(2)
         page.get_by_role("button", name="Disable these devices").click()
-        expect(page.get_by_text("What became of them")).to_be_visible()
+        expect(page.get_by_text("Outcome")).to_be_visible()
         listed = place.asked("GET", "/devices?begin=bulk&state=disabled")["items"]
         assert [one["name"] for one in listed] == ["bulk-1", "bulk-2"]
 
@@ -137,12 +137,14 @@ def test_of_two_who_change_one_twin_the_later_one_is_told(place: Place) -> None:
         pages = [visitor.page("/devices/twin-1") for visitor in (one, two)]
         two.expected.add("Failed to load resource")
         for page, value in zip(pages, (5, 6), strict=True):
-            page.get_by_text("Change what is desired").click()
-            page.get_by_label("A patch as JSON: null removes, objects are merged").fill(f'{{"interval": {value}}}')
-        pages[0].get_by_role("button", name="Change it").click()
-        expect(pages[0].locator(".said")).to_contain_text("That is desired now")
+            page.get_by_text("Change desired values").click()
+            page.get_by_label("JSON merge patch: null removes a key, objects are merged").fill(
+                f'{{"interval": {value}}}'
+            )
+        pages[0].get_by_role("button", name="Update").click()
+        expect(pages[0].locator(".said")).to_contain_text("The desired state is updated")
         expect(pages[0].locator("section:has(h2:has-text('Twin'))")).to_contain_text("interval")
-        pages[1].get_by_role("button", name="Change it").click()
+        pages[1].get_by_role("button", name="Update").click()
         expect(pages[1].get_by_role("alert")).to_contain_text("changed", timeout=10_000)
         twin = place.asked("GET", "/hubs/birthmark/twins/twin-1")
         assert twin["properties"]["desired"]["interval"] == 5

@@ -51,16 +51,16 @@ def by_two(rooms: Rooms, one: Browser, two: Browser, **typed: str) -> requests.R
 def test_an_exchange_goes_step_by_step_by_two_and_back(rooms: Rooms) -> None:
     one, two, viewer = rooms.person("one", "admin"), rooms.person("two", "admin"), rooms.person("vera")
     empty = said(viewer.get(AT).text)
-    assert "Nothing is going on" in empty
+    assert "No rollover in progress" in empty
     assert "birthmark pki rollover plan" in empty
-    assert "Who may decide which CAs are trusted takes the steps" in empty
+    assert "Only security officers and admins can run the steps" in empty
     assert viewer.post(AT, fields(one, deed="start") | {"csrf": csrf_of(viewer)}).status_code == 403
     assert by_two(rooms, one, two, deed="start").status_code == 303
     assert state_of(rooms) == "both trusted, the old signs"
     rooms.issued("d-old")  # which was handed both on the way, or waits for it
     page = said(one.get(AT).text)
-    assert "Every device was handed both roots" in page
-    assert "root exchange" in said(one.get("/").text)  # Today tells of it
+    assert "Every device has received both roots" in page
+    assert "root rollover" in said(one.get("/").text)  # Today tells of it
     early = by_two(rooms, one, two, deed="next")
     if early.status_code != 303:
         assert "ca.rollover_anchors_missing" in early.text

@@ -22,14 +22,14 @@ def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
 def _empty_first(rooms: Rooms) -> None:
     """Look at the page while there is no rule, and have some then."""
     words = said(rooms.person("early").get("/rules").text)
-    assert "There is no rule yet." in words
+    assert "No rules yet." in words
     assert "birthmark aws rule create --help" in words
     rules_of(rooms.server, rooms.asked)
 
 
 def test_rules_are_listed_with_how_they_stand(rooms: Rooms) -> None:
     words = said(rooms.person("anna").get("/rules").text)
-    for text in ("hot", "has dead letters", "presses/+", "quiet", "is off"):
+    for text in ("hot", "has dead letters", "presses/+", "quiet", "disabled"):
         assert text in words, text
 
 
@@ -37,7 +37,7 @@ def test_a_rule_shows_what_became_of_its_messages_as_text(rooms: Rooms) -> None:
     page = rooms.person("berta").get(ONE).text
     assert HOSTILE[0] not in page
     words = said(page)
-    for text in ("4 messages were selected", "republish", "s3", "What was put aside", "presses/3", "temperature > 80"):
+    for text in ("4 messages were selected", "republish", "s3", "Dead letters", "presses/3", "temperature > 80"):
         assert text in words, text
     assert page.count("<svg") == 3  # of which the style sheet shows the one that fits
     assert 'hx-trigger="every 2s"' in page
@@ -45,7 +45,7 @@ def test_a_rule_shows_what_became_of_its_messages_as_text(rooms: Rooms) -> None:
 
 def test_a_rule_is_switched_and_sends_again_by_its_page(rooms: Rooms) -> None:
     dora = rooms.person("dora", "admin")
-    for deed, told, is_on in (("disable", "The rule is off", False), ("enable", "The rule is on", True)):
+    for deed, told, is_on in (("disable", "The rule is disabled", False), ("enable", "The rule is enabled", True)):
         page = dora.submit(ONE, ONE, deed=deed)
         assert told in said(dora.get(page.headers["location"]).text)
         assert rooms.asked("GET", "/aws/rules/hot")["enabled"] is is_on
@@ -57,7 +57,7 @@ def test_whoever_may_only_look_is_offered_nothing_to_do(rooms: Rooms) -> None:
     emil = rooms.person("emil")
     page = emil.get("/rules/quiet")
     assert page.status_code == 200
-    assert "On and off" not in page.text
+    assert "Activation" not in page.text
     token = emil.fields("/", "/signout")["csrf"]
     assert emil.post("/rules/quiet", {"deed": "enable", "csrf": token}).status_code == 403
     assert rooms.asked("GET", "/aws/rules/quiet")["enabled"] is False
@@ -66,5 +66,5 @@ def test_whoever_may_only_look_is_offered_nothing_to_do(rooms: Rooms) -> None:
 def test_whoever_has_no_role_at_aws_is_told_whose_they_are(rooms: Rooms) -> None:
     rooms.asked("POST", "/people/users", {"name": "franz", "role": "operator", "place": "hub/birthmark"})
     franz = rooms.invited("franz")
-    assert "The rules are for who has a role at AWS." in said(franz.get("/rules").text)
+    assert "Only users with a role at AWS can view rules." in said(franz.get("/rules").text)
     assert franz.get(ONE).status_code == 403

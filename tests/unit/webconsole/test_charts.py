@@ -295,13 +295,13 @@ def test_one_drawing_of_each_size_is_made_of_which_the_widest_that_fits_is_shown
 
 def test_lanes_are_as_long_as_their_part_and_say_how_many() -> None:
     given = [
-        ProportionBar("not begun", 75, Tone.USUAL, "not begun: 75 of 100"),
+        ProportionBar("queued", 75, Tone.USUAL, "not begun: 75 of 100"),
         ProportionBar("<failed>", 25, Tone.BAD, "failed: 25 of 100"),
         ProportionBar("begun", 0, Tone.INFO, "begun: none"),
     ]
     for size in (NARROW, WIDE):
         drawn = lanes(given, total=100, name="job", title="How far", desc="", number=number, size=size)
         check(drawn)
-        assert {"not begun", "<failed>", "75", "25"} <= {*texts(drawn)}
+        assert {"queued", "<failed>", "75", "25"} <= {*texts(drawn)}
         assert "failed: 25 of 100" in drawn
     assert read(lanes([], total=0, name="job", title="t", desc="", number=number, size=NARROW)) is not None

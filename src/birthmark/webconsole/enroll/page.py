@@ -70,18 +70,18 @@ OUTCOMES: Mapping[str, tuple[str, str]] = {
 KINDS: Mapping[str, str] = {
     UploadKind.CERTIFICATES: mark_for_translation("certificates"),
     UploadKind.MANIFEST: mark_for_translation("a supplier's manifest"),
-    UploadKind.BUNDLE: mark_for_translation("a bundle of a station"),
+    UploadKind.BUNDLE: mark_for_translation("a station bundle"),
     UploadKind.TABLE: mark_for_translation("a table"),
-    UploadKind.ZIP: mark_for_translation("a ZIP of certificates"),
+    UploadKind.ZIP: mark_for_translation("a ZIP file of certificates"),
 }
 
 
 HINTS: Mapping[str, str] = {
     "manifest.signer_unknown": mark_for_translation(
-        "If you trust the supplier, drop the list again with its signer's certificate."
+        "If you trust the supplier, upload the list again with its signer's certificate."
     ),
     "manifest.station_unknown": mark_for_translation(
-        "If the station is yours, drop the list again with its certificate."
+        "If the station is yours, upload the list again with the station's certificate."
     ),
     "manifest.chain_broken": mark_for_translation(
         "If you trust the manufacturer, upload the list again with its root CAs."
@@ -250,7 +250,9 @@ class EnrollPage:
         path = f"/est/requests/{{id}}/{'approve' if is_approved else 'reject'}"
         done = await self.site.do(caller, given, "POST", path, given.get("id", ""))
         text = (
-            translate("{device} gets its certificate.") if is_approved else translate("{device} gets no certificate.")
+            translate("{device} receives its certificate.")
+            if is_approved
+            else translate("{device} does not receive a certificate.")
         )
         return self.site.go("/enroll", message=text.format(device=printable(done["device"])))
 

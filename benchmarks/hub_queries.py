@@ -21,7 +21,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.documents import DocumentSection, merged
-from birthmark.iothub import store, twin_search
+from birthmark.iothub import store, twin_index_store
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Hub, Twin
 from birthmark.iothub.ports import UNSEEN, SeenAt
 from birthmark.iothub.rules.twin_query_plans import plan, read_query
@@ -106,7 +106,7 @@ async def floor_of(iothub: IotHub, database: Database, hub: Hub, where: str) -> 
     times = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
-        await database.all(twin_search.next_of(hub.name, leaves, (), "", PAGE + 1))
+        await database.all(twin_index_store.next_of(hub.name, leaves, (), "", PAGE + 1))
         times.append((time.perf_counter() - began) * 1000)
     return statistics.median(times)
 

@@ -6,7 +6,7 @@ python tools/make_agent_config.py
 from pathlib import Path
 
 import birthmark
-from birthmark.agent.config.catalog import SECTIONS, SettingSection, every_setting
+from birthmark.agent.config.setting_catalog import SECTIONS, SettingSection, every_setting
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "agent-config.md"
 HEAD = """# Agent configuration

@@ -11,7 +11,7 @@ from typing import Any
 
 import birthmark
 from birthmark.net.limits import Limits
-from birthmark.server.health_http import BODY_LIMITS
+from birthmark.server.loopback_http import BODY_LIMITS
 
 SOURCE = Path(__file__).with_name("limits.md")
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "limits.md"

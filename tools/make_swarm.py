@@ -6,8 +6,8 @@ python tools/make_swarm.py
 from pathlib import Path
 
 import birthmark
-from birthmark.agent.config.catalog import SettingSection
-from birthmark.swarm.scenario.catalog import SECTIONS
+from birthmark.agent.config.setting_catalog import SettingSection
+from birthmark.swarm.scenario.setting_catalog import SECTIONS
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "swarm.md"
 HEAD = """# Swarm scenario reference

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from birthmark.text_files import unseen
+from birthmark.text_file_encodings import unseen
 
 MAX_PARTS = 64
 """Maximum number of parts of a key: the parser's memory grows with their square."""

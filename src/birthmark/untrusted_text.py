@@ -12,7 +12,7 @@ import msgspec
 
 from birthmark.errors import BirthmarkError
 from birthmark.msgspec_types import prepare_type
-from birthmark.text_files import unseen, utf_16_of
+from birthmark.text_file_encodings import unseen, utf_16_of
 
 _T = TypeVar("_T")
 _MAX_REASON_CHARS = 300

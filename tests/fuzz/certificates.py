@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
-from birthmark.ca.rules.names import granted_subject
+from birthmark.ca.rules.certificate_name_policy import granted_subject
 from birthmark.dps.wire import info_of
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est

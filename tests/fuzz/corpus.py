@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import AttributeOID, AuthorityInformationAccessOID, ExtendedKeyUsageOID, NameOID
 
-from birthmark.keys.reference_keys import render_reference_key
+from birthmark.keys.se050_reference_keys import render_reference_key
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.cms import render_certs_only

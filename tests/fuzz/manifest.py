@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from birthmark.manifests.errors import ManifestError
-from birthmark.manifests.microchip import root_of, signer_of, trust_of
+from birthmark.manifests.microchip_verifier import root_of, signer_of, trust_of
 from birthmark.manifests.verification import verify_all
 from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from birthmark.pki.certificates import CertificateInvalidError, parse_der

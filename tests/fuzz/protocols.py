@@ -31,14 +31,14 @@ from birthmark.dps.rules.custom_allocation import parse_choice, payload_text
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.est.client import _retry_after_s as pacing_retry_after
 from birthmark.est.wire import parse_window as pacing_window
-from birthmark.fleet.template import parse_template
+from birthmark.fleet.enrollment_template import parse_template
 from birthmark.iothub import wire as hub
 from birthmark.iothub.model import Twin
 from birthmark.iothub.rules import twin_query_plans as hub_queries
 from birthmark.iothub.rules.digital_twins import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
-from birthmark.keys.private_key import uri_in
-from birthmark.keys.reference_keys import parse_reference_key, reference_public_key
+from birthmark.keys.private_key_handle import uri_in
+from birthmark.keys.se050_reference_keys import parse_reference_key, reference_public_key
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
@@ -58,7 +58,7 @@ from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.net.host_header import RequireAuthority
 from birthmark.net.proxy_protocol import HEAD_BYTES, SIGNATURE, ProxyHeaderError, rest_of, source_of
 from birthmark.pki.certificates import parse_der
-from birthmark.pki.tpm_public import parse_tpm_public
+from birthmark.pki.tpm_public_key import parse_tpm_public
 from birthmark.pki.tpm_sealed_key import seal_hmac_key
 from birthmark.secure_elements.atecc.certificate_rebuild import SIGNER, TNGTLS, TRUSTFLEX, TemplateSubject, whole
 from birthmark.secure_elements.atecc.compressed_certificate import parse_compressed

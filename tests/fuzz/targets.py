@@ -18,15 +18,15 @@ from birthmark.device_transports.urls import parse_url
 from birthmark.doctor.rules import openssl
 from birthmark.dps import wire as dps
 from birthmark.dps.rules.queries import read_query as read_enrollments_query
-from birthmark.fleet import template
+from birthmark.fleet import enrollment_template
 from birthmark.iothub import wire as hub
 from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names import parse_registration_id
-from birthmark.pki.tpm_public import parse_tpm_public
+from birthmark.pki.tpm_public_key import parse_tpm_public
 from birthmark.pki.tpm_sealed_key import parse_sealed
-from birthmark.secure_elements.assignment_memory import read_memory
 from birthmark.secure_elements.atecc.simulator import packet
+from birthmark.secure_elements.dps_assignment_memory import read_memory
 from birthmark.secure_elements.token_objects import guess
 from birthmark.server.cluster.machine_file import made as made_machine
 from birthmark.server.cluster.machine_file import parse as parse_machine
@@ -412,7 +412,7 @@ _ALL = (
     Target("http-answer", mutate_bytes, _HTTP, protocols.http_answer),
     Target("openssl-conf", mutate_text, _OPENSSL, protocols.text(openssl.parse)),
     Target("agent-config", mutate_text, _TOML, protocols.agent_config),
-    Target("enroll-template", mutate_text, (template.example().encode(),), protocols.template),
+    Target("enroll-template", mutate_text, (enrollment_template.example().encode(),), protocols.template),
     Target("swarm-scenario", mutate_text, _SCENARIO, protocols.swarm_scenario),
     Target("manifest", mutate_json, manifest.file_seeds(), manifest.read_file),
     Target("manifest-signed", mutate_json, (manifest.PAYLOAD,), manifest.signed_payload),

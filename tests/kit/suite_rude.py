@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from birthmark.errors import BirthmarkError
-from birthmark.testing.process import ServerEndedError
+from birthmark.testing.server_process import ServerEndedError
 
 MQTT = 8883
 

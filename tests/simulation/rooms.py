@@ -17,7 +17,7 @@ from birthmark.broker.rules.leases import BEAT_S, LEASE_S
 from birthmark.bus.nats import NatsBus
 from birthmark.ca import ca_directory
 from birthmark.ca.generations import Generations
-from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.errors import UnavailableError
 from birthmark.server import installation_identity

@@ -11,9 +11,9 @@ import pytest
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules import shadows as shadow_rules
 from birthmark.awsiot.store import shadows as shadow_store
+from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.message_delivery import MessagePublisher
 from birthmark.broker.rules.device_queue import QueueOutcome
-from birthmark.broker.stream import SqlStream
 from birthmark.bus.nats import NatsBus
 from birthmark.bus.wire import EventFrame
 from birthmark.iothub import store as hub_store

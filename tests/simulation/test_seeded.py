@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.broker import namespace, session_queue_writer, subscriptions
+from birthmark.broker import namespace_sessions, session_queue_writer, subscriptions
 from birthmark.broker.broker import Broker
 from birthmark.broker.model import BrokerMessage, SessionRecord, encode_messages
 from birthmark.broker.rules.leases import LEASE_S, Lease
@@ -153,14 +153,16 @@ def it_is_acknowledged_and_never_written(patch: Patch) -> None:
 
 
 def a_queue_is_read_from_behind(patch: Patch) -> None:
-    right = namespace.Namespace.queued_after
+    right = namespace_sessions.Namespace.queued_after
 
-    async def queued_after(self: namespace.Namespace, client: str, after: int) -> list[tuple[int, BrokerMessage]]:
+    async def queued_after(
+        self: namespace_sessions.Namespace, client: str, after: int
+    ) -> list[tuple[int, BrokerMessage]]:
         found = await right(self, client, after)
         messages = [message for _, message in found][::-1]
         return [(number, message) for (number, _), message in zip(found, messages, strict=True)]
 
-    patch.setattr(namespace.Namespace, "queued_after", queued_after)
+    patch.setattr(namespace_sessions.Namespace, "queued_after", queued_after)
 
 
 def a_lease_never_ends(patch: Patch) -> None:
@@ -178,13 +180,13 @@ def a_session_begins_anew_each_time(patch: Patch) -> None:
 
 
 def what_was_not_acknowledged_is_not_sent_again(patch: Patch) -> None:
-    right = namespace.Namespace._outgoing
+    right = namespace_sessions.Namespace._outgoing
 
-    def outgoing(self: namespace.Namespace, *arguments: Any, **more: Any) -> SendWindow:
+    def outgoing(self: namespace_sessions.Namespace, *arguments: Any, **more: Any) -> SendWindow:
         made = right(self, *arguments, **more)
         return SendWindow(made.tail, made.tail, made.window)
 
-    patch.setattr(namespace.Namespace, "_outgoing", outgoing)
+    patch.setattr(namespace_sessions.Namespace, "_outgoing", outgoing)
 
 
 def a_filter_is_not_made_known(patch: Patch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from birthmark.fleet.azure_target import AzureTarget
-from birthmark.fleet.profiles import azure_profile
+from birthmark.fleet.target_profiles import azure_profile
 from support.azure.clients import Device, a_file_device
 from support.pki.pki_builders import a_ca
 from support.server.servers import RunningServer, a_new_server

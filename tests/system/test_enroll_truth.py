@@ -12,9 +12,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from birthmark.fleet.azure_target import AzureTarget
+from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome, unnoted
 from birthmark.fleet.errors import DifferentRecordError
-from birthmark.fleet.profiles import azure_profile
-from birthmark.fleet.target import EnrollmentRequest, TargetOutcome, unnoted
+from birthmark.fleet.target_profiles import azure_profile
 from support.azure.clients import a_file_device
 from support.pki.est_curl import enroll_by_curl
 from support.pki.pki_builders import a_device

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.keys.reference_keys import parse_reference_key
+from birthmark.keys.se050_reference_keys import parse_reference_key
 from birthmark.pki.certificates import parse_pem
 from support.server.servers import RunningServer, a_new_server
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.demo.harness import app_path
-from birthmark.keys.reference_keys import parse_reference_key
+from birthmark.keys.se050_reference_keys import parse_reference_key
 from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.fleet.azure_target import AzureTarget
-from birthmark.fleet.profiles import AzureProfile
+from birthmark.fleet.target_profiles import AzureProfile
 from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle import line_format
 from support.chips.intake_world import ROOT, Line, a_chip
 from support.pki.pki_builders import a_ca
 
@@ -67,7 +67,7 @@ def test_what_was_changed_is_refused(line: Line, forge: Callable[[list[bytes]], 
 
 def test_a_proof_that_a_lying_station_moved_to_another_board_is_refused(line: Line) -> None:
     opening, first, *_ = line.lines
-    moved = line.sign(msgspec.structs.replace(wire.parse_line(first).line, board="B-9"))
+    moved = line.sign(msgspec.structs.replace(line_format.parse_line(first).line, board="B-9"))
     line.bundle.write_bytes(opening + b"\n" + moved + b"\n")
     done = check(line.bundle, line, ROOT.certificate.pem())
     assert done.stderr.splitlines()[-1] == "line 2: the chip did not prove that it has this key"

@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import CredentialsRefusedError
-from birthmark.fleet.profiles import AzureProfile
+from birthmark.fleet.target_profiles import AzureProfile
 from support.server.servers import RunningServer, a_new_server
 
 pytestmark = pytest.mark.system

@@ -10,7 +10,7 @@ import pytest
 from test_errors import every_class
 
 from birthmark.agent.config.toml_tables import ConfigMisnamedError
-from birthmark.agent.service import PayloadInvalidError
+from birthmark.agent.device_agent import PayloadInvalidError
 from birthmark.cli.chip import ProofUnreadableError
 from birthmark.cli.command_output import FileExistsAlreadyError
 from birthmark.errors import BirthmarkError

@@ -74,14 +74,14 @@ ALLOWED = {
     ("docs/adr/", "journey"): "history",
     ("agent/", "issued by EST"): "the agent of the passive",
     ("net/host_header.py", "an authority"): "RFC 9112",
-    ("ca/rules/names.py", "an authority"): "RFC 3986",
+    ("ca/rules/certificate_name_policy.py", "an authority"): "RFC 3986",
     ("webconsole/enroll/parser.py", "on the authority of"): "English",
     ("cli/command_tree.py", "pki maker"): "a former command",
     ("cli/command_tree.py", "pki authority"): "a former command",
     ("secure_elements/simulated_element.py", "Test maker"): "a name in certificates of earlier releases",
     ("demo/renew.py", "maker.pem"): "a file name",
     ("demo/edge.py", "the door module"): "a module of the demo",
-    ("server/backup/audit_replay.py", "the authority"): "a value of the audit log",
+    ("server/backup/removal_replay.py", "the authority"): "a value of the audit log",
 }
 """Where a word is right, with the reason."""
 STATUSES = frozenset(

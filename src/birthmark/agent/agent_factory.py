@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
-from birthmark.agent.clock_sync import AskTime
+from birthmark.agent.clock_sync_transports import AskTime
 from birthmark.agent.config.config_values import AgentConfig
+from birthmark.agent.device_agent import Agent
 from birthmark.agent.identities import IdentityStore
 from birthmark.agent.issuance import MakeLinks, cloud_trust
 from birthmark.agent.keys import KeyStore
 from birthmark.agent.paths import AgentPaths
-from birthmark.agent.service import Agent
 from birthmark.agent.state import AgentState, boot_id, read_state
 from birthmark.agent.trusted_clock import BUILT, Timekeeper
 from birthmark.clock import Clock, Entropy

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from birthmark.agent.certificate_slot import HeldIdentity, Slot, fits
 from birthmark.agent.config.config_values import AzureIssuance, EstIssuance
-from birthmark.agent.credential_store import HeldIdentity, Slot, fits
 from birthmark.agent.identities import IdentityStore
 from birthmark.agent.issuance import (
     CertificateNameError,

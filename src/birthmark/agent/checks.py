@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from birthmark import __version__, flock
+from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.config.config_values import (
     DpsSource,
     EstIssuance,
@@ -24,21 +25,20 @@ from birthmark.agent.config.config_values import (
     PreloadedIdentity,
     SymmetricKeySource,
 )
-from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.device_agent import Agent, Held
 from birthmark.agent.issuance import est_trust, subject_of
 from birthmark.agent.managed_certificates import ManagedCertificate
 from birthmark.agent.paths import EDGE_CA, LOCAL_CA
 from birthmark.agent.renewal_policy import Renewal, warn_at
-from birthmark.agent.service import Agent, Held
-from birthmark.agent.symmetric_key import open_shared
+from birthmark.agent.symmetric_key_identity import open_shared
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import EstClient
-from birthmark.keys.private_key import default_scheme
-from birthmark.keys.tpm import Tpm, TpmSettings
+from birthmark.keys.private_key_handle import default_scheme
+from birthmark.keys.tpm_attestation import Tpm, TpmSettings
 from birthmark.pki.certificates import parse_bundle
 from birthmark.untrusted_text import reason_of
 

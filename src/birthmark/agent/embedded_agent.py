@@ -23,21 +23,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from birthmark.agent.agent_factory import open_agent
+from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.config import ConfigUnsupportedError, ManualSource, read_config
 from birthmark.agent.config.config_values import SymmetricKeySource
 from birthmark.agent.control_socket import ControlCommand, ControlServer, answering
-from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.device_agent import Agent
 from birthmark.agent.instance_lock import AgentRunningError, locked
 from birthmark.agent.paths import DEVICE_ID, AgentPaths, control_socket_of
 from birthmark.agent.renewal_scheduler import NEVER_S, RenewalScheduler, RenewalTurn, taken_by
-from birthmark.agent.service import Agent
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey
-from birthmark.keys.tpm import TpmSettings
+from birthmark.keys.tpm_attestation import TpmSettings
 from birthmark.supervised_tasks import await_third_party, cancel_and_wait
 
 log = logging.getLogger(__name__)

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from birthmark.agent.certificate_slot import HeldIdentity, Slot
 from birthmark.agent.config.config_values import PreloadedIdentity
-from birthmark.agent.credential_store import HeldIdentity, Slot
 from birthmark.agent.keys import KeyStore
 from birthmark.agent.paths import AgentPaths
 from birthmark.errors import NotFoundError, about

@@ -19,6 +19,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.config.config_values import (
     AzureIssuance,
     EstIssuance,
@@ -27,7 +28,6 @@ from birthmark.agent.config.config_values import (
     PreloadedIdentity,
 )
 from birthmark.agent.config.issuance import ATTRIBUTES
-from birthmark.agent.credential_store import HeldIdentity
 from birthmark.agent.identities import CertificateMissingError, IdentityStore
 from birthmark.agent.keys import HeldKey
 from birthmark.agent.managed_certificates import EXTENSIONS, CertificateUse, ManagedCertificate
@@ -43,7 +43,7 @@ from birthmark.errors import BirthmarkError, ForbiddenError, PolicyError, Unauth
 from birthmark.est.client import EnrollmentResponse as EnrolledCertificate
 from birthmark.est.client import EstClient, EstServerBusyError
 from birthmark.iothub.client import HubClient, NotIssuedError
-from birthmark.keys.private_key import as_private_key
+from birthmark.keys.private_key_handle import as_private_key
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import LeafIssuer, hash_for, issue, new_serial, self_signed

@@ -37,7 +37,7 @@ from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library import LOCK, stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.pkcs11_uri import SCHEME, Pkcs11Uri, parse_pkcs11_uri
-from birthmark.keys.private_key import PrivateKey, uri_in
+from birthmark.keys.private_key_handle import PrivateKey, uri_in
 from birthmark.secure_elements.chip_profiles import Algorithm
 from birthmark.secure_elements.token_objects import destroy, generate, has_key
 

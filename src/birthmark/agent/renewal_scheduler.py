@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.control_socket import ControlCommand, ControlServer
-from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.device_agent import Agent, Held
 from birthmark.agent.managed_certificates import ManagedCertificate
 from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.renewal_policy import Renewal, chance_of, overdue_pause, pause_as_asked, pause_within, retry_pause
-from birthmark.agent.service import Agent, Held
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstServerBusyError

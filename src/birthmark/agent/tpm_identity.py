@@ -7,12 +7,12 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from birthmark.agent.symmetric_key import SharedIdentity
+from birthmark.agent.symmetric_key_identity import SharedIdentity
 from birthmark.auth.sas import render_sas
 from birthmark.device_transports.ports import HttpsClient
 from birthmark.dps.client import DpsTarget, HubAssignment, challenge_by_https, register_by_https
 from birthmark.dps.wire import AnswerInvalidError
-from birthmark.keys.tpm import Tpm, TpmSettings
+from birthmark.keys.tpm_attestation import Tpm, TpmSettings
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,15 @@
 """Authorization: rights of users, their access tokens, and derived credentials.
 
-A statement allows or denies actions on resources, both as patterns (`birthmark.auth.wildcards`). A deny wins, and the
-default is deny, as in IAM policies. Credentials narrower than their user, such as an access token, must pass both
-checks: an action that either denies is denied.
+A statement allows or denies actions on resources, both as patterns (`birthmark.auth.policy_wildcards`). A deny wins,
+and the default is deny, as in IAM policies. Credentials narrower than their user, such as an access token, must pass
+both checks: an action that either denies is denied.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from birthmark.auth.wildcards import Glob, glob_of
+from birthmark.auth.policy_wildcards import Glob, glob_of
 
 
 class Right(StrEnum):

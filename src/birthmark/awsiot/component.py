@@ -23,13 +23,13 @@ from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.store import registry
 from birthmark.bus import Bus
-from birthmark.component import Component
+from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
-from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.names import fold
+from birthmark.protocol_component import Component
 from birthmark.store import Database
 from birthmark.store.counters import SUMS
 from birthmark.store.pagination import each_among

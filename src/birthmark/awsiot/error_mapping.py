@@ -52,7 +52,7 @@ from birthmark.broker.errors import (
     TooManySessionsError,
 )
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net import admission
+from birthmark.net import mqtt_admission
 from birthmark.outbound.ssrf_guard import AddressRefusedError, PlainRefusedError
 from birthmark.pki.ca_possession_proof import PossessionCodeMismatchError, PossessionNotProvenError
 
@@ -217,7 +217,7 @@ def provisioning_rejection(error: errors.BirthmarkError) -> Mapping[str, object]
 
 def reason_of(error: errors.BirthmarkError) -> int:
     """Return the MQTT 5 reason code of an error."""
-    return admission.reason_of(error, REASONS)
+    return mqtt_admission.reason_of(error, REASONS)
 
 
 def suback_reason_of(error: errors.BirthmarkError) -> int:

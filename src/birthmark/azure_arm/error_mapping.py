@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.azure_arm import service, wire
 from birthmark.azure_arm.rules import operation_paths
-from birthmark.iam.authorization import RightMissingError
+from birthmark.iam.authorization_errors import RightMissingError
 from birthmark.pki.ca_possession_proof import PossessionNotProvenError
 from birthmark.pki.verified_ca import AuthorityChangedError
 

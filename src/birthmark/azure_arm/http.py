@@ -10,14 +10,14 @@ from starlette.routing import Route
 
 from birthmark.actor import Actor
 from birthmark.auth.principals import Caller
-from birthmark.auth.shared_access_policies import keys_of, rights_of
+from birthmark.auth.shared_access_policy_keys import keys_of, rights_of
 from birthmark.azure_arm import wire
 from birthmark.azure_arm.error_mapping import http_error
-from birthmark.azure_arm.operations import ArmOperation, ArmRequest, ArmResourceKind
+from birthmark.azure_arm.model import ArmOperation, ArmRequest, ArmResourceKind
 from birthmark.azure_arm.rules.operation_paths import OperationNotServedError, call_of
 from birthmark.azure_arm.service import Management
 from birthmark.errors import BirthmarkError, NotFoundError
-from birthmark.iam.authorization import check_whole, format_refusal
+from birthmark.iam.authorization_errors import check_whole, format_refusal
 from birthmark.net.fair_scheduler import wait_for_caller_turn
 from birthmark.net.http_error_rendering import refusing, with_complete_body
 

@@ -9,10 +9,9 @@ from birthmark.actor import Actor
 from birthmark.auth.cloud_api_credentials import is_of_person
 from birthmark.auth.permissions import Right
 from birthmark.auth.principals import Caller
-from birthmark.auth.shared_access_policies import Keys
+from birthmark.auth.shared_access_policy_keys import Keys
 from birthmark.azure_arm import wire
-from birthmark.azure_arm.operations import ArmRequest, ArmResourceKind
-from birthmark.azure_arm.routing_wire import (
+from birthmark.azure_arm.hub_routing_wire import (
     check_as_shown,
     fallback_json,
     mistake_json,
@@ -22,17 +21,18 @@ from birthmark.azure_arm.routing_wire import (
     routing_json,
     routing_of,
 )
+from birthmark.azure_arm.model import ArmRequest, ArmResourceKind
 from birthmark.azure_arm.rules.operation_paths import OperationNotServedError
 from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.errors import ConflictError, UnauthenticatedError
-from birthmark.iam.authorization import require_right
+from birthmark.iam.authorization_errors import require_right
 from birthmark.iam.service import People, TokenRefusedError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import configuration, route_matcher
 from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.wire.routing import BUILT_IN, MAX_ROUTES, Routing, StoredRouting
+from birthmark.iothub.wire.routing_configuration import BUILT_IN, MAX_ROUTES, Routing, StoredRouting
 from birthmark.message_routing.rules.conditions import RoutedSubject, SqlMistake, parse_condition
 from birthmark.net.fair_scheduler import yield_turn
 from birthmark.pki.certificates import Certificate

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from birthmark.azure_arm.operations import PROVIDER, ArmRequest, ArmResourceKind
+from birthmark.azure_arm.model import PROVIDER, ArmRequest, ArmResourceKind
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, parse_any
 from birthmark.pki.verified_ca import NOTHING, CaCertificate

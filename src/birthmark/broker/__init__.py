@@ -11,7 +11,7 @@ Topics, limits, policies and packets are in the cloud packages.
 
 from birthmark.broker.broker import Broker
 from birthmark.broker.connected_session import ConnectedSession
-from birthmark.broker.namespace import Arrival, Namespace
+from birthmark.broker.namespace_sessions import Arrival, Namespace
 from birthmark.broker.rules.quotas import SpaceRules
 
 __all__ = ["Arrival", "Broker", "ConnectedSession", "Namespace", "SpaceRules"]

@@ -25,10 +25,10 @@ from birthmark.broker.bus_requests import (
     Yield,
 )
 from birthmark.broker.connected_session import ConnectedSession, Observer, SessionNamespace
-from birthmark.broker.in_flight import UNWRITTEN_BYTES, InFlightBudget
-from birthmark.broker.legacy_upgrade import migrate_legacy_sessions
+from birthmark.broker.in_flight_budget import UNWRITTEN_BYTES, InFlightBudget
+from birthmark.broker.legacy_session_migration import migrate_legacy_sessions
 from birthmark.broker.model import SessionRecord, decode_messages
-from birthmark.broker.namespace import Condition, Namespace, record_of
+from birthmark.broker.namespace_sessions import Condition, Namespace, record_of
 from birthmark.broker.ports import PublishListener, Watch
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.rules.quotas import SpaceRules

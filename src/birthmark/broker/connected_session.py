@@ -11,7 +11,7 @@ from birthmark.broker.rules.send_window import SendWindow, packet_id_of
 from birthmark.errors import UnavailableError
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.net.admission import CloseReason
+from birthmark.net.mqtt_admission import CloseReason
 from birthmark.supervised_tasks import note
 
 _AGAIN_S = 1.0

@@ -16,8 +16,9 @@ from birthmark.broker import store
 from birthmark.broker.broker_context import BrokerContext
 from birthmark.broker.bus_requests import LiveMessage
 from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
-from birthmark.broker.in_flight import ROW_BYTES
+from birthmark.broker.in_flight_budget import ROW_BYTES
 from birthmark.broker.keyed_lock import until_done
+from birthmark.broker.message_monitor import Viewer
 from birthmark.broker.model import (
     NO_LOCAL,
     RETAIN_AS_PUBLISHED,
@@ -27,7 +28,6 @@ from birthmark.broker.model import (
     encode_messages,
     properties_at,
 )
-from birthmark.broker.monitor import Viewer
 from birthmark.broker.ports import PublishListener
 from birthmark.broker.retained_messages import RetainedMessages
 from birthmark.broker.session_queue_writer import PendingAppend

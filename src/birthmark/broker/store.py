@@ -44,7 +44,7 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy import text as sql
 
 from birthmark.broker.rules.device_queue import MAX_LOCK_S
-from birthmark.broker.rules.partitions import PARTITIONS
+from birthmark.broker.rules.stream_positions import PARTITIONS
 from birthmark.store import Changes, Statement, insert, metadata, partial_index, statement, upsert
 from birthmark.store.columns import blob, number, text
 from birthmark.store.row_statements import (

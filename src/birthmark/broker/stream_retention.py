@@ -15,7 +15,7 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.batched_deletes import portion_of
-from birthmark.broker.rules.partitions import cut, key_of, partition_of, seq_of, through
+from birthmark.broker.rules.stream_positions import cut, key_of, partition_of, seq_of, through
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 

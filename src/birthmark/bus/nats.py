@@ -26,8 +26,8 @@ from nats.errors import NoRespondersError
 from sqlalchemy import and_, bindparam, or_, select
 
 from birthmark.bus.local import LocalBus, kind_of_request
-from birthmark.bus.missed_workers import CoalescedReader, MissedWorkerMarker
 from birthmark.bus.ports import ASK_S, BusAwayError, BusRequest, Members, NoAnswerError, R, WorkerUnreachableError
+from birthmark.bus.query_coalescer import CoalescedReader, MissedWorkerMarker
 from birthmark.bus.wire import (
     Batch,
     EventAck,

@@ -30,8 +30,8 @@ from birthmark.ca.key_files import (
     read_private,
     write_key,
 )
-from birthmark.ca.passphrase import BESIDE, Passphrase
-from birthmark.ca.token_keys import TokenPlace
+from birthmark.ca.passphrase_sources import BESIDE, Passphrase
+from birthmark.ca.pkcs11_keys import TokenPlace
 from birthmark.clock import Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnavailableError
 from birthmark.pki.certificate_profiles import ROOT, Purpose

@@ -14,8 +14,8 @@ from birthmark.ca.ca_directory import CaLostError
 from birthmark.ca.cross_certificates import NEW_WITH_OLD, OLD_WITH_NEW, link
 from birthmark.ca.hierarchy import Generation, RootAwayError
 from birthmark.ca.hierarchy_files import PurposeMissingError, alone_in, organization_of, read_certificate
-from birthmark.ca.passphrase import Passphrase
-from birthmark.ca.token_keys import place_of
+from birthmark.ca.passphrase_sources import Passphrase
+from birthmark.ca.pkcs11_keys import place_of
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose

@@ -22,11 +22,11 @@ from birthmark.ca.key_files import (
     read_pair,
     write_key,
 )
-from birthmark.ca.passphrase import BESIDE, Passphrase
-from birthmark.ca.token_keys import TokenPlace, place_of
+from birthmark.ca.passphrase_sources import BESIDE, Passphrase
+from birthmark.ca.pkcs11_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import InvalidRequestError, UnavailableError
-from birthmark.keys.private_key import PublicKey
+from birthmark.keys.private_key_handle import PublicKey
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, CertificateProfile, Purpose
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issuance import LeafIssuer, SigningKey, issue, new_serial

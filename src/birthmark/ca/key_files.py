@@ -17,10 +17,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from birthmark import atomic_files
-from birthmark.ca import token_keys
+from birthmark.ca import pkcs11_keys
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError, UnavailableError
-from birthmark.keys.private_key import PublicKey, uri_in
+from birthmark.keys.private_key_handle import PublicKey, uri_in
 from birthmark.pki.certificates import parse_pem
 from birthmark.pki.issuance import LeafIssuer, SigningKey
 
@@ -117,7 +117,7 @@ def new_passphrase(entropy: Entropy) -> bytes:
 
 def key_pem(key: SigningKey, passphrase: bytes) -> bytes:
     """Return `key` encrypted (PBES2, AES-256); for a key in a token, its URI only."""
-    if (name := token_keys.render(key)) is not None:
+    if (name := pkcs11_keys.render(key)) is not None:
         return name
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase))
 
@@ -133,7 +133,7 @@ def read_key(path: Path, passphrase: bytes, public_key: PublicKey | None = None)
     Raise `SecretExposedError` or `SecretUnreadableError`.
     """
     content = read_private(path)
-    if public_key is not None and (in_token := token_keys.parse(content, public_key)) is not None:
+    if public_key is not None and (in_token := pkcs11_keys.parse(content, public_key)) is not None:
         return in_token
     return _key_in(content, path, passphrase)
 

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from birthmark.ca import store
 from birthmark.ca.crls import revocation_of
 from birthmark.ca.domain_events import CertificateRevoked
+from birthmark.ca.pkcs11_keys import run_signing
 from birthmark.ca.service import CertificateAuthority
-from birthmark.ca.token_keys import run_signing
 from birthmark.pki.certificate_profiles import OCSP
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial

@@ -38,11 +38,11 @@ from birthmark.ca.key_files import (
     read_key,
     read_private,
 )
-from birthmark.ca.passphrase import BESIDE, Passphrase
-from birthmark.ca.token_keys import TokenPlace, place_of
+from birthmark.ca.passphrase_sources import BESIDE, Passphrase
+from birthmark.ca.pkcs11_keys import TokenPlace, place_of
 from birthmark.clock import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.keys.private_key import PublicKey
+from birthmark.keys.private_key_handle import PublicKey
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_bundle, parse_thumbprint
 from birthmark.pki.csr import CertificateRequest, parse_csr
@@ -50,7 +50,7 @@ from birthmark.pki.issuance import SigningKey
 from birthmark.pki.names import text_of
 from birthmark.pki.path_validation import check_dates
 from birthmark.pki.pem import unarmor
-from birthmark.text_files import plain_text, unseen_in_pem
+from birthmark.text_file_encodings import plain_text, unseen_in_pem
 
 VALID = timedelta(days=30)
 MAX_ANSWER_BYTES = 8 * 1024 * 1024

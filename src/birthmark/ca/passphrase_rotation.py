@@ -16,7 +16,7 @@ from birthmark.ca.key_files import (
     read_key,
     read_pair,
 )
-from birthmark.ca.passphrase import BESIDE, Passphrase
+from birthmark.ca.passphrase_sources import BESIDE, Passphrase
 from birthmark.clock import Entropy
 
 

@@ -27,9 +27,9 @@ from birthmark.ca.rules.rollover import (
 )
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.late_reference import Ref
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names import fold
-from birthmark.ref import Ref
 from birthmark.store import Changes, Database, Statement, from_micros, to_micros
 from birthmark.store.database import Row
 from birthmark.store.reloading_cache import ReloadingCache

@@ -16,9 +16,9 @@ from birthmark.ca.crls import RevocationLists
 from birthmark.ca.domain_events import CertificateIssued
 from birthmark.ca.external_ca import ExternalCa, issuer_of
 from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.pkcs11_keys import run_signing
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, OnRecord, Revocations, digest_of
-from birthmark.ca.rules.issuance import check_alive, decide, name_asked_for
-from birthmark.ca.rules.names import (
+from birthmark.ca.rules.certificate_name_policy import (
     ca_subject,
     check_taken_over,
     granted_names,
@@ -26,7 +26,7 @@ from birthmark.ca.rules.names import (
     granted_subject,
     names_in,
 )
-from birthmark.ca.token_keys import run_signing
+from birthmark.ca.rules.issuance_eligibility import check_alive, decide, name_asked_for
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.pki.certificate_profiles import (
@@ -42,7 +42,7 @@ from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.issuance import BACKDATING, LeafIssuer, issue, new_serial
 from birthmark.pki.names import fold
 from birthmark.pki.revocation_urls import DistributionPoints
-from birthmark.store import Changes, Database, from_micros, name_index, retry_on_conflict, to_micros
+from birthmark.store import Changes, Database, device_name_index, from_micros, retry_on_conflict, to_micros
 
 _NAMED = 10
 
@@ -448,7 +448,9 @@ def _changes(
     moved = NameMovedError(name=issued.device_id)
     changes = Changes()
     if not standing.version:
-        changes.run(store.ADD_NAME, name=name, version=0, lost_at=None).merge(name_index.found(store.PLACE, name))
+        changes.run(store.ADD_NAME, name=name, version=0, lost_at=None).merge(
+            device_name_index.found(store.PLACE, name)
+        )
     if standing.key_holder is None:
         changes.run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)
     told = {} if renewed is None else {"renews": renewed.certificate.thumbprint.hex()}

@@ -13,10 +13,10 @@ import typer
 from birthmark import flock
 from birthmark.agent.checks import CheckResult, Checks
 from birthmark.agent.control_socket import ControlCommand
+from birthmark.agent.device_agent import Agent
 from birthmark.agent.instance_lock import AgentInProgramError, AgentNotRunningError, tell
 from birthmark.agent.instance_lock import stop as stop_running
 from birthmark.agent.paths import DEVICE_ID
-from birthmark.agent.service import Agent
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.agent_process import become
 from birthmark.cli.command_output import FAILED, emit, say

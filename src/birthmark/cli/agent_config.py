@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from birthmark.agent.config.catalog import AgentSetting, every_setting
 from birthmark.agent.config.parser import EffectiveSetting, effective
+from birthmark.agent.config.setting_catalog import AgentSetting, every_setting
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.command_output import say
 from birthmark.cli.row_filter_options import PickOptions

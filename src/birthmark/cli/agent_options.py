@@ -10,16 +10,16 @@ from typing import Annotated, Any
 import typer
 
 from birthmark import flock
+from birthmark.agent.device_agent import Agent
 from birthmark.agent.instance_lock import running_pid
 from birthmark.agent.managed_certificates import ManagedCertificate
 from birthmark.agent.paths import AgentPaths
-from birthmark.agent.service import Agent
 from birthmark.agent.tpm_identity import open_tpm
-from birthmark.cli.agent_paths import AgentPlace
+from birthmark.cli.agent_location import AgentPlace
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.command_output import certificate_row, emit, working
 from birthmark.errors import BirthmarkError
-from birthmark.keys.tpm import TpmSettings
+from birthmark.keys.tpm_attestation import TpmSettings
 
 
 def status_row(agent: Agent, paths: AgentPaths) -> dict[str, Any]:

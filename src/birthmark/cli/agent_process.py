@@ -17,10 +17,10 @@ from typing import NoReturn
 
 from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer, answering
+from birthmark.agent.device_agent import Agent
 from birthmark.agent.paths import control_socket_of
 from birthmark.agent.renewal_scheduler import taken_by
-from birthmark.agent.service import Agent
-from birthmark.cli.agent_paths import AgentPlace
+from birthmark.cli.agent_location import AgentPlace
 from birthmark.cli.refusal_log import log_refusal
 from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError

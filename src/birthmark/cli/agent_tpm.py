@@ -9,8 +9,8 @@ from birthmark.agent.config.config_values import DpsSource
 from birthmark.cli.agent_options import AgentOptions
 from birthmark.cli.command_output import emit
 from birthmark.dps.wire import registration_id_of, tpm_json
-from birthmark.keys.tpm import Tpm, TpmSettings
-from birthmark.pki.tpm_public import parse_tpm_public
+from birthmark.keys.tpm_attestation import Tpm, TpmSettings
+from birthmark.pki.tpm_public_key import parse_tpm_public
 
 
 def show(

@@ -10,7 +10,7 @@ import typer
 from birthmark.cli.command_output import read_text, say
 from birthmark.cli.confirmation import confirm
 from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.json_input import object_of
+from birthmark.cli.json_arguments import object_of
 from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("job", "status", "paused", "selection", "description", "created")

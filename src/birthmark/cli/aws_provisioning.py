@@ -10,7 +10,7 @@ import typer
 from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import MAX_TEMPLATE_CHARS
 from birthmark.cli.command_output import emit, read_device_certificate, read_text, say
-from birthmark.cli.json_input import object_of
+from birthmark.cli.json_arguments import object_of
 from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
 
 _COLUMNS = ("template", "type", "enabled", "version", "hook", "description")

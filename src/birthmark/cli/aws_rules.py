@@ -8,7 +8,7 @@ import typer
 
 from birthmark.cli.command_output import emit, read_text, say
 from birthmark.cli.confirmation import confirm, only
-from birthmark.cli.json_input import object_of
+from birthmark.cli.json_arguments import object_of
 from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.stream_reader import StreamReading, read
 from birthmark.untrusted_text import decode_json

@@ -11,8 +11,8 @@ import typer
 from birthmark.cli.command_output import format_error, print_row_error
 from birthmark.cli.table import format_count
 from birthmark.errors import BirthmarkError
+from birthmark.fleet.enrollment_target import Change, TargetOutcome
 from birthmark.fleet.journal import JournalOutcome
-from birthmark.fleet.target import Change, TargetOutcome
 from birthmark.untrusted_text import printable
 
 _NAMED = 3

@@ -31,11 +31,11 @@ from birthmark.cli.row_filter_options import PickOptions
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_token import TokenInfo
-from birthmark.keys.private_key import PublicKey, render_uri_pem
+from birthmark.keys.private_key_handle import PublicKey, render_uri_pem
 from birthmark.pki.certificates import parse_bundle
-from birthmark.secure_elements.assignment_memory import Layout
 from birthmark.secure_elements.backends import list_chips
 from birthmark.secure_elements.chip_profiles import Algorithm, profile_of
+from birthmark.secure_elements.dps_assignment_memory import Layout
 from birthmark.secure_elements.errors import (
     ElementDataTooLargeError,
     ElementMemoryInvalidError,

@@ -21,15 +21,15 @@ from birthmark.keys.errors import PinWrongError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.possession import sign_nonce
+from birthmark.manifests.bundle.chip_verification_rules import check_names, path_above, root_name
 from birthmark.manifests.bundle.errors import BundleDamagedError, ManufacturerUnknownError, NotThisChipError
 from birthmark.manifests.bundle.intake_records import ChipIntake
-from birthmark.manifests.bundle.rules import check_names, path_above, root_name
 from birthmark.manifests.bundle.station import Station, open_station
 from birthmark.pki.certificate_checks import ChainError
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.path_validation import SignatureCache
 from birthmark.secure_elements.secure_element import Element
-from birthmark.text_files import plain_text, utf_16_of
+from birthmark.text_file_encodings import plain_text, utf_16_of
 from birthmark.untrusted_text import printable
 
 _MAX_SCAN_BYTES, _MAX_LIST_BYTES = 1024, 1024 * 1024

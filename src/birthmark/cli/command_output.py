@@ -21,7 +21,7 @@ from birthmark import atomic_files, errors
 from birthmark.cli.error_hints import hint
 from birthmark.cli.refusal_log import log_refusal
 from birthmark.cli.table import text_of, wrap_to_terminal
-from birthmark.text_files import copy_of, encoding_of, format_conversion_fix, not_utf_8, plain_text, to_utf_8
+from birthmark.text_file_encodings import copy_of, encoding_of, format_conversion_fix, not_utf_8, plain_text, to_utf_8
 from birthmark.untrusted_text import printable, reason_of
 
 if TYPE_CHECKING:
@@ -407,7 +407,7 @@ def replacing(path: Path, mode: int = 0o666, *, keeps: bool = True) -> Iterator[
 
 def _is_private_key(path: Path) -> bool:
     """Return whether a file holds a private key; a reference to a secure element's key may be overwritten."""
-    from birthmark.keys.reference_keys import parse_reference_key
+    from birthmark.keys.se050_reference_keys import parse_reference_key
 
     with path.open("rb") as file:
         text = plain_text(file.read(MAX_FILE_BYTES))

@@ -20,15 +20,15 @@ import typer
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.command_output import UsageError, emit, without
 from birthmark.cli.confirmation import only, only_typed
+from birthmark.cli.device_identity_options import IdentityOptions, OpenedIdentity
 from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.identity_options import IdentityOptions, OpenedIdentity
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.device_transports.errors import MqttRefusedError
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.device_transports.urls import UrlInvalidError, parse_url
 from birthmark.dps.client import DpsTarget, HubAssignment, register_by_https, register_by_mqtt
 from birthmark.iothub.client import HubClient, connect_hub
-from birthmark.secure_elements.assignment_memory import Assignment, Layout
+from birthmark.secure_elements.dps_assignment_memory import Assignment, Layout
 from birthmark.secure_elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
 from birthmark.secure_elements.secure_element import Element
 from birthmark.untrusted_text import printable

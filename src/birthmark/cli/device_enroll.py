@@ -29,9 +29,9 @@ from birthmark.cli.device_enroll_options import (
     WriteOptions,
 )
 from birthmark.cli.device_enroll_tpm import TpmOptions, check_file, enroll_keys, enroll_tpm
+from birthmark.cli.device_revocation_marks import mark_revoked_rows, print_revocation_notices
 from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.report_option import check_reports
-from birthmark.cli.revocation_status import mark_revoked_rows, print_revocation_notices
 from birthmark.cli.row_filter_options import PickOptions
 from birthmark.cli.server_options import presented_certificate, show
 from birthmark.clock import SystemClock
@@ -40,7 +40,7 @@ from birthmark.operator_api.api_client import client_for
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
-    from birthmark.fleet.target import Change
+    from birthmark.fleet.enrollment_target import Change
     from birthmark.pki.certificates import Certificate
 
 
@@ -115,7 +115,7 @@ def device(
     symmetric key if it has no secure element.
     """
     from birthmark.cli.device_enroll_list import hint_at_policy
-    from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
+    from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
     from birthmark.manifests.preflight_checks import doubts_of
 
     how.check(azure=where.is_azure, aws=not where.is_azure)
@@ -174,7 +174,7 @@ def _difference_fields(difference: "Sequence[Change]", *, as_json: bool) -> dict
 
 def _at_hub(target: Any, row: dict[str, Any], *, as_json: bool) -> dict[str, Any]:
     """Return the output fields for a hub that already has a device with the ID of a new enrollment."""
-    from birthmark.fleet.target import TargetOutcome
+    from birthmark.fleet.enrollment_target import TargetOutcome
 
     is_new = row["outcome"] in {TargetOutcome.CREATED, TargetOutcome.WOULD_CREATE}
     if not is_new or (host := target.hub_with(row["device"])) is None:
@@ -331,7 +331,7 @@ def show_template() -> None:
 
     It contains every key and the variables of its texts.
     """
-    from birthmark.fleet.template import example
+    from birthmark.fleet.enrollment_template import example
 
     typer.echo(example(), nl=False)
 

@@ -22,16 +22,16 @@ from birthmark.clock import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.adaptive_concurrency import PacedTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
-from birthmark.fleet.enrollment_validation import check_values
-from birthmark.fleet.journal import TAKEN_BACK, Journal, JournalOutcome, OtherTargetsJournalError, refused
-from birthmark.fleet.target import EnrollmentRequest, EnrollmentTarget, TargetOutcome
-from birthmark.fleet.template import (
+from birthmark.fleet.enrollment_target import EnrollmentRequest, EnrollmentTarget, TargetOutcome
+from birthmark.fleet.enrollment_template import (
     EnrollmentTemplate,
     NameTakenTwiceError,
     TemplateInvalidError,
     check_name,
     parse_template,
 )
+from birthmark.fleet.enrollment_validation import check_values
+from birthmark.fleet.journal import TAKEN_BACK, Journal, JournalOutcome, OtherTargetsJournalError, refused
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.preflight_checks import Judge
 from birthmark.manifests.verification import Marks

@@ -24,8 +24,8 @@ from birthmark.pki.certificates import Certificate
 if TYPE_CHECKING:
     from birthmark.fleet.aws_target import AwsTarget
     from birthmark.fleet.azure_target import AzureTarget
-    from birthmark.fleet.profiles import AzureProfile
-    from birthmark.fleet.target import EnrollmentTarget
+    from birthmark.fleet.enrollment_target import EnrollmentTarget
+    from birthmark.fleet.target_profiles import AzureProfile
 
 
 class HubNotLinkedError(ConflictError):
@@ -122,7 +122,7 @@ class ProfileOptions:
 
         Raise `ProfileError`, or the server's error for an unknown name.
         """
-        from birthmark.fleet.profiles import azure_profile
+        from birthmark.fleet.target_profiles import azure_profile
 
         only(self.is_local, "with --profile local", dps=self.dps)
         found = azure_profile(self.profile_name, self.data)
@@ -242,7 +242,7 @@ class TargetOptions:
         self.check()
         from birthmark.fleet.aws_target import AwsTarget
         from birthmark.fleet.azure_target import AzureTarget
-        from birthmark.fleet.profiles import aws_profile, named_for
+        from birthmark.fleet.target_profiles import aws_profile, named_for
 
         try:
             if self.is_azure:

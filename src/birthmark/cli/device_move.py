@@ -32,9 +32,9 @@ from birthmark.cli.report_option import ReportOption, add_row, check_reports, op
 from birthmark.cli.server_options import DataOption
 from birthmark.cli.table import format_count
 from birthmark.fleet.device_migration import Move
+from birthmark.fleet.device_progress import Goal
 from birthmark.fleet.journal import Journal
 from birthmark.fleet.required_permissions import FleetTask, azure_rights, iam_policy
-from birthmark.fleet.tracking import Goal
 from birthmark.operator_api.api_client import DEFAULT_DATA
 
 

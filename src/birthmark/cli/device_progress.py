@@ -18,9 +18,9 @@ from birthmark.cli.table import format_count, text_of
 from birthmark.clock import SystemClock
 from birthmark.durations import FORMS
 from birthmark.fleet.device_migration import MigrationProgress, Move, Pair, TakenAtDestinationError
+from birthmark.fleet.device_progress import DeviceProgress, Goal, StatusSource, iter_progress
+from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.journal import JournalOutcome
-from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
-from birthmark.fleet.tracking import DeviceProgress, Goal, StatusSource, iter_progress
 from birthmark.untrusted_text import printable
 
 _LOOK_S = 2.0

@@ -85,8 +85,8 @@ def env(
     """
     from birthmark.operator_api.api_client import endpoints_for, get_service, not_running
     from birthmark.operator_api.data_directory_lock import is_served
-    from birthmark.operator_api.environment import as_bypass, as_dotenv, as_shell, as_shell_with_files
-    from birthmark.server.endpoints import DpsPlace, as_aziot, as_c_header
+    from birthmark.operator_api.vendor_tool_environment import as_bypass, as_dotenv, as_shell, as_shell_with_files
+    from birthmark.server.endpoint_descriptions import DpsPlace, as_aziot, as_c_header
 
     if form is Format.AZIOT and registration_id is None:
         raise typer.BadParameter("--format aziot needs --registration-id NAME")

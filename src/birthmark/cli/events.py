@@ -10,8 +10,8 @@ import typer
 from birthmark import atomic_files
 from birthmark.cli.command_output import FileExistsAlreadyError, emit, say, written_as
 from birthmark.cli.confirmation import confirm
+from birthmark.cli.follow_mode import until_interrupted
 from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.tail import until_interrupted
 from birthmark.untrusted_text import printable
 
 _COLUMNS = ("name", "url", "types", "paused", "failing_since", "problem")

@@ -19,9 +19,10 @@ from birthmark.cli.command_output import (
     with_certificate,
 )
 from birthmark.cli.confirmation import confirm, only, only_typed
+from birthmark.cli.device_revocation_marks import mark_revoked_rows, print_revocation_notices
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
 from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.json_input import json_of, object_of
+from birthmark.cli.json_arguments import json_of, object_of
 from birthmark.cli.policy_keys import (
     PolicyArgument,
     PolicyOption,
@@ -31,7 +32,6 @@ from birthmark.cli.policy_keys import (
     show_keys,
     show_policies,
 )
-from birthmark.cli.revocation_status import mark_revoked_rows, print_revocation_notices
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
 from birthmark.cli.server_options import (
     ListOptions,
@@ -46,7 +46,7 @@ from birthmark.clock import SystemClock
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
-    from birthmark.fleet.azure_hub_registry import AzureHubRegistry
+    from birthmark.fleet.azure_hub_client import AzureHubRegistry
 
 
 class ModuleTakesNoneError(UsageError):
@@ -91,8 +91,8 @@ def registry_of(profile: str) -> "AzureHubRegistry | None":
     """Return the device registry of an Azure profile, None for the local server. Raise `ProfileError`."""
     if profile == "local":
         return None
-    from birthmark.fleet.azure_hub_registry import AzureHubRegistry
-    from birthmark.fleet.profiles import hub_profile
+    from birthmark.fleet.azure_hub_client import AzureHubRegistry
+    from birthmark.fleet.target_profiles import hub_profile
 
     only_typed(False, "with --profile local", "--hub", "--data")
     text, ca_file = hub_profile(profile)

@@ -8,12 +8,12 @@ import typer
 
 from birthmark.cli.command_output import emit, say
 from birthmark.cli.confirmation import only
+from birthmark.cli.follow_mode import announce_first, parse_since, until_interrupted
 from birthmark.cli.hub import HubOption
-from birthmark.cli.json_input import object_of
+from birthmark.cli.json_arguments import object_of
 from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.tail import announce_first, parse_since, until_interrupted
 from birthmark.clock import SystemClock
-from birthmark.interrupts import uninterrupted
+from birthmark.sigint_delay import uninterrupted
 
 RouteName = Annotated[str, typer.Argument(metavar="ROUTE", help="Route, as listed by `birthmark hub route ls`.")]
 EndpointName = Annotated[

@@ -27,7 +27,7 @@ from birthmark.operator_api.saved_login import (
 )
 from birthmark.operator_api.server_trust import roots_of
 from birthmark.pki.certificates import pem_bundle
-from birthmark.text_files import unseen
+from birthmark.text_file_encodings import unseen
 from birthmark.untrusted_text import printable, reason_of
 
 _BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")

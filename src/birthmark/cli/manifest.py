@@ -79,8 +79,8 @@ class ManifestOptions:
         if is_bundle(self.file):
             only(False, "to a supplier's manifest; for an intake bundle, use --station", signer=self.signer)
             return self.stations.trust()
-        from birthmark.manifests.microchip import root_of, signer_of, trust_of
-        from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
+        from birthmark.manifests.microchip_trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
+        from birthmark.manifests.microchip_verifier import root_of, signer_of, trust_of
 
         only(False, "to an intake bundle, not to this file", station=self.stations.station)
         own_signers = [signer_of(read_device_certificate(path)) for path in self.signer or ()]

@@ -23,7 +23,7 @@ from birthmark.cli.command_output import (
 )
 from birthmark.cli.table import format_count
 from birthmark.errors import BirthmarkError
-from birthmark.text_files import plain_text, to_lines, to_utf_8, utf_16_of
+from birthmark.text_file_encodings import plain_text, to_lines, to_utf_8, utf_16_of
 
 if TYPE_CHECKING:
     from birthmark.manifests.bundle.intake_records import BundleTrust
@@ -71,23 +71,23 @@ def _certificates_in(path: Path) -> "tuple[Certificate, ...]":
 
 def is_bundle(file: Path) -> bool:
     """Return whether a file is an intake bundle, by its first bytes."""
-    from birthmark.manifests.bundle import wire
+    from birthmark.manifests.bundle import line_format
 
     if file.is_dir():
         return False
     with open_file(file) as raw:
-        begin = raw.readline(2 * wire.MAX_LINE_BYTES)
-    if not wire.is_bundle(begin) and wire.is_bundle(plain_text(begin[: len(begin) // 2 * 2])):
+        begin = raw.readline(2 * line_format.MAX_LINE_BYTES)
+    if not line_format.is_bundle(begin) and line_format.is_bundle(plain_text(begin[: len(begin) // 2 * 2])):
         codec = (utf_16_of(begin) or "").upper()
         refusal = FileEncodingError(path=file, command=to_utf_8(file, codec), detail=f"is a bundle in {codec[:6]}")
         refusal.quote(fix=f"Write it as UTF-8, and give that: `{to_utf_8(file, codec)}`.")
         raise refusal
-    if wire.is_bundle(begin) and b"\r" in begin.rstrip(b"\r\n"):
+    if line_format.is_bundle(begin) and b"\r" in begin.rstrip(b"\r\n"):
         command = to_lines(file, "\r")
         refusal = FileEncodingError(path=file, command=command, detail="is a bundle whose lines end with CR")
         refusal.quote(fix=f"Convert its line endings to LF, and use that file: `{command}`.")
         raise refusal
-    return wire.is_bundle(begin)
+    return line_format.is_bundle(begin)
 
 
 def merge(

@@ -12,7 +12,7 @@ from birthmark.clock import SystemClock
 from birthmark.untrusted_text import printable
 
 if TYPE_CHECKING:
-    from birthmark.fleet.report import Report
+    from birthmark.fleet.device_outcome_report import Report
 
 ReportOption = Annotated[
     list[Path] | None,
@@ -25,7 +25,7 @@ def check_reports(reports: Sequence[Path] | None, *others: Path | None) -> None:
 
     Raise `ReportFormError`, or `BadParameter` for a report that would overwrite another file of the run.
     """
-    from birthmark.fleet.report import check_form
+    from birthmark.fleet.device_outcome_report import check_form
 
     taken = {one.resolve() for one in others if one is not None}
     for path in reports or ():
@@ -38,7 +38,7 @@ def check_reports(reports: Sequence[Path] | None, *others: Path | None) -> None:
 @contextmanager
 def opened(reports: Sequence[Path] | None, title: str, where: str, *, dry_run: bool) -> Iterator["list[Report]"]:
     """Open the reports of a run."""
-    from birthmark.fleet.report import FleetRun, Report
+    from birthmark.fleet.device_outcome_report import FleetRun, Report
 
     now = SystemClock().now
     run = FleetRun(where, now(), dry_run=dry_run, command=again(), title=title)

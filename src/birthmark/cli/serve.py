@@ -70,7 +70,7 @@ def serve(
     gc.disable()  # imported objects stay: scanning them took a fifth of the start; `collect_seldom` rescans
     from birthmark.bus import BusAwayError
     from birthmark.net.listener import PortTakenError
-    from birthmark.server.file_descriptors import check_descriptors
+    from birthmark.server.file_descriptor_limits import check_descriptors
     from birthmark.server.installation_identity import DatabaseMovedError
     from birthmark.server.server_process import begin_log
     from birthmark.server.settings import read_settings

@@ -14,7 +14,7 @@ import typer
 from birthmark import errors
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.command_output import FileUnusableError, say, without
-from birthmark.cli.installer import Installer, InstallStep, groups_of
+from birthmark.cli.service_installer import Installer, InstallStep, groups_of
 from birthmark.cli.systemd_units import SystemdService, agent_service, is_hidden, server_service
 from birthmark.file_ownership import as_root
 from birthmark.pki.hostname_verification import find_host_error

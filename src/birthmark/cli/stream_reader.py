@@ -8,10 +8,10 @@ from typing import Any
 import typer
 
 from birthmark.cli.command_output import say
+from birthmark.cli.follow_mode import announce_first, parse_since, until_interrupted
 from birthmark.cli.server_options import ServerOutputOptions, at
-from birthmark.cli.tail import announce_first, parse_since, until_interrupted
 from birthmark.clock import SystemClock
-from birthmark.interrupts import uninterrupted
+from birthmark.sigint_delay import uninterrupted
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def trial(
     code 1 means that a command was rejected.
     """
     from birthmark.clock import SystemEntropy
-    from birthmark.operator_api.environment import as_shell, proxy_bypass_variables
+    from birthmark.operator_api.vendor_tool_environment import as_shell, proxy_bypass_variables
     from birthmark.server.ephemeral_server import create_temporary_directory, find_free_address, run_trial
     from birthmark.server.server_process import begin_log
     from birthmark.server.settings import read_settings

@@ -11,7 +11,7 @@ from birthmark.errors import about
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
-from birthmark.keys.private_key import KeyHandle
+from birthmark.keys.private_key_handle import KeyHandle
 from birthmark.pki.certificates import Certificate, pem_bundle
 
 

@@ -11,8 +11,8 @@ from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.revocation import AlreadyRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import format_utc
+from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
-from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.names import fold
 from birthmark.store.pagination import each_among

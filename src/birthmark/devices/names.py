@@ -13,15 +13,15 @@ from functools import partial
 from typing import NamedTuple, TypeAlias, assert_never
 
 from birthmark.broker import store as broker_store
-from birthmark.broker.namespace import Namespace
+from birthmark.broker.namespace_sessions import Namespace
 from birthmark.ca import store as ca_store
 from birthmark.clock import Clock
+from birthmark.devices.device_records import DeviceScope
 from birthmark.devices.list_views import DeviceFilter, DeviceOrder, DeviceState
-from birthmark.devices.records import DeviceScope
 from birthmark.pki.names import fold
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
-from birthmark.store import name_index, to_micros
+from birthmark.store import device_name_index, to_micros
 from birthmark.store.database import DatabaseReader
 from birthmark.store.pagination import PageInvalidError, each_among
 
@@ -129,13 +129,13 @@ class ScopeNames:
         return [DeviceName(("", name), name) for name in names], len(names) < limit
 
     async def _by_word(self, key: tuple[str, str], limit: int) -> _Page:
-        begin = name_index.folded(self.wanted.begin)
-        asked = name_index.range_of(begin, *key)
-        rows = await self.database.all(name_index.FIND, place=self.scope.word_scope, limit=limit, **asked)
+        begin = device_name_index.folded(self.wanted.begin)
+        asked = device_name_index.range_of(begin, *key)
+        rows = await self.database.all(device_name_index.FIND, place=self.scope.word_scope, limit=limit, **asked)
         found = [
             DeviceName(
                 (row["word"], row["name"]),
-                row["name"] if name_index.is_first(row["word"], row["name"], begin) else None,
+                row["name"] if device_name_index.is_first(row["word"], row["name"], begin) else None,
             )
             for row in rows
         ]
@@ -187,8 +187,8 @@ class ScopeNames:
     ) -> Sequence[DeviceName]:
         begun = [key[0]] if key[1] else []  # more spellings may follow
         of: dict[str, list[str]] = {}
-        cut = {name_index.folded(subject) for subject in (*begun, *subjects)}
-        async for row in each_among(self.database, name_index.WHOLE, cut, place=self.scope.word_scope):
+        cut = {device_name_index.folded(subject) for subject in (*begun, *subjects)}
+        async for row in each_among(self.database, device_name_index.WHOLE, cut, place=self.scope.word_scope):
             of.setdefault(row["name"].lower(), []).append(row["name"])
         found = [
             DeviceName((subject, name or _BEYOND), name)
@@ -200,7 +200,10 @@ class ScopeNames:
     async def spellings(self, folded: Sequence[str]) -> AbstractSet[str]:
         """Return the spellings of case-folded names at this place, which is case-sensitive."""
         rows = each_among(
-            self.database, name_index.WHOLE, {name_index.folded(name) for name in folded}, place=self.scope.word_scope
+            self.database,
+            device_name_index.WHOLE,
+            {device_name_index.folded(name) for name in folded},
+            place=self.scope.word_scope,
         )
         return {row["name"] async for row in rows}
 
@@ -256,8 +259,8 @@ class ScopeNames:
 
 def matches_prefix(name: str, device_filter: DeviceFilter) -> bool:
     """Return whether a word of a name has the wanted prefix."""
-    begin = name_index.folded(device_filter.begin)
-    return not begin or any(word.startswith(begin) for word in name_index.words_of(name))
+    begin = device_name_index.folded(device_filter.begin)
+    return not begin or any(word.startswith(begin) for word in device_name_index.words_of(name))
 
 
 def has_few(space: Namespace) -> bool:

@@ -14,8 +14,8 @@ from sqlalchemy import select
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
 from birthmark.devices.device_directory import DeviceDirectory
+from birthmark.devices.device_records import Key
 from birthmark.devices.list_views import RevocationOutcome
-from birthmark.devices.records import Key
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.names import fold

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from birthmark.auth.principals import Principal
 from birthmark.devices.device_directory import DeviceDirectory
+from birthmark.devices.device_records import DeviceAccess, Key, RevocationOrder
 from birthmark.devices.list_views import (
     DeviceNameUnseenError,
     DeviceNotOnRecordError,
@@ -18,7 +19,6 @@ from birthmark.devices.list_views import (
     RevokedPart,
     scope_of,
 )
-from birthmark.devices.records import DeviceAccess, Key, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.pki.crl import RevocationReason
 from birthmark.store import Changes

@@ -17,7 +17,7 @@ from birthmark.doctor.file_inspection import bytes_of, inspect_file, libraries, 
 from birthmark.doctor.pkcs11_probe import ProbeAnswer, ProbeQuestion
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 from birthmark.secure_elements.atecc.token import is_atecc
-from birthmark.text_files import format_trim_command, plain_text
+from birthmark.text_file_encodings import format_trim_command, plain_text
 from birthmark.untrusted_text import decode_json
 
 PATIENCE_S = 10.0

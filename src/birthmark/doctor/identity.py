@@ -20,8 +20,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.keys.file_key import FileKey, pem_of_key
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key import uri_in
-from birthmark.keys.reference_keys import MAX_KEY_FILE_BYTES, parse_reference_key, reference_public_key
+from birthmark.keys.private_key_handle import uri_in
+from birthmark.keys.se050_reference_keys import MAX_KEY_FILE_BYTES, parse_reference_key, reference_public_key
 from birthmark.pki.certificates import (
     MAX_BUNDLE_BYTES,
     Certificate,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from birthmark.doctor.facts import BusFacts, OpensslFacts
 from birthmark.doctor.file_inspection import inspect_file, libraries, text_of
-from birthmark.doctor.rules import bus, openssl
+from birthmark.doctor.rules import chip_bus, openssl
 from birthmark.doctor.rules.chip import NXP_LIBRARY
 from birthmark.doctor.setting_sources import SourcedSetting
 
@@ -48,7 +48,7 @@ def look_at_openssl(setting: SourcedSetting | None, root: Path) -> OpensslFacts 
 def look_at_bus(settings: Mapping[str, SourcedSetting], root: Path) -> BusFacts:
     """Return the bus settings of the secure element."""
     port, scp03, module = (settings.get(one) for one in ("EX_SSS_BOOT_SSS_PORT", "EX_SSS_BOOT_SCP03_PATH", "module"))
-    device = "" if port is None else bus.device_in(port.value)
+    device = "" if port is None else chip_bus.device_in(port.value)
     devices = () if not device else tuple(str(one) for one in sorted(Path(device).parent.glob("i2c-*")))
     keys = None if scp03 is None else Path(scp03.value)
     main = root / "etc/cryptoauthlib/cryptoauthlib.conf"

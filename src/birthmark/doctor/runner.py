@@ -12,9 +12,9 @@ from birthmark.doctor.file_inspection import bytes_of, inspect_file, libraries
 from birthmark.doctor.findings import DoctorFinding
 from birthmark.doctor.pkcs11_probe import ProbeQuestion
 from birthmark.doctor.rules import agent as agent_rules
-from birthmark.doctor.rules import bus as bus_rules
 from birthmark.doctor.rules import chip as chip_rules
-from birthmark.doctor.rules import environment as environment_rules
+from birthmark.doctor.rules import chip_bus as bus_rules
+from birthmark.doctor.rules import environment_variables as environment_rules
 from birthmark.doctor.rules import identity as identity_rules
 from birthmark.doctor.rules import network as network_rules
 from birthmark.doctor.rules import openssl as openssl_rules

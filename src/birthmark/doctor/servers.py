@@ -25,7 +25,7 @@ from birthmark.operator_api.api_client import (
     read_endpoints,
 )
 from birthmark.operator_api.data_directory_lock import is_served
-from birthmark.operator_api.environment import variables
+from birthmark.operator_api.vendor_tool_environment import variables
 
 _CAS = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 _HOSTS = (

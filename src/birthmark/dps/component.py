@@ -10,9 +10,8 @@ from starlette.routing import BaseRoute
 
 from birthmark import metrics
 from birthmark.clock import Clock, format_utc
-from birthmark.component import Component, Record
+from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
-from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.dps import store
 from birthmark.dps.model import TAKEN_BACK, Instance, SymmetricKey, TpmKeys, X509Individual
 from birthmark.dps.mqtt import DpsMqtt
@@ -22,6 +21,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample
 from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.pki.names import fold, parse_registration_id
+from birthmark.protocol_component import Component, Record
 from birthmark.store import Database
 from birthmark.store.pagination import each_among
 

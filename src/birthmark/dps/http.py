@@ -33,7 +33,7 @@ from birthmark.dps.rules.tiers import ThrottledOperation
 from birthmark.dps.service import EnrollmentQueries, Enrollments, Instances, Registrations
 from birthmark.dps.service.queries import EnrollmentPage, view_of
 from birthmark.errors import BirthmarkError, ThrottledError
-from birthmark.iam.authorization import RightMissingError
+from birthmark.iam.authorization_errors import RightMissingError
 from birthmark.net.fair_scheduler import begin_task
 from birthmark.net.http_error_rendering import Handler, refusing, with_complete_body
 from birthmark.unknown_fields import find_unread_member

@@ -11,7 +11,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.names import RegistrationId
-from birthmark.pki.tpm_public import TpmPublic
+from birthmark.pki.tpm_public_key import TpmPublic
 
 TAKEN_BACK = "takenBack"
 """Member of an enrollment's `optionalDeviceInformation` with the reason why the device was revoked."""

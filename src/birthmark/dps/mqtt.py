@@ -21,7 +21,7 @@ from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.admission import Admission, CloseReason, MqttRefusedError, require_3_1_1
+from birthmark.net.mqtt_admission import Admission, CloseReason, MqttRefusedError, require_3_1_1
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.refusals import Ledger
 

@@ -19,7 +19,7 @@ from birthmark.dps.model import INITIAL, REASSIGNED, Claim, Registration, TpmKey
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.csr import CertificateRequest, parse_csr_text
-from birthmark.pki.tpm_public import TpmKeyInvalidError, TpmPublic, parse_tpm_public
+from birthmark.pki.tpm_public_key import TpmKeyInvalidError, TpmPublic, parse_tpm_public
 from birthmark.untrusted_text import decode_json, is_deeper, read_json, whole_number
 
 RESPONSES = "$dps/registrations/res/#"

@@ -7,14 +7,14 @@ from shlex import join
 
 from birthmark import metrics
 from birthmark.ca.service import CertificateAuthority
-from birthmark.component import Component
+from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, RevocationOrder
 from birthmark.devices.list_views import DevicePart, RevocationOutcome, RevokedPart
-from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, RevocationOrder
 from birthmark.errors import BACKTICK, shell_word
 from birthmark.est.service import EstCredentials, EstService, RegistrationAuthorities
 from birthmark.est.service.approvals import EnrollmentApprovals
 from birthmark.metrics import Sample
 from birthmark.pki.names import fold
+from birthmark.protocol_component import Component
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from birthmark import errors
 from birthmark.ca import revocation
-from birthmark.ca.rules import issuance
+from birthmark.ca.rules import issuance_eligibility
 from birthmark.est import upstream, wire
 from birthmark.est.rules import caller_rate_limit, client_identity
 from birthmark.est.service import approvals, operations
@@ -29,7 +29,7 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
     approvals.ApprovalPendingError: 202,
     caller_rate_limit.EstBusyError: 503,
     # CA errors whose kind differs from what an EST client expects
-    issuance.KeyTakenError: 403,
+    issuance_eligibility.KeyTakenError: 403,
     revocation.CertificateRevokedError: 403,
     revocation.NameMovedError: 503,
 }
@@ -42,7 +42,7 @@ _NOT_FAILED = (
         revocation.CertificateRevokedError,
         approvals.ApprovalRejectedError,
     ),
-    *(issuance.KeyRevokedError, issuance.NameLostError),  # operator decision
+    *(issuance_eligibility.KeyRevokedError, issuance_eligibility.NameLostError),  # operator decision
 )
 
 

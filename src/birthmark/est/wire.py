@@ -26,7 +26,7 @@ from birthmark.pki.csr import parse_csr as parse_pkcs10
 from birthmark.pki.der import check_quick
 from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
 from birthmark.pki.pem import check_single_request, pem_in
-from birthmark.text_files import plain_text
+from birthmark.text_file_encodings import plain_text
 
 REJECTED = "An operator rejected this request"
 """Start of the response to a rejected request, by which an agent repeats its request instead of creating another."""

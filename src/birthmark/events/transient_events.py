@@ -18,7 +18,7 @@ from birthmark.clock import Clock, ClockStability
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.events import store
 from birthmark.events.model import CONNECTED, DISCONNECTED, LOST, NOTICED, REFUSED
-from birthmark.net.admission import CloseReason
+from birthmark.net.mqtt_admission import CloseReason
 from birthmark.store import Changes, Database, to_micros
 
 MAX_WAITING, KEEP, MOST = 20_000, timedelta(days=7), 500_000

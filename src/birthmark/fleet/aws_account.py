@@ -9,6 +9,7 @@ from typing import Any
 
 from birthmark.clock import Clock, SystemClock
 from birthmark.fleet.aws_record_diff import denied_action
+from birthmark.fleet.enrollment_target import AT_ONCE
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     NoSuchRecordError,
@@ -24,8 +25,7 @@ from birthmark.fleet.errors import (
     refusal,
     role_missing,
 )
-from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import AT_ONCE
+from birthmark.fleet.target_profiles import AwsProfile
 
 SURVEY_AT_LEAST = 1000
 CLOCK = SystemClock()

@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from birthmark.fleet.target import Change, EnrollmentRequest
-from birthmark.fleet.tracking import DeviceProgress, DeviceStage
+from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
+from birthmark.fleet.enrollment_target import Change, EnrollmentRequest
 
 _DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedException", "ForbiddenException"})
 _ACTION = re.compile(r"not authorized to perform: ([A-Za-z0-9-]+:[A-Za-z0-9]+)")

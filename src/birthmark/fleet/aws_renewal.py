@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.fleet.aws_record_diff import ACTIVE
 from birthmark.fleet.aws_revocation import AwsRevoker
+from birthmark.fleet.enrollment_target import ShippedCertificate
 from birthmark.fleet.errors import NoSuchRecordError
-from birthmark.fleet.target import ShippedCertificate
 from birthmark.pki.certificates import parse_any
 
 _LOOK_S = 1.0

@@ -28,16 +28,8 @@ from birthmark.fleet.aws_record_diff import (
 )
 from birthmark.fleet.aws_renewal import AwsRenewer
 from birthmark.fleet.aws_revocation import REVOKED
-from birthmark.fleet.errors import (
-    DifferentRecordError,
-    NoSuchRecordError,
-    NotTakenBackError,
-    ReferenceMissingError,
-    TargetRefusedError,
-    parse_rollback_entry,
-)
-from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import (
+from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
+from birthmark.fleet.enrollment_target import (
     Change,
     EnrollmentOutcome,
     EnrollmentRecord,
@@ -48,7 +40,15 @@ from birthmark.fleet.target import (
     WayBack,
     unnoted,
 )
-from birthmark.fleet.tracking import DeviceProgress, DeviceStage
+from birthmark.fleet.errors import (
+    DifferentRecordError,
+    NoSuchRecordError,
+    NotTakenBackError,
+    ReferenceMissingError,
+    TargetRefusedError,
+    parse_rollback_entry,
+)
+from birthmark.fleet.target_profiles import AwsProfile
 
 _INDEX = (
     "connection states require fleet indexing: `aws iot update-indexing-configuration "

@@ -6,11 +6,11 @@ from typing import Any
 
 from birthmark.dps.model import TpmKeys, parse_group_id
 from birthmark.fleet.azure_dps_client import RawBulkOperation
+from birthmark.fleet.azure_enrollment_group_diff import GroupWish
 from birthmark.fleet.azure_enrollment_toggle import EnrollmentToggle
-from birthmark.fleet.azure_groups import GroupWish
 from birthmark.fleet.azure_record_diff import AzureRecord, kept, on_record, policy_names
+from birthmark.fleet.enrollment_target import EnrollmentOutcome, TargetOutcome
 from birthmark.fleet.errors import DifferentRecordError, different
-from birthmark.fleet.target import EnrollmentOutcome, TargetOutcome
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names import parse_registration_id
 

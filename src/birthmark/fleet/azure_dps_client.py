@@ -11,8 +11,9 @@ from urllib.request import getproxies
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.clock import Clock, SystemClock
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure_hub import HubDevices
-from birthmark.fleet.azure_models import enrollment_models, record_reader
+from birthmark.fleet.azure_hub_devices import HubDevices
+from birthmark.fleet.azure_sdk_models import enrollment_models, record_reader
+from birthmark.fleet.enrollment_target import TargetOutcome
 from birthmark.fleet.errors import (
     NoSuchRecordError,
     SdkMissingError,
@@ -22,8 +23,7 @@ from birthmark.fleet.errors import (
     network_reason,
     refusal,
 )
-from birthmark.fleet.profiles import AzureProfile
-from birthmark.fleet.target import TargetOutcome
+from birthmark.fleet.target_profiles import AzureProfile
 from birthmark.untrusted_text import whole_number, without_signatures
 
 _CLOCK = SystemClock()

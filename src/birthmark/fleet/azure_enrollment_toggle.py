@@ -9,7 +9,7 @@ from typing import Any
 
 from birthmark.dps.model import TAKEN_BACK
 from birthmark.fleet.azure_dps_client import AzureService, RawBulkOperation
-from birthmark.fleet.target import TargetOutcome
+from birthmark.fleet.enrollment_target import TargetOutcome
 
 _NOTES = "optionalDeviceInformation"  # unknown to the SDK's models
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.fleet.target import Change, EnrollmentRequest
+from birthmark.fleet.enrollment_target import Change, EnrollmentRequest
 from birthmark.pki.names import parse_registration_id
 
 IDENTITY = frozenset({"certificate", "device id"})

@@ -17,7 +17,7 @@ from birthmark.devices.list_views import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_attestations import OtherAttestations
 from birthmark.fleet.azure_dps_client import status_of
-from birthmark.fleet.azure_hub import TAKEN_BACK, is_taken_back
+from birthmark.fleet.azure_hub_devices import TAKEN_BACK, is_taken_back
 from birthmark.fleet.azure_record_diff import kept
 from birthmark.fleet.errors import NoSuchRecordError, TargetRefusedError, TargetUnreachableError
 

@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 
 from birthmark.fleet.azure_dps_client import RawBulkOperation
-from birthmark.fleet.azure_hub import is_taken_back, progress_of
-from birthmark.fleet.azure_models import UnreadableRecord
+from birthmark.fleet.azure_hub_devices import is_taken_back, progress_of
 from birthmark.fleet.azure_record_diff import (
     IDENTITY,
     AzureRecord,
@@ -26,9 +25,10 @@ from birthmark.fleet.azure_record_diff import (
     twin_of,
 )
 from birthmark.fleet.azure_revocation import AzureRevoker
+from birthmark.fleet.azure_sdk_models import UnreadableRecord
 from birthmark.fleet.device_migration import NotAtSourceError
-from birthmark.fleet.errors import NotTakenBackError, TargetRefusedError, different, parse_rollback_entry
-from birthmark.fleet.target import (
+from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
+from birthmark.fleet.enrollment_target import (
     EnrollmentOutcome,
     EnrollmentRecord,
     EnrollmentRequest,
@@ -38,7 +38,7 @@ from birthmark.fleet.target import (
     WayBack,
     unnoted,
 )
-from birthmark.fleet.tracking import DeviceProgress, DeviceStage
+from birthmark.fleet.errors import NotTakenBackError, TargetRefusedError, different, parse_rollback_entry
 
 _PAGE = 100
 _BULK = 10  # service limit (Azure DPS quotas)

@@ -9,9 +9,7 @@ from queue import SimpleQueue
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
 from birthmark.fleet.adaptive_concurrency import PacedTarget, Says, silent
-from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
-from birthmark.fleet.journal import Journal, JournalOutcome, NoteWriter, refused
-from birthmark.fleet.target import (
+from birthmark.fleet.enrollment_target import (
     AT_ONCE,
     EnrollmentRequest,
     EnrollmentTarget,
@@ -20,7 +18,9 @@ from birthmark.fleet.target import (
     WayBack,
     record_name,
 )
-from birthmark.interrupts import uninterrupted
+from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
+from birthmark.fleet.journal import Journal, JournalOutcome, NoteWriter, refused
+from birthmark.sigint_delay import uninterrupted
 
 _MOVED = "it moved here later and is retired at its former service, so no other enrollment admits it"
 _ENDS = (UnavailableError, UnauthenticatedError, ThrottledError, NotAllowedError)

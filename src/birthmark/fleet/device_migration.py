@@ -12,10 +12,17 @@ from typing import Any, Protocol, TypeAlias
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.fleet.adaptive_concurrency import PacedTarget, Says, silent
+from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, Goal, StatusSource
+from birthmark.fleet.enrollment_target import (
+    AT_ONCE,
+    EnrollmentRequest,
+    EnrollmentTarget,
+    Note,
+    RetirementOutcome,
+    TargetOutcome,
+)
 from birthmark.fleet.errors import DifferentRecordError
 from birthmark.fleet.journal import Journal, JournalOutcome, NoteWriter
-from birthmark.fleet.target import AT_ONCE, EnrollmentRequest, EnrollmentTarget, Note, RetirementOutcome, TargetOutcome
-from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal, StatusSource
 
 
 class NotAtSourceError(NotFoundError):

@@ -3,7 +3,7 @@
 from birthmark.awsiot.model import AttributeInvalidError, parse_attributes
 from birthmark.documents.document_limits import DocumentProblem, check, check_size
 from birthmark.errors import InvalidRequestError
-from birthmark.fleet.target import EnrollmentRequest
+from birthmark.fleet.enrollment_target import EnrollmentRequest
 from birthmark.iothub.rules.twins import PROPERTIES, TAGS
 
 _LETTERS = "letters from a to z, digits and _ . , @ / : # = [ ] -, and no spaces"

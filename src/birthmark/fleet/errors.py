@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from birthmark import errors
-from birthmark.fleet.target import Change, record_name
+from birthmark.fleet.enrollment_target import Change, record_name
 from birthmark.msgspec_types import prepare_type
 from birthmark.untrusted_text import reason_of
 

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError
-from birthmark.fleet.target import Change, EnrollmentTarget, Note, TargetOutcome, WayBack
+from birthmark.fleet.enrollment_target import Change, EnrollmentTarget, Note, TargetOutcome, WayBack
 from birthmark.flock import take
-from birthmark.text_files import copy_of, plain_text, to_plain_lines, utf_16_of
+from birthmark.text_file_encodings import copy_of, plain_text, to_plain_lines, utf_16_of
 
 FORMAT = "birthmark-enroll-journal/1"
 COMPLETE, TAKEN_BACK = "complete", "taken back"

@@ -18,8 +18,8 @@ from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.iam import sign_in_model as store
 from birthmark.iam.login_backoff import Pauses
+from birthmark.iam.password_sign_in import SignInPausedError
 from birthmark.iam.service import SIGNED_IN_FOR, CreatedToken, People
-from birthmark.iam.sign_in import SignInPausedError
 from birthmark.iam.sign_in_model import PendingDeviceLogin
 from birthmark.net.quota_key import share_of
 from birthmark.store import Changes, to_micros

@@ -39,7 +39,7 @@ from birthmark.iam.oidc_responses import (
     read_tokens,
     verify_id_token,
 )
-from birthmark.iam.sign_in import SignIn
+from birthmark.iam.password_sign_in import SignIn
 from birthmark.iam.sign_in_model import Browser, OidcLink
 from birthmark.net.quota_key import share_of
 from birthmark.store import Changes

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from birthmark.actor import Takes
 from birthmark.audit.queries import AuditQuery, latest
-from birthmark.iam.authorization import NarrowedTokenError
+from birthmark.iam.authorization_errors import NarrowedTokenError
 from birthmark.store import Database
 from birthmark.store.pagination import Page
 

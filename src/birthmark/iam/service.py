@@ -17,7 +17,8 @@ from birthmark.clock import Clock, ClockStability, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.iam import approvals_model, sign_in_model, store
 from birthmark.iam.approvals_model import SamePersonError, require_local_invitation
-from birthmark.iam.authorization import require_right
+from birthmark.iam.authorization_errors import require_right
+from birthmark.iam.device_removal_quota import DAY, MOST_A_DAY, holder_of, takes_of
 from birthmark.iam.domain_events import PeopleChanged
 from birthmark.iam.model import (
     MACHINE_USER,
@@ -30,7 +31,6 @@ from birthmark.iam.model import (
     UserRole,
     is_place,
 )
-from birthmark.iam.removal_quota import DAY, MOST_A_DAY, holder_of, takes_of
 from birthmark.iam.residual_access import restrict_to_one_device, restrict_wide_policies
 from birthmark.iam.role_scopes import ANYWHERE, Commit, PlaceMissingError, ScopeDirectory
 from birthmark.net.fair_scheduler import count_for

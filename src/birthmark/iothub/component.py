@@ -13,9 +13,8 @@ from starlette.routing import BaseRoute
 from birthmark import metrics
 from birthmark.bus import Bus
 from birthmark.clock import format_utc
-from birthmark.component import Component, Record
+from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
-from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import store
 from birthmark.iothub.domain_events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
@@ -25,6 +24,7 @@ from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import is_hub_username
 from birthmark.metrics import Sample
 from birthmark.net.mqtt_driver import Accept, MqttPump
+from birthmark.protocol_component import Component, Record
 from birthmark.store import Database, Statement
 from birthmark.store.counters import SUMS
 from birthmark.store.pagination import each_among

@@ -36,12 +36,12 @@ from birthmark.iothub.model import (
     Twin,
     thumbprint_text,
 )
-from birthmark.iothub.wire.routing import Routing, StoredRouting
+from birthmark.iothub.wire.routing_configuration import Routing, StoredRouting
 from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import from_micros, insert, metadata, partial_index, to_micros
 from birthmark.store.columns import blob, number, text
 from birthmark.store.database import Row
-from birthmark.store.name_index import ordered_text
+from birthmark.store.device_name_index import ordered_text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.row_statements import change, find, guard_exists, guard_unchanged, is_among, page, remove
 from birthmark.store.statements import Statement, statement

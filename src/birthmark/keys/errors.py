@@ -11,7 +11,7 @@ from birthmark.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from birthmark.text_files import copy_of
+from birthmark.text_file_encodings import copy_of
 
 # ---- key files
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from birthmark.keys.errors import PinFileError, PinFileMissingError
-from birthmark.text_files import blanks_around, format_conversion_fix, plain_text, without_blanks
+from birthmark.text_file_encodings import blanks_around, format_conversion_fix, plain_text, without_blanks
 
 MAX_PIN_BYTES = 255
 _MAX_BYTES = 2 * MAX_PIN_BYTES + 8  # in UTF-16

@@ -14,7 +14,7 @@ from pathlib import Path
 from pkcs11 import exceptions as p11
 
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, SoftHsmMissingError
-from birthmark.keys.native_lock import NativeLock
+from birthmark.keys.native_library_lock import NativeLock
 from birthmark.keys.pkcs11_init import SharedLibrary
 
 LOCK = NativeLock()

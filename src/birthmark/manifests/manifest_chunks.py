@@ -16,7 +16,7 @@ from typing import BinaryIO
 from birthmark.manifests.errors import MalformedEntryError, PackedManifestError
 from birthmark.pki.certificates import kind_of
 from birthmark.pki.der import is_der
-from birthmark.text_files import plain_text, to_utf_8, utf_16_of
+from birthmark.text_file_encodings import plain_text, to_utf_8, utf_16_of
 
 MAX_ENTRY_BYTES = 64 * 1024
 _PIECE_BYTES = 256 * 1024

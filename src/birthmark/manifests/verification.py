@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, TypeAlias
 from birthmark.manifests.errors import DuplicateEntryError, ManifestError
 from birthmark.manifests.manifest_chunks import ManifestChunk, pieces_of
 from birthmark.manifests.manifest_entry import Judge, ManifestEntry
-from birthmark.manifests.microchip import ManifestTrust, ManifestVerifier
+from birthmark.manifests.microchip_verifier import ManifestTrust, ManifestVerifier
 from birthmark.manifests.process_pool import PoolTask, process_pieces
 
 _BUCKETS = 1 << 12

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
-from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of
-from birthmark.broker.stream import SqlStream
+from birthmark.broker.database_stream import SqlStream
+from birthmark.broker.rules.stream_positions import BEGINNING, Positions, key_of
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.message_routing.deliveries import Delivery, Sink, is_final

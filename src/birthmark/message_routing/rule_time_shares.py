@@ -12,7 +12,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from birthmark.broker.stream import FromDevice
+from birthmark.broker.database_stream import FromDevice
 from birthmark.clock import Clock
 
 OF_PUBLISHER_S, OF_RULE_S = 0.1, 0.3

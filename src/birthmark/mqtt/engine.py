@@ -48,7 +48,7 @@ from birthmark.mqtt.sender import (
     MqttState,
     Receipts,
 )
-from birthmark.mqtt.session import SessionState
+from birthmark.mqtt.sender_session import SessionState
 
 _PINGRESP = b"\xd0\x00"
 _PINGREQ = b"\xc0\x00"

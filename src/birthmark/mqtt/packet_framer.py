@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.negotiation import Terms
 from birthmark.mqtt.packets import Publish
-from birthmark.mqtt.publish_burst import MAX_BURST, read_burst
+from birthmark.mqtt.publish_burst_decoder import MAX_BURST, read_burst
 from birthmark.mqtt.reason_codes import ReasonCode
 
 _PUBACK, _PUBACK_HEAD, _ACK = b"\x40\2", 0x4002, struct.Struct(">HH")

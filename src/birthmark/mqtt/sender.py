@@ -34,7 +34,7 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reason_codes import ReasonCode, connack_reason, disconnect_reason
-from birthmark.mqtt.session import SessionState
+from birthmark.mqtt.sender_session import SessionState
 
 MAX_OWED = 65_535  # every packet id at once
 

@@ -39,7 +39,9 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties, PropertyId, get_property
 from birthmark.mqtt.reason_codes import RETURN_CODES, ReasonCode, connack_reason, disconnect_reason
-from birthmark.net.admission import (
+from birthmark.net.connection import PlainTransport
+from birthmark.net.fair_scheduler import SLICE_S, TURN_S, Backlog, now
+from birthmark.net.mqtt_admission import (
     CLOSE_CODES,
     Admission,
     CloseReason,
@@ -48,8 +50,6 @@ from birthmark.net.admission import (
     MqttRefusedError,
     reason_of,
 )
-from birthmark.net.connection import PlainTransport
-from birthmark.net.fair_scheduler import SLICE_S, TURN_S, Backlog, now
 from birthmark.net.quota_key import owner_of
 from birthmark.net.send_buffer_quota import SMALL_BYTES
 from birthmark.net.staleness_guard import Freshness

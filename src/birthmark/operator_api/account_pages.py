@@ -15,10 +15,10 @@ from birthmark.errors import ThrottledError, UnauthenticatedError
 from birthmark.iam.device_authorization_grant import CodeUnknownError, DeviceCodeFlow, printable_code
 from birthmark.iam.model import MACHINE_USER
 from birthmark.iam.passwords import PasswordUnfitError
+from birthmark.operator_api.cookie_request_guard import address_of, csrf_of
+from birthmark.operator_api.html_forms import button, entry, form, hidden, link, page, paragraph, rows, see
 from birthmark.operator_api.name_validation import OperatorRequestError
-from birthmark.operator_api.plain_pages import button, entry, form, hidden, link, page, paragraph, rows, see
-from birthmark.operator_api.session_guard import address_of, csrf_of
-from birthmark.operator_api.sign_in_handlers import (
+from birthmark.operator_api.sign_in_page_base import (
     NOT_THE_SAME,
     SignInHandlers,
     format_refusal,

@@ -24,7 +24,7 @@ from birthmark.auth.permissions import Right
 from birthmark.auth.principals import UNAUTHENTICATED, Caller, Principal
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.iam.approvals_model import MAX_BODY, ApprovalRequest
-from birthmark.iam.authorization import require_right
+from birthmark.iam.authorization_errors import require_right
 from birthmark.iam.idempotency import FAILED, IdempotencyStore
 from birthmark.iam.idempotency_model import MAX_KEY_CHARS, IdempotentRequest, key_of
 from birthmark.iam.model import SERVER

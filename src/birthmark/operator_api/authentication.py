@@ -7,7 +7,7 @@ from starlette.requests import Request
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.iam.service import People, TokenRefusedError
 from birthmark.operator_api.api_router import OperatorTokenError
-from birthmark.operator_api.session_guard import SessionGuard
+from birthmark.operator_api.cookie_request_guard import SessionGuard
 
 _BEARER = "Bearer "
 

@@ -13,11 +13,11 @@ from birthmark.awsiot.rules.topic_rules import masked_address, without_secrets
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.topic_rules import TopicRules
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.broker.rules.partitions import PositionInvalidError, parse_positions
+from birthmark.broker.rules.stream_positions import PositionInvalidError, parse_positions
 from birthmark.errors import add_fix_command
 from birthmark.message_routing.deliveries import QueuedDelivery
 from birthmark.message_routing.delivery_queue import DeliveryPartition
-from birthmark.message_routing.sinks.streams import StreamRecord
+from birthmark.message_routing.sinks.local_streams import StreamRecord
 from birthmark.net.fair_scheduler import collect_page, iterate_async
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, PageQuery, Rows
 from birthmark.operator_api.name_validation import parse_name

@@ -14,7 +14,7 @@ import msgspec
 from starlette.responses import JSONResponse, Response
 
 from birthmark.auth.principals import Caller
-from birthmark.iam.authorization import RightMissingError
+from birthmark.iam.authorization_errors import RightMissingError
 from birthmark.iam.idempotency import IdempotencyStore, StillBeingDoneError
 from birthmark.iam.idempotency_model import IdempotentRequest as OnceRequest
 from birthmark.operator_api.api_router import (

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from birthmark.auth.permissions import Right
-from birthmark.auth.shared_access_policies import Keys, keys_of, rights_of
+from birthmark.auth.shared_access_policy_keys import Keys, keys_of, rights_of
 from birthmark.dps.service import Instances
 from birthmark.dps.service.instances import OWNER
 from birthmark.errors import ConflictError

@@ -11,8 +11,8 @@ import msgspec
 
 from birthmark import atomic_files
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
-from birthmark.operator_api.environment import system_roots
-from birthmark.text_files import decode_text, plain_text
+from birthmark.operator_api.vendor_tool_environment import system_roots
+from birthmark.text_file_encodings import decode_text, plain_text
 from birthmark.untrusted_text import decode_json
 
 FILE = "~/.config/birthmark/login.json"

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from birthmark.auth.permissions import Right
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
-from birthmark.operator_api.hub import ServedNames
+from birthmark.operator_api.hubs import ServedNames
 from birthmark.pki.certificates import Certificate
 
 

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark.errors import PolicyError, UnavailableError
-from birthmark.operator_api.environment import system_roots
+from birthmark.operator_api.vendor_tool_environment import system_roots
 from birthmark.untrusted_text import decode_json, reason_of
 
 _TIMEOUT_S = 30

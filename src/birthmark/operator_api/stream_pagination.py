@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from birthmark.broker.ports import MessageStream
-from birthmark.broker.rules.partitions import BEGINNING, Positions, parse_positions, render_positions
+from birthmark.broker.rules.stream_positions import BEGINNING, Positions, parse_positions, render_positions
 from birthmark.net.fair_scheduler import MAX_ANSWER_BYTES, yield_turn
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S
 from birthmark.operator_api.name_validation import OperatorRequestError, parse_name

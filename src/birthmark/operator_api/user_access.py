@@ -12,9 +12,9 @@ from birthmark.auth.principals import Caller
 from birthmark.errors import InvalidRequestError
 from birthmark.iam.approvals import Approvals
 from birthmark.iam.approvals_model import Approval
-from birthmark.iam.authorization import NarrowedTokenError, check_whole
+from birthmark.iam.authorization_errors import NarrowedTokenError, check_whole
+from birthmark.iam.device_removal_quota import inviter_of
 from birthmark.iam.model import EVERYWHERE, SERVER, AccessToken, RoleAssignment, User, UserRole
-from birthmark.iam.removal_quota import inviter_of
 from birthmark.iam.residual_access import list_leftovers
 from birthmark.iam.service import CreatedToken, People
 from birthmark.iam.sign_in_model import BrowserSession

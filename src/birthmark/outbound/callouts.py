@@ -10,8 +10,8 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from birthmark.errors import ThrottledError
+from birthmark.fair_semaphore import FairSemaphore
 from birthmark.outbound.http_sender import NotAnsweredError
-from birthmark.turns import FairSemaphore
 
 PATIENCE_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024

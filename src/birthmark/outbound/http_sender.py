@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.outbound.ssrf_guard import PATIENCE_S, Network, check_addresses
 from birthmark.supervised_tasks import waiting
-from birthmark.text_files import unseen
+from birthmark.text_file_encodings import unseen
 from birthmark.untrusted_text import reason_of, split_url
 
 _MOST = 2048

@@ -24,7 +24,7 @@ from birthmark.outbound.http_sender import (
 )
 from birthmark.outbound.mail_config import Tls
 from birthmark.outbound.ssrf_guard import CONNECT_S, PATIENCE_S, Network
-from birthmark.text_files import format_conversion_fix, read_text_file
+from birthmark.text_file_encodings import format_conversion_fix, read_text_file
 from birthmark.untrusted_text import printable, reason_of
 
 _PERMANENT = 500

@@ -40,7 +40,7 @@ from birthmark.pki.der import (
 )
 from birthmark.pki.extensions import Extensions, read_extensions
 from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
-from birthmark.text_files import copy_of, plain_text, unseen_in_pem
+from birthmark.text_file_encodings import copy_of, plain_text, unseen_in_pem
 
 Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 thumbprint of the DER certificate: 32 raw bytes; hex only in interfaces."""

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from birthmark.clock import Entropy
 from birthmark.errors import PolicyError
 from birthmark.pki.certificate_profiles import CertificateProfile
-from birthmark.pki.certificate_template import CertificateTemplate, create_template
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.extensions import USAGES
+from birthmark.pki.fast_certificate_encoder import CertificateTemplate, create_template
 from birthmark.pki.names import name_of
 from birthmark.pki.revocation_urls import DistributionPoints
 

@@ -5,7 +5,7 @@ import re
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.names import MAKE_REQUEST
-from birthmark.text_files import plain_text, unseen_in_pem
+from birthmark.text_file_encodings import plain_text, unseen_in_pem
 
 MAX_PEM_BYTES = 256 * 1024
 _BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9# ]{1,40})-----([A-Za-z0-9+/=\s]*)-----END \1-----")

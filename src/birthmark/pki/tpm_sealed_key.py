@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
 
-from birthmark.pki.tpm_public import SIGN, TpmPublic, TpmReader, sized
+from birthmark.pki.tpm_public_key import SIGN, TpmPublic, TpmReader, sized
 
 _KEYED_HASH, _HMAC, _SHA256 = b"\x00\x08", b"\x00\x05", b"\x00\x0b"
 _USER_WITH_AUTH, _NO_DICTIONARY_ATTACK = 1 << 6, 1 << 10

@@ -18,13 +18,14 @@ from pkcs11.util.x509 import decode_x509_certificate
 from birthmark.keys.errors import KeyNotFoundError
 from birthmark.keys.pkcs11_key import TokenKey, cut_der
 from birthmark.keys.pkcs11_token import Pkcs11Token, TokenInfo, bytes_of, text_of
-from birthmark.keys.private_key import as_private_key
-from birthmark.keys.reference_keys import render_reference_key
+from birthmark.keys.private_key_handle import as_private_key
 from birthmark.keys.se050_labels import ids_of, is_same_label, label_of, object_id_of
+from birthmark.keys.se050_reference_keys import render_reference_key
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.issuance import hash_for
 from birthmark.pki.names import name_of
-from birthmark.secure_elements.assignment_memory import (
+from birthmark.secure_elements.chip_profiles import Algorithm, ChipProfile, profile_of
+from birthmark.secure_elements.dps_assignment_memory import (
     Assignment,
     AssignmentMemory,
     Layout,
@@ -32,7 +33,6 @@ from birthmark.secure_elements.assignment_memory import (
     read_memory,
     write_memory,
 )
-from birthmark.secure_elements.chip_profiles import Algorithm, ChipProfile, profile_of
 from birthmark.secure_elements.errors import (
     ElementCertificateMismatchError,
     ElementCertificateMissingError,

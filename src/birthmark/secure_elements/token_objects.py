@@ -15,8 +15,8 @@ from birthmark.keys.pkcs11_key import TokenKey, cut_der
 from birthmark.keys.pkcs11_token import bytes_of, text_of
 from birthmark.keys.se050_labels import label_of, object_id_of, swapped
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
-from birthmark.secure_elements.assignment_memory import Layout, is_blank, read_memory
 from birthmark.secure_elements.chip_profiles import Algorithm, KeySlot
+from birthmark.secure_elements.dps_assignment_memory import Layout, is_blank, read_memory
 from birthmark.secure_elements.errors import ElementMemoryInvalidError
 from birthmark.untrusted_text import decode_json, printable
 

@@ -27,7 +27,7 @@ from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
 from birthmark.server.composition_root import Rooms
-from birthmark.server.counters import Figures
+from birthmark.server.counter_verification import Figures
 from birthmark.store import from_micros, statement, to_micros
 from birthmark.store.counters import HOUR
 from birthmark.store.schema import outbox

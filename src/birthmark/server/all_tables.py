@@ -20,11 +20,11 @@ import birthmark.iam.idempotency_model
 import birthmark.iam.sign_in_model
 import birthmark.iam.store
 import birthmark.iothub.store
-import birthmark.iothub.twin_search
+import birthmark.iothub.twin_index_store
 import birthmark.message_routing.store
 import birthmark.refusals.store
 import birthmark.store.counters
-import birthmark.store.name_index  # noqa: F401
+import birthmark.store.device_name_index  # noqa: F401
 from birthmark.store import metadata
 
 TABLES: Mapping[str, Table] = {table.name: table for table in metadata.sorted_tables}

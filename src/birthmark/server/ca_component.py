@@ -5,9 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from birthmark import metrics
 from birthmark.ca.domain_events import CertificateIssued, CertificateRevoked
-from birthmark.component import Component
 from birthmark.devices.certificate_records import CertificateRecords
 from birthmark.metrics import Sample
+from birthmark.protocol_component import Component
 from birthmark.store.database import Heard
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
-from birthmark.ca.passphrase import FORMS, SourceInvalidError, check_source
+from birthmark.ca.passphrase_sources import FORMS, SourceInvalidError, check_source
 from birthmark.durations import lifetime_of
 from birthmark.pki.certificate_profiles import FOR_REQUESTS, AllowedNames, CertificateProfile
 from birthmark.pki.name_constraints import is_host_name

@@ -23,14 +23,13 @@ from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.broker import STOP_S
 from birthmark.broker.ports import ClientConnection, Watch
 from birthmark.bus import Bus, shared
-from birthmark.ca.certificate_orders import excluding
+from birthmark.ca.cloud_certificate_orders import excluding
 from birthmark.ca.domain_events import CertificateRevoked
 from birthmark.ca.external_ca import ExternalCa
 from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, Entropy
-from birthmark.component import Component, MqttConnections
 from birthmark.devices.certificate_records import CertificateRecords
 from birthmark.devices.device_directory import DeviceDirectory
 from birthmark.dps.component import DpsComponent, DpsDeviceRecords
@@ -47,35 +46,36 @@ from birthmark.iam.browser_sessions import BrowserSessions
 from birthmark.iam.device_authorization_grant import DeviceCodeFlow
 from birthmark.iam.idempotency import IdempotencyStore
 from birthmark.iam.oidc import Providers
+from birthmark.iam.password_sign_in import SignIn
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.role_scopes import PlaceMissingError
 from birthmark.iam.service import People
-from birthmark.iam.sign_in import SignIn
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.routing_endpoints import sinks_of
+from birthmark.late_reference import Ref
 from birthmark.message_routing.delivery_queue import Queue
-from birthmark.net.admission import CloseReason
+from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.quota_key import share_of
 from birthmark.outbound.http_sender import HttpSender
 from birthmark.outbound.mail_config import MailSender
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.pki.certificates import Certificate
+from birthmark.protocol_component import Component, MqttConnections
 from birthmark.rate_limits import RateLimits
-from birthmark.ref import Ref
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import PresentedRequest
 from birthmark.server.ca_component import CaComponent
 from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps, create_certificate_orders
+from birthmark.server.enrollment_group_rollover import GroupsOfRoots
 from birthmark.server.est_settings import build_est_settings
-from birthmark.server.mapping_files import cas_of, functions_of, roles_of, servers_of
+from birthmark.server.function_and_role_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.oidc_settings import providers_of
 from birthmark.server.presented_certificate_lookup import presented_here
-from birthmark.server.revoked_connections import EndConnectionsRequest
-from birthmark.server.rollover_groups import GroupsOfRoots
+from birthmark.server.revoked_connection_termination import EndConnectionsRequest
 from birthmark.server.settings import Settings
 from birthmark.store import Changes, Database
 

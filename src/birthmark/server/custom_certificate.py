@@ -31,8 +31,8 @@ from birthmark.pki.certificates import Certificate, CertificateIsPkcs12Error, pa
 from birthmark.pki.der import is_der, is_pkcs7
 from birthmark.pki.hostname_verification import check_host
 from birthmark.pki.issuance import SigningKey
-from birthmark.server.tls_context import FreshContext
-from birthmark.text_files import unseen_in_pem
+from birthmark.server.server_certificate_renewal import FreshContext
+from birthmark.text_file_encodings import unseen_in_pem
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import atomic_files
 from birthmark.ca.ca_directory import load_or_create
-from birthmark.ca.certificate_orders import issue_server
+from birthmark.ca.cloud_certificate_orders import issue_server
 from birthmark.ca.generations import FIRST, Generations, directory_of
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.hierarchy_files import alone_in
@@ -46,11 +46,11 @@ from birthmark.ca.key_files import (
     read_owned,
     read_private,
 )
-from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError, PolicyError, UnavailableError
 from birthmark.operator_api.data_directory_lock import DirectoryLock
-from birthmark.operator_api.environment import system_roots
+from birthmark.operator_api.vendor_tool_environment import system_roots
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issuance import LeafIssuer, SigningKey, new_serial

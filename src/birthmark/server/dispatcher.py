@@ -22,28 +22,29 @@ from birthmark.clock import Clock, Entropy, new_uuid
 from birthmark.devices.search import DeviceSearch
 from birthmark.errors import BirthmarkError
 from birthmark.est import http as est_http
+from birthmark.late_reference import Ref
 from birthmark.mqtt.engine import MqttLimits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net.admission import Admission, MqttRefusedError
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.host_header import RequireAuthority
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 from birthmark.net.http_error_rendering import LazyApp, StaticRoutes
+from birthmark.net.mqtt_admission import Admission, MqttRefusedError
 from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.net.mqtt_websocket import serve_mqtt
 from birthmark.net.staleness_guard import RequireFresh
 from birthmark.net.tls import TlsPeer
 from birthmark.operator_api import (
     audit,
-    aws_account,
+    aws_access_keys,
     dps_instances,
     est,
-    hub,
     hub_device_calls,
     hub_devices,
+    hub_message_routing,
     hub_queries,
-    hub_routes,
+    hubs,
     refusals,
     rollover,
     server_info,
@@ -57,23 +58,22 @@ from birthmark.operator_api.authentication import Authenticator
 from birthmark.operator_api.certificate_details import whole_certificate_endpoints
 from birthmark.operator_api.certificate_inventory import inventory_endpoints
 from birthmark.operator_api.cluster_nodes import Invite, machine_endpoints
+from birthmark.operator_api.cookie_request_guard import SessionGuard
 from birthmark.operator_api.counters import figure_endpoints
 from birthmark.operator_api.crls import list_endpoints
+from birthmark.operator_api.device_enrollment import enrolling_endpoints
 from birthmark.operator_api.devices import device_endpoints
-from birthmark.operator_api.enrollment import enrolling_endpoints
-from birthmark.operator_api.events import event_endpoints, webhook_endpoints
+from birthmark.operator_api.events_and_webhooks import event_endpoints, webhook_endpoints
 from birthmark.operator_api.openapi import openapi
 from birthmark.operator_api.policy_keys import key_endpoints
-from birthmark.operator_api.session_guard import SessionGuard
-from birthmark.operator_api.sessions import ProviderPages, asking_endpoints, session_endpoints
-from birthmark.operator_api.sign_in import SignInPages
-from birthmark.operator_api.sign_in_handlers import SignInHandlers
+from birthmark.operator_api.sessions_and_passwords import ProviderPages, asking_endpoints, session_endpoints
+from birthmark.operator_api.sign_in_page_base import SignInHandlers
+from birthmark.operator_api.sign_in_pages import SignInPages
 from birthmark.operator_api.user_access import approval_endpoints, token_endpoints, user_endpoints
-from birthmark.ref import Ref
 from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.server.cluster.file_sync import FileSync
 from birthmark.server.composition_root import Rooms
-from birthmark.server.counters import PERIODS, Figures
+from birthmark.server.counter_verification import PERIODS, Figures
 from birthmark.server.dps_enrollment import ServerEnrollment
 from birthmark.server.metrics_sources import MetricsSource
 from birthmark.server.presented_certificate_lookup import create_cluster_lookup
@@ -204,7 +204,7 @@ class Applications:
 
         def whole() -> ASGIApp:
             from birthmark.azure_arm import http as management_http
-            from birthmark.azure_arm.operations import ArmResourceKind
+            from birthmark.azure_arm.model import ArmResourceKind
             from birthmark.azure_arm.service import Management
 
             routes: list[BaseRoute] = [*self._pki_routes(), *devices]
@@ -322,15 +322,15 @@ class Applications:
             *dps_instances.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
             *enrolling_endpoints(ServerEnrollment(rooms, self._clock)),
             *key_endpoints(rooms.instances, rooms.iothub, rooms.port),
-            *hub.endpoints(rooms.iothub, rooms.instances, served),
-            *hub.ca_endpoints(rooms.iothub),
-            *hub_routes.endpoints(rooms.iothub),
+            *hubs.endpoints(rooms.iothub, rooms.instances, served),
+            *hubs.ca_endpoints(rooms.iothub),
+            *hub_message_routing.endpoints(rooms.iothub),
             *hub_devices.endpoints(rooms.iothub, rooms.hub_devices),
             *thumbprint_history.endpoints(rooms.iothub, rooms.database),
             *hub_devices.show_endpoints(rooms.iothub, rooms.hub_devices),
             *hub_queries.endpoints(rooms.iothub, rooms.hub_devices),
             *hub_device_calls.endpoints(rooms.iothub, rooms.hub_devices),
-            *aws_account.endpoints(rooms.aws, rooms.aws_connections.space),
+            *aws_access_keys.endpoints(rooms.aws, rooms.aws_connections.space),
             *refusals.endpoints(
                 rooms.database, create_cluster_lookup(rooms.ledger.presented, rooms.broker), self._clock
             ),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.ca.certificate_orders import BURST, EVERY_S, CertificateOrders
+from birthmark.ca.cloud_certificate_orders import BURST, EVERY_S, CertificateOrders
 from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.ports import HubDeviceStatus, HubIdentity
 from birthmark.dps.service import Enrollments, Instances, Registrations
@@ -17,9 +17,9 @@ from birthmark.iothub.rules.twins import TwinInvalidError, begun
 from birthmark.iothub.service import CertificateRequests, ProvisionedDevice, Registry
 from birthmark.iothub.service.certificate_issuance import IssuanceGrant, NewDevice
 from birthmark.iothub.service.registry import generation_of
+from birthmark.late_reference import Ref
 from birthmark.pki.certificates import Thumbprint
 from birthmark.rate_limits import RateLimits
-from birthmark.ref import Ref
 from birthmark.store import Changes
 
 

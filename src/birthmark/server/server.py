@@ -35,18 +35,18 @@ from birthmark.server import installation_identity
 from birthmark.server.cluster.file_sync import FileSync
 from birthmark.server.cluster.machine_file import check_bus, format_machine_name, machine_of
 from birthmark.server.composition_root import Rooms, open_rooms
-from birthmark.server.counters import Figures
+from birthmark.server.counter_verification import Figures
 from birthmark.server.custom_certificate import OwnCertificate, run_recording_loop
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.dispatcher import Applications
-from birthmark.server.endpoints import describe, redact_endpoints
+from birthmark.server.endpoint_descriptions import describe, redact_endpoints
 from birthmark.server.external_ca import run_ca_refresh_loop, upstream_of
-from birthmark.server.file_descriptors import fit_limits_to_descriptors, for_console, shared_by
-from birthmark.server.health_http import body_limit, operator_service, serve_plain, serve_unix_socket
+from birthmark.server.file_descriptor_limits import fit_limits_to_descriptors, for_console, shared_by
 from birthmark.server.installation_identity import DEFAULT, ensure_defaults
-from birthmark.server.secret_columns import unlock
+from birthmark.server.loopback_http import body_limit, operator_service, serve_plain, serve_unix_socket
+from birthmark.server.secret_column_encryption import unlock
+from birthmark.server.server_certificate_renewal import FreshContext
 from birthmark.server.settings import ServedCloud, Settings
-from birthmark.server.tls_context import FreshContext
 from birthmark.server.workers.parent_http import ForWhoAsks
 from birthmark.server.workers.worker_context import WorkerContext
 from birthmark.store import Database, DatabaseLock, hold_database, open_database

@@ -29,7 +29,7 @@ from birthmark.flock import take
 from birthmark.keys.errors import PassphraseWrongError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key import as_private_key
+from birthmark.keys.private_key_handle import as_private_key
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial, self_signed
@@ -37,7 +37,7 @@ from birthmark.pki.names import name_of
 from birthmark.swarm.errors import DirectoryForeignError, DirectoryInUseError, DirectoryOpenError
 from birthmark.swarm.model import Origin
 from birthmark.swarm.scenario.model import Identities
-from birthmark.text_files import plain_text
+from birthmark.text_file_encodings import plain_text
 
 _ORIGIN, _REVOKED, _LOCK = ".origin", ".revoked", ".lock"
 _PATIENCE = 3

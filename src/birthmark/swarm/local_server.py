@@ -14,13 +14,13 @@ from birthmark.clock import Entropy
 from birthmark.errors import NotFoundError
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.azure_target import AzureTarget
-from birthmark.fleet.profiles import aws_profile, azure_profile
-from birthmark.fleet.target import EnrollmentRequest
+from birthmark.fleet.enrollment_target import EnrollmentRequest
+from birthmark.fleet.target_profiles import aws_profile, azure_profile
 from birthmark.operator_api.api_client import OperatorClient, get_service, read_endpoints
 from birthmark.pki.certificates import Certificate
+from birthmark.swarm.device_preparation import EstAccount
 from birthmark.swarm.identities import IdentityDirectory
 from birthmark.swarm.model import TargetKind
-from birthmark.swarm.provisioning import EstAccount
 
 POLICY = "swarm"
 _NAME = "${iot:Connection.Thing.ThingName}"

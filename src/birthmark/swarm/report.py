@@ -12,10 +12,10 @@ from typing import Any, TypedDict
 import msgspec
 
 from birthmark import atomic_files
-from birthmark.fleet.report import REFUSED, bars
+from birthmark.fleet.device_outcome_report import REFUSED, bars
 from birthmark.swarm.errors import ReportInvalidError
 from birthmark.swarm.runner import RunOutcome
-from birthmark.text_files import plain_text
+from birthmark.text_file_encodings import plain_text
 from birthmark.untrusted_text import cell, decode_json, reason_of
 
 FORMAT = "birthmark-swarm/1"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from birthmark.clock import Clock
 from birthmark.swarm.identities import IdentityDirectory
-from birthmark.swarm.links.stream import Dialer
+from birthmark.swarm.links.tls_stream import Dialer
 from birthmark.swarm.run_metrics import RunMetrics
 from birthmark.swarm.scenario.model import SwarmTarget
 

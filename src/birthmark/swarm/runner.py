@@ -11,9 +11,9 @@ from pathlib import Path
 from birthmark.clock import Clock
 from birthmark.swarm.device import SwarmDevice
 from birthmark.swarm.errors import DescriptorsShortError
-from birthmark.swarm.faults import FaultyDevice
+from birthmark.swarm.faulty_device import FaultyDevice
 from birthmark.swarm.identities import IdentityDirectory
-from birthmark.swarm.links.stream import Dialer
+from birthmark.swarm.links.tls_stream import Dialer
 from birthmark.swarm.model import DeviceGroup, DeviceMetrics, Judgement, SwarmState
 from birthmark.swarm.rules.expectations import judge
 from birthmark.swarm.rules.schedule import Dice, faults_of

@@ -13,11 +13,11 @@ from birthmark.errors import ConflictError
 from birthmark.est.client import EstClient
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificates import Certificate
+from birthmark.swarm.device_preparation import EstAccount, Provisioner, names_of, those_with
 from birthmark.swarm.identities import CaFactory, IdentityDirectory, ca_file
 from birthmark.swarm.links.https import SwarmHttps
-from birthmark.swarm.links.stream import Dialer
+from birthmark.swarm.links.tls_stream import Dialer
 from birthmark.swarm.model import Fault, Origin
-from birthmark.swarm.provisioning import EstAccount, Provisioner, names_of, those_with
 from birthmark.swarm.scenario.model import Scenario, SwarmTarget
 from birthmark.swarm.scenario.parser import resolve
 

@@ -18,9 +18,9 @@ import msgspec
 
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.environment import proxy_bypass_variables, variables
+from birthmark.operator_api.vendor_tool_environment import proxy_bypass_variables, variables
 from birthmark.testing.issued_identities import AwsIdentity, AzureIdentity, ChipFiles, EstIdentity, Files, Subject
-from birthmark.testing.process import ServerEndedError
+from birthmark.testing.server_process import ServerEndedError
 from birthmark.untrusted_text import printable
 
 _LOOK_S = 0.02

@@ -40,7 +40,7 @@ from birthmark.durations import lifetime_of
 from birthmark.errors import NotFoundError
 from birthmark.est.wire import parse_certs_only, render_basic, render_csr
 from birthmark.operator_api.api_client import OperatorClient, read_endpoints
-from birthmark.operator_api.environment import proxy_bypass_variables, variables
+from birthmark.operator_api.vendor_tool_environment import proxy_bypass_variables, variables
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issuance import new_serial, self_signed

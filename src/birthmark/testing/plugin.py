@@ -101,7 +101,7 @@ def birthmark_server(birthmark_config: str, tmp_path_factory: pytest.TempPathFac
     """Return the cloud of this process without a reset, for tests that manage its state. See `birthmark_cloud`."""
     try:
         from birthmark.testing.cloud import Cloud
-        from birthmark.testing.process import TestServer
+        from birthmark.testing.server_process import TestServer
     except ModuleNotFoundError as error:
         pytest.fail(_EXTRA.format(error.name), pytrace=False)
     if not isinstance(birthmark_config, str):

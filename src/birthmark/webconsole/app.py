@@ -12,17 +12,16 @@ from birthmark.clock import Clock, Entropy
 from birthmark.errors import NotFoundError
 from birthmark.events.reader import Feed
 from birthmark.operator_api.api_router import ApiContext, Endpoint
+from birthmark.operator_api.cookie_request_guard import local_path
 from birthmark.operator_api.in_process_client import InProcessClient, SignedInUser
-from birthmark.operator_api.session_guard import local_path
-from birthmark.operator_api.sign_in_handlers import SignInHandlers
+from birthmark.operator_api.sign_in_page_base import SignInHandlers
 from birthmark.store import Database
 from birthmark.untrusted_text import printable
 from birthmark.webconsole.account import MePage
-from birthmark.webconsole.alerts import AlertsPage
 from birthmark.webconsole.approvals import ApprovalsPage
 from birthmark.webconsole.audit import AuditPage
 from birthmark.webconsole.aws_jobs import JobsPages
-from birthmark.webconsole.aws_templates import AwsTemplatesPage
+from birthmark.webconsole.aws_provisioning_templates import AwsTemplatesPage
 from birthmark.webconsole.ca_certificates import AuthoritiesPage
 from birthmark.webconsole.certificate import CertificatePage
 from birthmark.webconsole.certificates import CertificatesPage
@@ -31,6 +30,7 @@ from birthmark.webconsole.device import DevicePage
 from birthmark.webconsole.device_actions import TakingPages
 from birthmark.webconsole.devices import DevicesPage
 from birthmark.webconsole.enroll.page import enroll_page
+from birthmark.webconsole.events_and_alerts import AlertsPage
 from birthmark.webconsole.i18n import LANGUAGES
 from birthmark.webconsole.live_updates import LiveUpdates
 from birthmark.webconsole.page_base import PageRenderer, ServerInfo

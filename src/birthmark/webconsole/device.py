@@ -16,14 +16,14 @@ from starlette.routing import Route
 from birthmark.clock import Clock
 from birthmark.errors import NotFoundError
 from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.operator_api.sign_in_handlers import Form
+from birthmark.operator_api.sign_in_page_base import Form
 from birthmark.untrusted_text import decode_json, whole_number
 from birthmark.webconsole.device_timeline import draw, lanes_of
 from birthmark.webconsole.event_labels import kind_of, words_of
 from birthmark.webconsole.i18n import translate
 from birthmark.webconsole.next_steps import is_refused, next_steps
 from birthmark.webconsole.page_base import FormUnfitError, PageRenderer
-from birthmark.webconsole.refusal_texts import localize_refusal
+from birthmark.webconsole.refusal_translations import localize_refusal
 
 _HAPPENED, _REFUSALS, _MESSAGES = 100, 20, 10
 _MAX_SHOWN = 16 * 1024

@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError
 from birthmark.operator_api.in_process_client import ApiOperation, SignedInUser
-from birthmark.operator_api.sign_in_handlers import Form, read_many
+from birthmark.operator_api.sign_in_page_base import Form, read_many
 from birthmark.pki.crl import RevocationReason
 from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate

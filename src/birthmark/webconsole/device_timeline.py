@@ -9,7 +9,8 @@ from markupsafe import Markup
 from birthmark.webconsole import svg
 from birthmark.webconsole.event_labels import words_of
 from birthmark.webconsole.i18n import dated, exact, number, reader, translate
-from birthmark.webconsole.life import (
+from birthmark.webconsole.svg import Size, Tone
+from birthmark.webconsole.timeline_svg import (
     Item,
     Point,
     TimelineLane,
@@ -17,10 +18,9 @@ from birthmark.webconsole.life import (
     TimelineSpan,
     TimelineTexts,
     Unit,
-    life,
     rows,
+    timeline_svg,
 )
-from birthmark.webconsole.svg import Size, Tone
 
 _TONES = {"": Tone.GOOD, "warn": Tone.WARN, "bad": Tone.BAD}
 _RECORD = ("dps.", "iothub.device", "awsiot.thing", "est.", "name.", "device.revoke")
@@ -80,7 +80,7 @@ def draw(lanes: Sequence[TimelineLane], now: datetime) -> tuple[Markup, Sequence
             "title": translate("Device timeline"),
             "desc": translate("The table below contains the same data."),
         }
-        return life(lanes, now=local, name=f"life-{size.name}", texts=words, size=size, **told)
+        return timeline_svg(lanes, now=local, name=f"life-{size.name}", texts=words, size=size, **told)
 
     return Markup(svg.for_each(one, _SIZES)), rows(lanes, texts=words)  # noqa: S704 - our SVG, foreign text is escaped
 

@@ -14,9 +14,9 @@ from starlette.routing import Route
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.events.reader import Feed, place_of
 from birthmark.iam.browser_sessions import SessionEndedError
+from birthmark.operator_api.cookie_request_guard import BY_ITSELF, CSRF_FIELD, address_of, path_of
 from birthmark.operator_api.in_process_client import ApiOperation, InProcessClient, SignedInUser
-from birthmark.operator_api.session_guard import BY_ITSELF, CSRF_FIELD, address_of, path_of
-from birthmark.operator_api.sign_in_handlers import Form, SignInHandlers, read_form, status_of
+from birthmark.operator_api.sign_in_page_base import Form, SignInHandlers, read_form, status_of
 from birthmark.webconsole.i18n import reader, translate
 from birthmark.webconsole.template_renderer import TemplateRenderer, reader_of
 

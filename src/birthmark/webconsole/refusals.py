@@ -17,7 +17,7 @@ from birthmark.pki.certificates import Certificate, CertificateInvalidError, par
 from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate
 from birthmark.webconsole.page_base import PageRenderer
-from birthmark.webconsole.refusal_texts import localize_refusal
+from birthmark.webconsole.refusal_translations import localize_refusal
 
 PERIODS: Mapping[str, tuple[int, str]] = {
     "1h": (3600, mark_for_translation("the last hour")),

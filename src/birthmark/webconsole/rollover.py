@@ -13,7 +13,7 @@ from birthmark.ca.rules.rollover import Phase
 from birthmark.iam.model import SERVER
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
-from birthmark.operator_api.sign_in_handlers import Form
+from birthmark.operator_api.sign_in_page_base import Form
 from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate
 from birthmark.webconsole.page_base import PageRenderer

@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.clock import Clock, Entropy
-from birthmark.operator_api.session_guard import path_of
+from birthmark.operator_api.cookie_request_guard import path_of
 from birthmark.untrusted_text import printable
 from birthmark.webconsole import i18n
 from birthmark.webconsole.event_labels import word_of

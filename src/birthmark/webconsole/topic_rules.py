@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.iam.authorization import RightMissingError
+from birthmark.iam.authorization_errors import RightMissingError
 from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.webconsole import svg

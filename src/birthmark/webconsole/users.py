@@ -13,7 +13,7 @@ from starlette.routing import Route
 from birthmark.auth.permissions import Right
 from birthmark.iam.model import EVERYWHERE, RIGHTS_OF, UserRole
 from birthmark.operator_api.in_process_client import ApiOperation, SignedInUser
-from birthmark.operator_api.sign_in_handlers import Form
+from birthmark.operator_api.sign_in_page_base import Form
 from birthmark.operator_api.user_access import may_administer
 from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import count_of, number, translate

@@ -9,11 +9,11 @@ import requests
 
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
+from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.errors import DifferentRecordError, ReferenceMissingError
 from birthmark.fleet.journal import Journal, JournalOutcome
-from birthmark.fleet.profiles import AwsProfile
 from birthmark.fleet.required_permissions import AWS, FleetTask
-from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
+from birthmark.fleet.target_profiles import AwsProfile
 from support.aws.moto_pca import moto
 from support.pki.pki_builders import a_device
 

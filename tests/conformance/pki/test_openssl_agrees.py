@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from cryptography import x509
 
-from birthmark.ca.certificate_orders import excluding
+from birthmark.ca.cloud_certificate_orders import excluding
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issuance import issue

@@ -21,7 +21,7 @@ from birthmark.keys.errors import KeyNotFoundError, ModuleMissingError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token
-from birthmark.keys.private_key import default_scheme
+from birthmark.keys.private_key_handle import default_scheme
 from birthmark.secure_elements.simulated_element import initialize_token
 from support.fakes import SeededEntropy
 

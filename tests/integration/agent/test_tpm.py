@@ -11,14 +11,14 @@ import pytest
 from birthmark.agent.agent_factory import open_agent
 from birthmark.agent.checks import Check, CheckResult, Checks
 from birthmark.agent.config import parse_config
+from birthmark.agent.device_agent import Agent, NotIssuedHereError
 from birthmark.agent.paths import AgentPaths
-from birthmark.agent.service import Agent, NotIssuedHereError
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.dps.client import DpsRefusedError
 from birthmark.fleet.azure_target import AzureTarget
-from birthmark.fleet.profiles import azure_profile
-from birthmark.keys.tpm import TpmUnavailableError
+from birthmark.fleet.target_profiles import azure_profile
+from birthmark.keys.tpm_attestation import TpmUnavailableError
 from support.chips.tpms import SoftwareTpm, a_tpm
 from support.server.servers import RunningServer, a_new_server
 

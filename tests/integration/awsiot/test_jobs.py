@@ -12,8 +12,8 @@ from birthmark.awsiot.model import ExecutionStatus, JobExecution, JobStatus, Thi
 from birthmark.awsiot.rules import job_executions as rules
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.job_executions import JobExecutions
+from birthmark.awsiot.service.job_rollout import Rollout
 from birthmark.awsiot.service.jobs import JobService
-from birthmark.awsiot.service.rollout import Rollout
 from birthmark.awsiot.service.thing_groups import DynamicGroupError, UnknownThingGroupError
 from birthmark.awsiot.service.things import UnknownThingError
 from birthmark.awsiot.wire.jobs import DeviceUpdate

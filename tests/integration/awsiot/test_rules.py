@@ -11,11 +11,11 @@ import pytest
 
 from birthmark.awsiot.rules.topic_rules import RuleLoopError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.account import HELD_SPACE, RULES_SPACE
+from birthmark.awsiot.service.composition import HELD_SPACE, RULES_SPACE
 from birthmark.awsiot.store.topic_rules import CHANGE_RULE
+from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage
-from birthmark.broker.stream import SqlStream
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.message_routing import delivery_queue as queues
 from birthmark.message_routing import engine as engines

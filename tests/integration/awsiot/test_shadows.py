@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from birthmark.awsiot.error_mapping import shadow_rejection
 from birthmark.awsiot.model import ThingName
-from birthmark.awsiot.mqtt.reserved_topics import ReservedTopics
+from birthmark.awsiot.mqtt.reserved_topic_requests import ReservedTopics
 from birthmark.awsiot.rules import shadows as rules
 from birthmark.awsiot.rules.shadows import (
     MAX_SHADOWS,

@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.broker.batched_deletes import PORTION_BYTES
 from birthmark.broker.errors import SessionTakenError
-from birthmark.broker.in_flight import ROW_BYTES, UNWRITTEN_BYTES
+from birthmark.broker.in_flight_budget import ROW_BYTES, UNWRITTEN_BYTES
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage
 from birthmark.broker.rules.quotas import SpaceRules

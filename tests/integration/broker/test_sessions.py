@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from birthmark.broker import SpaceRules, connected_session, namespace, store
+from birthmark.broker import SpaceRules, connected_session, namespace_sessions, store
 from birthmark.broker.connected_session import MAX_HELD_BYTES
 from birthmark.broker.errors import (
     RetainedFullError,
@@ -19,7 +19,7 @@ from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, BrokerM
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.iothub.domain_events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
-from birthmark.net.admission import CloseReason
+from birthmark.net.mqtt_admission import CloseReason
 from birthmark.store import Changes
 from birthmark.store.row_statements import change
 from birthmark.store.sqlite import DatabaseUnavailableError
@@ -777,7 +777,7 @@ async def test_a_will_that_was_taken_back_stays_so_where_the_next_connection_fai
         await world.subscribe(watcher := await world.connect("watcher"), "gone")
         client = await world.connect("c", expiry_s=HOUR, will=Will(BrokerMessage("gone", b"x", 1)))
         with monkeypatch.context() as patched:
-            patched.setattr(namespace, "_RELEASE_AGAIN_S", 0.0)
+            patched.setattr(namespace_sessions, "_RELEASE_AGAIN_S", 0.0)
             patched.setattr(world.space, "record", away)
             patched.setattr(world.space, "_release_now", away_once(world.space._release_now))
             world.space.disconnect(client.attached, CloseReason.DISCONNECT, with_will=False)

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import revocation, store
 from birthmark.ca.revocation import CertificateRevokedError, DeviceNotAliveError, IssuerRevokedError, digest_of
-from birthmark.ca.rules.issuance import KeyRevokedError, KeyTakenError, NameHeldError, TooManyAliveError
+from birthmark.ca.rules.issuance_eligibility import KeyRevokedError, KeyTakenError, NameHeldError, TooManyAliveError
 from birthmark.ca.service import NameNotHeldError
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA
 from birthmark.pki.certificates import Certificate

@@ -8,9 +8,9 @@ import pytest
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import ca_directory
 from birthmark.ca.revocation import CertificateRevokedError
-from birthmark.ca.rules.issuance import KeyRevokedError
+from birthmark.ca.rules.issuance_eligibility import KeyRevokedError
 from birthmark.ca.service import CertificateAuthority
-from birthmark.est.service import credentials
+from birthmark.est.service import users_and_bootstrap_cas
 from birthmark.pki.crl import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.store import open_database, pagination
@@ -105,7 +105,7 @@ async def test_each_of_very_many_passwords_is_found(database_url: str, monkeypat
     monkeypatch.setattr(pagination, "EACH", 2)
     clock = FakeClock()
     database = await open_database(database_url, clock)
-    known = credentials.EstCredentials(database, clock, SeededEntropy())
+    known = users_and_bootstrap_cas.EstCredentials(database, clock, SeededEntropy())
     for number in range(5):
         await known.add_user(f"u{number}", "p", device_id="Pump-1", actor="ann")
     assert [one.name for one in await known.of_device("pump-1")] == [f"u{number}" for number in range(5)]
@@ -119,13 +119,13 @@ async def test_each_of_very_many_passwords_is_found(database_url: str, monkeypat
 async def test_users_and_bootstrap_cas_come_and_go(database_url: str) -> None:
     clock, entropy, maker = FakeClock(), SeededEntropy(), a_ca().certificate
     database = await open_database(database_url, clock)
-    known = credentials.EstCredentials(database, clock, entropy)
+    known = users_and_bootstrap_cas.EstCredentials(database, clock, entropy)
     user = await known.add_user("u", "p", device_id=None, actor="ann")
-    with pytest.raises(credentials.UserExistsError):
+    with pytest.raises(users_and_bootstrap_cas.UserExistsError):
         await known.add_user("u", "p", device_id="d", actor="ann")
     assert await known.users("", 10) == [user]
     await known.remove_user("u", actor="ann")
-    with pytest.raises(credentials.UserUnknownError):
+    with pytest.raises(users_and_bootstrap_cas.UserUnknownError):
         await known.remove_user("u", actor="ann")
     for any_name in (False, True):
         accepted = await known.accept_ca(maker, any_name=any_name, actor="ann")

@@ -11,7 +11,7 @@ from birthmark.ca import ca_directory
 from birthmark.ca.cross_certificates import OLD_WITH_NEW
 from birthmark.ca.generations import Generations
 from birthmark.ca.ocsp_responder import OcspResponder
-from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.ca.rules.rollover import Phase
 from birthmark.ca.service import CertificateAuthority

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from birthmark.awsiot.model import ThingName
 from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
-from birthmark.broker.namespace import Arrival, Namespace
+from birthmark.broker.namespace_sessions import Arrival, Namespace
 from birthmark.ca import store as ca_store
 from birthmark.devices import names as scope_names
 from birthmark.devices import search
@@ -25,7 +25,7 @@ from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.crl import RevocationReason
 from birthmark.refusals import store as refusal_store
 from birthmark.server.composition_root import Rooms
-from birthmark.store import Changes, Statement, name_index, open_database, statement
+from birthmark.store import Changes, Statement, device_name_index, open_database, statement
 from birthmark.store.pagination import PageInvalidError
 from birthmark.store.row_statements import MOST_AMONG, these
 from support.fakes import FakeClock
@@ -352,7 +352,7 @@ LISTS = (
     broker_store.OWNED_NAMED,
     refusal_store.SUBJECTS_PAGE,
     refusal_store.SUBJECTS_NAMED,
-    name_index.WHOLE,
+    device_name_index.WHOLE,
 )
 
 

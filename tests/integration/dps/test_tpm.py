@@ -20,7 +20,7 @@ from birthmark.dps.rules.tpm_attestation import (
 from birthmark.dps.service.attester import BURST, RegistrationThrottledError
 from birthmark.dps.wire import TpmAttestation
 from birthmark.errors import BirthmarkError
-from birthmark.pki.tpm_public import TpmPublic
+from birthmark.pki.tpm_public_key import TpmPublic
 from support.azure.dps_world import DpsWorld, a_dps
 from support.chips.tpm_vectors import RSA_SRK
 from support.chips.tpms import SoftwareTpm, a_tpm, public

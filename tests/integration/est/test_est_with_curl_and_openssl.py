@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca.certificate_orders import issue_server
+from birthmark.ca.cloud_certificate_orders import issue_server
 from birthmark.clock import SystemClock
 from birthmark.est import wire
 from birthmark.net.http import HttpService

@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals.ledger import FAILED_RENEWALS, FIGURE
-from birthmark.server.counters import Figures
+from birthmark.server.counter_verification import Figures
 from support.pki.est_server import OPERATOR, EstServer, an_est_server, shown
 from support.pki.pki_builders import a_ca, a_csr, a_device
 from support.server.asgi import FakePeer

@@ -13,7 +13,7 @@ from birthmark.events import store, transient_events
 from birthmark.events.event_types import event_of
 from birthmark.events.reader import Feed
 from birthmark.events.transient_events import KEEP, Notices
-from birthmark.net.admission import CloseReason
+from birthmark.net.mqtt_admission import CloseReason
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 

@@ -15,12 +15,12 @@ from birthmark.devices.list_views import RevocationOutcome
 from birthmark.dps.model import TpmKeys
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
+from birthmark.fleet.device_progress import DeviceStage, iter_progress
+from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, NoSuchRecordError
 from birthmark.fleet.journal import Journal, JournalOutcome
-from birthmark.fleet.profiles import azure_profile
-from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
-from birthmark.fleet.tracking import DeviceStage, iter_progress
-from birthmark.pki.tpm_public import parse_tpm_public
+from birthmark.fleet.target_profiles import azure_profile
+from birthmark.pki.tpm_public_key import parse_tpm_public
 from support.aws.clients import PATIENCE_S, until
 from support.azure.clients import Device, a_file_device
 from support.chips.tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK

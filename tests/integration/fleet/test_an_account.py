@@ -11,11 +11,11 @@ import pytest
 from birthmark.devices.list_views import RevocationOutcome
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
+from birthmark.fleet.device_progress import DeviceStage
+from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError
 from birthmark.fleet.journal import Journal, JournalOutcome
-from birthmark.fleet.profiles import aws_profile
-from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
-from birthmark.fleet.tracking import DeviceStage
+from birthmark.fleet.target_profiles import aws_profile
 from support.azure.clients import NOW
 from support.pki.pki_builders import a_device
 from support.server.servers import RunningServer, a_new_server

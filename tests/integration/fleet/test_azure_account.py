@@ -27,7 +27,7 @@ from birthmark.fleet.errors import (
     TargetRefusedError,
     TargetUnreachableError,
 )
-from birthmark.fleet.profiles import AzureProfile, azure_profile
+from birthmark.fleet.target_profiles import AzureProfile, azure_profile
 from support.server.servers import a_new_server
 
 DENIED = (

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from birthmark.clock import SystemClock
-from birthmark.fleet.azure_hub import HubDevices
+from birthmark.fleet.azure_hub_devices import HubDevices
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import (
     RecordUnreadableError,
@@ -25,7 +25,7 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
 )
-from birthmark.fleet.profiles import AzureProfile
+from birthmark.fleet.target_profiles import AzureProfile
 from support.pki.pki_builders import a_key, key_pem
 
 HOST = "127.0.0.1"

@@ -25,9 +25,9 @@ from birthmark.iam.device_authorization_grant import (
     TooManyAskingError,
 )
 from birthmark.iam.model import UserRole
+from birthmark.iam.password_sign_in import SignIn, SignInPausedError
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import CreatedToken, People
-from birthmark.iam.sign_in import SignIn, SignInPausedError
 from birthmark.store import open_database
 from support.fakes import FakeClock, SeededEntropy
 

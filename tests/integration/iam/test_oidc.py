@@ -20,9 +20,9 @@ from birthmark.iam.browser_sessions import BrowserSessions
 from birthmark.iam.model import UserRole
 from birthmark.iam.oidc import Providers
 from birthmark.iam.oidc_model import PendingOidcLogin, Provider, ProviderAwayError, UserNotRegisteredError
+from birthmark.iam.password_sign_in import SignIn
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import People
-from birthmark.iam.sign_in import SignIn
 from birthmark.iam.sign_in_model import Browser
 from birthmark.outbound.http_sender import HttpSender, NotAnsweredError
 from birthmark.outbound.ssrf_guard import networks_of

@@ -20,7 +20,7 @@ from birthmark.iam.model import UserRole
 from birthmark.iam.role_scopes import PlaceMissingError
 from birthmark.iam.service import People
 from birthmark.iothub.service.hubs import Hubs
-from birthmark.ref import Ref
+from birthmark.late_reference import Ref
 from birthmark.server.composition_root import RolePlaces
 from birthmark.store import Database, open_database
 from birthmark.store.row_statements import find

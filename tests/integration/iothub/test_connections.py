@@ -11,9 +11,9 @@ import pytest
 
 from birthmark.auth.sas import SKEW, parse_sas
 from birthmark.broker import Broker
+from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.rules.device_queue import QueuedMessage
-from birthmark.broker.rules.partitions import BEGINNING, key_of
-from birthmark.broker.stream import SqlStream
+from birthmark.broker.rules.stream_positions import BEGINNING, key_of
 from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.domain_events import DeviceChanged
@@ -39,7 +39,7 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
     WillMessage,
 )
-from birthmark.net.admission import CloseReason
+from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.store import to_micros
 from support.azure.hub_world import ON_RECORD, Wire, World, a_world, lose, until

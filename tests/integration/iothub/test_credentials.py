@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.certificate_orders import BURST, EVERY_S, IssuingThrottledError
-from birthmark.ca.rules.issuance import NameHeldError
+from birthmark.ca.cloud_certificate_orders import BURST, EVERY_S, IssuingThrottledError
+from birthmark.ca.rules.issuance_eligibility import NameHeldError
 from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     CertificateEntry,

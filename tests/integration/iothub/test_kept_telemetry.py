@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from birthmark.broker import batched_deletes, store
-from birthmark.broker.in_flight import UNWRITTEN_BYTES
+from birthmark.broker.in_flight_budget import UNWRITTEN_BYTES
 from birthmark.iothub.model import TelemetryMessage, space_of
 from birthmark.iothub.service import telemetry
 from birthmark.iothub.service.telemetry import Telemetry

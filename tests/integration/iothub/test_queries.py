@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.iothub import twin_search, wire
+from birthmark.iothub import twin_index_store, wire
 from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.rules.twin_query_plans import CollectionNotServedError
 from birthmark.iothub.service import queries, twin_index
@@ -163,7 +163,7 @@ async def test_a_device_that_is_gone_leaves_no_terms_and_the_next_of_its_name_ha
 async def test_a_device_removed_while_it_is_indexed_leaves_no_terms(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.has("d", {"site": "a"})
-        read = await world.database.all(twin_search.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
+        read = await world.database.all(twin_index_store.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
         await world.iothub.registry.remove(world.hub, "d", None, actor="test")
         for portion in twin_index.portions_for(read[0], set()):
             await world.database.commit(portion)
@@ -173,7 +173,7 @@ async def test_a_device_removed_while_it_is_indexed_leaves_no_terms(database_url
 async def test_a_twin_changed_while_it_is_indexed_is_indexed_again(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.has("d", {"site": "a"})
-        read = await world.database.all(twin_search.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
+        read = await world.database.all(twin_index_store.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
         await world.iothub.twins.desire(world.hub, "d", {"tags": {"site": "b"}}, None, replaces=False, actor="test")
         for portion in twin_index.portions_for(read[0], set()):
             await world.database.commit(portion)
@@ -188,7 +188,7 @@ async def test_the_mark_of_a_twin_stays_until_the_last_portion_of_its_terms_is_w
     monkeypatch.setattr(twin_index, "MOST_WRITES", 10)
     async with a_world(database_url) as world:
         await world.has("d", {f"t{number}": number for number in range(25)})
-        (read,) = await world.database.all(twin_search.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
+        (read,) = await world.database.all(twin_index_store.NEXT_UNINDEXED, state=3, hub="", device_id="", limit=1)
         counts = []
         for portion in twin_index.portions_for(read, set()):
             await world.database.commit(portion)

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from birthmark.broker import Broker
-from birthmark.broker.rules.partitions import key_of
+from birthmark.broker.rules.stream_positions import key_of
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub import wire
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.rules.routes import configuration
 from birthmark.iothub.service.routing_endpoints import sinks_of
-from birthmark.iothub.wire.routing import (
+from birthmark.iothub.wire.routing_configuration import (
     Endpoint,
     Enrichment,
     Fallback,
@@ -33,7 +33,7 @@ from birthmark.iothub.wire.routing import (
 from birthmark.message_routing.deliveries import Delivery
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.mqtt.packets import WillMessage
-from birthmark.net.admission import CloseReason
+from birthmark.net.mqtt_admission import CloseReason
 from birthmark.outbound.http_sender import HttpSender
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.store import Changes

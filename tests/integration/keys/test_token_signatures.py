@@ -25,7 +25,7 @@ from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library import stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.possession import check_nonce, sign_nonce
-from birthmark.keys.private_key import Scheme
+from birthmark.keys.private_key_handle import Scheme
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from birthmark.broker.rules.partitions import BEGINNING, Positions, key_of, parse_positions
-from birthmark.broker.stream import SqlStream
+from birthmark.broker.database_stream import SqlStream
+from birthmark.broker.rules.stream_positions import BEGINNING, Positions, key_of, parse_positions
 from birthmark.iothub.model import Hub, TelemetryMessage
 from birthmark.operator_api import stream_pagination
-from birthmark.operator_api.hub import _message_view
+from birthmark.operator_api.hubs import _message_view
 from birthmark.operator_api.stream_pagination import StreamQuery, pages
 from birthmark.store import open_database, to_micros
 from support.fakes import FakeClock

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from birthmark.cli.app import app
 from birthmark.cli.command_output import MAX_FILE_BYTES
-from birthmark.keys.reference_keys import parse_reference_key
+from birthmark.keys.se050_reference_keys import parse_reference_key
 from birthmark.pki.certificates import parse_pem
 from birthmark.secure_elements.chip_profiles import Algorithm
 from birthmark.secure_elements.simulated_element import SoftwareElement

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import DNSName
 
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key import render_uri_pem
+from birthmark.keys.private_key_handle import render_uri_pem
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of

@@ -26,15 +26,15 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_token import Pkcs11Token, list_tokens
 from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
-from birthmark.keys.private_key import Scheme, as_private_key
-from birthmark.keys.reference_keys import parse_reference_key
+from birthmark.keys.private_key_handle import Scheme, as_private_key
+from birthmark.keys.se050_reference_keys import parse_reference_key
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import parse_bundle
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import self_signed
 from birthmark.pki.names import name_of
-from birthmark.secure_elements.assignment_memory import Assignment, Layout
 from birthmark.secure_elements.chip_profiles import Algorithm
+from birthmark.secure_elements.dps_assignment_memory import Assignment, Layout
 from birthmark.secure_elements.errors import (
     ElementCertificateMismatchError,
     ElementCertificateMissingError,

@@ -27,7 +27,7 @@ from birthmark.audit.signed_heads import AuditKey
 from birthmark.ca import ca_directory, passphrase_rotation
 from birthmark.ca import store as ca_store
 from birthmark.ca.key_files import read_key
-from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import SystemClock
@@ -37,9 +37,9 @@ from birthmark.server.backup.archive import ArchivePart, BackupUnreadableError, 
 from birthmark.server.backup.backup_creation import NAMES, BackupInsideError, NothingToBackUpError, make_backup
 from birthmark.server.backup.database_copy import DatabaseNotEmptyError, TablesDifferError
 from birthmark.server.backup.database_move import move_database
+from birthmark.server.backup.directory_files import open_below, read_linked
 from birthmark.server.backup.restore import STEP, RestoreTargetError, restore_backup
-from birthmark.server.backup.symlinks import open_below, read_linked
-from birthmark.server.counters import Figures
+from birthmark.server.counter_verification import Figures
 from birthmark.server.data_dir import RESTORING, DataDirectory, RestoreUnfinishedError
 from birthmark.server.installation_identity import check_not_restoring_or_moved
 from birthmark.server.settings import ConfigInvalidError

@@ -13,13 +13,13 @@ from starlette.routing import BaseRoute, Route
 from birthmark import metrics
 from birthmark.bus import Bus
 from birthmark.bus.local import LocalBus
-from birthmark.component import Component, Record
+from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.list_views import DeviceCounts, DeviceFilter, DevicePart, DeviceState
-from birthmark.devices.records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
 from birthmark.metrics import Sample
 from birthmark.pki.crl import RevocationReason
+from birthmark.protocol_component import Component, Record
 from birthmark.server.dispatcher import Applications
 from birthmark.server.metrics_sources import MetricsSource
 from birthmark.server.settings import Settings

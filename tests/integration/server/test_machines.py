@@ -15,7 +15,7 @@ from birthmark.ca import passphrase_rotation
 from birthmark.ca.ca_directory import load, load_or_create
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.key_files import MAX_SECRET_BYTES, SecretUnreadableError
-from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.cli.ca.ca_options import check_leads
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError

@@ -15,8 +15,8 @@ from sqlalchemy import Table
 from birthmark.audit.chain_verification import CHAINS, LAST_ROW
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.awsiot.model import Authorizer, RoleAlias
+from birthmark.awsiot.store import authorizers_and_role_aliases as credential_store
 from birthmark.awsiot.store import certificates as aws_store
-from birthmark.awsiot.store import credentials as credential_store
 from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as provisioning_store
@@ -29,7 +29,7 @@ from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
 from birthmark.iothub import store as hub_store
 from birthmark.server.backup.audit_export import AuditExport, ReplayRefusedError, read_export
-from birthmark.server.backup.audit_replay import ACTIONS, ReplayedRevocation, replay_rows
+from birthmark.server.backup.removal_replay import ACTIONS, ReplayedRevocation, replay_rows
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 from support.pki.pki_builders import a_ca, a_key

@@ -29,8 +29,8 @@ from pkcs11.constants import Attribute, ObjectClass
 
 from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer
+from birthmark.agent.device_agent import Agent
 from birthmark.agent.paths import AgentPaths
-from birthmark.agent.service import Agent
 from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.device_transports.ports import HttpResponse, ReceivedMessage

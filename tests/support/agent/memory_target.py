@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from birthmark.fleet.errors import NotTakenBackError
-from birthmark.fleet.target import (
+from birthmark.fleet.enrollment_target import (
     EnrollmentOutcome,
     EnrollmentRecord,
     EnrollmentRequest,
@@ -12,6 +11,7 @@ from birthmark.fleet.target import (
     WayBack,
     unnoted,
 )
+from birthmark.fleet.errors import NotTakenBackError
 
 
 class MemoryTarget:

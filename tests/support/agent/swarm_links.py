@@ -9,7 +9,7 @@ from birthmark.device_transports.ports import HttpsClient, Links, MqttClient
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
-from birthmark.swarm.links.stream import Dialer
+from birthmark.swarm.links.tls_stream import Dialer
 
 
 @dataclass(frozen=True)

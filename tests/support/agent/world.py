@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from birthmark.agent.agent_factory import open_agent
+from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.config import AgentConfig, parse_config
-from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.device_agent import Agent
 from birthmark.agent.paths import DEVICE_ID, EST_ID, AgentPaths, file_name, next_of
-from birthmark.agent.service import Agent
 from birthmark.device_transports.errors import LinkLostError, MqttRefusedError, ServerUntrustedError
 from birthmark.device_transports.identity import Identity, ServerTrust
 from birthmark.device_transports.openssl.certificate_time import StatedTime

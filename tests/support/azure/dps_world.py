@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from birthmark.auth.sas import derive_device_key
-from birthmark.ca.certificate_orders import CertificateOrders
+from birthmark.ca.cloud_certificate_orders import CertificateOrders
 from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     CertificateEntry,
@@ -20,7 +20,7 @@ from birthmark.dps.service import Authorities, Enrollments, Instances, Registrat
 from birthmark.dps.service.issuance import NO_ISSUER
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.service import IotHub, Registry
-from birthmark.ref import Ref
+from birthmark.late_reference import Ref
 from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps
 from birthmark.store import Database, open_database
 from support.azure.sas_tokens import make_sas

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from birthmark.iothub import twin_search
+from birthmark.iothub import twin_index_store
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.ports import UNSEEN, SeenAt
 from birthmark.iothub.service import IotHub
@@ -55,7 +55,7 @@ class World:
         return [row["deviceId"] for row in answer.rows]
 
     async def terms(self, device_id: str) -> set[tuple[str, str]]:
-        rows = await self.database.all(twin_search.TERMS_OF, place=self.hub.name, **these([device_id]))
+        rows = await self.database.all(twin_index_store.TERMS_OF, place=self.hub.name, **these([device_id]))
         return {(row["path"], row["value"]) for row in rows}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
-from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle import line_format
 from birthmark.manifests.bundle.intake_records import BundleTrust, ChipIntake
 from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.station import RecordedLine, Station, open_station
@@ -77,10 +77,10 @@ class Line:
                 take(station, a_chip(f"{name}-{number}"), f"{name.upper()}-{number}")
             return station.seal()[0]
 
-    def sign(self, line: wire.Line) -> bytes:
+    def sign(self, line: line_format.Line) -> bytes:
         """Sign a line with the station's key, whatever it says."""
         with self.station() as station:
-            return wire.render_line(line, station.identity.sign)
+            return line_format.render_line(line, station.identity.sign)
 
 
 def take(station: Station, chip: Holder, board: str = "B-1", *, signer: Holder | None = None) -> RecordedLine:

@@ -18,7 +18,7 @@ from birthmark.device_transports.crt.tls import client_context
 from birthmark.device_transports.identity import ServerTrust, TokenIdentity, identity_of
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library import find_softhsm, stop_library
-from birthmark.keys.private_key import KeyHandle, Scheme
+from birthmark.keys.private_key_handle import KeyHandle, Scheme
 from birthmark.mqtt.packets import Connect
 from birthmark.secure_elements.chip_profiles import PROFILES
 from birthmark.secure_elements.simulated_element import SoftwareElement

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.dps.model import TpmKeys
-from birthmark.keys.tpm import Tpm, TpmSettings, TpmUnavailableError
-from birthmark.pki.tpm_public import TpmPublic, parse_tpm_public
+from birthmark.keys.tpm_attestation import Tpm, TpmSettings, TpmUnavailableError
+from birthmark.pki.tpm_public_key import TpmPublic, parse_tpm_public
 from support.server.servers import WORKER
 
 

@@ -22,11 +22,11 @@ from birthmark.bus import LocalBus
 from birthmark.ca import ca_directory
 from birthmark.ca.generations import Generations
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.ca.rollover import Rollovers
 from birthmark.errors import BirthmarkError
 from birthmark.server.composition_root import Rooms, open_rooms
-from birthmark.server.counters import Figures
+from birthmark.server.counter_verification import Figures
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
 from support.fakes import FakeClock

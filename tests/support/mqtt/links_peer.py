@@ -16,10 +16,10 @@ from birthmark.clock import SystemClock
 from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, Unsubscribe
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net.admission import Admission, CloseReason, MqttRefusedError
 from birthmark.net.http import HttpService
 from birthmark.net.limits import Limits
 from birthmark.net.listener import Listeners
+from birthmark.net.mqtt_admission import Admission, CloseReason, MqttRefusedError
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import server_context
 from birthmark.pki import certificate_profiles

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import warm
 from birthmark.testing.cloud import Cloud
-from birthmark.testing.process import TestServer
+from birthmark.testing.server_process import TestServer
 from support.server import scaled
 
 BIRTHMARK = str(Path(sys.executable).with_name("birthmark"))

@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from birthmark.agent.checks import Check, CheckResult, Checks
 from birthmark.agent.config.config_values import PreloadedIdentity
+from birthmark.agent.device_agent import Agent
 from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.instance_lock import locked
-from birthmark.agent.service import Agent
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import StatedTime
 from birthmark.errors import UnavailableError

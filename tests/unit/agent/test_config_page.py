@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config import parse_config
-from birthmark.agent.config.catalog import every_setting
 from birthmark.agent.config.parser import IGNORED
+from birthmark.agent.config.setting_catalog import every_setting
 from birthmark.agent.config.toml_tables import Table
 from support.tools_pages import the_page_of
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from birthmark.agent.keys import KeyStore
 from birthmark.agent.paths import write_file
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
-from birthmark.keys.private_key import render_uri_pem
+from birthmark.keys.private_key_handle import render_uri_pem
 from support.agent.world import World
 
 COUNT = 40

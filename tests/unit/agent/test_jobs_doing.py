@@ -21,7 +21,7 @@ from birthmark.agent.jobs.actions import (
     bounded,
     tail,
 )
-from birthmark.agent.jobs.execution_state import JobRecord, JobStep, read_record
+from birthmark.agent.jobs.execution_state_file import JobRecord, JobStep, read_record
 from birthmark.agent.jobs.executor import JobExecutor
 from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take
 from birthmark.errors import UnavailableError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.credential_store import HeldIdentity
+from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.identities import CertificateMissingError
 from birthmark.agent.paths import AgentPaths, StateNotWritableError, remove_file, write_file
 from birthmark.agent.state import recall

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config import ConfigInvalidError, parse_config, read_config
-from birthmark.keys.tpm import Tpm, TpmSettings
+from birthmark.keys.tpm_attestation import Tpm, TpmSettings
 from support.agent.world import CONFIG
 
 FILE = Path("/etc/aziot/config.toml")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.agent.clock_sync import TimeServers
+from birthmark.agent.clock_sync_transports import TimeServers
 from birthmark.agent.trusted_clock import BUILT, Timekeeper
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import StatedTime

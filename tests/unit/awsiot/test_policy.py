@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.auth.wildcards import glob_of
+from birthmark.auth.policy_wildcards import glob_of
 from birthmark.awsiot.model import Thing, ThingName
 from birthmark.awsiot.rules.policy import (
     _SHARED,

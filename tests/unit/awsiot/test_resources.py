@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.awsiot.http.authorization_resources import _BY_ARN, _IN_BODY, _KINDS, resources_of
+from birthmark.awsiot.http.policy_resources import _BY_ARN, _IN_BODY, _KINDS, resources_of
 from birthmark.awsiot.http.request_router import OPERATIONS, AwsRequest
 from support.aws.account import ACCOUNT, OPERATOR
 

@@ -2,7 +2,7 @@ import re
 
 import pytest
 
-from birthmark.azure_arm.operations import ArmOperation, ArmResourceKind
+from birthmark.azure_arm.model import ArmOperation, ArmResourceKind
 from birthmark.azure_arm.rules.operation_paths import OperationNotServedError, PathInvalidError, call_of
 from birthmark.errors import BirthmarkError
 

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.ca import ocsp_responder as answers_module
-from birthmark.ca.certificate_orders import issue_server
+from birthmark.ca.cloud_certificate_orders import issue_server
 from birthmark.ca.ocsp_responder import LIFETIME, OcspResponder
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificate_profiles import EST_IDENTITY, SERVER

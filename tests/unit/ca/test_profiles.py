@@ -12,8 +12,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.rules.issuance import CaNotIssuedError, KeyKindRefusedError
-from birthmark.ca.rules.names import HARDWARE_MODULE_NAME, NamesRefusedError, granted_names, names_in
+from birthmark.ca.rules.certificate_name_policy import HARDWARE_MODULE_NAME, NamesRefusedError, granted_names, names_in
+from birthmark.ca.rules.issuance_eligibility import CaNotIssuedError, KeyKindRefusedError
 from birthmark.ca.service import CertificateAuthority, ProfileUnknownError
 from birthmark.pki.certificate_profiles import (
     DEVICE,

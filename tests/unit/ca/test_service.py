@@ -9,8 +9,8 @@ from cryptography import x509
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
-from birthmark.ca.rules.issuance import KeyTakenError, NameLostError
-from birthmark.ca.rules.names import NamesRefusedError
+from birthmark.ca.rules.certificate_name_policy import NamesRefusedError
+from birthmark.ca.rules.issuance_eligibility import KeyTakenError, NameLostError
 from birthmark.pki.certificate_profiles import DEVICE, SERVER, CertificateProfile
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.crl import RevocationReason

@@ -3,7 +3,7 @@
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from birthmark.ca.rules.names import granted_subject
+from birthmark.ca.rules.certificate_name_policy import granted_subject
 
 ASKED = x509.Name(
     [

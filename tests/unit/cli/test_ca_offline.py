@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 from birthmark.ca import ca_directory, offline_root, passphrase_rotation
 from birthmark.ca.hierarchy_files import alone_in
 from birthmark.ca.offline_root import AnswerRefusedError, RequestRefusedError, ask, install, read_request
-from birthmark.ca.passphrase import Passphrase
+from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.cli.app import app
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.pki.certificate_profiles import Purpose

@@ -12,7 +12,7 @@ from birthmark.errors import about
 from birthmark.fleet.journal import FORMAT, JournalChangedError, NoJournalError, _refusal
 from birthmark.keys.errors import KeyFileIsPkcs12Error, PassphraseWrongError
 from birthmark.pki.certificates import CertificateIsPkcs12Error
-from birthmark.text_files import format_trim_command, to_utf_8
+from birthmark.text_file_encodings import format_trim_command, to_utf_8
 
 NOBODY = 65534
 

@@ -10,9 +10,9 @@ from birthmark.cli.bulk_summary import BulkSummary, Refusals
 from birthmark.cli.command_output import print_errors
 from birthmark.cli.device_enroll_list import Shipment, enroll_shipment, template_of
 from birthmark.cli.device_enroll_options import DeviceOptions, RunOptions
+from birthmark.fleet.enrollment_target import Change, TargetOutcome
+from birthmark.fleet.enrollment_template import EnrollmentTemplate, TemplateInvalidError
 from birthmark.fleet.journal import JournalOutcome
-from birthmark.fleet.target import Change, TargetOutcome
-from birthmark.fleet.template import EnrollmentTemplate, TemplateInvalidError
 from birthmark.manifests.errors import MalformedEntryError
 from support.agent.memory_target import MemoryTarget
 

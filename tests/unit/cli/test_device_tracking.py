@@ -12,9 +12,9 @@ from birthmark.cli.bulk_summary import BulkSummary
 from birthmark.cli.command_output import INTERRUPTED
 from birthmark.cli.device_progress import PatienceOptions, follow, move
 from birthmark.fleet.device_migration import MigrationProgress, MigrationStage, Pair
+from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, Goal
+from birthmark.fleet.enrollment_target import EnrollmentRequest
 from birthmark.fleet.errors import TargetUnreachableError
-from birthmark.fleet.target import EnrollmentRequest
-from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal
 from support.pki.pki_builders import a_device
 
 WISH = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)

@@ -12,7 +12,7 @@ import typer
 from birthmark.ca import ca_directory
 from birthmark.cli import app, error_hints
 from birthmark.cli.command_output import file_trouble
-from birthmark.cli.json_input import json_of
+from birthmark.cli.json_arguments import json_of
 from birthmark.cli.pki import parse_issued
 from birthmark.clock import SystemClock, SystemEntropy
 from birthmark.devices.list_views import DeviceNameUnseenError

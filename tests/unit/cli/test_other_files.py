@@ -14,7 +14,7 @@ from birthmark.audit.signed_heads import HeadInvalidError, parse_heads
 from birthmark.cli.command_output import FileEncodingError, read_text
 from birthmark.cli.login import login
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.template import parse_template
+from birthmark.fleet.enrollment_template import parse_template
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.manifest_chunks import count_of
 from birthmark.operator_api.saved_login import InvitationInvalidError, read_invitation

@@ -12,7 +12,7 @@ import pytest
 from birthmark import atomic_files
 from birthmark.cli import service_install
 from birthmark.cli.command_output import FileUnusableError
-from birthmark.cli.installer import Installer, InstallManifest, InstallStep
+from birthmark.cli.service_installer import Installer, InstallManifest, InstallStep
 from birthmark.cli.systemd_units import SystemdService, agent_service
 
 

@@ -6,8 +6,8 @@ from typing import Any, cast
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.devices.device_directory import DeviceDirectory
+from birthmark.devices.device_records import DeviceAccess, DeviceRecords, RevocationOrder
 from birthmark.devices.list_views import RevocationOutcome, RevokedPart
-from birthmark.devices.records import DeviceAccess, DeviceRecords, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.errors import UnavailableError
 from birthmark.pki.crl import RevocationReason

@@ -13,9 +13,8 @@ from birthmark.errors import ThrottledError
 from birthmark.fleet.adaptive_concurrency import AdaptiveConcurrency, PacedTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
 from birthmark.fleet.device_migration import MigrationStage, Move
-from birthmark.fleet.errors import TargetThrottledError
-from birthmark.fleet.journal import Journal, JournalOutcome
-from birthmark.fleet.target import (
+from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, iter_progress
+from birthmark.fleet.enrollment_target import (
     EnrollmentOutcome,
     EnrollmentRequest,
     Note,
@@ -24,7 +23,8 @@ from birthmark.fleet.target import (
     WayBack,
     unnoted,
 )
-from birthmark.fleet.tracking import DeviceProgress, DeviceStage, iter_progress
+from birthmark.fleet.errors import TargetThrottledError
+from birthmark.fleet.journal import Journal, JournalOutcome
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 

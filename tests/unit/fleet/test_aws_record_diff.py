@@ -14,7 +14,7 @@ from birthmark.fleet.aws_record_diff import (
     completes,
     undo_of,
 )
-from birthmark.fleet.target import EnrollmentRequest
+from birthmark.fleet.enrollment_target import EnrollmentRequest
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
 

@@ -15,6 +15,8 @@ from birthmark.devices.list_views import RevocationOutcome
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws_renewal import CarriedOverAttachments, NotConnectedByItError, NoThingError
 from birthmark.fleet.aws_target import AwsTarget
+from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
+from birthmark.fleet.enrollment_target import EnrollmentRecord, EnrollmentRequest, TargetOutcome, WayBack
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -27,9 +29,7 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
 )
-from birthmark.fleet.profiles import AwsProfile
-from birthmark.fleet.target import EnrollmentRecord, EnrollmentRequest, TargetOutcome, WayBack
-from birthmark.fleet.tracking import DeviceProgress, DeviceStage
+from birthmark.fleet.target_profiles import AwsProfile
 from support.fakes import NOON, FakeClock
 from support.pki.pki_builders import a_device
 

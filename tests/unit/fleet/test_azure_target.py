@@ -12,10 +12,12 @@ from provisioningserviceclient.client import ProvisioningServiceError
 
 from birthmark.devices.list_views import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure_models import enrollment_models
 from birthmark.fleet.azure_record_diff import json_of, kept, on_record
+from birthmark.fleet.azure_sdk_models import enrollment_models
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.device_migration import NotAtSourceError
+from birthmark.fleet.device_progress import DeviceStage
+from birthmark.fleet.enrollment_target import EnrollmentRecord, EnrollmentRequest, TargetOutcome, WayBack
 from birthmark.fleet.errors import (
     CredentialsRefusedError,
     DifferentRecordError,
@@ -26,9 +28,7 @@ from birthmark.fleet.errors import (
     TargetThrottledError,
     TargetUnreachableError,
 )
-from birthmark.fleet.profiles import AzureProfile
-from birthmark.fleet.target import EnrollmentRecord, EnrollmentRequest, TargetOutcome, WayBack
-from birthmark.fleet.tracking import DeviceStage
+from birthmark.fleet.target_profiles import AzureProfile
 from birthmark.pki.certificates import parse_any
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from birthmark.fleet.bulk_enrollment import enroll_all
+from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.journal import (
     Journal,
     JournalChangedError,
@@ -21,7 +22,6 @@ from birthmark.fleet.journal import (
     OtherTargetsJournalError,
     add_path_to_errors,
 )
-from birthmark.fleet.target import EnrollmentRequest, TargetOutcome
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 

@@ -8,13 +8,20 @@ import pytest
 
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws_record_diff import progress_of as stand_at_aws
-from birthmark.fleet.azure_hub import progress_of as stand_at_hub
+from birthmark.fleet.azure_hub_devices import progress_of as stand_at_hub
 from birthmark.fleet.bulk_enrollment import undo_all
 from birthmark.fleet.device_migration import MigrationStage, MigrationStep, Move, next_step
+from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, Goal
+from birthmark.fleet.enrollment_target import (
+    EnrollmentOutcome,
+    EnrollmentRequest,
+    Note,
+    RetirementOutcome,
+    TargetOutcome,
+    unnoted,
+)
 from birthmark.fleet.errors import TargetRefusedError
 from birthmark.fleet.journal import Journal, JournalOutcome
-from birthmark.fleet.target import EnrollmentOutcome, EnrollmentRequest, Note, RetirementOutcome, TargetOutcome, unnoted
-from birthmark.fleet.tracking import DeviceProgress, DeviceStage, Goal
 from support.agent.memory_target import MemoryTarget
 from support.fakes import NOON
 from support.pki.pki_builders import a_device

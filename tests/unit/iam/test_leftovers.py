@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from birthmark.cli.command_tree import TREE, CommandGroup, Leaf
-from birthmark.iam.authorization import NarrowedTokenError
+from birthmark.iam.authorization_errors import NarrowedTokenError
 from birthmark.iam.residual_access import LEFT, restrict_to_one_device
 from birthmark.webconsole.event_labels import ACTIONS
 

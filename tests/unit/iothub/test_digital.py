@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.documents import DocumentSection, merged
-from birthmark.iothub import store, twin_search
+from birthmark.iothub import store, twin_index_store
 from birthmark.iothub.model import Twin
 from birthmark.iothub.rules.digital_twins import DigitalTwinPatchError, desired_by, digital_twin, merge_patch
 from birthmark.iothub.rules.twins import desire
@@ -74,7 +74,7 @@ def test_a_twin_that_an_earlier_version_kept_has_no_model() -> None:
     body = msgspec.msgpack.encode(({"site": 1}, merged(DocumentSection(), {"a": 1}, AT), DocumentSection()))
     row = {"hub": "hub", "device_id": "d", "version": 3, "body": body}
     twin = store.twin_of(row)
-    assert (twin.tags, twin.model_id, twin_search.values_of(body).model_id) == ({"site": 1}, "", "")
+    assert (twin.tags, twin.model_id, twin_index_store.values_of(body).model_id) == ({"site": 1}, "", "")
     assert store.twin_of({**row, "body": store.twin_body(twin)}) == twin
 
 

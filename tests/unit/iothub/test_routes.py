@@ -12,7 +12,7 @@ from birthmark.documents import DocumentSection, merged
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import TelemetryMessage, Twin
 from birthmark.iothub.rules.routes import configuration, event_messages, route_matcher
-from birthmark.iothub.wire.routing import (
+from birthmark.iothub.wire.routing_configuration import (
     TEMPLATE,
     Endpoint,
     Enrichment,

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from birthmark.errors import BirthmarkError
 from birthmark.keys.possession import sign_nonce
-from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle import line_format
+from birthmark.manifests.bundle.chip_verification_rules import nonce_of
 from birthmark.manifests.bundle.intake_records import BundlePosition, BundleTrust, ChipIntake
 from birthmark.manifests.bundle.parallel_verifier import verify_all
-from birthmark.manifests.bundle.rules import nonce_of
 from birthmark.manifests.bundle.verifier import count_chips, raw_lines
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.manifest_entry import ManifestEntry
@@ -53,7 +53,7 @@ def test_a_sealed_bundle_is_believed(line: Line) -> None:
 
 def test_a_bundle_with_a_byte_order_mark_is_believed(line: Line) -> None:
     marked = [b"\xef\xbb\xbf" + line.lines[0], *line.lines[1:]]
-    assert wire.is_bundle(marked[0][: wire.LOOKED_AT])
+    assert line_format.is_bundle(marked[0][: line_format.LOOKED_AT])
     assert verified(marked, line.trust) == verified(line.lines, line.trust)
 
 
@@ -143,8 +143,8 @@ def test_no_other_device_of_the_station_s_ca_is_a_station(tmp_path: Path) -> Non
 
 
 def test_a_station_cannot_call_itself_by_another_s_name(line: Line) -> None:
-    opening = wire.parse_line(line.lines[0]).line
-    assert isinstance(opening, wire.OpeningLine)
+    opening = line_format.parse_line(line.lines[0]).line
+    assert isinstance(opening, line_format.OpeningLine)
     forged = line.sign(msgspec.structs.replace(opening, station="head office"))
     assert verified([forged, *line.lines[1:]], line.trust)[:3] == ["manifest.malformed"] * 3
 
@@ -152,7 +152,7 @@ def test_a_station_cannot_call_itself_by_another_s_name(line: Line) -> None:
 def test_a_bundle_names_the_seal_of_the_one_before(tmp_path: Path) -> None:
     line = Line(tmp_path / "north")
     seals = [line.sealed(1, name).read_bytes().splitlines() for name in ("first", "second")]
-    assert [chip_of(one[0])["after"] for one in seals] == [None, wire.digest(seals[0][-1])]
+    assert [chip_of(one[0])["after"] for one in seals] == [None, line_format.digest(seals[0][-1])]
 
 
 def test_a_line_after_the_station_s_certificate_ran_out_is_refused(tmp_path: Path) -> None:
@@ -184,7 +184,7 @@ MOVED: dict[str, dict[str, object]] = {
     "to another board": {"board": "B-9"},
     "to another operator": {"operator": "bob"},
     "by another challenge": {"challenge": "ab" * 32},
-    "with another certificate": {"chain": (wire.render_certificate(a_chip("copy").certificate),)},
+    "with another certificate": {"chain": (line_format.render_certificate(a_chip("copy").certificate),)},
     "with another key's name": {"key": "cd" * 32},
     "without a proof": {"proof": ""},
 }
@@ -195,7 +195,7 @@ def test_a_proof_counts_for_nothing_else(tmp_path: Path, change: dict[str, objec
     line = Line(tmp_path / "north")
     line.take(a_chip())
     opening, raw = line.lines
-    honest = wire.parse_line(raw).line
+    honest = line_format.parse_line(raw).line
     forged = line.sign(msgspec.structs.replace(honest, **change))
     assert verified([opening, forged], line.trust)[0] == "manifest.key_mismatch"
 
@@ -205,7 +205,7 @@ NONSENSE: dict[str, dict[str, object]] = {
     "no operator": {"operator": "a\nb"},
     "no challenge": {"challenge": "xyz"},
     "no certificate": {"chain": ()},
-    "certificates without end": {"chain": (wire.render_certificate(ISSUER.certificate),) * 100},
+    "certificates without end": {"chain": (line_format.render_certificate(ISSUER.certificate),) * 100},
 }
 
 
@@ -214,7 +214,7 @@ def test_what_a_station_signed_without_sense_is_no_entry(tmp_path: Path, change:
     line = Line(tmp_path / "north")
     line.take(a_chip())
     opening, raw = line.lines
-    forged = line.sign(msgspec.structs.replace(wire.parse_line(raw).line, **change))
+    forged = line.sign(msgspec.structs.replace(line_format.parse_line(raw).line, **change))
     assert verified([opening, forged], line.trust)[0] == "manifest.malformed"
 
 
@@ -225,8 +225,8 @@ def test_a_key_of_a_kind_that_proves_nothing_here_is_refused(tmp_path: Path) -> 
     builder = x509.CertificateBuilder(ISSUER.certificate.subject, named("chip-1"), key.public_key(), 7)
     builder = builder.not_valid_before(NOON).not_valid_after(NOON + timedelta(days=1))
     certificate = parse_der(builder.sign(ISSUER.private_key, hashes.SHA256()).public_bytes(Encoding.DER))
-    chain = {"chain": (wire.render_certificate(certificate),)}
-    forged = line.sign(msgspec.structs.replace(wire.parse_line(raw).line, **chain))
+    chain = {"chain": (line_format.render_certificate(certificate),)}
+    forged = line.sign(msgspec.structs.replace(line_format.parse_line(raw).line, **chain))
     assert verified([opening, forged], line.trust)[0] == "manifest.key_mismatch"
 
 
@@ -235,8 +235,8 @@ def test_a_proof_counts_in_no_other_line(tmp_path: Path) -> None:
     line.take(a_chip("chip-1"), "B-1")
     line.take(a_chip("chip-2"), "B-2")
     opening, _, second = line.lines
-    honest = wire.parse_line(second).line
-    forged = line.sign(msgspec.structs.replace(honest, seq=1, previous=wire.digest(opening)))
+    honest = line_format.parse_line(second).line
+    forged = line.sign(msgspec.structs.replace(honest, seq=1, previous=line_format.digest(opening)))
     assert verified([opening, forged], line.trust)[0] == "manifest.key_mismatch"
 
 
@@ -245,8 +245,8 @@ def test_a_proof_counts_in_no_other_bundle(tmp_path: Path) -> None:
     line.sealed(1)
     line.take(a_chip("chip-9"), "B-9")
     first = (line.directory / "intake-0001.jsonl").read_bytes().splitlines()
-    honest = wire.parse_line(line.lines[1]).line
-    forged = line.sign(msgspec.structs.replace(honest, previous=wire.digest(first[0])))
+    honest = line_format.parse_line(line.lines[1]).line
+    forged = line.sign(msgspec.structs.replace(honest, previous=line_format.digest(first[0])))
     assert verified([first[0], forged], line.trust)[0] == "manifest.key_mismatch"
 
 
@@ -264,9 +264,14 @@ def test_one_chip_on_two_boards_is_refused_although_its_station_signed_both(tmp_
     bundle = chip_of(opening)["bundle"]
     wish = ChipIntake("B-2", "ann", (chip.certificate, ISSUER.certificate))
     proof = sign_nonce(handle_of(chip), nonce_of(wish, BundlePosition(bundle, 2), "ef" * 32))
-    honest = wire.parse_line(raw).line
+    honest = line_format.parse_line(raw).line
     again = msgspec.structs.replace(
-        honest, seq=2, previous=wire.digest(raw), board="B-2", challenge="ef" * 32, proof=wire.base64(proof)
+        honest,
+        seq=2,
+        previous=line_format.digest(raw),
+        board="B-2",
+        challenge="ef" * 32,
+        proof=line_format.base64(proof),
     )
     found = list(verify_all(io.BytesIO(b"\n".join([opening, raw, line.sign(again)])), line.trust))
     assert isinstance(found[1], BirthmarkError)
@@ -283,18 +288,18 @@ def chip_of(raw: bytes) -> dict[str, str]:
 
 def test_what_is_written_is_what_is_read(line: Line) -> None:
     for raw in line.lines:
-        signed = wire.parse_line(raw)
-        assert wire.render_line(signed.line, _signature(signed)) == raw
+        signed = line_format.parse_line(raw)
+        assert line_format.render_line(signed.line, _signature(signed)) == raw
 
 
-def _signature(signed: wire.SignedLine) -> Callable[[bytes], bytes]:
+def _signature(signed: line_format.SignedLine) -> Callable[[bytes], bytes]:
     return lambda _: signed.signature
 
 
 @given(st.binary(max_size=300) | st.text(max_size=200).map(str.encode))
 def test_any_bytes_are_a_line_or_refused(raw: bytes) -> None:
     try:
-        wire.parse_line(raw)
+        line_format.parse_line(raw)
     except MalformedEntryError as error:
         assert error.explain_cause()
 
@@ -335,10 +340,10 @@ _SAMPLE = _sample()
 
 
 def test_a_line_without_an_end_is_not_kept_in_memory() -> None:
-    endless = io.BytesIO(wire.BEGINNING + b"a" * (3 * wire.MAX_LINE_BYTES) + b"\n{}\n")
+    endless = io.BytesIO(line_format.BEGINNING + b"a" * (3 * line_format.MAX_LINE_BYTES) + b"\n{}\n")
     found = list(verify_all(endless, BundleTrust(())))
     assert [one.explain_cause() for one in found if isinstance(one, BirthmarkError)] == [
-        f"Entry 1 is not a valid manifest entry: it has more than {wire.MAX_LINE_BYTES} bytes.",
+        f"Entry 1 is not a valid manifest entry: it has more than {line_format.MAX_LINE_BYTES} bytes.",
         "Entry 2 is not a valid manifest entry: it does not end with a signature.",
     ]
 
@@ -349,12 +354,12 @@ def test_chips_are_counted_without_a_look_at_them(line: Line) -> None:
 
 @pytest.mark.parametrize("name", ["", " B", "B ", 'B"1', "B\\1", "B\n1", "B\x1b[31m", "b" * 65])
 def test_what_cannot_name_a_board(name: str) -> None:
-    assert not wire.is_name(name)
+    assert not line_format.is_name(name)
 
 
 @pytest.mark.parametrize("name", ["B-1", "基板 1", "b" * 64, "S/N:0001;A"])
 def test_what_may_name_a_board(name: str) -> None:
-    assert wire.is_name(name)
+    assert line_format.is_name(name)
 
 
 @pytest.mark.parametrize(
@@ -362,7 +367,7 @@ def test_what_may_name_a_board(name: str) -> None:
 )
 def test_a_time_has_one_form(time: str) -> None:
     with pytest.raises(MalformedEntryError):
-        wire.parse_time(time)
+        line_format.parse_time(time)
 
 
 def test_take_is_said_where(tmp_path: Path) -> None:

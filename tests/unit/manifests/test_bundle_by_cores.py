@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from birthmark.manifests import process_pool
-from birthmark.manifests.bundle import parallel_verifier, wire
+from birthmark.manifests.bundle import line_format, parallel_verifier
 from birthmark.manifests.bundle.intake_records import BundleTrust
 from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, find_opening
 from birthmark.manifests.bundle.verifier import BundleVerifier
@@ -46,8 +46,8 @@ def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def opened(line: Line) -> BundleOpening:
-    opening = wire.parse_line(line.lines[0]).line
-    assert isinstance(opening, wire.OpeningLine)
+    opening = line_format.parse_line(line.lines[0]).line
+    assert isinstance(opening, line_format.OpeningLine)
     said = find_opening(opening)
     assert said is not None
     return said
@@ -68,7 +68,7 @@ def test_every_chip_of_a_good_bundle_is_looked_at_elsewhere(line: Line, looked_a
 
 def test_a_line_too_long_to_be_one_is_read_by_nobody_else(line: Line, looked_at: list[int]) -> None:
     first, *rest = line.lines
-    told = verified([first, b"{" + b"x" * (3 * wire.MAX_LINE_BYTES), *rest], line.trust)
+    told = verified([first, b"{" + b"x" * (3 * line_format.MAX_LINE_BYTES), *rest], line.trust)
     assert told == ["manifest.malformed", "CHIP-0", "CHIP-1", "CHIP-2"]
     assert sum(looked_at) == 3
 
@@ -77,9 +77,9 @@ def test_what_was_found_out_under_another_opening_does_not_count(line: Line, tmp
     other = Line(tmp_path / "south")
     other.sealed(1, "other")
     trust = BundleTrust((*line.trust.stations, *other.trust.stations), line.trust.roots)
-    signed = wire.parse_line(line.lines[1])
-    assert isinstance(signed.line, wire.ChipLine)
-    looked = LineChecker(trust).check_line(signed, signed.line, wire.digest(line.lines[1]), opened(line))
+    signed = line_format.parse_line(line.lines[1])
+    assert isinstance(signed.line, line_format.ChipLine)
+    looked = LineChecker(trust).check_line(signed, signed.line, line_format.digest(line.lines[1]), opened(line))
     assert isinstance(looked.said, ManifestEntry)
     verifier = BundleVerifier(trust)
     list(verifier.read(other.lines[0]))
@@ -90,7 +90,7 @@ def test_what_was_found_out_under_another_opening_does_not_count(line: Line, tmp
 def test_what_was_found_out_of_other_bytes_does_not_count(line: Line) -> None:
     verifier = BundleVerifier(line.trust)
     list(verifier.read(line.lines[0]))
-    of_another = LineFinding(opened(line).line_key(wire.digest(line.lines[2])), is_signed=False, said=None)
+    of_another = LineFinding(opened(line).line_key(line_format.digest(line.lines[2])), is_signed=False, said=None)
     (told,) = verifier.read(line.lines[1], of_another)
     assert isinstance(told, ManifestEntry)
 

@@ -13,7 +13,7 @@ import pytest
 
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
 from birthmark.manifests.manifest_entry import ManifestEntry
-from birthmark.manifests.microchip import root_of, signer_of, trust_of
+from birthmark.manifests.microchip_verifier import root_of, signer_of, trust_of
 from birthmark.manifests.verification import Verdict, verify_all
 from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from birthmark.pki import certificate_profiles

@@ -26,7 +26,7 @@ from birthmark.message_routing.rules.sql import (
     parse_template,
 )
 from birthmark.message_routing.rules.sql.functions import FUNCTIONS
-from birthmark.message_routing.rules.sql.syntax import Version
+from birthmark.message_routing.rules.sql.syntax_tree import Version
 from birthmark.message_routing.rules.sql.values import MAX_BYTES, MAX_DEPTH, read_payload
 from support.fakes import SeededEntropy
 

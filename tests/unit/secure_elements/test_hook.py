@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
-from birthmark.keys.private_key import render_uri_pem
-from birthmark.keys.reference_keys import render_reference_key
+from birthmark.keys.private_key_handle import render_uri_pem
+from birthmark.keys.se050_reference_keys import render_reference_key
 from birthmark.secure_elements.exec import HOOK
 
 KEYS = (

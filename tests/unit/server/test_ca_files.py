@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from birthmark.bus.nats import create_tls_context
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.errors import BirthmarkError
-from birthmark.fleet import profiles
+from birthmark.fleet import target_profiles
 from birthmark.pki.certificates import parse_pem
 from birthmark.secure_elements.exec.proxy import ProxyUpstream
-from birthmark.server.mapping_files import cas_of
+from birthmark.server.function_and_role_files import cas_of
 from support.pki.pki_builders import a_ca, a_key
 
 ROOT = a_ca("Plant Root").certificate
@@ -35,7 +35,7 @@ REFUSED = {
 
 
 def _of_profile(path: Path) -> str:
-    return (profiles._ca_file("plant", {"ca_file": str(path)}) or path).read_text()
+    return (target_profiles._ca_file("plant", {"ca_file": str(path)}) or path).read_text()
 
 
 def _of_bus(path: Path) -> str:

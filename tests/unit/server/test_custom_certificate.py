@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.server.custom_certificate import OwnCertificate, OwnCertificateError
-from birthmark.server.tls_context import FreshContext
+from birthmark.server.server_certificate_renewal import FreshContext
 from support.fakes import NOON, FakeClock
 from support.pki.pki_builders import a_ca, a_device
 
-LOG = "birthmark.server.tls_context"
+LOG = "birthmark.server.server_certificate_renewal"
 
 
 def own(

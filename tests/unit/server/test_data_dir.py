@@ -27,7 +27,7 @@ from birthmark.server.data_dir import (
     DataDirectoryForeignError,
     RecordsLostError,
 )
-from birthmark.server.tls_context import FreshContext
+from birthmark.server.server_certificate_renewal import FreshContext
 from support.fakes import FakeClock, SeededEntropy
 
 _MADE: list[DataDirectory] = []
@@ -254,7 +254,7 @@ def test_workers_that_need_another_certificate_at_one_moment_make_one(tmp_path: 
 async def test_a_worker_that_could_not_take_another_certificate_looks_again_in_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("birthmark.server.tls_context._AGAIN_S", 0.01)
+    monkeypatch.setattr("birthmark.server.server_certificate_renewal._AGAIN_S", 0.01)
     directory = a_directory(tmp_path)
     directory.prepare()
     hierarchy = directory.hierarchy()
@@ -282,7 +282,7 @@ async def test_a_worker_that_could_not_take_another_certificate_looks_again_in_s
 async def test_a_clock_that_is_set_beyond_its_end_has_the_certificate_made_anew_in_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("birthmark.server.tls_context._AGAIN_S", 0.01)
+    monkeypatch.setattr("birthmark.server.server_certificate_renewal._AGAIN_S", 0.01)
     clock = FakeClock()
     directory = DataDirectory(tmp_path / "data", clock, SeededEntropy())
     directory.prepare()

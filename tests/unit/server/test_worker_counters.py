@@ -3,7 +3,7 @@
 from collections import Counter
 from unittest.mock import Mock
 
-from birthmark.ref import Ref
+from birthmark.late_reference import Ref
 from birthmark.server.composition_root import ServiceRefs, WorkerCounters
 
 

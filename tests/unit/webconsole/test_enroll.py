@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from birthmark import flock
 from birthmark.errors import ForbiddenError
-from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle import line_format
 from birthmark.manifests.errors import ManifestError
 from birthmark.operator_api.api_router import told
 from birthmark.pki.certificates import CertificateInvalidError
@@ -129,7 +129,7 @@ def test_a_cell_that_begins_a_formula_is_inert(text: str) -> None:
 @pytest.mark.parametrize("coded", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize(
     ("text", "kind"),
-    [(wire.BEGINNING.decode() + '1"}', UploadKind.BUNDLE), ('\r\n[{"header": 1}]', UploadKind.MANIFEST)],
+    [(line_format.BEGINNING.decode() + '1"}', UploadKind.BUNDLE), ('\r\n[{"header": 1}]', UploadKind.MANIFEST)],
 )
 def test_a_list_is_known_by_its_text_however_that_is_coded(
     tmp_path: Path, text: str, kind: UploadKind, coded: str

@@ -8,8 +8,8 @@ from starlette.requests import Request
 
 from birthmark.iam.model import RIGHTS_OF, UserRole
 from birthmark.webconsole import audit, devices, refusals, settings
-from birthmark.webconsole.alerts import words_of_types
 from birthmark.webconsole.approvals import readable
+from birthmark.webconsole.events_and_alerts import words_of_types
 from birthmark.webconsole.i18n import PageLocale, reader
 from birthmark.webconsole.users import RIGHTS, ROLES, explained, format_roles
 

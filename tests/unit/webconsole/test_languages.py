@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import birthmark
-from birthmark.webconsole import refusal_texts
+from birthmark.webconsole import refusal_translations
 from birthmark.webconsole.i18n import (
     CATALOGUE,
     ENGLISH,
@@ -52,7 +52,7 @@ def test_what_is_filled_in_is_filled_in_there_too(language: str) -> None:
         texts = (message.id,) if isinstance(message.id, str) else message.id
         forms = (message.string,) if isinstance(message.string, str) else message.string
         known = set(FILLED.findall(" ".join(texts)))
-        for form in forms if message.id and not texts[0].startswith(refusal_texts.PREFIX) else ():
+        for form in forms if message.id and not texts[0].startswith(refusal_translations.PREFIX) else ():
             found = set(FILLED.findall(form))
             if found - known or (len(forms) == 1 and found != known) or TAGS.findall(form) != TAGS.findall(texts[0]):
                 wrong[texts[0]] = form

@@ -11,7 +11,7 @@ from birthmark.agent.paths import EST_ID
 from birthmark.agent.renewal_policy import Renewal
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
-from birthmark.keys.tpm import TpmSettings
+from birthmark.keys.tpm_attestation import TpmSettings
 from birthmark.secure_elements.chip_profiles import Algorithm
 
 

@@ -19,7 +19,7 @@ from birthmark.agent.config import config_values
 from birthmark.agent.config.parser import parse_config
 from birthmark.agent.config.toml_tables import ConfigInvalidError, ConfigMisnamedError, ConfigMissingError
 from birthmark.file_ownership import as_root, as_root_with, restrict_command
-from birthmark.text_files import decode_text, foreign_line, format_conversion_fix, not_utf_8
+from birthmark.text_file_encodings import decode_text, foreign_line, format_conversion_fix, not_utf_8
 from birthmark.untrusted_text import reason_of
 
 MAX_CONFIG_BYTES = 1024 * 1024

@@ -28,7 +28,7 @@ from birthmark.agent.config.toml_tables import (
     text_like,
 )
 from birthmark.agent.config.uris import file_of, key_of, take_key, token_of
-from birthmark.keys.tpm import MAX_KEY_INDEX, TpmSettings
+from birthmark.keys.tpm_attestation import MAX_KEY_INDEX, TpmSettings
 from birthmark.secure_elements.chip_profiles import Algorithm
 
 _INDEX: Read[int] = kind_of(

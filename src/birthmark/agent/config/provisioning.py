@@ -13,9 +13,9 @@ from birthmark.agent.config.uris import file_of, key_of, take_key, take_pair
 from birthmark.agent.paths import DEVICE_ID
 from birthmark.device_transports.urls import HttpTarget, UrlInvalidError, parse_url, suggest_url
 from birthmark.errors import BirthmarkError
-from birthmark.keys.tpm import TpmSettings
+from birthmark.keys.tpm_attestation import TpmSettings
 from birthmark.pki.names import parse_common_name, parse_registration_id
-from birthmark.text_files import BLANKS
+from birthmark.text_file_encodings import BLANKS
 
 _AZURE = "https://global.azure-devices-provisioning.net"
 _KEY = '`{name} = { value = "BASE64" }` or `{name} = { uri = "file:///path/of/a/0600/file" }`'

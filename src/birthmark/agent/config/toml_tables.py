@@ -9,7 +9,7 @@ import msgspec
 
 from birthmark.agent.config.config_values import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
-from birthmark.text_files import to_lines
+from birthmark.text_file_encodings import to_lines
 from birthmark.toml_errors import TomlError, lines_of, parse
 from birthmark.untrusted_text import printable
 

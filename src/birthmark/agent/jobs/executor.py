@@ -31,7 +31,7 @@ from birthmark.agent.jobs.actions import (
     Wanted,
     bounded,
 )
-from birthmark.agent.jobs.execution_state import JobRecord, JobStep, write_record
+from birthmark.agent.jobs.execution_state_file import JobRecord, JobStep, write_record
 from birthmark.agent.jobs.file_update import Fetch, FileUpdate
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError

@@ -19,8 +19,8 @@ from birthmark.agent.jobs.actions import (
     JobSettings,
     bounded,
 )
-from birthmark.agent.jobs.document import parse_document
-from birthmark.agent.jobs.execution_state import JobRecord, JobStep, forget, read_record, write_record
+from birthmark.agent.jobs.document_parser import parse_document
+from birthmark.agent.jobs.execution_state_file import JobRecord, JobStep, forget, read_record, write_record
 from birthmark.agent.jobs.executor import INTERRUPTED, JobExecutor, what_of
 from birthmark.agent.jobs.file_update import Fetch
 from birthmark.awsiot.client import ThingClient

@@ -16,16 +16,16 @@ from starlette.responses import Response
 
 from birthmark.auth.sigv4 import SignatureMissingError, SignedRequest, is_signed, parse_signature
 from birthmark.awsiot.error_mapping import http_error
-from birthmark.awsiot.http.authorization_resources import implied_actions, resources_of
 from birthmark.awsiot.http.authorizers import AuthorizerOperations
 from birthmark.awsiot.http.ca_certificates import CaCertificateOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data_plane import FOR_DEVICES, Ask, ClientOperations, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.device_auth import HttpDevices
-from birthmark.awsiot.http.indexing import IndexingOperations
+from birthmark.awsiot.http.fleet_indexing import IndexingOperations
 from birthmark.awsiot.http.job_file_downloads import file_of, is_file
 from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobOperations
 from birthmark.awsiot.http.policies import PolicyOperations
+from birthmark.awsiot.http.policy_resources import implied_actions, resources_of
 from birthmark.awsiot.http.provisioning import ProvisioningOperations
 from birthmark.awsiot.http.registration_tasks import TaskOperations, report, report_of
 from birthmark.awsiot.http.request_router import (
@@ -56,7 +56,7 @@ from birthmark.awsiot.service.things import ThingExistsError
 from birthmark.broker import Namespace
 from birthmark.clock import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
-from birthmark.iam.authorization import format_refusal, require_right
+from birthmark.iam.authorization_errors import format_refusal, require_right
 from birthmark.net.http import ASGIApp, Receive, Scope, Send
 
 GROUPS = (

@@ -11,7 +11,7 @@ from birthmark.awsiot.rules.operation_rights import PLACE
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.iam.authorization import require_right
+from birthmark.iam.authorization_errors import require_right
 
 
 class CaCertificateOperations:

@@ -11,7 +11,7 @@ from birthmark.awsiot.rules.operation_rights import PLACE
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificates import EndpointRetiredError, PendingActivationError
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.iam.authorization import require_right
+from birthmark.iam.authorization_errors import require_right
 
 _ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data-Beta", "iot:CredentialProvider"})
 _RETIRED = {

@@ -12,7 +12,7 @@ from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.reserved_topics import REASONS, is_answered_over_https
 from birthmark.awsiot.rules.topic_validation import MAX_CLIENT_ID_BYTES, RetainedMissingError
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.account import UnknownClientError
+from birthmark.awsiot.service.composition import UnknownClientError
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import ShadowRequest, parse_request, shadow_json
 from birthmark.broker import Namespace

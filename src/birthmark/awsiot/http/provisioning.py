@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.authorization_resources import template_of
+from birthmark.awsiot.http.policy_resources import template_of
 from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import TemplateType

@@ -20,7 +20,7 @@ from birthmark.mqtt.packets import LEVEL_5, Publish, SubAck, Subscribe, UnsubAck
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import matches
-from birthmark.net.admission import CloseReason
+from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 
 if TYPE_CHECKING:

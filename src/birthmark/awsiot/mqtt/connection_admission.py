@@ -21,7 +21,7 @@ from birthmark.awsiot.domain_events import (
 from birthmark.awsiot.error_mapping import reason_of
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
 from birthmark.awsiot.mqtt.deadlines import LOOK_S, DeadlineQueue, TimedAction
-from birthmark.awsiot.mqtt.reserved_topics import ReservedTopics
+from birthmark.awsiot.mqtt.reserved_topic_requests import ReservedTopics
 from birthmark.awsiot.rules import topic_validation
 from birthmark.awsiot.rules.custom_authorizers import NAME, AuthorizerRequest
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
@@ -41,9 +41,9 @@ from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import LEVEL_5, Connect
 from birthmark.mqtt.packets import WillMessage as WillPacket
 from birthmark.mqtt.properties import PropertyId, get_property
-from birthmark.mqtt.session import EACH_BYTES
-from birthmark.net.admission import Admission, CloseReason, MqttRefusedError
+from birthmark.mqtt.sender_session import EACH_BYTES
 from birthmark.net.identity_conflicts import TakeoverHistory
+from birthmark.net.mqtt_admission import Admission, CloseReason, MqttRefusedError
 from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.outbound.callouts import MOST_AT_ONCE
 from birthmark.refusals import Ledger

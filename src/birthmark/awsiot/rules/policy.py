@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from birthmark.auth.wildcards import Glob, glob_of
+from birthmark.auth.policy_wildcards import Glob, glob_of
 from birthmark.awsiot.rules.policy_conditions import (
     CURRENT_TIME,
     EPOCH_TIME,

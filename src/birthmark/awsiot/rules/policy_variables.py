@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from birthmark.auth.wildcards import ANY_ONE, Glob
+from birthmark.auth.policy_wildcards import ANY_ONE, Glob
 from birthmark.awsiot.model import Thing
 from birthmark.pki.certificates import UNREADABLE, Certificate
 

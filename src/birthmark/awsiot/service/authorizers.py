@@ -25,7 +25,7 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.device_authorization import AuthorizerContext, ConnectionGrant, NoCertificateError
 from birthmark.awsiot.service.lambda_functions import FunctionFailedError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
-from birthmark.awsiot.store import credentials as store
+from birthmark.awsiot.store import authorizers_and_role_aliases as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenError, NotFoundError

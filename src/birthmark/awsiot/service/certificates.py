@@ -26,7 +26,7 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.store import certificates as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
-from birthmark.ca.token_keys import run_signing
+from birthmark.ca.pkcs11_keys import run_signing
 from birthmark.clock import new_uuid
 from birthmark.errors import (
     ChangedMeanwhileError,
@@ -36,6 +36,7 @@ from birthmark.errors import (
     ThrottledError,
     UnauthenticatedError,
 )
+from birthmark.fair_semaphore import FairSemaphore
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_pem
 from birthmark.pki.csr import parse_csr
@@ -44,7 +45,6 @@ from birthmark.pki.names import name_of
 from birthmark.pki.pem import unarmor
 from birthmark.store import Changes, retry_on_conflict
 from birthmark.store.pagination import Page, every, page_of
-from birthmark.turns import FairSemaphore
 
 AT_ONCE = 2
 MAX_OF_ONE = 16

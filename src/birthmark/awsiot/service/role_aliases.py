@@ -29,7 +29,7 @@ from birthmark.awsiot.rules.temporary_credentials import (
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.device_authorization import ConnectionGrant, Devices
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
-from birthmark.awsiot.store import credentials as store
+from birthmark.awsiot.store import authorizers_and_role_aliases as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.clock import new_uuid
 from birthmark.errors import (

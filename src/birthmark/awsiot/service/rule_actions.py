@@ -23,9 +23,9 @@ from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.message_routing.sinks.errors import AddressInvalidError
 from birthmark.message_routing.sinks.files import FileSink, FolderQuota, LineSink
 from birthmark.message_routing.sinks.http import HttpSink, Post
+from birthmark.message_routing.sinks.local_streams import StreamSink
 from birthmark.message_routing.sinks.mqtt import MqttSink
 from birthmark.message_routing.sinks.nats import NatsSink
-from birthmark.message_routing.sinks.streams import StreamSink
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.properties import PropertyId, PropertyScope, write_properties
 from birthmark.outbound.http_sender import OutboundResponse, UrlInvalidError

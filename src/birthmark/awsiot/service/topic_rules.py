@@ -19,9 +19,9 @@ from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import shadow_json
+from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage, Done
-from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
 from birthmark.message_routing.deliveries import Delivery, Sink

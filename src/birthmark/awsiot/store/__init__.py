@@ -4,8 +4,8 @@ A principal is stored as the certificate ID; ARNs are built at the API layer. Po
 """
 
 from birthmark.awsiot.store import (
+    authorizers_and_role_aliases,
     certificates,
-    credentials,
     index_queries,
     jobs,
     policies,
@@ -17,8 +17,8 @@ from birthmark.awsiot.store import (
 )
 
 __all__ = [
+    "authorizers_and_role_aliases",
     "certificates",
-    "credentials",
     "index_queries",
     "jobs",
     "policies",

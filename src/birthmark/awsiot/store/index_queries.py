@@ -41,7 +41,7 @@ from birthmark.awsiot.wire.index_query import (
 from birthmark.documents.query_evaluator import ordered
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.columns import number, text
-from birthmark.store.name_index import ordered_text
+from birthmark.store.device_name_index import ordered_text
 from birthmark.store.row_statements import find, is_among, remove
 from birthmark.store.statements import BoundParameters
 

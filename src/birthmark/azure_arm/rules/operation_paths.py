@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote
 
-from birthmark.azure_arm.operations import ArmOperation, ArmRequest, ArmResourceKind
+from birthmark.azure_arm.model import ArmOperation, ArmRequest, ArmResourceKind
 from birthmark.errors import InvalidRequestError
 
 _MAX_SHOWN = 200

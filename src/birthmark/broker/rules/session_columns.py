@@ -4,7 +4,7 @@ from typing import Any
 
 from birthmark.broker.model import MICROS, NEVER, SessionRecord, Will, encode_will
 from birthmark.broker.rules.send_window import SendWindow
-from birthmark.net.admission import CloseReason
+from birthmark.net.mqtt_admission import CloseReason
 
 
 def resumed_window(

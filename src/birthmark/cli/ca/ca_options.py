@@ -14,7 +14,7 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import ca_directory
 from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.passphrase import FORMS, Passphrase, SourceInvalidError, check_source
+from birthmark.ca.passphrase_sources import FORMS, Passphrase, SourceInvalidError, check_source
 from birthmark.ca.service import CertificateAuthority
 from birthmark.cli.ca.ca_directory_owner import ServerCommand
 from birthmark.cli.command_factory import JsonOption

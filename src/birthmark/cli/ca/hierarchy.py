@@ -17,10 +17,10 @@ from birthmark.ca.certificate_inventory import CertificateQuery, Inventory
 from birthmark.ca.certificate_records import IssuedCertificate
 from birthmark.ca.generations import FIRST
 from birthmark.ca.offline_root import ask
-from birthmark.ca.passphrase import FORMS, Passphrase
 from birthmark.ca.passphrase_rotation import move
+from birthmark.ca.passphrase_sources import FORMS, Passphrase
+from birthmark.ca.pkcs11_keys import TokenPlace
 from birthmark.ca.revocation import CertificateUnknownError
-from birthmark.ca.token_keys import TokenPlace
 from birthmark.cli.ca.ca_directory_owner import at_server, server_of
 from birthmark.cli.ca.ca_options import (
     AuthorityOptions,

@@ -28,7 +28,7 @@ from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedErr
 from birthmark.pki.der import is_pkcs7, is_pkcs12
 from birthmark.pki.names import name_of
 from birthmark.pki.pem import check_single_request, pem_in, unarmor
-from birthmark.text_files import plain_text
+from birthmark.text_file_encodings import plain_text
 from birthmark.untrusted_text import printable
 
 _DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from birthmark.clock import Clock
 from birthmark.device_transports.errors import CLOSED_HERE, LinkLostError
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
-from birthmark.device_transports.mqtt_session import Conversation
+from birthmark.device_transports.mqtt_client_protocol import Conversation
 from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.deadlines import open_connection
 from birthmark.device_transports.openssl.tls import client_context, translate_error

@@ -23,7 +23,7 @@ from birthmark.device_transports.urls import TIMEOUT_S
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.keys.file_key import pem_of_key
-from birthmark.text_files import unseen_in_pem
+from birthmark.text_file_encodings import unseen_in_pem
 from birthmark.untrusted_text import reason_of
 
 _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH

@@ -7,7 +7,7 @@ from functools import partial
 from birthmark.doctor.facts import ChipFacts, KeyFacts, ProbeExit, SoftHsmFacts
 from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic
 from birthmark.keys.se050_labels import is_same_label, object_id_of
-from birthmark.text_files import trimmed
+from birthmark.text_file_encodings import trimmed
 
 _EXPOSED = 0o077
 _SIMULATE = 'eval "$(birthmark chip simulate chip)"'

@@ -12,7 +12,7 @@ from birthmark.documents.queries.parser import (
     QueryProblem,
     parse_query,
 )
-from birthmark.documents.queries.syntax import (
+from birthmark.documents.queries.syntax_tree import (
     Alternative,
     Comparison,
     Condition,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from math import isfinite
 from typing import TypeVar
 
-from birthmark.documents.queries.syntax import (
+from birthmark.documents.queries.syntax_tree import (
     Alternative,
     Comparison,
     Condition,

@@ -14,7 +14,7 @@ from datetime import datetime
 from birthmark.auth.sas import SasSignatureError, check_resource, check_sas, parse_sas
 from birthmark.dps.model import Claim, Instance, TpmKeys
 from birthmark.dps.rules.attestation import AttestationError, NoProofError, NotEnrolledError
-from birthmark.pki.tpm_public import TpmPublic
+from birthmark.pki.tpm_public_key import TpmPublic
 
 CHALLENGE_S = 600
 MAX_ROOTS, MAX_ROOTS_OF_ONE = 64, 4

@@ -12,7 +12,7 @@ from birthmark.dps.model import Claim, Enrollment, Instance, Registration, TpmKe
 from birthmark.dps.ports import CertificateInventory
 from birthmark.dps.rules import attestation
 from birthmark.dps.rules.tpm_attestation import TpmNotEnrolledError
-from birthmark.dps.service.enrollment_groups import Groups
+from birthmark.dps.service.enrollment_group_lookup import Groups
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.dps.service.instances import Instances
 from birthmark.dps.service.tpm_attestation import Tpms

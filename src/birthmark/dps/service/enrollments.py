@@ -18,7 +18,7 @@ from birthmark.dps.service.issuance import NO_ISSUER
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.verified_ca import CaCertificate
-from birthmark.store import Changes, Database, name_index, retry_on_conflict
+from birthmark.store import Changes, Database, device_name_index, retry_on_conflict
 
 
 class EnrollmentNotFoundError(NotFoundError):
@@ -204,7 +204,7 @@ class Enrollments:
         if previous is None:
             changes.run(store.ADD_ENROLLMENT, scope=scope, kind=kind, id=done.id, document=document, etag=done.etag)
             if not done.is_group:
-                changes.merge(name_index.found(store.place_of(scope), done.id))
+                changes.merge(device_name_index.found(store.place_of(scope), done.id))
         else:
             changes.run(
                 store.REPLACE_ENROLLMENT,
@@ -276,7 +276,7 @@ class Enrollments:
         else:
             changes.run(store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=found.id)
             changes.run(store.DROP_ROOTS, scope=scope, registration_id=found.id)
-            changes.merge(name_index.unindex_name(store.place_of(scope), found.id))
+            changes.merge(device_name_index.unindex_name(store.place_of(scope), found.id))
         changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
         await self._database.commit(changes.event(_changed(scope, found.id, is_group=is_group)))
 

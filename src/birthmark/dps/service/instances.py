@@ -6,17 +6,17 @@ from dataclasses import replace
 from birthmark.auth.cloud_api_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.auth.permissions import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
-from birthmark.auth.shared_access_policies import Which, rotate_key
+from birthmark.auth.shared_access_policy_keys import Which, rotate_key
 from birthmark.clock import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.domain_events import InstancesChanged
 from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.dps.rules.tiers import Paces, ThrottledOperation
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
-from birthmark.iam.authorization import require_right
+from birthmark.iam.authorization_errors import require_right
 from birthmark.iam.role_scopes import NOBODYS, ScopedRoles
 from birthmark.net.fair_scheduler import count_for
-from birthmark.store import Changes, Database, name_index, retry_on_conflict
+from birthmark.store import Changes, Database, device_name_index, retry_on_conflict
 from birthmark.store.reloading_cache import ReloadingCache
 
 OWNER = "provisioningserviceowner"
@@ -223,7 +223,7 @@ class Instances:
         changes = Changes().run(store.DELETE_INSTANCE, expect=1, otherwise=missing, id_scope=scope, name=name)
         for statement in store.DROP_SCOPE:
             changes.run(statement, scope=scope)
-        changes.run(name_index.FORGET_PLACE, place=store.place_of(scope))
+        changes.run(device_name_index.FORGET_PLACE, place=store.place_of(scope))
         changes.audit(actor, "dps.delete", name, id_scope=scope)
         await self._roles.remove_scope(f"dps/{name}", changes, self._commit, actor=actor)
 

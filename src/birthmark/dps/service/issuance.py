@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from birthmark.ca.certificate_orders import Also, CertificateOrder, IssuingPolicyUnknownError
 from birthmark.ca.certificate_records import key_digest
+from birthmark.ca.cloud_certificate_orders import Also, CertificateOrder, IssuingPolicyUnknownError
 from birthmark.dps.model import Claim, Enrollment, Registration
 from birthmark.dps.ports import CertificateIssuer, HubDeviceStatus, HubIdentity
 from birthmark.dps.rules.registration import check_csr, is_repeated

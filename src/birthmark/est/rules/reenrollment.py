@@ -3,7 +3,7 @@
 import base64
 import hmac
 
-from birthmark.ca.rules.names import granted_subject
+from birthmark.ca.rules.certificate_name_policy import granted_subject
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.est.model import EstPeer
 from birthmark.pki.certificates import Certificate

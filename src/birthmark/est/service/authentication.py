@@ -27,7 +27,7 @@ from birthmark.est.rules.client_identity import (
     identify_issued,
 )
 from birthmark.est.rules.late_renewal import check_late_renewal
-from birthmark.est.service.credentials import accepted_cas
+from birthmark.est.service.users_and_bootstrap_cas import accepted_cas
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint

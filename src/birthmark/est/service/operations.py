@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from birthmark.auth.password_digests import PasswordCheck, hash_generated
 from birthmark.auth.principals import PrincipalKind
 from birthmark.ca.certificate_records import IssuedCertificate, key_digest
-from birthmark.ca.rules.issuance import check_speaks_for, name_asked_for
+from birthmark.ca.rules.issuance_eligibility import check_speaks_for, name_asked_for
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock import Clock, ClockStability, Entropy
 from birthmark.errors import (

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.broker.rules.device_queue import MAX_LOCK_S, QueueOutcome
-from birthmark.broker.rules.partitions import key_of
+from birthmark.broker.rules.stream_positions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import message_headers
 from birthmark.iothub.http.responses import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from birthmark.auth.permissions import Right
 from birthmark.errors import BirthmarkError, InvalidRequestError, ThrottledError
-from birthmark.iam.authorization import RightMissingError, format_refusal
+from birthmark.iam.authorization_errors import RightMissingError, format_refusal
 from birthmark.iothub.error_mapping import http_error
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import SeenAt

@@ -27,8 +27,8 @@ from birthmark.metrics import Traffic
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.admission import CloseReason
 from birthmark.net.identity_conflicts import TakeoverHistory
+from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.csr import CsrRefusedError
 from birthmark.store import Changes

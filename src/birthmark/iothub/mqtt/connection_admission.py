@@ -12,7 +12,7 @@ from weakref import ReferenceType, WeakSet, ref
 from birthmark.auth.sas import SKEW, SasExpiredError, SasToken, check_expiry
 from birthmark.broker import Arrival, Broker, ConnectedSession, Namespace, SpaceRules
 from birthmark.broker.model import NEVER, BrokerMessage, Will
-from birthmark.broker.rules.partitions import key_of
+from birthmark.broker.rules.stream_positions import key_of
 from birthmark.bus import Bus
 from birthmark.bus.ports import EmptyReply
 from birthmark.clock import Clock
@@ -34,8 +34,8 @@ from birthmark.iothub.service.registry import guard_identity
 from birthmark.metrics import Traffic
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.packets import WillMessage as WillPacket
-from birthmark.net.admission import Admission, CloseReason, MqttRefusedError, require_3_1_1
 from birthmark.net.identity_conflicts import TakeoverHistory
+from birthmark.net.mqtt_admission import Admission, CloseReason, MqttRefusedError, require_3_1_1
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.store import from_micros
 

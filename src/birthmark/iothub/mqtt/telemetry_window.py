@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from birthmark.broker.ports import MessageStream
-from birthmark.broker.rules.partitions import key_of
+from birthmark.broker.rules.stream_positions import key_of
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
@@ -18,7 +18,7 @@ from birthmark.iothub.rules.tiers import AT_A_TURN, BACKLOG_S
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.topics import CACHED
-from birthmark.net.admission import CloseReason
+from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
 
 WINDOW = 100

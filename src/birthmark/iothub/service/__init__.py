@@ -20,7 +20,7 @@ from birthmark.iothub.service.telemetry import Telemetry
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twin_index import TwinIndex
 from birthmark.iothub.service.twins import Twins
-from birthmark.ref import Ref
+from birthmark.late_reference import Ref
 from birthmark.store import Database
 from birthmark.supervised_tasks import Leads, always
 

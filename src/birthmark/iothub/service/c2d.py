@@ -19,7 +19,7 @@ from birthmark.iothub.rules import c2d as rules
 from birthmark.iothub.rules.c2d import FEEDBACK
 from birthmark.iothub.service.registry import Registry, guard_identity
 from birthmark.iothub.wire import registry_time
-from birthmark.ref import Ref
+from birthmark.late_reference import Ref
 from birthmark.store import Changes, Database, from_micros
 from birthmark.store.time_ids import Numbers
 from birthmark.untrusted_text import decode_json

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import NamedTuple, Protocol, TypeVar
 
-from birthmark.ca.certificate_orders import Also, CertificateOrder
 from birthmark.ca.certificate_records import key_digest
-from birthmark.ca.rules.issuance import KeyTakenError
+from birthmark.ca.cloud_certificate_orders import Also, CertificateOrder
+from birthmark.ca.rules.issuance_eligibility import KeyTakenError
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.iothub import store

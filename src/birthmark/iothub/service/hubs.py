@@ -7,20 +7,20 @@ from dataclasses import replace
 from birthmark.auth.cloud_api_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.auth.permissions import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
-from birthmark.auth.shared_access_policies import Which, rotate_key
+from birthmark.auth.shared_access_policy_keys import Which, rotate_key
 from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.stream_retention import StreamRetention
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError
-from birthmark.iam.authorization import require_right
+from birthmark.iam.authorization_errors import require_right
 from birthmark.iam.role_scopes import NOBODYS, ScopedRoles
-from birthmark.iothub import store, twin_search
+from birthmark.iothub import store, twin_index_store
 from birthmark.iothub.domain_events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, TelemetryMessage, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.rules.tiers import Edition, edition_of
 from birthmark.net.fair_scheduler import count_for
-from birthmark.store import Changes, Database, counters, name_index, retry_on_conflict
+from birthmark.store import Changes, Database, counters, device_name_index, retry_on_conflict
 from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import ReloadingCache
 
@@ -179,8 +179,8 @@ class Hubs:
         )
         for statement in store.DELETE_HUB:
             changes.run(statement, hub=name)
-        changes.run(twin_search.DROP_PLACE, place=name)
-        changes.run(name_index.FORGET_PLACE, place=store.place_of(name))
+        changes.run(twin_index_store.DROP_PLACE, place=name)
+        changes.run(device_name_index.FORGET_PLACE, place=store.place_of(name))
         changes.run(counters.FORGET_PLACE, name=store.DEVICES, place=name)
         await self._roles.remove_scope(f"hub/{name}", changes, self._commit, actor=actor)
 

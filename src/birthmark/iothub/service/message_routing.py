@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from birthmark.broker.rules.partitions import BEGINNING
+from birthmark.broker.database_stream import SqlStream
+from birthmark.broker.rules.stream_positions import BEGINNING
 from birthmark.broker.store import drop_stream
-from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, PolicyError
 from birthmark.iothub import store
@@ -25,7 +25,7 @@ from birthmark.iothub.rules.routes.route_matcher import PreparedRouting
 from birthmark.iothub.service.hubs import Hubs, UnknownHubError
 from birthmark.iothub.service.routing_events import RoutingEvents, stream_name
 from birthmark.iothub.service.telemetry import Telemetry
-from birthmark.iothub.wire.routing import (
+from birthmark.iothub.wire.routing_configuration import (
     FALLBACK,
     Endpoint,
     FileEndpoint,
@@ -42,7 +42,7 @@ from birthmark.message_routing import store as letters
 from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.message_routing.delivery_queue import DeliveryPartition, Queue, owner_of
 from birthmark.message_routing.engine import RuleEngine
-from birthmark.message_routing.sinks.streams import StreamRecord
+from birthmark.message_routing.sinks.local_streams import StreamRecord
 from birthmark.outbound.webhook_signature import SECRET_BYTES, secret_of
 from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.pagination import every

@@ -13,7 +13,7 @@ from typing import Any
 from birthmark.broker.store import drop_client
 from birthmark.clock import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError, ThrottledError
-from birthmark.iothub import store, twin_search
+from birthmark.iothub import store, twin_index_store
 from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.model import (
     MAX_MODULES,
@@ -29,7 +29,7 @@ from birthmark.iothub.model import (
 )
 from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.service.routing_events import RoutingEvents
-from birthmark.iothub.wire.routing import RouteSource
+from birthmark.iothub.wire.routing_configuration import RouteSource
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, Statement, retry_on_conflict, to_micros
 
@@ -306,7 +306,7 @@ def _without(module: Module) -> Changes:
     """Return the changes that delete a module's session and twin."""
     changes = drop_client(space_of(module.hub), module.name)
     changes.run(store.DELETE_TWIN, hub=module.hub, device_id=module.name)
-    return changes.merge(twin_search.without_terms(module.hub, module.name))
+    return changes.merge(twin_index_store.without_terms(module.hub, module.name))
 
 
 def _if_as_read(statement: Statement, read: Module, **values: object) -> Changes:

@@ -6,14 +6,14 @@ from typing import Any
 
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.service.message_routing import Routes
-from birthmark.iothub.wire.routing import FileEndpoint, ServerEndpoint, WebhookEndpoint
+from birthmark.iothub.wire.routing_configuration import FileEndpoint, ServerEndpoint, WebhookEndpoint
 from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
 from birthmark.message_routing.sinks.errors import AddressInvalidError
 from birthmark.message_routing.sinks.files import FolderQuota, LineSink
 from birthmark.message_routing.sinks.http import HttpSink, Post
+from birthmark.message_routing.sinks.local_streams import StreamSink
 from birthmark.message_routing.sinks.mqtt import MqttSink
 from birthmark.message_routing.sinks.nats import NatsSink
-from birthmark.message_routing.sinks.streams import StreamSink
 from birthmark.outbound.webhook_signature import headers_of
 from birthmark.untrusted_text import reason_of
 

@@ -11,10 +11,10 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import timedelta
 
-from birthmark.broker.in_flight import UNWRITTEN_BYTES, InFlightBudget
+from birthmark.broker.database_stream import SqlStream
+from birthmark.broker.in_flight_budget import UNWRITTEN_BYTES, InFlightBudget
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.ports import MessageStream
-from birthmark.broker.stream import SqlStream
 from birthmark.clock import Clock, ClockStability
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, TelemetryMessage, space_of

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
-from birthmark.iothub import store, twin_search
+from birthmark.iothub import store, twin_index_store
 from birthmark.iothub.rules import index_terms as rules
 from birthmark.iothub.rules.index_terms import Term
 from birthmark.store import Changes, Database
@@ -93,7 +93,7 @@ class TwinIndex:
         while True:
             hub, device_id = self._last[state]
             asked: dict[str, Any] = {"state": state, "hub": hub, "device_id": device_id, "limit": MOST_AMONG}
-            rows = await self._database.all(twin_search.NEXT_UNINDEXED, **asked)
+            rows = await self._database.all(twin_index_store.NEXT_UNINDEXED, **asked)
             if rows:
                 self._last[state] = rows[-1]["hub"], rows[-1]["device_id"]
                 return rows
@@ -103,12 +103,12 @@ class TwinIndex:
 
     async def unindexed(self) -> int:
         """Return the number of twins to be indexed."""
-        rows = [await self._database.one(twin_search.WAITING, state=state, limit=_ANY) for state in _TO_INDEX]
+        rows = [await self._database.one(twin_index_store.WAITING, state=state, limit=_ANY) for state in _TO_INDEX]
         return sum(0 if row is None else int(row["count"]) for row in rows)
 
     async def _terms(self, hub: str, names: Sequence[str]) -> defaultdict[str, set[Term]]:
         found: defaultdict[str, set[Term]] = defaultdict(set)
-        for row in await self._database.all(twin_search.TERMS_OF, place=hub, **these(names)):
+        for row in await self._database.all(twin_index_store.TERMS_OF, place=hub, **these(names)):
             found[row["subject"]].add((row["path"], row["value"]))
         return found
 
@@ -120,16 +120,16 @@ def portions_for(row: Row, known: set[Term]) -> Iterator[Changes]:
     changing twin would fail every commit, together with its neighbors. The mark shows outdated terms, also between
     batches.
     """
-    found = twin_search.values_of(row["body"])
+    found = twin_index_store.values_of(row["body"])
     wanted = rules.of_twin(found.tags, found.desired.values, found.reported.values, found.model_id)
     made = set(wanted or ())
-    changed = [(twin_search.DROP_TERM, one) for one in sorted(known - made)]
-    changed += [(twin_search.ADD_TERM, one) for one in sorted(made - known)]
+    changed = [(twin_index_store.DROP_TERM, one) for one in sorted(known - made)]
+    changed += [(twin_index_store.ADD_TERM, one) for one in sorted(made - known)]
     as_read: dict[str, Any] = {f"key_{name}": row[name] for name in ("hub", "device_id", "version", "body")}
     done = store.BEYOND_INDEX if wanted is None else 0
     for first in range(0, len(changed) or 1, MOST_WRITES):
         is_last = first + MOST_WRITES >= len(changed)
-        portion = Changes().run(twin_search.INDEXED, state=done if is_last else row["unindexed"], **as_read)
+        portion = Changes().run(twin_index_store.INDEXED, state=done if is_last else row["unindexed"], **as_read)
         for statement, (path, value) in changed[first : first + MOST_WRITES]:
             portion.run(statement, place=row["hub"], subject=row["device_id"], path=path, value=value)
         yield portion

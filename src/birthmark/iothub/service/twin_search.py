@@ -14,7 +14,7 @@ from birthmark.clock import Clock
 from birthmark.documents.queries import MAX_VALUES, Condition, FieldPath, paths_in
 from birthmark.documents.query_evaluator import fits
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
-from birthmark.iothub import store, twin_search, wire
+from birthmark.iothub import store, twin_index_store, wire
 from birthmark.iothub.model import Device, DeviceId, Hub, Identity, Twin
 from birthmark.iothub.ports import UNSEEN, DevicePresence, SeenAt
 from birthmark.iothub.rules.twin_query_plans import (
@@ -109,10 +109,10 @@ class TwinMatch:
         if row["twin_body"] is None:
             document = wire.twin_json(twin, identity, **seen)
         elif is_whole:
-            twin = store.twin_of({"hub": identity.hub, "device_id": self.key, **twin_search.twin_columns(row)})
+            twin = store.twin_of({"hub": identity.hub, "device_id": self.key, **twin_index_store.twin_columns(row)})
             document = wire.twin_json(twin, identity, **seen)
         else:
-            found = twin_search.values_of(row["twin_body"])
+            found = twin_index_store.values_of(row["twin_body"])
             twin = msgspec.structs.replace(twin, version=row["twin_version"], model_id=found.model_id)
             properties = {"desired": found.desired.values, "reported": found.reported.values}
             document = {**wire.twin_json(twin, identity, **seen), "tags": found.tags, "properties": properties}
@@ -200,8 +200,8 @@ def modules_of(database: Database) -> Callable[[Hub, str, int], Awaitable[Sequen
     async def page(hub: Hub, after: str, limit: int) -> Sequence[TwinMatch]:
         device_id, _, module_id = after.partition("/")
         asked: dict[str, Any] = {"hub": hub.name, "device_id": device_id, "module_id": module_id, "limit": limit}
-        rows = await database.all(twin_search.MODULES_PAGE, **asked)
-        return [TwinMatch(row, store.module_of(twin_search.module_row_of(row))) for row in rows]
+        rows = await database.all(twin_index_store.MODULES_PAGE, **asked)
+        return [TwinMatch(row, store.module_of(twin_index_store.module_row_of(row))) for row in rows]
 
     return page
 
@@ -230,9 +230,9 @@ class TwinSearch:
                 raise await self._refused(read)
             some, last = _next_named(leaves, after, chunk)
             await wait_for_caller_turn()  # compiling a statement of many terms takes milliseconds
-            rows = await self._database.all(twin_search.next_of(hub.name, some, states, after, chunk))
+            rows = await self._database.all(twin_index_store.next_of(hub.name, some, states, after, chunk))
             found = [
-                TwinMatch(row, store.device_of(twin_search.device_row_of(row)))
+                TwinMatch(row, store.device_of(twin_index_store.device_row_of(row)))
                 for row in rows
                 if row["hub"] is not None
             ]
@@ -259,7 +259,7 @@ class TwinSearch:
         return states if await self._waiting(store.CHANGED) > _MOST_WAITING else [store.CHANGED, *states]
 
     async def _waiting(self, state: int) -> int:
-        row = await self._database.one(twin_search.WAITING, state=state, limit=MAX_READ)
+        row = await self._database.one(twin_index_store.WAITING, state=state, limit=MAX_READ)
         return 0 if row is None else int(row["count"])
 
     async def _refused(self, read: int) -> BirthmarkError:
@@ -321,7 +321,7 @@ class TwinSearch:
                         break
                 return best
             case leaf:
-                row = await self._database.one(twin_search.counting(hub.name, leaf, _MOST_COUNTED + 1))
+                row = await self._database.one(twin_index_store.counting(hub.name, leaf, _MOST_COUNTED + 1))
                 return (0 if row is None else int(row["count"])), (leaf,)
 
 

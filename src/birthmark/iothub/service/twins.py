@@ -15,8 +15,8 @@ from birthmark.iothub.rules.digital_twins import desired_by, merge_patch
 from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.rules.twins import TwinVersionError
 from birthmark.iothub.service.registry import Registry, UnknownDeviceError
-from birthmark.iothub.wire.routing import RouteSource
-from birthmark.ref import Ref
+from birthmark.iothub.wire.routing_configuration import RouteSource
+from birthmark.late_reference import Ref
 from birthmark.store import Changes, Database, retry_on_conflict
 
 _ATTEMPTS = 8

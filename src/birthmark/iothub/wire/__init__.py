@@ -19,13 +19,19 @@ from birthmark.iothub.wire.certificate_requests import (
     parse_credential_topic,
     parse_issued,
 )
-from birthmark.iothub.wire.d2c import (
+from birthmark.iothub.wire.d2c_property_bags import (
     MODULE,
     SYSTEM_PROPERTIES,
     PropertyBagError,
     message_of,
     parse_property_bag,
     render_property_bag,
+)
+from birthmark.iothub.wire.methods_and_configurations import (
+    ConfigurationContent,
+    MethodCall,
+    parse_content,
+    parse_method_call,
 )
 from birthmark.iothub.wire.registry import (
     IMPORT_MODES,
@@ -41,7 +47,6 @@ from birthmark.iothub.wire.registry import (
     parse_device_body,
     parse_module_body,
 )
-from birthmark.iothub.wire.service_requests import ConfigurationContent, MethodCall, parse_content, parse_method_call
 from birthmark.iothub.wire.topics import (
     CREDENTIALS,
     DESIRED,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from birthmark.iothub.model import C2dMessage
-from birthmark.iothub.wire.d2c import render_property_bag
+from birthmark.iothub.wire.d2c_property_bags import render_property_bag
 from birthmark.untrusted_text import whole_number
 
 _MAX_RID = 256

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle import line_format
+from birthmark.manifests.bundle.chip_verification_rules import is_signed, station_key, station_name, verify_chip_line
 from birthmark.manifests.bundle.intake_records import BundleTrust, ChipIntake, Intake
-from birthmark.manifests.bundle.rules import is_signed, station_key, station_name, verify_chip_line
 from birthmark.manifests.errors import MalformedEntryError, ManifestError, SignerNotValidError
 from birthmark.manifests.manifest_entry import Judge, ManifestEntry, add_doubts
 from birthmark.pki.certificates import Certificate
@@ -43,15 +43,20 @@ class LineFinding(NamedTuple):
     """None if the station did not sign it."""
 
 
-def find_opening(line: wire.OpeningLine) -> BundleOpening | None:
+def find_opening(line: line_format.OpeningLine) -> BundleOpening | None:
     """Return the content of an opening; None if no station writes such an opening."""
     try:
-        certificate = wire.parse_certificate(line.certificate)
-        wire.parse_time(line.at)
+        certificate = line_format.parse_certificate(line.certificate)
+        line_format.parse_time(line.at)
     except MalformedEntryError:
         return None
     key = station_key(certificate)
-    if key is None or line.seq or line.station != station_name(certificate) or not wire.is_bundle_id(line.bundle):
+    if (
+        key is None
+        or line.seq
+        or line.station != station_name(certificate)
+        or not line_format.is_bundle_id(line.bundle)
+    ):
         return None
     return BundleOpening(certificate, key, line.station, line.bundle)
 
@@ -65,7 +70,7 @@ class LineChecker:
     _cache: SignatureCache = field(default_factory=SignatureCache)
 
     def check_line(
-        self, signed: wire.SignedLine, line: wire.ChipLine, digest: str, opened: BundleOpening
+        self, signed: line_format.SignedLine, line: line_format.ChipLine, digest: str, opened: BundleOpening
     ) -> LineFinding:
         """Return the result of checking a chip's line."""
         about = opened.line_key(digest)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
-from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle import line_format
 from birthmark.manifests.bundle.intake_records import BundleTrust
 from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, find_opening
 from birthmark.manifests.bundle.verifier import BundleVerifier, raw_lines, sized_lines
@@ -19,7 +19,7 @@ from birthmark.manifests.process_pool import PoolTask, process_pieces
 from birthmark.manifests.verification import Told, pack_verdict, unpack_verdict
 
 _PIECE_BYTES = 256 * 1024
-_OPENING = f'{{"format":"{wire.FORMAT} open"'.encode()
+_OPENING = f'{{"format":"{line_format.FORMAT} open"'.encode()
 _Seen: TypeAlias = tuple[str, bool, Told | None] | None
 """Result per line sent between processes: a `LineFinding` for a chip's line, None for others."""
 
@@ -52,12 +52,12 @@ def _pieces_of(file: BinaryIO) -> Iterator[_BundleChunk]:
     lines: list[bytes] = []
     opening = before = None
     for raw, size in sized_lines(file):
-        if size > wire.MAX_LINE_BYTES + 1 or at - begin > _PIECE_BYTES:
+        if size > line_format.MAX_LINE_BYTES + 1 or at - begin > _PIECE_BYTES:
             yield _BundleChunk(begin, at - begin, lines, before)
             begin, lines, before = at, [], opening
         at += size
         lines.append(raw)
-        if size > wire.MAX_LINE_BYTES + 1:
+        if size > line_format.MAX_LINE_BYTES + 1:
             yield _BundleChunk(begin, 0, lines, None)
             begin, lines = at, []
         elif raw.startswith(_OPENING):
@@ -82,20 +82,20 @@ def _look(looker: LineChecker, data: bytes, opening: bytes | None, count: int) -
 
 def _opened_by(raw: bytes) -> BundleOpening | None:
     try:
-        line = wire.parse_line(raw).line
+        line = line_format.parse_line(raw).line
     except MalformedEntryError:
         return None
-    return find_opening(line) if isinstance(line, wire.OpeningLine) else None
+    return find_opening(line) if isinstance(line, line_format.OpeningLine) else None
 
 
 def _seen(looker: LineChecker, raw: bytes, opened: BundleOpening) -> _Seen:
     try:
-        signed = wire.parse_line(raw)
+        signed = line_format.parse_line(raw)
     except MalformedEntryError:
         return None
-    if not isinstance(signed.line, wire.ChipLine) or opened.certificate not in looker.trust.stations:
+    if not isinstance(signed.line, line_format.ChipLine) or opened.certificate not in looker.trust.stations:
         return None
-    looked = looker.check_line(signed, signed.line, wire.digest(raw), opened)
+    looked = looker.check_line(signed, signed.line, line_format.digest(raw), opened)
     return looked.about, looked.is_signed, None if looked.said is None else pack_verdict(looked.said)
 
 

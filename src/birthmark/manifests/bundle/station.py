@@ -20,7 +20,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import atomic_files, flock
 from birthmark.clock import Clock, Entropy
-from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle import line_format
+from birthmark.manifests.bundle.chip_verification_rules import (
+    check_names,
+    check_proof,
+    is_signed,
+    nonce_of,
+    station_key,
+)
 from birthmark.manifests.bundle.errors import (
     BoardOfAnotherChipError,
     BundleDamagedError,
@@ -30,16 +37,15 @@ from birthmark.manifests.bundle.errors import (
     StationBusyError,
     TakenAlreadyError,
 )
-from birthmark.manifests.bundle.identity import StationIdentity, open_identity
 from birthmark.manifests.bundle.intake_records import BundlePosition, ChipIntake
-from birthmark.manifests.bundle.rules import check_names, check_proof, is_signed, nonce_of, station_key
+from birthmark.manifests.bundle.line_format import MAX_LINE_BYTES
+from birthmark.manifests.bundle.station_identity import StationIdentity, open_identity
 from birthmark.manifests.bundle.verifier import raw_lines
-from birthmark.manifests.bundle.wire import MAX_LINE_BYTES
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.verification import Marks
 from birthmark.pki.certificates import CertificateTooLargeError
 from birthmark.pki.path_validation import ChainTooLongError
-from birthmark.text_files import to_plain_lines, utf_16_of
+from birthmark.text_file_encodings import to_plain_lines, utf_16_of
 
 
 def append_line(file: BinaryIO, line: bytes) -> None:
@@ -130,7 +136,7 @@ class Station:
         Raise `NameUnusableError`, `ChainTooLongError`, or a `TakenBeforeError`.
         """
         check_names(board=intake.board, operator=intake.operator)
-        if len(intake.chain) > wire.MAX_CHAIN:
+        if len(intake.chain) > line_format.MAX_CHAIN:
             raise ChainTooLongError(count=len(intake.chain))
         self._refuse_known(intake)
         challenge = self._entropy.token(_CHALLENGE_BYTES).hex()
@@ -142,18 +148,18 @@ class Station:
         if not check_proof(intake, nonce_of(intake, tail.place, challenge.challenge), proof):
             raise NotThisChipError(subject=intake.chain[0].subject_text, board=intake.board)
         self._open(tail)
-        key = wire.key_digest(intake.chain[0])
-        line = wire.ChipLine(
+        key = line_format.key_digest(intake.chain[0])
+        line = line_format.ChipLine(
             seq=tail.next_seq,
-            at=wire.render_time(self._clock.now()),
+            at=line_format.render_time(self._clock.now()),
             previous=tail.head,
             board=intake.board,
             operator=intake.operator,
             key=key,
-            chain=tuple([wire.render_certificate(one) for one in intake.chain]),
+            chain=tuple([line_format.render_certificate(one) for one in intake.chain]),
             root=intake.root,
             challenge=challenge.challenge,
-            proof=wire.base64(proof),
+            proof=line_format.base64(proof),
         )
         self._append(tail, line)
         self._remember(key, intake.board)
@@ -166,9 +172,12 @@ class Station:
         if tail is None or not tail.chips:
             raise NothingTakenError(directory=self.directory)
         if not tail.is_sealed:
-            at = wire.render_time(self._clock.now())
+            at = line_format.render_time(self._clock.now())
             self._append(
-                tail, wire.SealLine(seq=tail.next_seq, at=at, previous=tail.head, bundle=tail.bundle, chips=tail.chips)
+                tail,
+                line_format.SealLine(
+                    seq=tail.next_seq, at=at, previous=tail.head, bundle=tail.bundle, chips=tail.chips
+                ),
             )
             tail.is_sealed = True
         return tail.path, tail.chips
@@ -204,14 +213,14 @@ class Station:
             raise _damage_error(path, tail.next_seq + 1, error.detail) from error
         return tail
 
-    def _recover_last_line(self, tail: _Tail, file: BinaryIO, rest: bytes) -> wire.SignedLine | None:
+    def _recover_last_line(self, tail: _Tail, file: BinaryIO, rest: bytes) -> line_format.SignedLine | None:
         """Complete an intact last line and return it; move a line torn by a power loss out of the bundle.
 
         Raise `MalformedEntryError` for an edited file: a power loss leaves the beginning of one line, or NUL bytes.
         """
         raw = rest.rstrip()
         try:
-            is_whole = is_signed(wire.parse_line(raw), self._key)
+            is_whole = is_signed(line_format.parse_line(raw), self._key)
         except MalformedEntryError:
             is_whole = False
         if is_whole:
@@ -230,39 +239,39 @@ class Station:
         os.fsync(file.fileno())
         return None
 
-    def _check_end(self, tail: _Tail, last: wire.SignedLine | None, *, may_be_open: bool) -> None:
+    def _check_end(self, tail: _Tail, last: line_format.SignedLine | None, *, may_be_open: bool) -> None:
         if last is None or not is_signed(last, self._key):  # covers all before it
             raise MalformedEntryError(detail="before which a line is not of this station")
         if not (tail.is_sealed or may_be_open):
             raise MalformedEntryError(detail="where the seal is missing")
 
-    def _advance(self, tail: _Tail, raw: bytes) -> wire.SignedLine:
+    def _advance(self, tail: _Tail, raw: bytes) -> line_format.SignedLine:
         """Advance behind a line. Raise `MalformedEntryError` for one that this station cannot have written here."""
-        signed = wire.parse_line(raw)
+        signed = line_format.parse_line(raw)
         self._check(tail, signed)
-        tail.head, tail.next_seq = wire.digest(raw), tail.next_seq + 1
+        tail.head, tail.next_seq = line_format.digest(raw), tail.next_seq + 1
         return signed
 
-    def _check(self, tail: _Tail, signed: wire.SignedLine) -> None:
+    def _check(self, tail: _Tail, signed: line_format.SignedLine) -> None:
         line = signed.line
         if line.seq != tail.next_seq or tail.is_sealed:
             raise MalformedEntryError(detail="it does not follow the line before")
-        if isinstance(line, wire.OpeningLine):
-            is_ours = wire.parse_certificate(line.certificate).spki_der == self.identity.certificate.spki_der
+        if isinstance(line, line_format.OpeningLine):
+            is_ours = line_format.parse_certificate(line.certificate).spki_der == self.identity.certificate.spki_der
             if line.seq or not (is_ours and is_signed(signed, self._key)):
                 raise MalformedEntryError(detail="which another station wrote")
             tail.bundle = line.bundle
             return
         if line.previous != tail.head:
             raise MalformedEntryError(detail="before which a line was changed, removed or added")
-        if isinstance(line, wire.SealLine):
+        if isinstance(line, line_format.SealLine):
             tail.is_sealed = True
             return
         self._remember(line.key, line.board)
         tail.chips += 1
 
     def _refuse_known(self, intake: ChipIntake) -> None:
-        with_chip = self._marks.place_of("chip", wire.key_digest(intake.chain[0]))
+        with_chip = self._marks.place_of("chip", line_format.key_digest(intake.chain[0]))
         with_board = self._marks.place_of("board", intake.board)
         if with_chip is None and with_board is None:
             return
@@ -277,13 +286,13 @@ class Station:
             bundle=bundle, line=line, board=board, at=at, subject=subject, wanted=intake.board
         )
 
-    def _line_at(self, chip: int) -> tuple[Path, int, wire.ChipLine]:
+    def _line_at(self, chip: int) -> tuple[Path, int, line_format.ChipLine]:
         """Return the line of the chip with this number, counted over all bundles of the station."""
         before, path = next(one for one in reversed(self._files) if one[0] < chip)
         number = chip - before + 1  # the first line is the header
         with path.open("rb") as file:
             raw = next(itertools.islice(raw_lines(file), number - 1, None))
-        return path, number, cast(wire.ChipLine, wire.parse_line(raw).line)  # it is such a line
+        return path, number, cast(line_format.ChipLine, line_format.parse_line(raw).line)  # it is such a line
 
     def _remember(self, key: str, board: str) -> None:
         self._chips += 1
@@ -298,33 +307,33 @@ class Station:
         """Return the bundle for the next line; it may not be written yet."""
         if self._tail is None or self._tail.is_sealed:
             before = None if self._tail is None else self._tail.head
-            self._tail = _Tail(self._next_path(), self._entropy.token(wire.BUNDLE_ID_BYTES).hex(), before)
+            self._tail = _Tail(self._next_path(), self._entropy.token(line_format.BUNDLE_ID_BYTES).hex(), before)
         return self._tail
 
     def _open(self, tail: _Tail) -> None:
         """Write the opening if it is missing."""
         if tail.next_seq:
             return
-        line = wire.OpeningLine(
+        line = line_format.OpeningLine(
             seq=0,
-            at=wire.render_time(self._clock.now()),
+            at=line_format.render_time(self._clock.now()),
             after=tail.after,
             bundle=tail.bundle,
             station=self.identity.name,
-            certificate=wire.render_certificate(self.identity.certificate),
+            certificate=line_format.render_certificate(self.identity.certificate),
         )
-        raw = wire.render_line(line, self.identity.sign)
+        raw = line_format.render_line(line, self.identity.sign)
         atomic_files.replace(tail.path, raw + b"\n", 0o644)
         self._files.append((self._chips, tail.path))
-        tail.head, tail.next_seq = wire.digest(raw), 1
+        tail.head, tail.next_seq = line_format.digest(raw), 1
 
-    def _append(self, tail: _Tail, line: wire.Line) -> None:
-        raw = wire.render_line(line, self.identity.sign)
-        if len(raw) > wire.MAX_LINE_BYTES:  # readers reject it
-            raise CertificateTooLargeError(limit=f"{wire.MAX_LINE_BYTES} bytes with its issuers")
+    def _append(self, tail: _Tail, line: line_format.Line) -> None:
+        raw = line_format.render_line(line, self.identity.sign)
+        if len(raw) > line_format.MAX_LINE_BYTES:  # readers reject it
+            raise CertificateTooLargeError(limit=f"{line_format.MAX_LINE_BYTES} bytes with its issuers")
         with tail.path.open("r+b") as file:
             append_line(file, raw)
-        tail.head, tail.next_seq = wire.digest(raw), tail.next_seq + 1
+        tail.head, tail.next_seq = line_format.digest(raw), tail.next_seq + 1
 
     @property
     def _key(self) -> ec.EllipticCurvePublicKey | None:

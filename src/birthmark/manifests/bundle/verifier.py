@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 
-from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle import line_format
+from birthmark.manifests.bundle.chip_verification_rules import is_signed
 from birthmark.manifests.bundle.intake_records import BundleTrust
 from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, find_opening
-from birthmark.manifests.bundle.rules import is_signed
 from birthmark.manifests.errors import (
     DuplicateEntryError,
     MalformedEntryError,
@@ -52,13 +52,13 @@ class _Section:
         self.spoilt += 1
         self.head = None
 
-    def is_followed_by(self, line: wire.ChipLine | wire.SealLine) -> bool:
+    def is_followed_by(self, line: line_format.ChipLine | line_format.SealLine) -> bool:
         """Return whether no line is missing before this one; after an unreadable line, only the seal can tell."""
         if self.head is None:
             return line.seq > self.last_seq
         return line.seq == self.last_seq + 1 and line.previous == self.head
 
-    def follow(self, line: wire.ChipLine, head: str) -> None:
+    def follow(self, line: line_format.ChipLine, head: str) -> None:
         """Advance after a line that the station signed."""
         self.last_seq, self.head = line.seq, head
         self.signed += 1
@@ -90,7 +90,7 @@ class BundleVerifier:
         `looked` is an earlier check of the line; it is used only if it is for the same bytes and opening.
         """
         try:
-            signed = wire.parse_line(raw)
+            signed = line_format.parse_line(raw)
         except MalformedEntryError as error:
             self.place += 1
             yield self._placed(error)
@@ -98,15 +98,15 @@ class BundleVerifier:
                 self._section.skip()
             return
         match signed.line:
-            case wire.OpeningLine():
+            case line_format.OpeningLine():
                 yield from self.end()
-                self._section = self._opened(signed, signed.line, wire.digest(raw))
-            case wire.SealLine():
+                self._section = self._opened(signed, signed.line, line_format.digest(raw))
+            case line_format.SealLine():
                 yield from self._sealed(signed, signed.line)
-            case wire.ChipLine():
+            case line_format.ChipLine():
                 self.place += 1
                 try:
-                    yield self._chip(signed, signed.line, wire.digest(raw), looked)
+                    yield self._chip(signed, signed.line, line_format.digest(raw), looked)
                 except ManifestError as error:
                     yield self._placed(error)
 
@@ -120,10 +120,10 @@ class BundleVerifier:
 
     # ---- inside
 
-    def _opened(self, signed: wire.SignedLine, line: wire.OpeningLine, head: str) -> _Section | None:
+    def _opened(self, signed: line_format.SignedLine, line: line_format.OpeningLine, head: str) -> _Section | None:
         if (opened := find_opening(line)) is None:
             return None
-        section, certificate, at = _Section(opened, head), opened.certificate, wire.parse_time(line.at)
+        section, certificate, at = _Section(opened, head), opened.certificate, line_format.parse_time(line.at)
         if certificate not in self.trust.stations:
             thumbprint = certificate.thumbprint.hex()
             section.trouble = StationUnknownError(station=line.station, thumbprint=thumbprint)
@@ -134,7 +134,7 @@ class BundleVerifier:
         return section
 
     def _chip(
-        self, signed: wire.SignedLine, line: wire.ChipLine, head: str, looked: LineFinding | None
+        self, signed: line_format.SignedLine, line: line_format.ChipLine, head: str, looked: LineFinding | None
     ) -> ManifestEntry:
         section = self._section
         if section is None:
@@ -146,7 +146,7 @@ class BundleVerifier:
             looked = self._looker.check_line(signed, line, head, section.opened)
         if not looked.is_signed or looked.said is None:
             section.skip()
-            raise SignatureBrokenError(signer=section.name, unique_id=line.board[: wire.MAX_NAME_CHARS])
+            raise SignatureBrokenError(signer=section.name, unique_id=line.board[: line_format.MAX_NAME_CHARS])
         is_next = section.is_followed_by(line)
         section.follow(line, head)
         if not is_next:
@@ -156,7 +156,7 @@ class BundleVerifier:
         self._check_new(line)
         return looked.said
 
-    def _check_new(self, line: wire.ChipLine) -> None:
+    def _check_new(self, line: line_format.ChipLine) -> None:
         before = {
             what: self._marks.add(what, said, self.place) for what, said in (("board", line.board), ("chip", line.key))
         }
@@ -165,7 +165,7 @@ class BundleVerifier:
                 detail = f"entry {self._told(place)} has the same {what}"
                 raise DuplicateEntryError(what="board", unique_id=line.board, detail=detail)
 
-    def _sealed(self, signed: wire.SignedLine, line: wire.SealLine) -> Iterator[ManifestError]:
+    def _sealed(self, signed: line_format.SignedLine, line: line_format.SealLine) -> Iterator[ManifestError]:
         section = self._section
         self._section = None
         if section is None:
@@ -208,10 +208,10 @@ def raw_lines(file: BinaryIO) -> Iterator[bytes]:
 def sized_lines(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Yield the same lines with their size in the file, including preceding empty lines."""
     skipped = 0
-    while line := file.readline(wire.MAX_LINE_BYTES + 2):
+    while line := file.readline(line_format.MAX_LINE_BYTES + 2):
         whole, size = line.endswith(b"\n"), len(line)
-        while not whole and len(line) > wire.MAX_LINE_BYTES:
-            rest = file.readline(wire.MAX_LINE_BYTES)
+        while not whole and len(line) > line_format.MAX_LINE_BYTES:
+            rest = file.readline(line_format.MAX_LINE_BYTES)
             whole, size = rest.endswith(b"\n") or not rest, size + len(rest)
         raw = line.removesuffix(b"\n").removesuffix(b"\r")
         skipped += size
@@ -236,5 +236,5 @@ def verify_file(
 
 def count_chips(file: BinaryIO) -> int:
     """Return the number of lines other than openings and seals, without verification."""
-    others = (f'{{"format":"{wire.FORMAT} open"'.encode(), f'{{"format":"{wire.FORMAT} seal"'.encode())
+    others = (f'{{"format":"{line_format.FORMAT} open"'.encode(), f'{{"format":"{line_format.FORMAT} seal"'.encode())
     return sum(not raw.startswith(others) for raw in raw_lines(file))

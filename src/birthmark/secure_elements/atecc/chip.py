@@ -15,7 +15,6 @@ import msgspec
 from birthmark import atomic_files
 from birthmark.clock import SystemEntropy
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, TokenFailedError
-from birthmark.secure_elements.atecc.hal import AteccBus
 from birthmark.secure_elements.atecc.simulator import (
     CONFIG_BYTES,
     DATA_ZONE,
@@ -25,6 +24,7 @@ from birthmark.secure_elements.atecc.simulator import (
     ChipMemory,
     SoftwareChip,
 )
+from birthmark.secure_elements.atecc.simulator_hal import AteccBus
 from birthmark.untrusted_text import decode_json
 
 NAME = "cryptoauthlib"

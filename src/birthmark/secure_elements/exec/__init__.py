@@ -13,6 +13,6 @@ No key is ever in a file. A PIN is passed as the path of its file, or of memory 
 
 from birthmark.secure_elements.exec.execution_plan import HOOK, ExecutionPlan, plan, run
 from birthmark.secure_elements.exec.host_capabilities import find_engine
-from birthmark.secure_elements.exec.strategy import KeyAccess
+from birthmark.secure_elements.exec.key_access_strategy import KeyAccess
 
 __all__ = ["HOOK", "ExecutionPlan", "KeyAccess", "find_engine", "plan", "run"]

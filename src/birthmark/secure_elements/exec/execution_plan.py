@@ -10,14 +10,14 @@ from pathlib import Path
 
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
-from birthmark.keys.private_key import render_uri_pem
+from birthmark.keys.private_key_handle import render_uri_pem
 from birthmark.keys.se050_labels import object_id_of
 from birthmark.secure_elements.backends import check_tls
 from birthmark.secure_elements.exec import proxy
-from birthmark.secure_elements.exec.arguments import by_proxy, in_memory, with_engine, with_uri_files
 from birthmark.secure_elements.exec.host_capabilities import HostCapabilities, detect_capabilities
+from birthmark.secure_elements.exec.key_access_strategy import KeyAccess, KeyAccessChoice, choose
+from birthmark.secure_elements.exec.program_arguments import by_proxy, in_memory, with_engine, with_uri_files
 from birthmark.secure_elements.exec.program_detection import Program, detect_program
-from birthmark.secure_elements.exec.strategy import KeyAccess, KeyAccessChoice, choose
 from birthmark.secure_elements.secure_element import Element
 
 # `default` comes first and active, or TLS has no algorithms. Keys are not cached between loads, because a reconnecting

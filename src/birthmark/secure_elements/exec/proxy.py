@@ -27,13 +27,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import DNSName, GeneralName, IPAddress
 
 from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.keys.private_key import render_uri_pem
+from birthmark.keys.private_key_handle import render_uri_pem
 from birthmark.pki.certificate_profiles import ROOT, SERVER
 from birthmark.pki.certificates import pem_bundle
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial, self_signed
 from birthmark.pki.names import name_of
 from birthmark.secure_elements.errors import ProgramUnsupportedError
-from birthmark.secure_elements.exec.arguments import in_memory
+from birthmark.secure_elements.exec.program_arguments import in_memory
 from birthmark.secure_elements.secure_element import Element
 
 _LIFETIME = timedelta(days=30)

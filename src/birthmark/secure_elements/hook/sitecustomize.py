@@ -41,7 +41,7 @@ _LOAD_CONFIG = 0x40
 
 
 def _pin_in(raw: bytes) -> bytes:
-    """Return the first line as UTF-8, as `birthmark.text_files` does: a wrong PIN costs an attempt."""
+    """Return the first line as UTF-8, as `birthmark.text_file_encodings` does: a wrong PIN costs an attempt."""
     codec = "utf-16-le" if raw[1:2] == b"\0" else "utf-16-be" if raw[:1] == b"\0" else "utf-8-sig"
     text = raw.decode("utf-16" if raw[:2] in {b"\xff\xfe", b"\xfe\xff"} else codec)
     return text.removeprefix("\ufeff").encode().splitlines()[0]

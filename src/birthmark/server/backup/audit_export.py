@@ -24,7 +24,7 @@ from birthmark.pki.certificates import MAX_BUNDLE_BYTES, kind_of
 from birthmark.store import Changes, Database, from_micros, insert, open_database, to_micros, upsert
 from birthmark.store.schema import audit, audit_heads
 from birthmark.store.unit_of_work import canonical
-from birthmark.text_files import BLANKS, utf_16_of
+from birthmark.text_file_encodings import BLANKS, utf_16_of
 from birthmark.untrusted_text import decode_json, describe_unseen_at_error
 
 _MAX_LINE = 1 << 20

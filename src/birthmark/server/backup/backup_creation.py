@@ -19,7 +19,7 @@ from birthmark.operator_api.database_location import NAME
 from birthmark.operator_api.unix_socket import PORT_ALONE
 from birthmark.server.backup.archive import FIRST, ArchivePart, write_archive
 from birthmark.server.backup.database_copy import SQLITE, copy_sqlite, dump_postgresql
-from birthmark.server.backup.symlinks import check_readable, files_below, read_linked
+from birthmark.server.backup.directory_files import check_readable, files_below, read_linked
 from birthmark.server.upgrade_check import NOTE, note_backup
 from birthmark.webconsole.enroll.limits import DIRECTORY as DROPPED
 

@@ -46,7 +46,6 @@ from birthmark.server.all_tables import TABLES
 from birthmark.server.backup import backup_creation
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
 from birthmark.server.backup.audit_export import AuditExport, End, read_export
-from birthmark.server.backup.audit_replay import ACTIONS, replay_rows
 from birthmark.server.backup.database_copy import (
     SQLITE,
     claim_database,
@@ -55,8 +54,9 @@ from birthmark.server.backup.database_copy import (
     open_exclusively,
     release_database,
 )
+from birthmark.server.backup.removal_replay import ACTIONS, replay_rows
 from birthmark.server.cluster.file_sync import remove_cluster_state
-from birthmark.server.counters import Figures
+from birthmark.server.counter_verification import Figures
 from birthmark.server.data_dir import RESTORED, RESTORING
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import (

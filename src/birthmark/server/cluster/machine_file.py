@@ -14,7 +14,7 @@ from birthmark import atomic_files
 from birthmark.ca.key_files import read_private
 from birthmark.errors import ConflictError, InvalidRequestError, UnavailableError
 from birthmark.server.cluster.sealed_files import KEY_BYTES
-from birthmark.text_files import plain_text
+from birthmark.text_file_encodings import plain_text
 from birthmark.untrusted_text import decode_json, printable
 
 FILE = "machine.json"

@@ -17,8 +17,8 @@ from birthmark.ca.cross_certificates import NEW_WITH_OLD, OLD_WITH_NEW
 from birthmark.ca.generations import ABANDONED, FIRST, directories_of
 from birthmark.ca.hierarchy_files import ROOT_LIST, alone_in, finish
 from birthmark.ca.key_files import read_owned, read_private
-from birthmark.ca.passphrase import BESIDE
 from birthmark.ca.passphrase_rotation import exchange
+from birthmark.ca.passphrase_sources import BESIDE
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.cluster.sealed_files import Files
 

@@ -28,8 +28,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.net.listener import bind_error, bind_sockets
 from birthmark.server.cluster.machine_file import check_bus, machine_of
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.file_descriptors import fit_limits_to_descriptors
-from birthmark.server.health_http import Close, serve_plain
+from birthmark.server.file_descriptor_limits import fit_limits_to_descriptors
+from birthmark.server.loopback_http import Close, serve_plain
 from birthmark.server.server_process import reduce_gc_frequency
 from birthmark.server.settings import Settings
 from birthmark.server.workers.nats_server import NatsServer

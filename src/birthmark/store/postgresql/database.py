@@ -12,6 +12,7 @@ from sqlalchemy import bindparam, delete
 
 from birthmark.clock import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
+from birthmark.fair_semaphore import FairSemaphore
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import audit_chain, schema_migration
 from birthmark.store.column_encryption import ColumnCipher
@@ -25,7 +26,6 @@ from birthmark.store.schema import audit, audit_heads, outbox
 from birthmark.store.statements import Statement, insert, statement, upsert
 from birthmark.store.unit_of_work import Changes
 from birthmark.supervised_tasks import cancel_and_wait
-from birthmark.turns import FairSemaphore
 
 
 class AutocommitConnection:

@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from birthmark.device_transports.errors import CLOSED_HERE, LinkLostError
-from birthmark.device_transports.mqtt_session import FAILURE, Conversation
+from birthmark.device_transports.mqtt_client_protocol import FAILURE, Conversation
 from birthmark.device_transports.ports import ReceivedMessage
 from birthmark.device_transports.urls import TIMEOUT_S
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
-from birthmark.swarm.links.stream import ByteStream, Dialer
+from birthmark.swarm.links.tls_stream import ByteStream, Dialer
 
 _MAX_UNTAKEN = 100
 

@@ -1,8 +1,8 @@
 """The scenario that `birthmark swarm init` writes: every key with its description and required values."""
 
-from birthmark.agent.config.catalog import AgentSetting, SettingSection
+from birthmark.agent.config.setting_catalog import AgentSetting, SettingSection
 from birthmark.swarm.model import TargetKind
-from birthmark.swarm.scenario.catalog import SECTIONS
+from birthmark.swarm.scenario.setting_catalog import SECTIONS
 
 _GROUP = "meters"
 _SET = {

@@ -19,8 +19,8 @@ from birthmark import atomic_files
 from birthmark.clock import Clock
 from birthmark.dps.model import FIRST
 from birthmark.net.connection import Connection
+from birthmark.operator_api.cookie_request_guard import CSRF_FIELD
 from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.operator_api.session_guard import CSRF_FIELD
 from birthmark.supervised_tasks import run_in_thread
 from birthmark.untrusted_text import cell, printable, reason_of
 from birthmark.webconsole.enroll.enrollment_worker import EnrollmentWork

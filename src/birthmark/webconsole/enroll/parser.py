@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from birthmark.errors import BirthmarkError, about
-from birthmark.manifests.bundle import wire
+from birthmark.manifests.bundle import line_format
 from birthmark.manifests.bundle.intake_records import BundleTrust
 from birthmark.manifests.bundle.verifier import BundleVerifier, verify_file
 from birthmark.manifests.certificate_lists import MAX_FILE_BYTES, ListTrust, is_table, verify_list
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.manifest_chunks import pieces_of
 from birthmark.manifests.manifest_entry import ManifestEntry
-from birthmark.manifests.microchip import ManifestVerifier, root_of, signer_of, trust_of
-from birthmark.manifests.trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
+from birthmark.manifests.microchip_trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
+from birthmark.manifests.microchip_verifier import ManifestVerifier, root_of, signer_of, trust_of
 from birthmark.manifests.verification import DuplicateCheck
 from birthmark.operator_api.api_router import told
 from birthmark.pki.certificates import Certificate, leaf_first, parse_bundle
-from birthmark.text_files import plain_text
+from birthmark.text_file_encodings import plain_text
 from birthmark.webconsole.enroll.limits import MAX_ROWS
 from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, UploadedFile
 
@@ -81,7 +81,7 @@ def _kind_of(file: UploadedFile) -> UploadKind:
         begin = plain_text(raw.read(_BEGIN_BYTES))
     if begin.startswith(b"PK"):
         return UploadKind.ZIP
-    if wire.is_bundle(begin):
+    if line_format.is_bundle(begin):
         return UploadKind.BUNDLE
     if begin.lstrip()[:1] == b"[" or file.name.lower().endswith(".json"):
         return UploadKind.MANIFEST

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
-from birthmark.iothub.wire.routing import (
+from birthmark.iothub.wire.routing_configuration import (
     BUILT_IN,
     MAX_ENDPOINTS,
     MAX_ENRICHMENTS,

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.broker.rules.partitions import key_of
+from birthmark.broker.rules.stream_positions import key_of
 from birthmark.iothub.model import Identity, Module, TelemetryMessage, Twin, parse_name
 from birthmark.iothub.rules.routes.route_matcher import SOURCE
 from birthmark.iothub.wire.body_validation import operation_time, to_json
-from birthmark.iothub.wire.d2c import MODULE
-from birthmark.iothub.wire.routing import RouteSource
+from birthmark.iothub.wire.d2c_property_bags import MODULE
+from birthmark.iothub.wire.routing_configuration import RouteSource
 from birthmark.iothub.wire.twins import section_json, twin_change
 from birthmark.store.columns import to_micros
 

@@ -14,15 +14,23 @@ from typing import Any
 
 import msgspec
 
-from birthmark.broker.rules.partitions import key_of, partition_of
+from birthmark.broker.rules.stream_positions import key_of, partition_of
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.rules.routes.configuration import compiled, read_once
 from birthmark.iothub.wire.body_validation import operation_time, to_json
-from birthmark.iothub.wire.d2c import MODULE
-from birthmark.iothub.wire.routing import BUILT_IN, FALLBACK, Endpoint, Enrichment, HubRoute, RouteSource, StoredRouting
+from birthmark.iothub.wire.d2c_property_bags import MODULE
+from birthmark.iothub.wire.routing_configuration import (
+    BUILT_IN,
+    FALLBACK,
+    Endpoint,
+    Enrichment,
+    HubRoute,
+    RouteSource,
+    StoredRouting,
+)
 from birthmark.message_routing import model
 from birthmark.message_routing.rules.conditions import RouteCondition, RoutedSubject, TooMuchError, holds
-from birthmark.text_files import plain_text
+from birthmark.text_file_encodings import plain_text
 from birthmark.untrusted_text import decode_json
 
 log = logging.getLogger(__name__)

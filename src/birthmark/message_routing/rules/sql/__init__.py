@@ -11,7 +11,7 @@ from birthmark.message_routing.rules.sql.evaluator import SelectedMessage, SqlSt
 from birthmark.message_routing.rules.sql.functions.messages import seen_topic
 from birthmark.message_routing.rules.sql.parser import check_filter, parse_version
 from birthmark.message_routing.rules.sql.substitution_templates import SubstitutionTemplate, fill, parse_template
-from birthmark.message_routing.rules.sql.syntax import Version
+from birthmark.message_routing.rules.sql.syntax_tree import Version
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Meter, Undefined
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 from birthmark.message_routing.rules.sql.context import EvaluationContext
 from birthmark.message_routing.rules.sql.functions import FUNCTIONS
 from birthmark.message_routing.rules.sql.functions.numbers import double
-from birthmark.message_routing.rules.sql.syntax import (
+from birthmark.message_routing.rules.sql.syntax_tree import (
     ArrayOf,
     CaseExpression,
     CastExpression,

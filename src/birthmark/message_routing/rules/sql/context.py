@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from birthmark.clock import Entropy
 from birthmark.message_routing.model import RoutableMessage
 from birthmark.message_routing.rules.sql.errors import ShadowWantedError
-from birthmark.message_routing.rules.sql.syntax import Version
+from birthmark.message_routing.rules.sql.syntax_tree import Version
 from birthmark.message_routing.rules.sql.values import Meter, Value
 
 MAX_STEPS = 200_000

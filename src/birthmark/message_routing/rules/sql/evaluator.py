@@ -11,7 +11,7 @@ from birthmark.message_routing.rules.sql.compiler import compile_expression, com
 from birthmark.message_routing.rules.sql.context import NO_SHADOWS, EvaluationContext, Lookups, new_meter
 from birthmark.message_routing.rules.sql.errors import TooMuchError, mistake
 from birthmark.message_routing.rules.sql.parser import MAX_SQL_BYTES, SqlParser
-from birthmark.message_routing.rules.sql.syntax import (
+from birthmark.message_routing.rules.sql.syntax_tree import (
     FunctionCall,
     ObjectSpread,
     PathExpression,

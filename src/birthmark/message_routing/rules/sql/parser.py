@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from birthmark.message_routing.rules.sql.errors import SqlMistake, mistake
 from birthmark.message_routing.rules.sql.functions import ELSEWHERE, FUNCTIONS, check_arguments
 from birthmark.message_routing.rules.sql.lexer import SqlToken, SqlTokenKind, next_token
-from birthmark.message_routing.rules.sql.syntax import (
+from birthmark.message_routing.rules.sql.syntax_tree import (
     ArrayOf,
     CaseExpression,
     CastExpression,

@@ -16,7 +16,7 @@ from birthmark.message_routing.rules.sql.errors import mistake
 from birthmark.message_routing.rules.sql.evaluator import NO_VARIABLES, PreparedExpressions, begin, check_text, ready_of
 from birthmark.message_routing.rules.sql.lexer import SqlTokenKind
 from birthmark.message_routing.rules.sql.parser import MAX_TERMS, SqlParser
-from birthmark.message_routing.rules.sql.syntax import Expression, Version
+from birthmark.message_routing.rules.sql.syntax_tree import Expression, Version
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Compiled, Meter, Value, text_of
 
 

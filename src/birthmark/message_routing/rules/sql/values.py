@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from birthmark.message_routing.rules.sql.errors import TooMuchError
-from birthmark.message_routing.rules.sql.syntax import Version
+from birthmark.message_routing.rules.sql.syntax_tree import Version
 from birthmark.untrusted_text import is_deeper
 
 Value: TypeAlias = Any

@@ -17,7 +17,7 @@ from birthmark.message_routing.rules.sql.functions import (
     times,
 )
 from birthmark.message_routing.rules.sql.functions.sql_function import SqlFunction
-from birthmark.message_routing.rules.sql.syntax import Expression, SqlLiteral
+from birthmark.message_routing.rules.sql.syntax_tree import Expression, SqlLiteral
 from birthmark.message_routing.rules.sql.values import Meter
 
 FUNCTIONS: Mapping[str, SqlFunction] = {

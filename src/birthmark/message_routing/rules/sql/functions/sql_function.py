@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.message_routing.rules.sql.syntax import Version
+from birthmark.message_routing.rules.sql.syntax_tree import Version
 
 
 @dataclass(frozen=True, slots=True)

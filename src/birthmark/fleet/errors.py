@@ -18,7 +18,7 @@ class ProfileError(errors.InvalidRequestError):
     """The profile does not exist or is incomplete."""
 
     code = "fleet.profile_invalid"
-    message = "The profile cannot be used: {detail}"
+    message = "The profile is invalid"
     cause = "The profile {profile} cannot be used: {detail}."
     fix = "{mend}{instead}A named profile is a table in ~/.config/birthmark/profiles.toml{there}."
     detail: str

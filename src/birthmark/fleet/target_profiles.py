@@ -189,7 +189,7 @@ def named_for(cloud: str) -> str:
     except (OSError, ValueError):  # reported when one of them is used
         return ""
     names = sorted(name for name, clouds in tables.items() if cloud in clouds)
-    return f"; for {cloud}: {', '.join(names)}" if names else f"; it has none for {cloud}"
+    return f"; defined for {cloud}: {', '.join(names)}" if names else f"; no profile is defined for {cloud}"
 
 
 def _tables(path: Path) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from birthmark.outbound.webhook_signature import SECRET_BEGINS
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text_file_encodings import decode_text, format_conversion_fix, not_utf_8
-from birthmark.untrusted_text import check_keys_once, reason_of
+from birthmark.untrusted_text import check_keys_once
 
 _MAX_BYTES, _LEAST_KEY_BYTES = 65_536, 16
 
@@ -63,7 +63,7 @@ def cas_of(key: str, file: str | None) -> str | None:
         with about(path):
             return pem_bundle(path.read_bytes())
     except OSError as error:
-        raise ConfigInvalidError(where=where, detail=reason_of(error)) from error
+        raise ConfigInvalidError.unreadable(where, error) from error
     except CertificateInvalidError as error:
         detail, fix = error.explain_cause().removesuffix("."), error.explain_fix().removesuffix(".")
         raise ConfigInvalidError(where=where, detail=detail, example=f". {fix}") from error
@@ -96,7 +96,7 @@ def _read(name: str, file: str, *, is_secret: bool = True) -> str:
             raw = opened.read(_MAX_BYTES)
         return decode_text(raw)
     except OSError as error:
-        raise ConfigInvalidError(where=name, detail=reason_of(error)) from error
+        raise ConfigInvalidError.unreadable(name, error) from error
     except UnicodeDecodeError as error:
         detail = "is not UTF-8" if is_secret else not_utf_8(raw)
         refusal = ConfigInvalidError(where=name, detail=f"it {detail}")

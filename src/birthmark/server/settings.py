@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import msgspec
@@ -52,6 +52,16 @@ class ConfigInvalidError(InvalidRequestError):
     where: str
     detail: str
     example: str = ""
+
+    @classmethod
+    def unreadable(cls, where: str, error: OSError) -> Self:
+        """Return the error for a file that cannot be read, with a fix for the file."""
+        refusal = cls(where=where, detail=(error.strerror or "error").lower())
+        is_absent = isinstance(error, FileNotFoundError | NotADirectoryError)
+        refusal.quote(
+            fix="Create the file, or correct its path." if is_absent else "Make the file readable, or correct its path."
+        )
+        return refusal
 
 
 _Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -330,8 +340,7 @@ def read_settings(path: Path | None, environment: Mapping[str, str], **flags: ob
             text = read_text_file(path)
             known = parse(text)
         except OSError as error:
-            detail = (error.strerror or "error").lower()
-            raise ConfigInvalidError(where=where, detail=detail) from error
+            raise ConfigInvalidError.unreadable(where, error) from error
         except UnicodeDecodeError as error:
             raw = path.read_bytes()
             refusal = ConfigInvalidError(where=where, detail=f"it {not_utf_8(raw, is_shown=False)}")

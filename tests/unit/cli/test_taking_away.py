@@ -46,15 +46,15 @@ def test_no_other_place_is_offered(
     text = told(line, monkeypatch, capfd)
     assert "cannot be used" in text
     assert "`birthmark " not in text
-    assert "profiles.toml; it has none for " in text
+    assert "profiles.toml; no profile is defined for " in text
 
 
 def test_the_profiles_that_there_are_are_named(
     home: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (home / ".config/birthmark/profiles.toml").write_text(PROFILES)
-    assert "profiles.toml; for aws: office, plant" in told(LINES[0], monkeypatch, capfd)
-    assert "profiles.toml; for azure: office" in told(LINES[1], monkeypatch, capfd)
+    assert "profiles.toml; defined for aws: office, plant" in told(LINES[0], monkeypatch, capfd)
+    assert "profiles.toml; defined for azure: office" in told(LINES[1], monkeypatch, capfd)
 
 
 @pytest.mark.parametrize("content", ["[plant", "plant = 1\n"])

@@ -129,17 +129,17 @@ def test_the_hub_of_a_named_profile_is_told_by_a_file_of_its_own(home: Path) -> 
 
 @pytest.mark.usefixtures("home")
 def test_the_profiles_that_there_are_for_a_cloud_are_named() -> None:
-    assert named_for("azure") == "; for azure: bare, factory"
+    assert named_for("azure") == "; defined for azure: bare, factory"
 
 
 def test_that_there_is_no_profile_is_said_and_of_what_cannot_be_read_nothing(home: Path) -> None:
     profiles = home / ".config" / "birthmark" / "profiles.toml"
     profiles.write_text("[factory.aws]\n")
-    assert named_for("azure") == "; it has none for azure"
+    assert named_for("azure") == "; no profile is defined for azure"
     profiles.write_text("= no TOML")
     assert named_for("azure") == ""
     profiles.unlink()
-    assert named_for("aws") == "; it has none for aws"
+    assert named_for("aws") == "; no profile is defined for aws"
 
 
 @pytest.mark.usefixtures("home")

@@ -1,4 +1,4 @@
-"""Twenty pumps at AWS IoT Core, each with a certificate of its own: they do the jobs that they are told.
+"""Twenty pumps at AWS IoT Core, each with its own certificate: they do the jobs that they are told.
 
     python pumps.py keys COUNT     make keys and certificate requests, pump-NN.key and pump-NN.csr
     python pumps.py run COUNT      connect them all, and do jobs until the input ends

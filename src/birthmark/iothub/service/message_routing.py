@@ -1,6 +1,6 @@
 """Message routing of hubs: configuration, and routing of messages by the rules engine.
 
-Telemetry is read from the hub's telemetry stream by a consumer group of its own; events of twins, devices and
+Telemetry is read from the hub's telemetry stream by a separate consumer group; events of twins, devices and
 connections from the stream of `telling`. One worker serves all routes. A route receives each message at least once.
 """
 

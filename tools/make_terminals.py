@@ -2,9 +2,9 @@
 
 python tools/make_terminals.py [NAME...]
 
-A picture has the commands of a block as the page has them, and what they printed. What every run has anew (names of
-chips, keys, times) changes with every run, so this is typed by hand when a page or an answer changed; a test holds the
-commands of each picture against its page.
+A picture shows the commands of a block as on the page, and their output. Names of chips, keys and times differ in every
+run, so the tool is run by hand when a page or an output changed. A test compares the commands of each picture with
+its page.
 """
 
 import os
@@ -26,14 +26,14 @@ BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.M
 UNSEEN = re.compile(
     r"export |unset |until |sleep |kill |eval |printf |cp |cat |[A-Z]+=|code=|arn=|.*azure_device.py \|\| true"
 )
-"""What is carried out, and says nothing to somebody who looks."""
+"""Commands that run but are not shown."""
 COLUMNS, LINES = 96, 12
 _PORTS = (8883, 8443, 8085, 8080)
 _MARK = "\x1e"
 
 
 class Scene(NamedTuple):
-    """A picture: the tutorial, how the block begins that it shows, and what one sees there, in a sentence."""
+    """A picture: its tutorial, the beginning of the displayed block, and a sentence that describes the picture."""
 
     page: str
     block: str
@@ -42,23 +42,33 @@ class Scene(NamedTuple):
 
 SCENES = {
     "azure": Scene(
-        "azure", "birthmark device ls\nbirthmark hub device ls", "The device is assigned, and its messages came"
+        "azure",
+        "birthmark device ls\nbirthmark hub device ls",
+        "The device is assigned, and the hub received its messages",
     ),
     "azure-refused": Scene(
-        "azure", "python examples/azure_device.py || true", "Without the chip: refused, with the reason"
+        "azure",
+        "python examples/azure_device.py || true",
+        "Without the secure element, the server rejects the connection and records the reason",
     ),
-    "group": Scene("group", "code=$(birthmark dps ca code", "The CA is proven"),
+    "group": Scene("group", "code=$(birthmark dps ca code", "Possession of the CA key is proven"),
     "twin": Scene(
-        "twin", 'birthmark hub c2d "$DPS_X509_REGISTRATION_ID" "open', "The message waits until the device is back"
+        "twin",
+        'birthmark hub c2d "$DPS_X509_REGISTRATION_ID" "open',
+        "The cloud-to-device message waits until the device reconnects",
     ),
-    "manifest": Scene("manifest", "birthmark manifest verify", "Fifty entries, each signature checked"),
-    "aws": Scene("aws", "TOPIC=elsewhere/data", "The policy does not allow the topic, and why says so"),
-    "jitp": Scene("jitp", "export AWS_IOT_ENDPOINT", "The first connection makes the thing, the second sends"),
-    "est": Scene("est", "birthmark agent run", "Renewed by itself, and the hub has the new certificate"),
-    "renew": Scene("renew", "birthmark pki rollover start", "The next step waits until the device has the new root"),
-    "edge": Scene("edge", "birthmark agent renew --root device", "Issued by the hub, and the modules stayed"),
-    "jobs": Scene("jobs", "birthmark aws job why", "Why the rollout stopped itself"),
-    "factory": Scene("factory", "birthmark manifest verify shipment.jsonl", "Both stations' lists, proven"),
+    "manifest": Scene("manifest", "birthmark manifest verify", "The signatures of 50 manifest entries are verified"),
+    "aws": Scene("aws", "TOPIC=elsewhere/data", "The policy does not allow the topic, as birthmark why reports"),
+    "jitp": Scene(
+        "jitp", "export AWS_IOT_ENDPOINT", "The first connection provisions the thing, the second one publishes"
+    ),
+    "est": Scene("est", "birthmark agent run", "The agent renewed the certificate, and the hub has the new one"),
+    "renew": Scene("renew", "birthmark pki rollover start", "The rollover waits until the device has the new root"),
+    "edge": Scene(
+        "edge", "birthmark agent renew --root device", "The hub issued the certificate, and the modules are unchanged"
+    ),
+    "jobs": Scene("jobs", "birthmark aws job why", "The reason why the rollout was cancelled"),
+    "factory": Scene("factory", "birthmark manifest verify shipment.jsonl", "The lists of both stations are verified"),
 }
 
 

@@ -86,7 +86,7 @@ def test_the_chains_of_several_workers_are_verified_and_exported(tmp_path: Path)
     database.commit()
     database.close()
     refused = server.attempt("server", "audit", "verify")
-    assert "The signed head of chain w2 tells of row" in refused.stderr
+    assert "The signed head of chain w2 confirms row" in refused.stderr
     server.start()
     assert '"audit.break"' in server.log()
     server.stop()

@@ -35,7 +35,7 @@ class AuditBrokenError(ConflictError):
 
     code = "audit.chain_broken"
     cause = "Audit row {seq} of chain {chain} does not follow from the previous row: {detail}."
-    fix = "Compare with a backup from before: this database was edited outside Birthmark."
+    fix = "This database was edited outside Birthmark. Compare it with an earlier backup."
     for_a_person = "the database was edited outside Birthmark"
     chain: str
     detail: str
@@ -47,10 +47,10 @@ class AuditCutError(ConflictError):
 
     code = "audit.chain_cut"
     cause = (
-        "{source} tells of row {signed} of chain {chain}, and the database ends at row {seq}: the rows between are "
+        "{source} confirms row {signed} of chain {chain}, but the database ends at row {seq}: the rows between are "
         "missing."
     )
-    fix = "Compare with a backup from before: rows were removed from the end, or an old copy was put in place."
+    fix = "Rows were removed from the end, or an old copy was restored. Compare the database with an earlier backup."
     for_a_person = "rows were removed; compare them with a backup"
     chain: str
     seq: int
@@ -63,10 +63,7 @@ class AuditHeadError(ConflictError):
 
     code = "audit.head_refused"
     cause = "No signature confirms the {seq} rows of chain {chain}: {detail}."
-    fix = (
-        "Compare with a backup from before, and with heads that were exported: "
-        "`birthmark server audit verify --head FILE`."
-    )
+    fix = "Compare with an earlier backup, and with exported heads: `birthmark server audit verify --head FILE`."
     for_a_person = "compare a backup and exported heads"
     chain: str
     detail: str
@@ -78,7 +75,7 @@ class AuditContradictedError(ConflictError):
 
     code = "audit.chain_contradicted"
     cause = "{source} has another digest at row {seq} of chain {chain}: this row or an earlier one was rewritten."
-    fix = "Compare the rows up to {seq} with a backup from before: the chain was recomputed without its key."
+    fix = "The chain was recomputed without its key. Compare the rows up to {seq} with an earlier backup."
     for_a_person = "the chain was rewritten; compare it with a backup"
     chain: str
     seq: int
@@ -91,8 +88,8 @@ class AuditBreakFoundError(ConflictError):
     code = "audit.break_found"
     cause = "Row {seq} of chain {chain} records a break before it: {detail}."
     fix = (
-        "Compare the rows before {seq} with a backup: what differs was changed while no server ran. If nothing does, "
-        "only the file audit.seed was lost or exchanged; this row stays and says since when."
+        "Compare the rows before {seq} with a backup: differing rows were changed while no server ran. If no row "
+        "differs, only the file audit.seed was lost or replaced. This row remains and records the time."
     )
     for_a_person = "rows were removed; compare them with a backup"
     chain: str

@@ -23,7 +23,7 @@ class HeadInvalidError(InvalidRequestError):
 
     code = "audit.head_invalid"
     cause = "The file does not contain an exported head of an audit chain: {detail}."
-    fix = "Give a file that this wrote: `birthmark server audit export --out head.json`"
+    fix = "Pass a file that this command created: `birthmark server audit export --out head.json`"
     detail: object
 
 

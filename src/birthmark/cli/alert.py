@@ -89,6 +89,6 @@ def silence(
 
 
 def unsilence(server: ServerOutputOptions, rule: RuleArgument, subject: SubjectOption = "*") -> None:
-    """End the silence of an alert rule."""
+    """Remove the silence of an alert rule."""
     server.client.delete(at("alerts", "silences", rule), subject=subject)
     say(server.as_json, {"rule": rule, "subject": subject}, f"{rule} is no longer silenced.")

@@ -35,7 +35,7 @@ class CannotWorkError(ActionNeededError):
 
 def device_with(certificate: "Certificate") -> str:
     """Return a phrase for the device of a certificate, as the subject of a sentence."""
-    return f"A device with the certificate of '{certificate.subject_text}'"
+    return f"A device with the certificate '{certificate.subject_text}'"
 
 
 def only(applies: bool, when: str, **options: object) -> None:

@@ -80,7 +80,7 @@ DEFAULT_DPS = "birthmark"
 _HUBS = ".azure-devices.net"
 _NOT_IN_LABELS = re.compile("[^A-Za-z0-9_-]")
 AZURE = TargetSelection(CloudName.AZURE)
-PLACES = "azure, aws, local (azure at this server), or CLOUD:PROFILE"
+PLACES = "azure, aws, local (Azure on this server), or CLOUD:PROFILE"
 
 
 def places() -> list[str]:
@@ -103,7 +103,8 @@ class ProfileOptions:
     profile_name: Annotated[
         str,
         typer.Option(
-            "--profile", help="Target profile: local (a Birthmark server), cloud (the vendor's own), or a named one."
+            "--profile",
+            help="Target profile: local (a Birthmark server), cloud (the vendor's cloud), or the name of a profile.",
         ),
     ] = "local"
     data: DataOption = Path(DEFAULT_DATA)

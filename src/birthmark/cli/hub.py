@@ -258,7 +258,7 @@ def create_device(
 ) -> None:
     """Create a hub device without a provisioning service.
 
-    The key is printed now and later by `birthmark hub device key`.
+    The output contains the key, which `birthmark hub device key` also prints later.
 
     With the key, its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
     """
@@ -392,11 +392,11 @@ def create_module(
     cert: CertOption = None,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Create a module of a device.
+    """Create a module identity for a device.
 
-    A module is a program with its own key, twin and connection.
+    A module is a program on the device with its own key, twin and connection.
 
-    The key is printed now and later by `birthmark hub module key`.
+    The output contains the key, which `birthmark hub module key` also prints later.
 
     With the key, its connection string is HostName=HUB;DeviceId=DEVICE;ModuleId=MODULE;SharedAccessKey=KEY.
     """

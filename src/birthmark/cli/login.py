@@ -151,7 +151,7 @@ def _keep(url: str, roots: str, values: dict[str, Any], token: str, *, as_json: 
 
 
 def _pem(path: Path) -> str:
-    """Return the certificates of a file in any form. Raise `CertificateInvalidError`."""
+    """Return the certificates in a PEM, DER or PKCS #7 file. Raise `CertificateInvalidError` if it contains none."""
     with about(path):
         return pem_bundle(read_file(path))
 

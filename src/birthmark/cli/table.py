@@ -17,8 +17,11 @@ _STATUSES: Mapping[str, str] = {
     "taken back": "revoked",
     "was taken back": "already revoked",
     "would be taken back": "would be revoked",
+    "both trusted, the old signs": "both roots trusted, the old root signs",
+    "both trusted, the new signs": "both roots trusted, the new root signs",
+    "the new alone": "only the new root trusted",
 }
-"""Displayed statuses, by the JSON values, which are those of earlier releases."""
+"""Displayed states and statuses, by the JSON values, which are those of earlier releases."""
 
 
 def text_of(value: Any) -> str:

@@ -45,7 +45,7 @@ class StepFailedError(BirthmarkError):
     code = "demo.step_failed"
     message = "`{command}` failed"
     cause = "`{command}` ended with exit code {exit_code}: {output}"
-    fix = "Run the scenario again with --keep and look at the files in {directory}; server.log is there too."
+    fix = "Run the scenario again with --keep, and check the files in {directory}, such as server.log."
     for_a_person = "a log to be read"
     command: str
     directory: Path

@@ -79,7 +79,7 @@ class DeviceDirectory:
             parts.append(DevicePart("refusals", "refused", refusal.id, format_utc(refusal.at), detail))
         if not parts:
             unknown = DeviceNotOnRecordError(name=name)
-            unknown.quote(fix="See how it is spelled: `birthmark device ls`.")
+            unknown.quote(fix="Check the spelling: `birthmark device ls`.")
             raise unknown
         return parts
 

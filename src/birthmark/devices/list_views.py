@@ -15,10 +15,10 @@ class DeviceNotOnRecordError(NotFoundError):
     """No record of the device exists."""
 
     code = "device.not_on_record"
-    cause = "Nothing here is of '{name}': no certificate, credential, enrollment, hub device or thing."
+    cause = "This server has no certificate, credential, enrollment, hub device or thing with the name '{name}'."
     fix = (
-        "See how it is spelled: `birthmark device ls`. To shut the name out all the same, before a device comes by "
-        "it: `birthmark device revoke {name} --block --yes`."
+        "Check the spelling: `birthmark device ls`. To block the name before a device uses it: "
+        "`birthmark device revoke {name} --block --yes`."
     )
     name: str
 
@@ -27,8 +27,10 @@ class DeviceNameUnseenError(DeviceNotOnRecordError):
     """No record of the name exists, and it has invisible characters."""
 
     code = "device.name_unseen"
-    cause = "Nothing here is of '{name}', which has white space around it or characters that are not seen."
-    fix = "See how it is spelled: `birthmark device ls`. Without them it is {seen}."
+    cause = (
+        "This server has no record with the name '{name}', which contains invisible characters or surrounding spaces."
+    )
+    fix = "Check the spelling: `birthmark device ls`. Without these characters, the name is {seen}."
 
     @property
     def seen(self) -> str:

@@ -29,7 +29,7 @@ _MAX_PIN_FILE = 1024
 def inspect_chip(
     selection: ChipSelection, question: ProbeQuestion, environment: Mapping[str, str], root: Path
 ) -> ChipFacts:
-    """Return the results of the library in `question`, and facts about the files around it."""
+    """Test the library of `question` in a child process. Return the results and the state of its files."""
     path = Path(question.module)
     pin_path = None if selection.pin_file is None else Path(selection.pin_file.value)
     pin = None if pin_path is None else inspect_file(pin_path)

@@ -195,7 +195,7 @@ class ProgramUnsupportedError(PolicyError):
     """The program cannot use the chip's key."""
 
     code = "elements.program_unsupported"
-    cause = "{program} cannot use the chip's key with this method: {detail}."
+    cause = "{program} cannot use the chip's key: {detail}."
     fix = "{advice}: `{command}`."
     advice: str
     command: str

@@ -24,8 +24,8 @@ class CertificateUselessError(PolicyError):
     """A device with this certificate could never register."""
 
     code = "enroll.certificate_useless"
-    cause = "A device with the certificate of '{subject}' would be rejected: {detail}."
-    fix = "Ask the issuer of the certificate for another one."
+    cause = "A device with the certificate '{subject}' would be rejected: {detail}."
+    fix = "Request a valid certificate from its issuer."
     for_a_person = "only the issuer can replace the certificate"
     detail: str
     subject: str

@@ -33,10 +33,10 @@ class SchemaTooNewError(ConflictError):
 
     code = "store.schema_too_new"
     message = "The database is at the unknown revision {revision}"
-    cause = "The database is at revision {revision}, which this version of Birthmark does not know."
+    cause = "The database is at revision {revision}, which this version of Birthmark does not support."
     fix = (
-        "Run the newer version of Birthmark that wrote it: `type -a birthmark` lists the programs of this"
-        " machine. Or restore a backup from before the upgrade."
+        "Run the newer version that upgraded the database. To list installed versions: `type -a birthmark`."
+        " Alternatively, restore a backup from before the upgrade."
     )
     for_a_person = "it needs a newer version or a backup"
     revision: str

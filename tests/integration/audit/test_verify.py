@@ -299,7 +299,7 @@ async def test_an_old_head_that_is_put_in_place_with_its_rows_is_contradicted_by
     second = await open_database(database_url, FakeClock(), worker="w2", signer=KEY)
     noted = await record_chain_break(second, KEY, is_key_new=False)
     assert noted is not None
-    assert "The signed head of chain w1 tells of row 4" in noted
+    assert "The signed head of chain w1 confirms row 4" in noted
     await write(second, 3)  # it goes on, and what is rewritten is another chain
     with pytest.raises(AuditContradictedError):
         await verify_chains(first, key=KEY.public_key)

@@ -15,7 +15,7 @@ from enum import StrEnum
 from birthmark.errors import ConflictError, NotFoundError, PolicyError
 from birthmark.pki.certificates import Thumbprint
 
-STATUS = "Show the missing devices: `birthmark pki rollover status`."
+STATUS = "List the remaining devices: `birthmark pki rollover status`."
 
 
 class Phase(StrEnum):
@@ -149,7 +149,7 @@ class NewStillUsedError(PolicyError):
     code = "ca.rollover_new_used"
     message = "{count} devices use certificates under the new root"
     cause = "{count} devices use certificates issued under the new root."
-    fix = f"Wait until they have renewed from the old root, which signs now. {STATUS}"
+    fix = f"Wait until these devices renew under the old root, which signs now. {STATUS}"
     count: int
 
 

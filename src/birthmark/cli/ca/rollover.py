@@ -10,9 +10,9 @@ from birthmark.cli.server_options import ServerOutputOptions, at
 
 _AT = at("ca", "rollover")
 _NOW = {
-    "one root": "Nothing is going on. `birthmark pki rollover start` makes a new root and trusts both.",
+    "one root": "No rollover is in progress. `birthmark pki rollover start` creates a new root and trusts both.",
     "both trusted, the old signs": (
-        "Devices fetch the new root at renewal. `birthmark pki rollover next` makes the new root sign, once all "
+        "Devices fetch the new root at renewal. `birthmark pki rollover next` makes the new root sign when all "
         "devices and enrollment groups have it; `back` cancels the rollover."
     ),
     "both trusted, the new signs": (
@@ -22,9 +22,9 @@ _NOW = {
     "the new alone": "The rollover is complete. `birthmark pki rollover back` trusts the old root again.",
 }
 _STEPS = (
-    ("start", "a new root is created; both are published and trusted, the old one signs"),
-    ("next", "the new root signs; refused until all devices (--share: some) and enrollment groups know it"),
-    ("next", "the old root is trusted no more; refused until nothing below it is alive"),
+    ("start", "creates a new root; both roots are published and trusted, and the old one signs"),
+    ("next", "makes the new root sign; requires that all devices (--share: a part) and enrollment groups have it"),
+    ("next", "ends trust in the old root; requires that no valid certificate chains to it"),
 )
 
 
@@ -41,7 +41,9 @@ def plan(server: ServerOutputOptions) -> None:
     typer.echo()
     for name, what in _STEPS:
         typer.echo(f"birthmark pki rollover {name}: {what}")
-    typer.echo("birthmark pki rollover back: undoes the last step, unless a certificate would lose its root by that")
+    typer.echo(
+        "birthmark pki rollover back: undoes the last step; requires that every valid certificate keeps a trusted root"
+    )
 
 
 def status(server: ServerOutputOptions) -> None:

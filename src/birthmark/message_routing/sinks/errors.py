@@ -8,7 +8,7 @@ class NotTakenError(UnavailableError):
 
     code = "routing.not_taken"
     cause = "{receiver} did not accept a message: {reason}."
-    fix = "Check the receiver. The server retries for some minutes and then dead-letters the message."
+    fix = "Make the receiver available. The server retries for several minutes and then dead-letters the message."
     for_a_person = "the receiver is an external server"
     reason: str
     receiver: str

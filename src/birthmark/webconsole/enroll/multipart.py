@@ -56,7 +56,7 @@ class DropRefusedError(InvalidRequestError):
     code = "console.drop_refused"
     message = "The files are not taken: {detail}"
     cause = "The uploaded files are not valid: {detail}."
-    fix = "Choose others. What is larger goes by a command: `birthmark device enroll-list --help`"
+    fix = "Choose other files. For larger lists, use the command line: `birthmark device enroll-list --help`"
     for_a_person = "the files are on the user's machine"
     detail: str
 

@@ -15,7 +15,7 @@ from birthmark.awsiot.model import Account, Thing, ThingName
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.store import registry
 from birthmark.awsiot.wire.index_query import SearchIndex, parse_query
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.store import Changes, Database, open_database
 
 BATCH, ROUNDS = 2000, 100

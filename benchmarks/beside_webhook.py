@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from rig import CLIENT_CORE, Device, Rig, a_rig
 from swarm import PAYLOAD, Broker, connect
 
-from birthmark.events.reader import parse_place
+from birthmark.events.merged_event_feed import parse_place
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish
 from support.server.servers import RunningServer, free_address

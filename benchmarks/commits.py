@@ -19,7 +19,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.store import Changes, open_database
 from support.services.postgres import a_postgres_server

@@ -17,8 +17,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from birthmark.clock import SystemClock
-from birthmark.store import Changes, Database, device_name_index, open_database
+from birthmark.clock_and_entropy import SystemClock
+from birthmark.store import Changes, Database, device_name_prefix_index, open_database
 from support.services.postgres import a_postgres_server
 
 _PLANTS = ("north", "south", "harbor", "mill", "quarry", "summit", "lake", "bridge")
@@ -43,7 +43,10 @@ def beginnings(devices: int, looks: int) -> Iterator[str]:
 async def look(database: Database, begin: str) -> int:
     """Find a page of devices; return how many there are."""
     rows = await database.all(
-        device_name_index.FIND, place=_PLACE, limit=_PAGE, **device_name_index.range_of(device_name_index.folded(begin))
+        device_name_prefix_index.FIND,
+        place=_PLACE,
+        limit=_PAGE,
+        **device_name_prefix_index.range_of(device_name_prefix_index.folded(begin)),
     )
     return len(rows)
 
@@ -55,7 +58,7 @@ async def measure(url: str, devices: int, looks: int) -> None:
     for first in range(0, devices, _AT_ONCE):
         changes = Changes()
         for number in range(first, min(devices, first + _AT_ONCE)):
-            changes.merge(device_name_index.found(_PLACE, name_of(number)))
+            changes.merge(device_name_prefix_index.found(_PLACE, name_of(number)))
         await database.commit(changes)
     filled = time.perf_counter() - began
     times = []

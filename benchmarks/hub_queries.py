@@ -19,7 +19,7 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.documents import DocumentSection, merged
 from birthmark.iothub import store, twin_index_store
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Hub, Twin

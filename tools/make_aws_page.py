@@ -22,7 +22,7 @@ from birthmark.awsiot.http.app import handlers
 from birthmark.awsiot.http.request_router import OPERATIONS, AwsOperation
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.service import AwsIot
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 
 TOP = Path(birthmark.__file__).parents[2]
 TARGET = TOP / "docs" / "reference" / "aws-iot.md"

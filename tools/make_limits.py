@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import birthmark
-from birthmark.net.limits import Limits
+from birthmark.net.peer_limits import Limits
 from birthmark.server.loopback_http import BODY_LIMITS
 
 SOURCE = Path(__file__).with_name("limits.md")

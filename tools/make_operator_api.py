@@ -10,7 +10,7 @@ from unittest.mock import MagicMock
 import birthmark
 from birthmark.operator_api.api_router import EmptyBody, Endpoint
 from birthmark.operator_api.openapi import openapi
-from birthmark.server.dispatcher import Applications
+from birthmark.server.mqtt_and_http_dispatch import Applications
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "operator-api.md"
 HEAD = """# Operator interface

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rig import Rig
 
-from birthmark.keys.pkcs11_library import find_softhsm
-from birthmark.secure_elements.simulated_element import initialize_token
+from birthmark.keys.pkcs11_library_lifecycle import find_softhsm
+from birthmark.secure_elements.softhsm_element import initialize_token
 from measures.measure import Measure, Sample
 from support.agent.device import AgentOnDevice
 from support.server.servers import BIRTHMARK, clean_environment

@@ -10,7 +10,7 @@ from rig import Rig
 
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip_verifier import root_of, signer_of, trust_of
-from birthmark.manifests.verification import verify_all
+from birthmark.manifests.parallel_verification import verify_all
 from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from birthmark.pki import certificate_profiles
 from measures.measure import Measure, Sample

@@ -10,7 +10,7 @@ import time
 from hub_queries import Nobody, fill
 from rig import Rig
 
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.iothub.service import IotHub
 from birthmark.store import open_database
 from measures.measure import Measure, Sample

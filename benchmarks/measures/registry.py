@@ -18,7 +18,7 @@ from rig import Device, Rig, cpu_us_each, each
 from swarm import Broker, connect, visit
 
 from birthmark.auth.connection_strings import parse_connection_string
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.iothub.service import IotHub
 from birthmark.store import open_database
 from measures.measure import Measure, Sample

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute
 
 from birthmark.bus import Bus
-from birthmark.devices.device_records import DeviceRecords
+from birthmark.devices.ports import DeviceRecords
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample, Traffic
 from birthmark.net.mqtt_driver import Accept, MqttPump

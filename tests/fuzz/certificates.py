@@ -15,7 +15,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est
 from birthmark.est.rules.reenrollment import check_same_identity
 from birthmark.keys.file_key import check_no_pkcs12, pem_of_key
-from birthmark.pki import certificate_checks
+from birthmark.pki import certificate_conformance_checks
 from birthmark.pki.certificate_profiles import DEVICE, OCSP
 from birthmark.pki.certificates import (
     Certificate,
@@ -26,14 +26,14 @@ from birthmark.pki.certificates import (
     parse_pem,
     pem_bundle,
 )
-from birthmark.pki.cms import parse_certs_only
+from birthmark.pki.certs_only_cms import parse_certs_only
 from birthmark.pki.csr import CertificateRequest, parse_csr
-from birthmark.pki.extensions import names_of
+from birthmark.pki.extension_parser import names_of
 from birthmark.pki.hostname_verification import check_host
 from birthmark.pki.issuance import LeafIssuer, issue
 from birthmark.pki.ocsp import OcspResponse, OcspStatus, build_answer, ids_of, parse_request
 from birthmark.pki.path_validation import build_chain, check_dates
-from birthmark.pki.pem import unarmor
+from birthmark.pki.pem_armor import unarmor
 from fuzz import corpus
 from fuzz.mutate import read_der, tlv
 from support.fakes import NOON
@@ -58,8 +58,8 @@ def use(certificate: Certificate) -> None:
         names_of(certificate.der)
     rules = (
         lambda: check_dates(certificate, NOON),
-        lambda: certificate_checks.check_client(certificate),
-        lambda: certificate_checks.check_conforming_issuer(certificate),
+        lambda: certificate_conformance_checks.check_client(certificate),
+        lambda: certificate_conformance_checks.check_conforming_issuer(certificate),
         lambda: check_host(certificate, "d.example"),
         lambda: check_host(certificate, "192.0.2.1"),
         lambda: build_chain(certificate, (ISSUING,), (ROOT,), NOON),

@@ -18,8 +18,8 @@ from cryptography.x509.oid import AttributeOID, AuthorityInformationAccessOID, E
 from birthmark.keys.se050_reference_keys import render_reference_key
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.cms import render_certs_only
-from birthmark.pki.crl import Revocation, RevocationReason, build_crl
+from birthmark.pki.certs_only_cms import render_certs_only
+from birthmark.pki.crl_encoder import Revocation, RevocationReason, build_crl
 from support.fakes import NOON
 from support.pki.ocsp_requests import a_request, together
 from support.pki.odd_certificates import a_certificate, usage

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.microchip_verifier import root_of, signer_of, trust_of
-from birthmark.manifests.verification import verify_all
+from birthmark.manifests.parallel_verification import verify_all
 from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
 from fuzz import corpus

@@ -26,7 +26,7 @@ from birthmark.device_transports.urls import UrlInvalidError
 from birthmark.documents import DocumentSection, merged, query_evaluator
 from birthmark.dps import enrollment_document
 from birthmark.dps import wire as dps
-from birthmark.dps.rules import enrollment as enrollments
+from birthmark.dps.rules import enrollment_validation as enrollments
 from birthmark.dps.rules.custom_allocation import parse_choice, payload_text
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.est.client import _retry_after_s as pacing_retry_after
@@ -37,7 +37,7 @@ from birthmark.iothub.model import Twin
 from birthmark.iothub.rules import twin_query_plans as hub_queries
 from birthmark.iothub.rules.digital_twins import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
-from birthmark.keys.private_key_handle import uri_in
+from birthmark.keys.cryptography_key_adapter import uri_in
 from birthmark.keys.se050_reference_keys import parse_reference_key, reference_public_key
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole
@@ -55,7 +55,7 @@ from birthmark.mqtt.packets import (
     Subscribe,
 )
 from birthmark.mqtt.properties import Properties, PropertyId
-from birthmark.net.host_header import RequireAuthority
+from birthmark.net.host_header_syntax import RequireAuthority
 from birthmark.net.proxy_protocol import HEAD_BYTES, SIGNATURE, ProxyHeaderError, rest_of, source_of
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.tpm_public_key import parse_tpm_public
@@ -66,7 +66,7 @@ from birthmark.secure_elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, S
 from birthmark.secure_elements.possession import PossessionProof, check_proof
 from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader
 from birthmark.swarm.scenario.parser import parse_scenario
-from birthmark.untrusted_text import read_json
+from birthmark.untrusted_json_and_text import read_json
 from fuzz.certificates import DEVICE_CERTIFICATE
 from support.aws.account import a_call
 from support.azure.sas_tokens import make_sas

@@ -1,6 +1,6 @@
 """What operators write into rules and routes, and what devices send to them: a statement, a newline, a message."""
 
-from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.routable_message import RoutableMessage
 from birthmark.message_routing.rules.conditions import RoutedSubject, holds, parse_condition
 from birthmark.message_routing.rules.sql import SqlMistake, TooMuchError, evaluate, fill, parse, parse_template
 from support.fakes import SeededEntropy

@@ -22,12 +22,12 @@ from birthmark.fleet import enrollment_template
 from birthmark.iothub import wire as hub
 from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
 from birthmark.pki.certificates import parse_thumbprint
-from birthmark.pki.names import parse_registration_id
+from birthmark.pki.names_and_registration_ids import parse_registration_id
 from birthmark.pki.tpm_public_key import parse_tpm_public
 from birthmark.pki.tpm_sealed_key import parse_sealed
 from birthmark.secure_elements.atecc.simulator import packet
-from birthmark.secure_elements.dps_assignment_memory import read_memory
-from birthmark.secure_elements.token_objects import guess
+from birthmark.secure_elements.dps_assignment_data_object import read_memory
+from birthmark.secure_elements.token_object_management import guess
 from birthmark.server.cluster.machine_file import made as made_machine
 from birthmark.server.cluster.machine_file import parse as parse_machine
 from birthmark.server.cluster.machine_file import render as render_machine

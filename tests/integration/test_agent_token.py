@@ -11,8 +11,8 @@ import pytest
 from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand
 from birthmark.agent.embedded_agent import AgentDevice, identity_of
-from birthmark.keys.pkcs11_library import find_softhsm, stop_library
-from birthmark.secure_elements.simulated_element import initialize_token
+from birthmark.keys.pkcs11_library_lifecycle import find_softhsm, stop_library
+from birthmark.secure_elements.softhsm_element import initialize_token
 from support.agent.faults import PIN, Servers, VirtualOrders, labels_in
 from support.agent.world import LIFETIME, certified
 

@@ -14,11 +14,11 @@ from nats.aio.client import Client
 
 from birthmark.bus import BusAwayError, NoAnswerError
 from birthmark.bus.nats import LEASE_S, OPTIONS, NatsBus, connected, create_tls_context
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.store import Changes, open_database
+from birthmark.store.core_tables import COUNT_OUTBOX
 from birthmark.store.reloading_cache import RowCache
-from birthmark.store.schema import COUNT_OUTBOX
 from contract.bus.desk import Add, Desk, Hang, Note, Sum
 from contract.bus.worlds import KnownMembers, NatsWorld, a_nats_world
 from support.pki.pki_builders import Holder, a_ca, a_device

@@ -15,7 +15,7 @@ import pytest
 from fixes.desk import a_connect, a_publish, a_subscribe
 
 import birthmark
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.server.server import Server
 from birthmark.server.settings import read_settings
 from support.azure.clients import a_file_device

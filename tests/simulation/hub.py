@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from urllib.parse import parse_qs, urlsplit
 
 from birthmark.broker.database_stream import SqlStream
-from birthmark.broker.rules.stream_positions import PARTITIONS
+from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS
 from birthmark.iothub import wire
 from birthmark.iothub.model import TelemetryMessage, space_of
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, PubAck, Publish, SubAck, Subscribe

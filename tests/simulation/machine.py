@@ -13,7 +13,7 @@ from birthmark.broker.rules.leases import BEAT_S
 from birthmark.broker.worker_leases import keep_beating, run_failure_detector_loop
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.encoded_message import EncodedMessage
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.store import Database, Event
 from simulation.virtual import GatedDatabase, VirtualBus, VirtualTimers, World
 

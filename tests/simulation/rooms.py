@@ -16,13 +16,13 @@ from typing import Any, TypeVar, cast
 from birthmark.broker.rules.leases import BEAT_S, LEASE_S
 from birthmark.bus.nats import NatsBus
 from birthmark.ca import ca_directory
-from birthmark.ca.generations import Generations
 from birthmark.ca.passphrase_sources import Passphrase
-from birthmark.ca.rollover import Rollovers
+from birthmark.ca.root_generation_directories import Generations
+from birthmark.ca.root_rollover import Rollovers
 from birthmark.errors import UnavailableError
-from birthmark.server import installation_identity
+from birthmark.server import installation_record
 from birthmark.server.composition_root import Rooms, open_rooms
-from birthmark.server.dispatcher import Applications
+from birthmark.server.mqtt_and_http_dispatch import Applications
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
 from birthmark.store.sqlite import SqliteDatabase
@@ -63,8 +63,8 @@ class RoomWorker:
         database = cast("Database", GatedEngine(world, self.name, self.engine))
         settings, rollovers = self.house.settings, self.house.rollovers(database)
         number, id_ = (
-            await installation_identity.ensure_worker_number(database),
-            await installation_identity.ensure_installation_id(database, entropy),
+            await installation_record.ensure_worker_number(database),
+            await installation_record.ensure_installation_id(database, entropy),
         )
         bus = NatsBus(database, self.process.line.as_client, id_, self.name, number=number)
         rooms = self.rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy, None)

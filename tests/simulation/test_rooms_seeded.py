@@ -12,7 +12,7 @@ from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.rules import shadows as shadow_rules
 from birthmark.awsiot.store import shadows as shadow_store
 from birthmark.broker.database_stream import SqlStream
-from birthmark.broker.message_delivery import MessagePublisher
+from birthmark.broker.message_fan_out import MessagePublisher
 from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.bus.nats import NatsBus
 from birthmark.bus.wire import EventFrame
@@ -22,7 +22,7 @@ from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.rules import twins as twin_rules
 from birthmark.store.event_codec import kind_of
-from birthmark.store.row_statements import change
+from birthmark.store.table_statements import change
 from simulation.aws import DELTA, TOPIC, Account, an_account
 from simulation.hub import Hub, a_hub
 from simulation.rooms import a_house

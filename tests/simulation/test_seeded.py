@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from birthmark.broker import namespace_sessions, session_queue_writer, subscriptions
-from birthmark.broker.broker import Broker
 from birthmark.broker.model import BrokerMessage, SessionRecord, encode_messages
 from birthmark.broker.rules.leases import LEASE_S, Lease
 from birthmark.broker.rules.send_window import SendWindow
+from birthmark.broker.worker_broker import Broker
 from birthmark.broker.worker_leases import Workers
 from simulation import virtual
 from simulation.machine import Connection, Fleet

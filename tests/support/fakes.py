@@ -3,7 +3,7 @@
 import hashlib
 from datetime import UTC, datetime, timedelta
 
-from birthmark.clock import to_micros
+from birthmark.clock_and_entropy import to_micros
 
 NOON = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 

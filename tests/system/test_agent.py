@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.paths import DEVICE_ID, AgentPaths
-from birthmark.clock import SystemClock
-from birthmark.keys.pkcs11_library import stop_library
+from birthmark.agent.state_directory import DEVICE_ID, AgentPaths
+from birthmark.clock_and_entropy import SystemClock
+from birthmark.keys.pkcs11_library_lifecycle import stop_library
 from birthmark.pki.certificates import parse_bundle
 from birthmark.secure_elements.chip_profiles import PROFILES
-from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element
+from birthmark.secure_elements.softhsm_element import SoftwareElement, create_software_element
 from support.agent.device import AgentOnDevice, until
 from support.fakes import SeededEntropy
 from support.server.servers import RunningServer, a_server
@@ -234,7 +234,7 @@ def test_est_users_are_put_on_record_and_taken_off(server: RunningServer, tmp_pa
 
 def test_the_agent_loads_no_server_and_no_database() -> None:
     code = (
-        "import sys, birthmark.cli.agent, birthmark.cli.device_client\n"
+        "import sys, birthmark.cli.agent, birthmark.cli.device_register_and_connect\n"
         "heavy = {'starlette', 'uvicorn', 'sqlalchemy', 'alembic', 'asyncpg', 'OpenSSL', 'uvloop', 'awscrt'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.paths import AgentPaths
+from birthmark.agent.state_directory import AgentPaths
 from support.agent.device import AgentOnDevice
 from support.server.servers import BIRTHMARK, RunningServer, a_new_server, clean_environment, with_clock
 

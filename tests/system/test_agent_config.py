@@ -14,12 +14,12 @@ import pytest
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
-from birthmark.agent.paths import EDGE_CA, AgentPaths
+from birthmark.agent.state_directory import EDGE_CA, AgentPaths
 from birthmark.keys.pin import Pin
-from birthmark.keys.pkcs11_library import stop_library
+from birthmark.keys.pkcs11_library_lifecycle import stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.pki.certificates import parse_bundle
-from birthmark.secure_elements.simulated_element import initialize_token
+from birthmark.secure_elements.softhsm_element import initialize_token
 from support.agent.device import AgentOnDevice, until
 from support.azure.clients import run_python
 from support.server.servers import BIRTHMARK, RunningServer, a_server, clean_environment

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import birthmark
-from birthmark.agent.paths import DEVICE_ID, AgentPaths, next_of
+from birthmark.agent.state_directory import DEVICE_ID, AgentPaths, next_of
 from support.agent.device import AgentOnDevice
 from support.server.servers import RunningServer, a_server, clean_environment
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.paths import AgentPaths
+from birthmark.agent.state_directory import AgentPaths
 from support.agent.device import AgentOnDevice, until
 from support.server.servers import RunningServer, a_new_server, clean_environment
 
@@ -28,7 +28,7 @@ asyncio.run(main())
 BUSY = """
 import sys, time
 from pathlib import Path
-from birthmark.agent.instance_lock import locked
+from birthmark.agent.running_instance import locked
 with locked(Path(sys.argv[1])):
     Path(sys.argv[1]).write_bytes(b"")  # as on a full disk
     print("locked", flush=True)

@@ -11,7 +11,7 @@ import pytest
 
 import warm
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.store import Changes, open_database
 from support.server.servers import RunningServer, a_server, clean_environment, free_address
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from birthmark.keys.pkcs11_library import stop_library
+from birthmark.keys.pkcs11_library_lifecycle import stop_library
 from birthmark.secure_elements.chip_profiles import PROFILES
-from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element
+from birthmark.secure_elements.softhsm_element import SoftwareElement, create_software_element
 from support.azure.clients import a_file_device
 from support.fakes import SeededEntropy
 from support.server.servers import RunningServer, a_new_server, a_server
@@ -25,7 +25,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture
 def chip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SoftwareElement:
-    from birthmark.clock import SystemClock
+    from birthmark.clock_and_entropy import SystemClock
 
     monkeypatch.delenv("SOFTHSM2_CONF", raising=False)
     made = create_software_element(
@@ -82,7 +82,7 @@ def test_a_chip_in_a_group_registers_once_and_then_remembers(
 
 
 def test_a_file_key_registers_over_https_and_is_refused_with_a_reason(server: RunningServer, tmp_path: Path) -> None:
-    from birthmark.clock import SystemClock
+    from birthmark.clock_and_entropy import SystemClock
     from support.pki.pki_builders import a_ca, a_device
 
     now = SystemClock().now()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.paths import AgentPaths
+from birthmark.agent.state_directory import AgentPaths
 from birthmark.est import wire
 from birthmark.pki.certificates import Certificate
 from support.agent.device import AgentOnDevice

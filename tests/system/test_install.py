@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.paths import write_file
+from birthmark.agent.state_directory import write_file
 from support.server.servers import BIRTHMARK, clean_environment
 
 pytestmark = [

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import birthmark
-from birthmark.cli.table import wrap_line
+from birthmark.cli.output.table import wrap_line
 from birthmark.errors import BirthmarkError, shell_word
 
 ROOMS = ("dps", "iothub", "est", "awsiot", "azure_arm")

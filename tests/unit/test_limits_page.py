@@ -1,7 +1,7 @@
 """docs/reference/limits.md says what the code does: every row of it, and every setting."""
 
 from birthmark.dps import mqtt as dps_mqtt
-from birthmark.iothub.mqtt import connection_admission as hub_connections
+from birthmark.iothub.mqtt import admission_and_reauthentication as hub_connections
 from birthmark.net import listener
 from support.tools_pages import limits_tool
 

@@ -10,12 +10,12 @@ import pytest
 from test_errors import every_class
 
 from birthmark.agent.config.toml_tables import ConfigMisnamedError
-from birthmark.agent.device_agent import PayloadInvalidError
+from birthmark.agent.identity_lifecycle import PayloadInvalidError
 from birthmark.cli.chip import ProofUnreadableError
-from birthmark.cli.command_output import FileExistsAlreadyError
+from birthmark.cli.output.command_output import FileExistsAlreadyError
 from birthmark.errors import BirthmarkError
-from birthmark.manifests.bundle.errors import BundleDamagedError, StationUnusableError
-from birthmark.operator_api.saved_login import LoginDamagedError
+from birthmark.manifests.bundle.intake_errors import BundleDamagedError, StationUnusableError
+from birthmark.operator_api.client.saved_login import LoginDamagedError
 from birthmark.secure_elements.errors import ElementExistsError, ElementProofInvalidError
 from birthmark.swarm.errors import DirectoryForeignError
 

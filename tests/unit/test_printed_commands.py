@@ -18,7 +18,7 @@ _TOOLS = re.compile(r"(?:^|[;&|(] ?)(?P<tool>cp|mv|tee|sed -i|ln -s?f|dd) (?P<re
 _REDIRECT = re.compile(r"(?<![->0-9&])>(?![>&=])\s*(?!/dev/null)[\w{\"$'./-]")
 _KEEPS = re.compile(r"(?:^| )(?:--backup=t\b|-[a-zA-Z]*n|--update=none)")
 _ELSEWHERE = {
-    "operator_api/vendor_tool_environment.py": "a script that writes into the directory that it makes",
+    "operator_api/client/vendor_tool_environment.py": "a script that writes into the directory that it makes",
 }
 _ASIDE = re.compile(r"^mv --backup=t (\S+) \S+ && .*> \1(?:$| )")
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 import birthmark
 from birthmark.agent.config import read_config
 from birthmark.agent.config.config_values import DpsSource, PreloadedIdentity
-from birthmark.agent.device_agent import payload_of
-from birthmark.cli.command_output import FileEncodingError, read_file, read_text
-from birthmark.cli.device_enroll_list import template_of
-from birthmark.cli.device_enroll_options import DeviceOptions
+from birthmark.agent.identity_lifecycle import payload_of
+from birthmark.cli.device_enroll_shipment import template_of
+from birthmark.cli.options.device_enrollment import DeviceOptions
+from birthmark.cli.output.command_output import FileEncodingError, read_file, read_text
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.errors import BirthmarkError
@@ -32,7 +32,7 @@ from birthmark.manifests.certificate_lists import ListTrust, verify_list
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.manifest_chunks import count_of
 from birthmark.pki.certificates import parse_any, parse_bundle
-from birthmark.pki.pem import unarmor
+from birthmark.pki.pem_armor import unarmor
 from birthmark.secure_elements.exec import HOOK
 from birthmark.server.cluster.machine_file import made, render
 from birthmark.server.cluster.machine_file import parse as parse_invitation
@@ -47,7 +47,7 @@ from birthmark.text_file_encodings import (
     to_utf_8,
     trimmed,
 )
-from birthmark.toml_errors import TomlError, parse
+from birthmark.toml_validation import TomlError, parse
 from support.fakes import NOON
 from support.pki.pki_builders import a_csr, a_device, a_key, key_pem
 
@@ -291,28 +291,34 @@ SOURCE = Path(birthmark.__file__).parent
 OWN = {
     "what Birthmark wrote": {
         "cli/env.py",
-        "cli/refusal_log.py",
-        "cli/simulated_chips.py",
+        "cli/output/client_refusal_log.py",
+        "cli/simulated_chip_list.py",
         "cli/service_installer.py",
-        "operator_api/html_forms.py",
-        "operator_api/vendor_tool_environment.py",
-        "secure_elements/simulated_element.py",
-        "server/dispatcher.py",
+        "operator_api/html_page_elements.py",
+        "operator_api/client/vendor_tool_environment.py",
+        "secure_elements/softhsm_element.py",
+        "server/mqtt_and_http_dispatch.py",
         "server/backup/restore.py",
         "store/schema_migration.py",
         "swarm/identities.py",
-        "swarm/local_server.py",
+        "swarm/local_server_records.py",
         "testing/cloud.py",
     },
     "what the system tells": {
         "agent/state.py",
         "doctor/servers.py",
-        "cli/error_hints.py",
+        "cli/output/machine_specific_hints.py",
         "flock.py",
         "swarm/runner.py",
     },
-    "within a program under chip exec": {"secure_elements/exec/proxy.py", "secure_elements/hook/sitecustomize.py"},
-    "a file that is read line by line": {"manifests/certificate_lists.py", "server/backup/audit_export.py"},
+    "within a program under chip exec": {
+        "secure_elements/exec/loopback_tls_proxy.py",
+        "secure_elements/hook/sitecustomize.py",
+    },
+    "a file that is read line by line": {
+        "manifests/certificate_lists.py",
+        "server/backup/exported_audit_verification.py",
+    },
 }
 BYPASS = re.compile(r"\.read_text\(|read_bytes\(\)\.decode|utf-8-sig|tomllib\.load\b|json\.load\(")
 

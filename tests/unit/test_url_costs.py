@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from birthmark.awsiot.rules.topic_rules import is_same_origin
+from birthmark.awsiot.rules.topic_rule_evaluation import is_same_origin
 from birthmark.dps.enrollment_document import host_of
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.deliveries import Delivery
+from birthmark.message_routing.delivery_model import Delivery
 from birthmark.message_routing.sinks.http import host_of_letter
-from birthmark.outbound.http_sender import check_url
-from birthmark.untrusted_text import split_url
+from birthmark.outbound.http_client import check_url
+from birthmark.untrusted_json_and_text import split_url
 
 _MARKS = "\u0300\u0316"
 

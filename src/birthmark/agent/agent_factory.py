@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from datetime import timedelta
 
+from birthmark.agent.certificate_sources import MakeLinks, cloud_trust
 from birthmark.agent.clock_sync_transports import AskTime
 from birthmark.agent.config.config_values import AgentConfig
-from birthmark.agent.device_agent import Agent
-from birthmark.agent.identities import IdentityStore
-from birthmark.agent.issuance import MakeLinks, cloud_trust
-from birthmark.agent.keys import KeyStore
-from birthmark.agent.paths import AgentPaths
+from birthmark.agent.identity_lifecycle import Agent
+from birthmark.agent.identity_store import IdentityStore
+from birthmark.agent.key_store import KeyStore
 from birthmark.agent.state import AgentState, boot_id, read_state
+from birthmark.agent.state_directory import AgentPaths
 from birthmark.agent.trusted_clock import BUILT, Timekeeper
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import ask_time
 from birthmark.errors import BirthmarkError

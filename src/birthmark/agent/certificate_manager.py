@@ -17,9 +17,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from birthmark.agent.certificate_slot import HeldIdentity, Slot, fits
-from birthmark.agent.config.config_values import AzureIssuance, EstIssuance
-from birthmark.agent.identities import IdentityStore
-from birthmark.agent.issuance import (
+from birthmark.agent.certificate_sources import (
     CertificateNameError,
     CertificateSource,
     EstProof,
@@ -28,10 +26,12 @@ from birthmark.agent.issuance import (
     request_for,
     subject_of,
 )
-from birthmark.agent.keys import HeldKey
-from birthmark.agent.managed_certificates import CertificateUse, ManagedCertificate, est_identity_of
-from birthmark.agent.paths import DEVICE_ID, next_of
+from birthmark.agent.certificate_uses import CertificateUse, ManagedCertificate, est_identity_of
+from birthmark.agent.config.config_values import AzureIssuance, EstIssuance
+from birthmark.agent.identity_store import IdentityStore
+from birthmark.agent.key_store import HeldKey
 from birthmark.agent.renewal_policy import Renewal, chance_of, renew_at, spread
+from birthmark.agent.state_directory import DEVICE_ID, next_of
 from birthmark.agent.trusted_clock import TOLERANCE
 from birthmark.dps.client import DpsRefusedError, DpsRejectedError
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from birthmark import supervised_tasks
 from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.control_socket import ControlCommand, ControlServer
-from birthmark.agent.device_agent import Agent, Connected, Held
+from birthmark.agent.identity_lifecycle import Agent, Connected, Held
 from birthmark.agent.jobs.file_update import fetching
 from birthmark.agent.jobs.job_loop import JobAgent
-from birthmark.agent.paths import DEVICE_ID
 from birthmark.agent.renewal_policy import chance_of, pause_as_asked
 from birthmark.agent.renewal_scheduler import RenewalScheduler, RenewalTurn
 from birthmark.agent.state import keep
+from birthmark.agent.state_directory import DEVICE_ID
 from birthmark.awsiot.client import ThingClient
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError

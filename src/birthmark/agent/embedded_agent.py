@@ -27,11 +27,11 @@ from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.config import ConfigUnsupportedError, ManualSource, read_config
 from birthmark.agent.config.config_values import SymmetricKeySource
 from birthmark.agent.control_socket import ControlCommand, ControlServer, answering
-from birthmark.agent.device_agent import Agent
-from birthmark.agent.instance_lock import AgentRunningError, locked
-from birthmark.agent.paths import DEVICE_ID, AgentPaths, control_socket_of
+from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.renewal_scheduler import NEVER_S, RenewalScheduler, RenewalTurn, taken_by
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.agent.running_instance import AgentRunningError, locked
+from birthmark.agent.state_directory import DEVICE_ID, AgentPaths, control_socket_of
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.device_transports.transport_selection import open_links

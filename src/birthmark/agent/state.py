@@ -7,10 +7,10 @@ from pathlib import Path
 import msgspec
 
 from birthmark.agent.config import AgentConfig, parse_config
-from birthmark.agent.config.loader import MAX_CONFIG_BYTES
-from birthmark.agent.paths import AgentPaths, StateNotWritableError, write_file
+from birthmark.agent.config.drop_in_files import MAX_CONFIG_BYTES
+from birthmark.agent.state_directory import AgentPaths, StateNotWritableError, write_file
 from birthmark.errors import BirthmarkError
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 
 class LastGood(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from birthmark.agent.config.config_values import SymmetricKeySource
 from birthmark.agent.config.provisioning import secret_of
-from birthmark.agent.keys import KeyStore
+from birthmark.agent.key_store import KeyStore
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.device_transports.ports import HttpsClient
 from birthmark.dps.client import DpsTarget, HubAssignment, register_by_https

@@ -10,7 +10,7 @@ Pure except for the injected clock. Not here: the choice of servers (`clock_sync
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from birthmark.clock import Clock, to_micros
+from birthmark.clock_and_entropy import Clock, to_micros
 
 TOLERANCE = timedelta(minutes=5)
 BUILT = datetime(2026, 1, 1, tzinfo=UTC)

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from birthmark.alerts import store
 from birthmark.alerts.model import MachineReading
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.store import Changes, Database, from_micros, to_micros
 
 _KEPT = timedelta(days=1)

@@ -12,10 +12,10 @@ from typing import TypeAlias
 from birthmark.alerts import store
 from birthmark.alerts.model import Alert, AlertFinding, AlertRule, Silence
 from birthmark.alerts.rules import OVER, RAISED, RULES, decide_notification, fix_of, is_silenced, step
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database, to_micros
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 __all__ = ["OVER", "RAISED", "Alerts"]
 Said: TypeAlias = tuple[str, Alert]

@@ -4,10 +4,10 @@ from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, cast, litera
 
 from birthmark.alerts.model import Alert, ConnectionTakeovers, MachineReading, Silence
 from birthmark.store import Statement, insert, upsert
-from birthmark.store.columns import number, text
+from birthmark.store.column_types import number, text
+from birthmark.store.core_tables import metadata
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, remove
-from birthmark.store.schema import metadata
+from birthmark.store.table_statements import change, find, remove
 
 ALERTS = RowMapper(Alert)
 alerts = ALERTS.table("alerts", "rule", "subject")

@@ -12,11 +12,11 @@ from birthmark.audit.signed_heads import HEADS, Head
 from birthmark.errors import ConflictError
 from birthmark.net.fair_scheduler import yield_turn
 from birthmark.store import AuditRow, Changes, Database, statement
-from birthmark.store.audit_chain import GENESIS, HeadSigner, link
+from birthmark.store.core_tables import audit, audit_heads
 from birthmark.store.database import DatabaseReader, Row
 from birthmark.store.database_lock import MAIN
-from birthmark.store.row_statements import find, page
-from birthmark.store.schema import audit, audit_heads
+from birthmark.store.signed_audit_chain import GENESIS, HeadSigner, link
+from birthmark.store.table_statements import find, page
 
 BREAK = "audit.break"
 RESTORED = "server.restored"

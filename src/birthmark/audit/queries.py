@@ -14,9 +14,9 @@ from sqlalchemy import BigInteger, Text, bindparam, select, tuple_
 from sqlalchemy import text as sql
 
 from birthmark.store import Statement, from_micros, statement, to_micros
+from birthmark.store.core_tables import audit
 from birthmark.store.database import DatabaseReader, Row
 from birthmark.store.pagination import Page, PageInvalidError
-from birthmark.store.schema import audit
 
 MAX_LOOKED = 2000
 _EACH = 500

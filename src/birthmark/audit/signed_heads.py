@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.errors import InvalidRequestError
 from birthmark.store import from_micros
-from birthmark.store.audit_chain import ChainEnd, head_body, parse_seen
 from birthmark.store.row_mapper import RowMapper
-from birthmark.untrusted_text import decode_json
+from birthmark.store.signed_audit_chain import ChainEnd, head_body, parse_seen
+from birthmark.untrusted_json_and_text import decode_json
 
 MAX_HEAD_BYTES = 65_536
 

@@ -11,7 +11,7 @@ import hmac
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 
 _LOG_N, _R, _P = 14, 8, 1
 _MADE = "sha256"

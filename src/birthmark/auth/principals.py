@@ -5,7 +5,7 @@ from enum import Enum
 from fnmatch import fnmatchcase
 
 from birthmark.actor import Actor
-from birthmark.auth.permissions import EVERYTHING, NOTHING, Rights
+from birthmark.auth.permission_statements import EVERYTHING, NOTHING, Rights
 from birthmark.pki.certificates import Thumbprint
 
 _MAX_USER_CHARS = 128

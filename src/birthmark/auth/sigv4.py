@@ -23,7 +23,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from birthmark.errors import InvalidRequestError, UnauthenticatedError
-from birthmark.untrusted_text import whole_number
+from birthmark.untrusted_json_and_text import whole_number
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 SKEW = timedelta(minutes=5)

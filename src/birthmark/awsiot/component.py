@@ -23,12 +23,12 @@ from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.store import registry
 from birthmark.bus import Bus
-from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
-from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
+from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
+from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample
 from birthmark.net.mqtt_driver import MqttPump
-from birthmark.pki.names import fold
+from birthmark.pki.names_and_registration_ids import fold
 from birthmark.protocol_component import Component
 from birthmark.store import Database
 from birthmark.store.counters import SUMS

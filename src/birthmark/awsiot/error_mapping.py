@@ -16,7 +16,7 @@ from birthmark.awsiot.rules import (
     provisioning_plans,
     shadows,
     temporary_credentials,
-    topic_rules,
+    topic_rule_evaluation,
     topic_validation,
 )
 from birthmark.awsiot.service import (
@@ -52,7 +52,7 @@ from birthmark.broker.errors import (
     TooManySessionsError,
 )
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net import mqtt_admission
+from birthmark.net import mqtt_service_interface
 from birthmark.outbound.ssrf_guard import AddressRefusedError, PlainRefusedError
 from birthmark.pki.ca_possession_proof import PossessionCodeMismatchError, PossessionNotProvenError
 
@@ -95,12 +95,12 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     RetainedShareUsedError: (429, "LimitExceededException"),
     AddressRefusedError: _INVALID,
     PlainRefusedError: _INVALID,
-    topic_rules.UnknownRuleError: (401, "UnauthorizedException"),  # as if not permitted
-    topic_rules.RuleExistsError: _EXISTS,
-    topic_rules.SqlInvalidError: (400, "SqlParseException"),
-    topic_rules.RuleLoopError: _INVALID,
-    topic_rules.RuleFailedError: _INVALID,
-    topic_rules.RuleActionFailedError: _INVALID,
+    topic_rule_evaluation.UnknownRuleError: (401, "UnauthorizedException"),  # as if not permitted
+    topic_rule_evaluation.RuleExistsError: _EXISTS,
+    topic_rule_evaluation.SqlInvalidError: (400, "SqlParseException"),
+    topic_rule_evaluation.RuleLoopError: _INVALID,
+    topic_rule_evaluation.RuleFailedError: _INVALID,
+    topic_rule_evaluation.RuleActionFailedError: _INVALID,
     ActionNotServedError: (501, "NotImplementedException"),
     rule_destinations.UnknownDestinationError: (401, "UnauthorizedException"),
     rule_destinations.DestinationExistsError: _EXISTS,
@@ -217,7 +217,7 @@ def provisioning_rejection(error: errors.BirthmarkError) -> Mapping[str, object]
 
 def reason_of(error: errors.BirthmarkError) -> int:
     """Return the MQTT 5 reason code of an error."""
-    return mqtt_admission.reason_of(error, REASONS)
+    return mqtt_service_interface.reason_of(error, REASONS)
 
 
 def suback_reason_of(error: errors.BirthmarkError) -> int:

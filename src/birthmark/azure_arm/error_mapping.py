@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from birthmark import errors
 from birthmark.azure_arm import service, wire
 from birthmark.azure_arm.rules import operation_paths
-from birthmark.iam.authorization_errors import RightMissingError
+from birthmark.iam.missing_right_errors import RightMissingError
 from birthmark.pki.ca_possession_proof import PossessionNotProvenError
-from birthmark.pki.verified_ca import AuthorityChangedError
+from birthmark.pki.registered_ca_certificate import AuthorityChangedError
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str]] = {
     operation_paths.OperationNotServedError: (501, "NotImplemented"),

@@ -17,9 +17,9 @@ from birthmark.azure_arm.model import ArmOperation, ArmRequest, ArmResourceKind
 from birthmark.azure_arm.rules.operation_paths import OperationNotServedError, call_of
 from birthmark.azure_arm.service import Management
 from birthmark.errors import BirthmarkError, NotFoundError
-from birthmark.iam.authorization_errors import check_whole, format_refusal
+from birthmark.iam.missing_right_errors import check_whole, format_refusal
 from birthmark.net.fair_scheduler import wait_for_caller_turn
-from birthmark.net.http_error_rendering import refusing, with_complete_body
+from birthmark.net.http_route_wrappers import refusing, with_complete_body
 
 Record = Callable[[BirthmarkError, Request], str]
 Answer = Callable[[ArmRequest, Caller, Request], Awaitable[Response]]

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from birthmark.azure_arm.wire import BodyInvalidError
-from birthmark.iothub.rules.routes import configuration, route_matcher
-from birthmark.iothub.wire.routing_configuration import (
+from birthmark.iothub.rules.routes import configuration_changes, route_matcher
+from birthmark.iothub.wire.stored_routing_configuration import (
     FALLBACK,
     TEMPLATE,
     Endpoint,
@@ -22,10 +22,10 @@ from birthmark.iothub.wire.routing_configuration import (
     Routing,
     StreamEndpoint,
 )
-from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.routable_message import RoutableMessage
 from birthmark.message_routing.rules.conditions import SqlMistake
-from birthmark.unknown_fields import find_unread_member, says_something
-from birthmark.untrusted_text import read_json
+from birthmark.unknown_field_detection import find_unread_member, says_something
+from birthmark.untrusted_json_and_text import read_json
 
 
 class _Container(msgspec.Struct, rename="camel"):
@@ -197,7 +197,7 @@ def _file(container: _Container) -> FileEndpoint:
 
 
 def _route(route: _Route, hub: str) -> HubRoute:
-    source = configuration.parse_source(route.source, hub)
+    source = configuration_changes.parse_source(route.source, hub)
     return HubRoute(route.name, tuple(route.endpoint_names), source, route.condition or "true", route.is_enabled)
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 
 PROVIDER = "Microsoft.Devices"
 GROUP = "birthmark"

@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from birthmark.actor import Actor
-from birthmark.auth.cloud_api_credentials import is_of_person
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.auth.principals import Caller
 from birthmark.auth.shared_access_policy_keys import Keys
+from birthmark.auth.token_derived_credentials import is_of_person
 from birthmark.azure_arm import wire
 from birthmark.azure_arm.hub_routing_wire import (
     check_as_shown,
@@ -26,17 +26,17 @@ from birthmark.azure_arm.rules.operation_paths import OperationNotServedError
 from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.errors import ConflictError, UnauthenticatedError
-from birthmark.iam.authorization_errors import require_right
+from birthmark.iam.missing_right_errors import require_right
 from birthmark.iam.service import People, TokenRefusedError
 from birthmark.iothub.model import Hub
-from birthmark.iothub.rules.routes import configuration, route_matcher
+from birthmark.iothub.rules.routes import configuration_changes, route_matcher
 from birthmark.iothub.rules.tiers import Tier, edition_of
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.wire.routing_configuration import BUILT_IN, MAX_ROUTES, Routing, StoredRouting
+from birthmark.iothub.wire.stored_routing_configuration import BUILT_IN, MAX_ROUTES, Routing, StoredRouting
 from birthmark.message_routing.rules.conditions import RoutedSubject, SqlMistake, parse_condition
 from birthmark.net.fair_scheduler import yield_turn
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.verified_ca import CaCertificate
+from birthmark.pki.registered_ca_certificate import CaCertificate
 
 _BEARER, _STANDARD = "bearer", 443
 
@@ -164,12 +164,12 @@ class Management:
             return shown
         known = self.iothub.routes.ready(hub.name)
         for route in routing_of(given, Routing(), hub.name).routes[:MAX_ROUTES]:
-            configuration.compiled(route.condition, hub.name, configuration.read_once)
+            configuration_changes.compiled(route.condition, hub.name, configuration_changes.read_once)
             await yield_turn()
         revision = None if etag in {None, "*"} else 0 if known is None else known.kept.revision
         await self.iothub.routes.change(
             hub,
-            lambda before: configuration.validate_routing(routing_of(given, before, hub.name), hub.name),
+            lambda before: configuration_changes.validate_routing(routing_of(given, before, hub.name), hub.name),
             "iothub.route_change",
             hub.name,
             actor=actor,
@@ -182,7 +182,7 @@ class Management:
         hub = self.iothub.hubs.by_name(request.service)
         asked = parse_test_all(body)
         ready = self.iothub.routes.ready(hub.name) or route_matcher.prepare_routing(_none(hub))
-        source = configuration.parse_source(asked.source, hub.name)
+        source = configuration_changes.parse_source(asked.source, hub.name)
         found = [name for name, _ in route_matcher.matching(ready, source, asked.message, asked.twin)]
         routes = {one.name: one for one in ready.kept.routing.routes}
         return [route_json(routes[name]) if name in routes else fallback_json(ready.kept.routing) for name in found]

@@ -17,9 +17,9 @@ import msgspec
 from birthmark.azure_arm.model import PROVIDER, ArmRequest, ArmResourceKind
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, parse_any
-from birthmark.pki.verified_ca import NOTHING, CaCertificate
-from birthmark.unknown_fields import find_unread_member
-from birthmark.untrusted_text import read_json
+from birthmark.pki.registered_ca_certificate import NOTHING, CaCertificate
+from birthmark.unknown_field_detection import find_unread_member
+from birthmark.untrusted_json_and_text import read_json
 
 _VERSION = re.compile(r"20[0-9]{2}-[01][0-9]-[0-3][0-9](-preview)?")
 _MAX_SHOWN = 64

@@ -9,9 +9,9 @@ everything else is in memory. A message is acknowledged only after it meets its 
 Topics, limits, policies and packets are in the cloud packages.
 """
 
-from birthmark.broker.broker import Broker
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.namespace_sessions import Arrival, Namespace
-from birthmark.broker.rules.quotas import SpaceRules
+from birthmark.broker.rules.principal_quotas import SpaceRules
+from birthmark.broker.worker_broker import Broker
 
 __all__ = ["Arrival", "Broker", "ConnectedSession", "Namespace", "SpaceRules"]

@@ -6,9 +6,9 @@ from typing import Protocol
 
 from birthmark.broker.bus_requests import DeliverTo, LiveMessage
 from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
-from birthmark.broker.in_flight_budget import InFlightBudget
 from birthmark.broker.model import SessionRecord
 from birthmark.broker.ports import Watch
+from birthmark.broker.publisher_backpressure import InFlightBudget
 from birthmark.broker.session_queue_writer import SessionQueueWriter
 from birthmark.bus.ports import BusRequest, NoAnswerError, R, WorkerUnreachableError
 from birthmark.store import Changes, Database

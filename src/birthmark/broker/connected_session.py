@@ -6,12 +6,12 @@ from typing import Any, Protocol
 
 from birthmark.broker.model import RETAIN_AS_PUBLISHED, BrokerMessage, SessionRecord, Subscription, Will
 from birthmark.broker.ports import ClientConnection
-from birthmark.broker.rules.quotas import SpaceRules
+from birthmark.broker.rules.principal_quotas import SpaceRules
 from birthmark.broker.rules.send_window import SendWindow, packet_id_of
 from birthmark.errors import UnavailableError
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.supervised_tasks import note
 
 _AGAIN_S = 1.0

@@ -10,7 +10,7 @@ from birthmark.broker.bus_requests import AskClient, ClientThere, EndClient
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import SessionRecord, Subscription
 from birthmark.broker.subscriptions import Subscriptions
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 
 
 class StoredSessions(Protocol):

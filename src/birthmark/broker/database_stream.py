@@ -20,7 +20,7 @@ import msgspec
 from birthmark.broker import store
 from birthmark.broker.model import Done
 from birthmark.broker.ports import StreamPage
-from birthmark.broker.rules.stream_positions import (
+from birthmark.broker.rules.stream_partitions_and_positions import (
     MAX_MESSAGES,
     PARTITIONS,
     Positions,
@@ -34,7 +34,7 @@ from birthmark.broker.rules.stream_positions import (
     through,
 )
 from birthmark.broker.stream_retention import LastCommit, StreamRetention
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.store import Changes, Database, may_be_kept
 from birthmark.store.database import Row

@@ -13,10 +13,10 @@ from birthmark.broker import store
 from birthmark.broker.errors import DeviceQueueFullError, LockLostError
 from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.broker.rules.device_queue import DeviceQueueRules, QueuedMessage, QueueOutcome, end_of, is_locked
-from birthmark.clock import Entropy, new_uuid
+from birthmark.clock_and_entropy import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, retry_on_conflict
-from birthmark.store.row_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MOST_AMONG, these
 
 log = logging.getLogger(__name__)
 

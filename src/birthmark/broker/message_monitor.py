@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
 from birthmark.broker.model import BrokerMessage
 from birthmark.mqtt.encoded_message import EncodedMessage
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 
 MAX_WAITING = 1000
 MAX_WAITING_BYTES = 4 * 1024 * 1024

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from birthmark.broker.model import BrokerMessage, Done
-from birthmark.broker.rules.stream_positions import Positions
+from birthmark.broker.rules.stream_partitions_and_positions import Positions
 from birthmark.mqtt.encoded_message import EncodedMessage
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 
 
 class ClientConnection(Protocol):

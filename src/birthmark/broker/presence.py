@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from birthmark.broker.connected_session import ConnectedSession
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 
 MAX_GONE = 100_000
 

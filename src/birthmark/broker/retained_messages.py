@@ -8,7 +8,7 @@ from birthmark.broker.connected_session import SessionNamespace
 from birthmark.broker.errors import RetainedFullError, RetainedShareUsedError
 from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.broker.model import BrokerMessage, decode_messages, encode_messages
-from birthmark.broker.rules.quotas import Portions, share_of
+from birthmark.broker.rules.principal_quotas import Portions, share_of
 from birthmark.broker.session_queue_writer import PendingAppend
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row

@@ -44,10 +44,11 @@ from sqlalchemy import insert as insert_into
 from sqlalchemy import text as sql
 
 from birthmark.broker.rules.device_queue import MAX_LOCK_S
-from birthmark.broker.rules.stream_positions import PARTITIONS
+from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS
 from birthmark.store import Changes, Statement, insert, metadata, partial_index, statement, upsert
-from birthmark.store.columns import blob, number, text
-from birthmark.store.row_statements import (
+from birthmark.store.column_types import blob, number, text
+from birthmark.store.core_tables import RowId
+from birthmark.store.table_statements import (
     change,
     change_if_free,
     find,
@@ -58,7 +59,6 @@ from birthmark.store.row_statements import (
     remove,
     remove_if_free,
 )
-from birthmark.store.schema import RowId
 
 sessions = Table(
     "sessions",

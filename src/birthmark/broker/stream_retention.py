@@ -14,8 +14,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 
 from birthmark.broker import store
-from birthmark.broker.batched_deletes import portion_of
-from birthmark.broker.rules.stream_positions import cut, key_of, partition_of, seq_of, through
+from birthmark.broker.chunked_deletes import portion_of
+from birthmark.broker.rules.stream_partitions_and_positions import cut, key_of, partition_of, seq_of, through
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 

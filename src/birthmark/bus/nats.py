@@ -25,9 +25,9 @@ from nats.errors import Error as NatsError
 from nats.errors import NoRespondersError
 from sqlalchemy import and_, bindparam, or_, select
 
+from birthmark.bus.coalesced_database_reads import CoalescedReader, MissedWorkerMarker
 from birthmark.bus.local import LocalBus, kind_of_request
 from birthmark.bus.ports import ASK_S, BusAwayError, BusRequest, Members, NoAnswerError, R, WorkerUnreachableError
-from birthmark.bus.query_coalescer import CoalescedReader, MissedWorkerMarker
 from birthmark.bus.wire import (
     Batch,
     EventAck,
@@ -44,11 +44,11 @@ from birthmark.bus.wire import (
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.store import Database, Event, statement
+from birthmark.store.core_tables import outbox
 from birthmark.store.database import Heard, Row
 from birthmark.store.event_codec import encode_event, kind_of, kinds
-from birthmark.store.schema import outbox
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised, told
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 log = logging.getLogger(__name__)
 

@@ -32,14 +32,14 @@ from birthmark.ca.key_files import (
 )
 from birthmark.ca.passphrase_sources import BESIDE, Passphrase
 from birthmark.ca.pkcs11_keys import TokenPlace
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import ConflictError, NotFoundError, UnavailableError
 from birthmark.pki.certificate_profiles import ROOT, Purpose
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import LeafIssuer, SigningKey, new_serial, self_signed
-from birthmark.pki.names import parse_common_name
+from birthmark.pki.names_and_registration_ids import parse_common_name
 from birthmark.pki.revocation_urls import DistributionPoints
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 UNNOTED = "of an earlier version"
 

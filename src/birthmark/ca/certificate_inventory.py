@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import BigInteger, LargeBinary, bindparam, select, tuple_
 
-from birthmark.ca.certificate_records import IssuedCertificate
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.store import INVENTORY, certificates
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.pki.certificates import Thumbprint
 from birthmark.store import Database, Statement, statement, to_micros
 from birthmark.store.pagination import Page, PageInvalidError

@@ -16,10 +16,10 @@ from cryptography import x509
 
 from birthmark.ca import store
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.certificates import Thumbprint
-from birthmark.pki.crl import Revocation, RevocationReason, build_crl_of, entries_of
+from birthmark.pki.crl_encoder import Revocation, RevocationReason, build_crl_of, entries_of
 from birthmark.pki.issuance import LeafIssuer
 from birthmark.store import Changes, Database, from_micros, retry_on_conflict, to_micros
 from birthmark.store.database import Row

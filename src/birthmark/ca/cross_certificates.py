@@ -11,7 +11,7 @@ from pathlib import Path
 
 from birthmark import atomic_files
 from birthmark.ca.hierarchy_files import alone_in, read_certificate
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import PolicyError
 from birthmark.pki.certificate_profiles import ROOT, CertificateProfile, Purpose
 from birthmark.pki.certificates import Certificate, is_signed_by

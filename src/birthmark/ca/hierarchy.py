@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol
 
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate

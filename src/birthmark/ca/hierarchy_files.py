@@ -24,13 +24,13 @@ from birthmark.ca.key_files import (
 )
 from birthmark.ca.passphrase_sources import BESIDE, Passphrase
 from birthmark.ca.pkcs11_keys import TokenPlace, place_of
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import InvalidRequestError, UnavailableError
-from birthmark.keys.private_key_handle import PublicKey
+from birthmark.keys.cryptography_key_adapter import PublicKey
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, CertificateProfile, Purpose
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issuance import LeafIssuer, SigningKey, issue, new_serial
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.pki.revocation_urls import DistributionPoints
 
 BELOW: Mapping[Purpose, tuple[str, CertificateProfile]] = {

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import (
 
 from birthmark import atomic_files
 from birthmark.ca import pkcs11_keys
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError, UnavailableError
-from birthmark.keys.private_key_handle import PublicKey, uri_in
+from birthmark.keys.cryptography_key_adapter import PublicKey, uri_in
 from birthmark.pki.certificates import parse_pem
 from birthmark.pki.issuance import LeafIssuer, SigningKey
 

@@ -20,7 +20,7 @@ from birthmark.ca.service import CertificateAuthority
 from birthmark.pki.certificate_profiles import OCSP
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.pki.ocsp import (
     CertId,
     OcspRequest,

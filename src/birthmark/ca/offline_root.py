@@ -40,16 +40,16 @@ from birthmark.ca.key_files import (
 )
 from birthmark.ca.passphrase_sources import BESIDE, Passphrase
 from birthmark.ca.pkcs11_keys import TokenPlace, place_of
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.keys.private_key_handle import PublicKey
+from birthmark.keys.cryptography_key_adapter import PublicKey
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_bundle, parse_thumbprint
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from birthmark.pki.issuance import SigningKey
-from birthmark.pki.names import text_of
+from birthmark.pki.names_and_registration_ids import text_of
 from birthmark.pki.path_validation import check_dates
-from birthmark.pki.pem import unarmor
+from birthmark.pki.pem_armor import unarmor
 from birthmark.text_file_encodings import plain_text, unseen_in_pem
 
 VALID = timedelta(days=30)

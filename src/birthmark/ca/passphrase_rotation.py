@@ -17,7 +17,7 @@ from birthmark.ca.key_files import (
     read_pair,
 )
 from birthmark.ca.passphrase_sources import BESIDE, Passphrase
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 
 
 def move(directory: Path, old: Passphrase, new: Passphrase, entropy: Entropy) -> int:

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.keys.cryptography_key_adapter import PublicKey, Scheme, as_private_key, render_uri_pem, uri_in
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
-from birthmark.keys.private_key_handle import PublicKey, Scheme, as_private_key, render_uri_pem, uri_in
 from birthmark.pki.issuance import SigningKey
 from birthmark.supervised_tasks import run_in_thread
 
@@ -49,7 +49,7 @@ class TokenSigner:
 
     def sign(self, data: bytes, scheme: Scheme) -> bytes:
         """Sign data in the token. Raise `TokenAwayError`."""
-        from birthmark.keys.pkcs11_library import LOCK, stop_library  # noqa: PLC0415 - see module
+        from birthmark.keys.pkcs11_library_lifecycle import LOCK, stop_library  # noqa: PLC0415 - see module
 
         with LOCK:
             try:
@@ -97,7 +97,7 @@ class TokenPlace:
 
     @classmethod
     def of(cls, token: str, pin_file: Path, module: Path | None) -> "TokenPlace":
-        from birthmark.keys.pkcs11_library import find_softhsm  # noqa: PLC0415 - see module
+        from birthmark.keys.pkcs11_library_lifecycle import find_softhsm  # noqa: PLC0415 - see module
 
         return cls((module or find_softhsm()).resolve(), token, pin_file.expanduser().absolute())
 

@@ -15,14 +15,14 @@ from cryptography.exceptions import UnsupportedAlgorithm
 
 from birthmark.auth.principals import Principal
 from birthmark.ca import store
-from birthmark.ca.certificate_records import IssuedCertificate, key_digest
 from birthmark.ca.domain_events import CertificateRevoked
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.clock import Clock
+from birthmark.ca.model import IssuedCertificate, key_digest
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ConflictError, NotFoundError, UnauthenticatedError, UnavailableError
 from birthmark.pki.certificates import Certificate, Thumbprint, parse_der
-from birthmark.pki.crl import RevocationReason
-from birthmark.pki.names import fold
+from birthmark.pki.crl_encoder import RevocationReason
+from birthmark.pki.names_and_registration_ids import fold
 from birthmark.pki.path_validation import MAX_BAG, MAX_DEPTH, SignatureCache, Signatures
 from birthmark.store import Changes, Database, Statement, from_micros, retry_on_conflict, to_micros
 from birthmark.store.database import Row

@@ -11,11 +11,11 @@ from cryptography import x509
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import store
-from birthmark.ca.certificate_records import IssuedCertificate, LiveCertificate, SubjectStatus, key_digest
 from birthmark.ca.crls import RevocationLists
 from birthmark.ca.domain_events import CertificateIssued
-from birthmark.ca.external_ca import ExternalCa, issuer_of
+from birthmark.ca.external_ca_port import ExternalCa, issuer_of
 from birthmark.ca.hierarchy import Hierarchy
+from birthmark.ca.model import IssuedCertificate, LiveCertificate, SubjectStatus, key_digest
 from birthmark.ca.pkcs11_keys import run_signing
 from birthmark.ca.revocation import ATTEMPTS, NameMovedError, OnRecord, Revocations, digest_of
 from birthmark.ca.rules.certificate_name_policy import (
@@ -27,7 +27,7 @@ from birthmark.ca.rules.certificate_name_policy import (
     names_in,
 )
 from birthmark.ca.rules.issuance_eligibility import check_alive, decide, name_asked_for
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.pki.certificate_profiles import (
     DEVICE,
@@ -40,9 +40,9 @@ from birthmark.pki.certificate_profiles import (
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.issuance import BACKDATING, LeafIssuer, issue, new_serial
-from birthmark.pki.names import fold
+from birthmark.pki.names_and_registration_ids import fold
 from birthmark.pki.revocation_urls import DistributionPoints
-from birthmark.store import Changes, Database, device_name_index, from_micros, retry_on_conflict, to_micros
+from birthmark.store import Changes, Database, device_name_prefix_index, from_micros, retry_on_conflict, to_micros
 
 _NAMED = 10
 
@@ -449,7 +449,7 @@ def _changes(
     changes = Changes()
     if not standing.version:
         changes.run(store.ADD_NAME, name=name, version=0, lost_at=None).merge(
-            device_name_index.found(store.PLACE, name)
+            device_name_prefix_index.found(store.PLACE, name)
         )
     if standing.key_holder is None:
         changes.run(store.ADD_KEY, key_digest=digest, name=name, revoked_at=None, revocation_reason=None)

@@ -26,15 +26,15 @@ from sqlalchemy import (
     update,
 )
 
-from birthmark.ca.certificate_records import IssuedCertificate
+from birthmark.ca.model import IssuedCertificate
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.names import fold
+from birthmark.pki.names_and_registration_ids import fold
 from birthmark.pki.signature_malleability import MOST, twins_of
 from birthmark.store import Changes, insert, metadata, partial_index, statement, to_micros
-from birthmark.store.columns import blob, number, text
+from birthmark.store.column_types import blob, number, text
 from birthmark.store.counters import week_of
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, is_among, page
+from birthmark.store.table_statements import change, find, is_among, page
 
 certificates = Table(
     "ca_certificates",

@@ -11,22 +11,22 @@ from typing import Annotated
 import typer
 
 from birthmark import flock
-from birthmark.agent.checks import CheckResult, Checks
 from birthmark.agent.control_socket import ControlCommand
-from birthmark.agent.device_agent import Agent
-from birthmark.agent.instance_lock import AgentInProgramError, AgentNotRunningError, tell
-from birthmark.agent.instance_lock import stop as stop_running
-from birthmark.agent.paths import DEVICE_ID
-from birthmark.cli.agent_options import AgentOptions
-from birthmark.cli.agent_process import become
-from birthmark.cli.command_output import FAILED, emit, say
-from birthmark.cli.confirmation import only_typed
-from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.table import wrap_to_terminal
-from birthmark.clock import SystemClock
+from birthmark.agent.diagnostic_checks import CheckResult, Checks
+from birthmark.agent.identity_lifecycle import Agent
+from birthmark.agent.running_instance import AgentInProgramError, AgentNotRunningError, tell
+from birthmark.agent.running_instance import stop as stop_running
+from birthmark.agent.state_directory import DEVICE_ID
+from birthmark.cli.low_memory_agent_process import become
+from birthmark.cli.options.agent import AgentOptions
+from birthmark.cli.options.duration import DurationParser
+from birthmark.cli.output.command_output import FAILED, emit, say
+from birthmark.cli.output.table import wrap_to_terminal
+from birthmark.cli.write_preconditions import only_typed
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 _WAIT_S = 60.0
 logging.getLogger("birthmark").addHandler(logging.NullHandler())  # prints only results; BIRTHMARK_LOG shows more

@@ -6,10 +6,10 @@ import typer
 
 from birthmark.agent.config.parser import EffectiveSetting, effective
 from birthmark.agent.config.setting_catalog import AgentSetting, every_setting
-from birthmark.cli.agent_options import AgentOptions
-from birthmark.cli.command_output import say
-from birthmark.cli.row_filter_options import PickOptions
-from birthmark.untrusted_text import printable
+from birthmark.cli.options.agent import AgentOptions
+from birthmark.cli.options.row_filter import PickOptions
+from birthmark.cli.output.command_output import say
+from birthmark.untrusted_json_and_text import printable
 
 
 def list_settings(

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.agent.config.config_values import DpsSource
-from birthmark.cli.agent_options import AgentOptions
-from birthmark.cli.command_output import emit
+from birthmark.cli.options.agent import AgentOptions
+from birthmark.cli.output.command_output import emit
 from birthmark.dps.wire import registration_id_of, tpm_json
 from birthmark.keys.tpm_attestation import Tpm, TpmSettings
 from birthmark.pki.tpm_public_key import parse_tpm_public

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.certificate_inventory_options import parse_within
-from birthmark.cli.command_output import emit, say
-from birthmark.cli.server_options import ListOptions, ServerOutputOptions, at
+from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.options.server import ListOptions, ServerOutputOptions, at
+from birthmark.cli.output.command_output import emit, say
 from birthmark.durations import FORMS
 
 _ALERTS, _SILENCES = at("alerts"), at("alerts", "silences")

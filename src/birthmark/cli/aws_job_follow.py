@@ -13,11 +13,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from birthmark.cli.aws_jobs import Job
-from birthmark.cli.command_output import SOME_ROWS_REFUSED
-from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.server_options import ServerOutputOptions, at
-from birthmark.untrusted_text import printable
+from birthmark.cli.aws_job import Job
+from birthmark.cli.options.duration import DurationParser
+from birthmark.cli.options.server import ServerOutputOptions, at
+from birthmark.cli.output.command_output import SOME_ROWS_REFUSED
+from birthmark.untrusted_json_and_text import printable
 
 _GOES_ON = ("SCHEDULED", "IN_PROGRESS")
 _PENDING = ("QUEUED", "IN_PROGRESS")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.server_options import ListOptions, ServerOutputOptions, at
+from birthmark.cli.options.server import ListOptions, ServerOutputOptions, at
 
 _GROUP_COLUMNS = ("group", "parent", "query", "description")
 _POLICY_COLUMNS = ("policy", "version", "changed")

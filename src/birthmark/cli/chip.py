@@ -15,8 +15,9 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from birthmark.cli.chip_options import CHIP_OPTIONS, ChipOutputOptions
-from birthmark.cli.command_output import (
+from birthmark.cli.options.chip_and_pin import CHIP_OPTIONS, ChipOutputOptions
+from birthmark.cli.options.row_filter import PickOptions
+from birthmark.cli.output.command_output import (
     MAX_FILE_BYTES,
     FileMissingError,
     about,
@@ -26,24 +27,23 @@ from birthmark.cli.command_output import (
     read_file,
     say,
 )
-from birthmark.cli.confirmation import only, only_typed
-from birthmark.cli.row_filter_options import PickOptions
+from birthmark.cli.write_preconditions import only, only_typed
 from birthmark.errors import InvalidRequestError, NotFoundError
+from birthmark.keys.cryptography_key_adapter import PublicKey, render_uri_pem
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_token import TokenInfo
-from birthmark.keys.private_key_handle import PublicKey, render_uri_pem
 from birthmark.pki.certificates import parse_bundle
 from birthmark.secure_elements.backends import list_chips
 from birthmark.secure_elements.chip_profiles import Algorithm, profile_of
-from birthmark.secure_elements.dps_assignment_memory import Layout
+from birthmark.secure_elements.dps_assignment_data_object import Layout
+from birthmark.secure_elements.element_session import Element
 from birthmark.secure_elements.errors import (
     ElementDataTooLargeError,
     ElementMemoryInvalidError,
     ElementProofInvalidError,
 )
 from birthmark.secure_elements.possession import MAX_NONCE_BYTES, MIN_NONCE_BYTES, PossessionProof, check_proof, prove
-from birthmark.secure_elements.secure_element import Element
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 Key = Annotated[
     str | None,

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.chip_options import ChipOptions
-from birthmark.cli.confirmation import only
-from birthmark.keys.pkcs11_library import stop_library
+from birthmark.cli.options.chip_and_pin import ChipOptions
+from birthmark.cli.write_preconditions import only
+from birthmark.keys.pkcs11_library_lifecycle import stop_library
 from birthmark.secure_elements import exec as element_exec
 from birthmark.secure_elements.exec import KeyAccess
-from birthmark.secure_elements.exec.proxy import parse_target
+from birthmark.secure_elements.exec.loopback_tls_proxy import parse_target
 
 
 def exec_(

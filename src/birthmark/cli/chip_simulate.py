@@ -7,14 +7,14 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import emit
-from birthmark.cli.confirmation import only, only_typed
-from birthmark.cli.simulated_chips import add_simulated_chip
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.cli.output.command_output import emit
+from birthmark.cli.simulated_chip_list import add_simulated_chip
+from birthmark.cli.write_preconditions import only, only_typed
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.secure_elements.atecc.chip import CHIP_FILE
 from birthmark.secure_elements.atecc.simulated_factory import KINDS, SoftwareAtecc, create_atecc
 from birthmark.secure_elements.chip_profiles import ATECC608, PROFILES
-from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element, open_software_element
+from birthmark.secure_elements.softhsm_element import SoftwareElement, create_software_element, open_software_element
 
 
 def simulate(

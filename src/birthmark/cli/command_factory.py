@@ -12,7 +12,7 @@ from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 
-from birthmark.cli.command_output import print_errors
+from birthmark.cli.output.command_output import print_errors
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.command_output import say
-from birthmark.cli.server_options import ServerOutputOptions
+from birthmark.cli.options.server import ServerOutputOptions
+from birthmark.cli.output.command_output import say
 
 
 def open_console(

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.table import format_count
+from birthmark.cli.output.table import format_count
 
 if TYPE_CHECKING:
     from birthmark.demo.harness import Stage
@@ -59,7 +59,7 @@ def demo(
     from birthmark.cli.app import check_extra
 
     check_extra("demo")  # before the first step, not the fourth
-    from birthmark.clock import SystemEntropy
+    from birthmark.clock_and_entropy import SystemEntropy
     from birthmark.demo.harness import stage
 
     chosen = [j for j in DemoScenario if j is not DemoScenario.ALL] if scenario is DemoScenario.ALL else [scenario]

@@ -9,17 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import SOME_ROWS_REFUSED, say
 from birthmark.cli.manifest import ManifestOptions, entries_of
 from birthmark.cli.manifest_merge import StationsOptions
+from birthmark.cli.options.server import ServerOptions
+from birthmark.cli.output.command_output import SOME_ROWS_REFUSED, say
 from birthmark.cli.server_audit import verify_audit_chains
-from birthmark.cli.server_options import ServerOptions
 from birthmark.errors import NotFoundError
-from birthmark.fleet.provenance import ProvenanceLink, ProvenanceState, is_about, links_of_list, links_of_server
+from birthmark.fleet.provenance_chain import ProvenanceLink, ProvenanceState, is_about, links_of_list, links_of_server
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.manifest_entry import ManifestEntry
-from birthmark.operator_api.api_client import NoAnswerInTimeError, ServerNotRunningError
-from birthmark.untrusted_text import printable
+from birthmark.operator_api.client.api_client import NoAnswerInTimeError, ServerNotRunningError
+from birthmark.untrusted_json_and_text import printable
 
 _COLORS = {ProvenanceState.HOLDS: typer.colors.GREEN, ProvenanceState.BROKEN: typer.colors.RED}
 

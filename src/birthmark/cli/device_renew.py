@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.certificate_inventory_options import parse_within
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import emit, read_device_certificate, without
-from birthmark.cli.confirmation import OptionNotApplicableError, confirm
-from birthmark.cli.device_enroll_options import TargetOptions, WriteOptions
+from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.options.device_enrollment import TargetOptions, WriteOptions
+from birthmark.cli.output.command_output import emit, read_device_certificate, without
+from birthmark.cli.write_preconditions import OptionNotApplicableError, confirm
 from birthmark.durations import FORMS
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 
 def renew(

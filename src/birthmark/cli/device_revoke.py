@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.command_output import SOME_ROWS_REFUSED
-from birthmark.cli.confirmation import confirm
-from birthmark.cli.device_enroll_options import (
+from birthmark.cli.options.device_enrollment import (
     PLACES,
     CloudName,
     ProfileOptions,
@@ -18,12 +16,14 @@ from birthmark.cli.device_enroll_options import (
     parse_place,
     places,
 )
-from birthmark.cli.server_options import ServerOutputOptions, at, show
-from birthmark.cli.table import format_count
-from birthmark.devices.list_views import RevocationOutcome, RevokedPart
+from birthmark.cli.options.server import ServerOutputOptions, at, show
+from birthmark.cli.output.command_output import SOME_ROWS_REFUSED
+from birthmark.cli.output.table import format_count
+from birthmark.cli.write_preconditions import confirm
+from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.certificates import Thumbprint
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 
 _COLUMNS = ("place", "what", "id", "became", "note")
 _CERTIFICATES = ("certificate", "certificate of another CA")

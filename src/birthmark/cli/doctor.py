@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birthmark.cli import simulated_chips
+from birthmark.cli import simulated_chip_list
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import ACTION_NEEDED, FAILED, say, working
-from birthmark.cli.refusal_log import noted
-from birthmark.cli.table import format_count, wrap_to_terminal
-from birthmark.clock import SystemClock
+from birthmark.cli.output.client_refusal_log import noted
+from birthmark.cli.output.command_output import ACTION_NEEDED, FAILED, say, working
+from birthmark.cli.output.table import format_count, wrap_to_terminal
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic, remove_consequences
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 if TYPE_CHECKING:
     from birthmark.doctor.runner import InspectionContext
@@ -87,7 +87,7 @@ def _lately(patient: "InspectionContext") -> Iterator[DoctorFinding]:
 
     No environment variable of this shell selects that element.
     """
-    if patient.get("module") is None and (command := simulated_chips.find_setup_command()) is not None:
+    if patient.get("module") is None and (command := simulated_chip_list.find_setup_command()) is not None:
         seen = "a simulated secure element was created here, and no variable refers to a chip"
         yield DoctorFinding(
             "doctor.chip_not_named", Topic.TOKEN, FindingSeverity.NOTE, seen, command=command, advice="To use it"

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.command_output import (
+from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.output.command_output import (
     UsageError,
     emit,
     read_ca_certificate,
@@ -16,7 +17,6 @@ from birthmark.cli.command_output import (
     say,
     with_certificate,
 )
-from birthmark.cli.confirmation import only
 from birthmark.cli.policy_keys import (
     PolicyArgument,
     PolicyOption,
@@ -25,7 +25,7 @@ from birthmark.cli.policy_keys import (
     show_keys,
     show_policies,
 )
-from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.write_preconditions import only
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
 CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")

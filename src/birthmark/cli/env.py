@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.confirmation import only_typed
-from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.server_options import ServerOptions
+from birthmark.cli.options.duration import DurationParser
+from birthmark.cli.options.server import ServerOptions
+from birthmark.cli.write_preconditions import only_typed
 
 _GRACE_S = 3
 """Seconds to wait for a server that the shell has just started with `serve &`."""
@@ -83,10 +83,15 @@ def env(
 
     If you are signed in to a remote server, it prints that server's settings, as far as your roles allow.
     """
-    from birthmark.operator_api.api_client import endpoints_for, get_service, not_running
+    from birthmark.operator_api.client.api_client import endpoints_for, get_service, not_running
+    from birthmark.operator_api.client.vendor_tool_environment import (
+        as_bypass,
+        as_dotenv,
+        as_shell,
+        as_shell_with_files,
+    )
     from birthmark.operator_api.data_directory_lock import is_served
-    from birthmark.operator_api.vendor_tool_environment import as_bypass, as_dotenv, as_shell, as_shell_with_files
-    from birthmark.server.endpoint_descriptions import DpsPlace, as_aziot, as_c_header
+    from birthmark.server.device_endpoint_files import DpsPlace, as_aziot, as_c_header
 
     if form is Format.AZIOT and registration_id is None:
         raise typer.BadParameter("--format aziot needs --registration-id NAME")
@@ -129,8 +134,8 @@ def _wait_until_ready(path: Path, seconds: float) -> None:
     import time
     import urllib.request
 
-    from birthmark.clock import SystemClock
-    from birthmark.operator_api.api_client import is_server_starting
+    from birthmark.clock_and_entropy import SystemClock
+    from birthmark.operator_api.client.api_client import is_server_starting
 
     clock = SystemClock()
     deadline = clock.monotonic() + seconds

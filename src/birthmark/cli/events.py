@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from birthmark import atomic_files
-from birthmark.cli.command_output import FileExistsAlreadyError, emit, say, written_as
-from birthmark.cli.confirmation import confirm
-from birthmark.cli.follow_mode import until_interrupted
-from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.untrusted_text import printable
+from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.output.command_output import FileExistsAlreadyError, emit, say, written_as
+from birthmark.cli.output.follow_mode import until_interrupted
+from birthmark.cli.write_preconditions import confirm
+from birthmark.untrusted_json_and_text import printable
 
 _COLUMNS = ("name", "url", "types", "paused", "failing_since", "problem")
 HookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Webhook, as listed by `birthmark webhook ls`.")]

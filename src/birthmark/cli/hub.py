@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from birthmark.cli.command_output import (
+from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
+from birthmark.cli.options.duration import DurationParser
+from birthmark.cli.options.json_arguments import json_of, object_of
+from birthmark.cli.options.server import (
+    ListOptions,
+    RemoveOptions,
+    ServerOutputOptions,
+    at,
+    presented_certificate,
+    show,
+)
+from birthmark.cli.output.command_output import (
     UsageError,
     emit,
     read_ca_certificate,
@@ -18,11 +29,8 @@ from birthmark.cli.command_output import (
     say,
     with_certificate,
 )
-from birthmark.cli.confirmation import confirm, only, only_typed
-from birthmark.cli.device_revocation_marks import mark_revoked_rows, print_revocation_notices
-from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
-from birthmark.cli.duration_options import DurationParser
-from birthmark.cli.json_arguments import json_of, object_of
+from birthmark.cli.output.device_revocation_marks import mark_revoked_rows, print_revocation_notices
+from birthmark.cli.output.positioned_stream_reader import StreamReading, read
 from birthmark.cli.policy_keys import (
     PolicyArgument,
     PolicyOption,
@@ -33,17 +41,9 @@ from birthmark.cli.policy_keys import (
     show_policies,
 )
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
-from birthmark.cli.server_options import (
-    ListOptions,
-    RemoveOptions,
-    ServerOutputOptions,
-    at,
-    presented_certificate,
-    show,
-)
-from birthmark.cli.stream_reader import StreamReading, read
-from birthmark.clock import SystemClock
-from birthmark.untrusted_text import printable
+from birthmark.cli.write_preconditions import confirm, only, only_typed
+from birthmark.clock_and_entropy import SystemClock
+from birthmark.untrusted_json_and_text import printable
 
 if TYPE_CHECKING:
     from birthmark.fleet.azure_hub_client import AzureHubRegistry

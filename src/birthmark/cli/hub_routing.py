@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.command_output import emit, say
-from birthmark.cli.confirmation import only
-from birthmark.cli.follow_mode import announce_first, parse_since, until_interrupted
 from birthmark.cli.hub import HubOption
-from birthmark.cli.json_arguments import object_of
-from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.clock import SystemClock
+from birthmark.cli.options.json_arguments import object_of
+from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
+from birthmark.cli.output.command_output import emit, say
+from birthmark.cli.output.follow_mode import announce_first, parse_since, until_interrupted
+from birthmark.cli.write_preconditions import only
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.sigint_delay import uninterrupted
 
 RouteName = Annotated[str, typer.Argument(metavar="ROUTE", help="Route, as listed by `birthmark hub route ls`.")]

@@ -9,11 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import FileMissingError, emit, read_file, say, written_as
-from birthmark.cli.confirmation import only
+from birthmark.cli.output.command_output import FileMissingError, emit, read_file, say, written_as
+from birthmark.cli.write_preconditions import only
 from birthmark.errors import BirthmarkError, about
-from birthmark.operator_api.api_client import RemoteClient
-from birthmark.operator_api.saved_login import (
+from birthmark.operator_api.client.api_client import RemoteClient
+from birthmark.operator_api.client.initial_server_trust import roots_of
+from birthmark.operator_api.client.saved_login import (
     InvitationInvalidError,
     Login,
     LoginDamagedError,
@@ -25,10 +26,9 @@ from birthmark.operator_api.saved_login import (
     read_invitation,
     save_login,
 )
-from birthmark.operator_api.server_trust import roots_of
 from birthmark.pki.certificates import pem_bundle
 from birthmark.text_file_encodings import unseen
-from birthmark.untrusted_text import printable, reason_of
+from birthmark.untrusted_json_and_text import printable, reason_of
 
 _BEGIN, _HOST_PORT = "https://", re.compile(r"[A-Za-z0-9.-]+:[0-9]{1,5}/?")
 _MAX_BYTES = 256 * 1024

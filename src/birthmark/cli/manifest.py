@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
 from birthmark import atomic_files
-from birthmark.cli.bulk_summary import Refusals
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import (
+from birthmark.cli.manifest_merge import StationsOptions, is_bundle
+from birthmark.cli.options.server import show
+from birthmark.cli.output.bulk_summary import Refusals
+from birthmark.cli.output.command_output import (
     SOME_ROWS_REFUSED,
     FileExistsAlreadyError,
     again,
@@ -27,13 +29,11 @@ from birthmark.cli.command_output import (
     say,
     typed_command_with,
 )
-from birthmark.cli.confirmation import OptionNotApplicableError, only
-from birthmark.cli.manifest_merge import StationsOptions, is_bundle
-from birthmark.cli.server_options import show
-from birthmark.cli.table import format_count
-from birthmark.clock import SystemClock
+from birthmark.cli.output.table import format_count
+from birthmark.cli.write_preconditions import OptionNotApplicableError, only
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 _NOT_IN_NAMES = re.compile(r"^\.|[^A-Za-z0-9._:@+-]")
 _MAX_NAME_CHARS = 200
@@ -129,7 +129,7 @@ def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Ite
     from birthmark.manifests.bundle.intake_records import BundleTrust
     from birthmark.manifests.certificate_lists import ListTrust, verify_list
     from birthmark.manifests.manifest_entry import add_doubts
-    from birthmark.manifests.verification import verify_all
+    from birthmark.manifests.parallel_verification import verify_all
 
     if isinstance(trust, ListTrust):
         yield from (add_doubts(one, judge) for one in verify_list(file, trust, SystemClock().now()))
@@ -273,7 +273,7 @@ def create(
     Writes manifest.json, signer.pem and root.pem; with --bundle, root.pem and a station's directory. The connected
     secure element is the one that `birthmark chip` uses.
     """
-    from birthmark.clock import SystemClock, SystemEntropy
+    from birthmark.clock_and_entropy import SystemClock, SystemEntropy
     from birthmark.fleet.sample_shipment import make_bundle, make_rehearsal
     from birthmark.pki.certificates import parse_bundle
 
@@ -303,7 +303,7 @@ def _chip_at_hand() -> Any:
     """Return the secure element that the environment selects, as a manifest describes it."""
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from birthmark.cli.chip_options import ChipOptions
+    from birthmark.cli.options.chip_and_pin import ChipOptions
     from birthmark.manifests.errors import NameMismatchError
     from birthmark.manifests.writer import ManifestChip
 

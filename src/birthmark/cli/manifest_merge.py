@@ -9,7 +9,7 @@ import typer
 
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import (
+from birthmark.cli.output.command_output import (
     SOME_ROWS_REFUSED,
     FileEncodingError,
     FileExistsAlreadyError,
@@ -21,7 +21,7 @@ from birthmark.cli.command_output import (
     read_file,
     written_as,
 )
-from birthmark.cli.table import format_count
+from birthmark.cli.output.table import format_count
 from birthmark.errors import BirthmarkError
 from birthmark.text_file_encodings import plain_text, to_lines, to_utf_8, utf_16_of
 

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from birthmark.cli.certificate_inventory_options import INVENTORY_COLUMNS, InventoryOptions, export
-from birthmark.cli.command_output import emit, read_ca_certificate, read_single_certificate, write_result
-from birthmark.cli.confirmation import confirm, only
-from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOutputOptions, at, show
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.cli.options.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
+from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at, show
+from birthmark.cli.output.command_output import emit, read_ca_certificate, read_single_certificate, write_result
+from birthmark.cli.write_preconditions import confirm, only
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificate_profiles import Purpose
-from birthmark.pki.crl import RevocationReason
-from birthmark.untrusted_text import printable
+from birthmark.pki.crl_encoder import RevocationReason
+from birthmark.untrusted_json_and_text import printable
 
 if TYPE_CHECKING:
     from birthmark.pki.certificates import Certificate  # imports more than --help needs

@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.auth.connection_strings import ConnectionString
-from birthmark.cli.command_output import emit
-from birthmark.cli.server_options import ListOptions, ServerOptions, ServerOutputOptions, at
-from birthmark.operator_api.api_client import endpoints_for, string_of
-from birthmark.operator_api.saved_login import signed_in
+from birthmark.cli.options.server import ListOptions, ServerOptions, ServerOutputOptions, at
+from birthmark.cli.output.command_output import emit
+from birthmark.operator_api.client.api_client import endpoints_for, string_of
+from birthmark.operator_api.client.saved_login import signed_in
 
 _STANDARD = 443
 _OWNERS = {"iothubowner", "provisioningserviceowner"}

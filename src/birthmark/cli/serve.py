@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import typer
 
-from birthmark.cli.command_output import without
-from birthmark.untrusted_text import printable
+from birthmark.cli.output.command_output import without
+from birthmark.untrusted_json_and_text import printable
 
 if TYPE_CHECKING:
     from birthmark.server.settings import Settings
@@ -71,7 +71,7 @@ def serve(
     from birthmark.bus import BusAwayError
     from birthmark.net.listener import PortTakenError
     from birthmark.server.file_descriptor_limits import check_descriptors
-    from birthmark.server.installation_identity import DatabaseMovedError
+    from birthmark.server.installation_record import DatabaseMovedError
     from birthmark.server.server_process import begin_log
     from birthmark.server.settings import read_settings
     from birthmark.systemd_notify import notifier

@@ -14,11 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.certificate_inventory_options import parse_within
-from birthmark.cli.command_output import emit, read_file, replacing
-from birthmark.cli.row_filter_options import PickOptions
-from birthmark.cli.server_options import ServerOptions, ServerOutputOptions, show
-from birthmark.clock import SystemClock
+from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.options.row_filter import PickOptions
+from birthmark.cli.options.server import ServerOptions, ServerOutputOptions, show
+from birthmark.cli.output.command_output import emit, read_file, replacing
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.durations import FORMS
 from birthmark.operator_api.database_location import has_own_file
 
@@ -175,8 +175,8 @@ def verify_audit_chains(
 
 async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
     from birthmark.audit.chain_verification import verify_chains
-    from birthmark.audit.json_views import entries, report
     from birthmark.audit.signed_heads import AuditKey, parse_heads
+    from birthmark.audit.verified_chain_views import entries, report
     from birthmark.ca.key_files import read_private
     from birthmark.store.schema_revision import ReadOnlySqlite
 

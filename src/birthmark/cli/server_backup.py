@@ -14,11 +14,11 @@ import msgspec
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import FileExistsAlreadyError, UsageError, again, emit, without, working
-from birthmark.clock import SystemClock
+from birthmark.cli.output.command_output import FileExistsAlreadyError, UsageError, again, emit, without, working
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.keys.pin import Pin
 from birthmark.operator_api.database_location import find_recorded_location, plain
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 if TYPE_CHECKING:
     from birthmark.server.settings import Settings

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.certificate_inventory_options import parse_within
-from birthmark.cli.command_output import FAILED, say
-from birthmark.cli.server_options import ServerOutputOptions, show
+from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.options.server import ServerOutputOptions, show
+from birthmark.cli.output.command_output import FAILED, say
 from birthmark.durations import FORMS
 
 _COLUMNS = ("what", "at", "state", "since", "count")

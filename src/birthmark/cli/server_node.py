@@ -10,11 +10,11 @@ import typer
 
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import FileExistsAlreadyError, UsageError, emit, without, working, written_as
-from birthmark.cli.confirmation import confirm
+from birthmark.cli.options.server import ListOptions, ServerOptions, ServerOutputOptions, at, show
+from birthmark.cli.output.command_output import FileExistsAlreadyError, UsageError, emit, without, working, written_as
 from birthmark.cli.server_backup import Database, run_with_cleanup
-from birthmark.cli.server_options import ListOptions, ServerOptions, ServerOutputOptions, at, show
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.cli.write_preconditions import confirm
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 
 _AT, _COLUMNS = at("server", "machines"), ("name", "host", "workers", "leads", "here")
 _ALONE = "This server runs on a single node."

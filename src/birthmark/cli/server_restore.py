@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import emit, read_file, without, working
+from birthmark.cli.output.command_output import emit, read_file, without, working
 from birthmark.cli.server_backup import Database, PassphraseOptions, run_with_cleanup
-from birthmark.clock import SystemClock
-from birthmark.file_ownership import starting
+from birthmark.clock_and_entropy import SystemClock
+from birthmark.file_ownership_and_sudo import starting
 from birthmark.keys.pin import check_blanks
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 
 def restore(
@@ -47,8 +47,8 @@ def restore(
     it lists everything it could not reapply.
     """
     from birthmark.server.backup.archive import BackupUnreadableError
-    from birthmark.server.backup.audit_export import ReplayRefusedError
-    from birthmark.server.backup.database_copy import DatabaseNotEmptyError
+    from birthmark.server.backup.database_copy_and_import import DatabaseNotEmptyError
+    from birthmark.server.backup.exported_audit_verification import ReplayRefusedError
     from birthmark.server.backup.restore import RestoreTargetError, restore_backup
 
     read_file(file, 0)  # like any missing file

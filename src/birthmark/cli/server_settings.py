@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.server_options import ListOptions
+from birthmark.cli.options.server import ListOptions
 
 _COLUMNS = ("key", "value", "default", "text")
 

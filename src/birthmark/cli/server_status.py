@@ -7,10 +7,10 @@ from typing import Any
 
 import typer
 
-from birthmark.cli.command_output import FAILED, emit
-from birthmark.cli.server_options import ServerOutputOptions
-from birthmark.operator_api.api_client import not_running, read_endpoints
-from birthmark.untrusted_text import reason_of
+from birthmark.cli.options.server import ServerOutputOptions
+from birthmark.cli.output.command_output import FAILED, emit
+from birthmark.operator_api.client.api_client import not_running, read_endpoints
+from birthmark.untrusted_json_and_text import reason_of
 
 _PATIENCE_S = 10.0
 _MAX_BYTES = 64 * 1024

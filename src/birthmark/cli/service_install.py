@@ -13,12 +13,12 @@ import typer
 
 from birthmark import errors
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import FileUnusableError, say, without
+from birthmark.cli.output.command_output import FileUnusableError, say, without
 from birthmark.cli.service_installer import Installer, InstallStep, groups_of
 from birthmark.cli.systemd_units import SystemdService, agent_service, is_hidden, server_service
-from birthmark.file_ownership import as_root
+from birthmark.file_ownership_and_sudo import as_root
 from birthmark.pki.hostname_verification import find_host_error
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 RootOption = Annotated[Path, typer.Option("--root", help="Root directory of an image. Default: this machine.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the planned changes without making them.")]

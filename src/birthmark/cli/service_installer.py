@@ -18,9 +18,9 @@ from pathlib import Path
 import msgspec
 
 from birthmark import atomic_files
-from birthmark.cli.command_output import FileUnusableError
+from birthmark.cli.output.command_output import FileUnusableError
 from birthmark.cli.systemd_units import SystemdService
-from birthmark.untrusted_text import decode_json, reason_of
+from birthmark.untrusted_json_and_text import decode_json, reason_of
 
 
 class InstallManifest(msgspec.Struct, frozen=True):

@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import (
+from birthmark.cli.options.server import DataOption
+from birthmark.cli.output.command_output import (
     FAILED,
     FileExistsAlreadyError,
     UsageError,
@@ -26,20 +27,19 @@ from birthmark.cli.command_output import (
     say,
     without,
 )
-from birthmark.cli.confirmation import confirm, only
-from birthmark.cli.server_options import DataOption
-from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.operator_api.api_client import DEFAULT_DATA
+from birthmark.cli.write_preconditions import confirm, only
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
+from birthmark.operator_api.client.api_client import DEFAULT_DATA
 from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, TargetKind
 from birthmark.swarm.progress_display import Dashboard, line_of, progress_of
 from birthmark.swarm.report import SUFFIXES, check_writable, read_report, results_of, write_report
+from birthmark.swarm.run_setup import RunSetup, SetupBuilder, target_of
 from birthmark.swarm.runner import RunOutcome, SwarmRun, make_room
 from birthmark.swarm.scenario import value_parsers
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario
 from birthmark.swarm.scenario.parser import MAX_DEVICES, parse_scenario
-from birthmark.swarm.setup import RunSetup, SetupBuilder, target_of
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 _TELL_EVERY_S = 5
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import FAILED
+from birthmark.cli.output.command_output import FAILED
 
 
 def trial(
@@ -31,12 +31,12 @@ def trial(
     prints the endpoints again. The server ends at SIGTERM, or with its input if that is a pipe or a terminal. Exit
     code 1 means that a command was rejected.
     """
-    from birthmark.clock import SystemEntropy
-    from birthmark.operator_api.vendor_tool_environment import as_shell, proxy_bypass_variables
-    from birthmark.server.ephemeral_server import create_temporary_directory, find_free_address, run_trial
+    from birthmark.clock_and_entropy import SystemEntropy
+    from birthmark.operator_api.client.vendor_tool_environment import as_shell, proxy_bypass_variables
+    from birthmark.server.resettable_test_server import create_temporary_directory, find_free_address, run_trial
     from birthmark.server.server_process import begin_log
     from birthmark.server.settings import read_settings
-    from birthmark.testing.interpreter import Interpreter
+    from birthmark.testing.stdin_command_interpreter import Interpreter
 
     begin_log()
 

@@ -10,14 +10,14 @@ import typer
 
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.command_output import FileExistsAlreadyError, emit, say, written_as
-from birthmark.cli.row_filter_options import PickOptions
-from birthmark.cli.server_options import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
+from birthmark.cli.options.row_filter import PickOptions
+from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
+from birthmark.cli.output.command_output import FileExistsAlreadyError, emit, say, written_as
 from birthmark.durations import lifetime_of
 from birthmark.errors import BirthmarkError, PolicyError
 from birthmark.iam.model import RIGHTS_OF, UserRole
-from birthmark.operator_api.api_client import RemoteClient
-from birthmark.operator_api.saved_login import (
+from birthmark.operator_api.client.api_client import RemoteClient
+from birthmark.operator_api.client.saved_login import (
     NotSignedInError,
     place,
     signed_in,

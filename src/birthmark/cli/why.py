@@ -11,21 +11,21 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.certificate_inventory_options import parse_within
-from birthmark.cli.command_output import NOT_FOUND
-from birthmark.cli.confirmation import only
-from birthmark.cli.device_show import show_device
+from birthmark.cli.device_find_and_show import show_device
 from birthmark.cli.log_patterns import diagnostics_in, harmless_in, refusals_in, tracking_ids_in
+from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.options.server import ServerOptions, ServerOutputOptions, show
+from birthmark.cli.output.client_refusal_log import noted
+from birthmark.cli.output.command_output import NOT_FOUND
+from birthmark.cli.output.table import wrap_to_terminal
 from birthmark.cli.refusal_correlation import Row, ThisServer, correlate_refusals
-from birthmark.cli.refusal_log import noted
-from birthmark.cli.server_options import ServerOptions, ServerOutputOptions, show
-from birthmark.cli.table import wrap_to_terminal
-from birthmark.clock import SystemClock
+from birthmark.cli.write_preconditions import only
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.durations import FORMS
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.api_client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints
+from birthmark.operator_api.client.api_client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints
 from birthmark.operator_api.database_location import has_own_file
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 _FEWEST_WORDS = 3  # fewer match any text
 _MORE = 20  # rows per side, enough for both halves of a refusal

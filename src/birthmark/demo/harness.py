@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, UnavailableError
 
 _PORTS = (8883, 8443, 8085, 8080)

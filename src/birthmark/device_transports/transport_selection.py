@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.device_transports.identity import FileIdentity, Identity, ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.https import OpensslHttps
 from birthmark.device_transports.openssl.mqtt import OpensslMqtt

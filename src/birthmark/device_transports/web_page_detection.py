@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from birthmark.errors import UnavailableError
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 _LOOKED_AT, _MAX_TITLE = 64 * 1024, 80
 _PAGE = re.compile(

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from birthmark.ca import store
-from birthmark.ca.certificate_records import IssuedCertificate
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.revocation import AlreadyRevokedError
 from birthmark.ca.service import CertificateAuthority
-from birthmark.clock import format_utc
-from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
-from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
+from birthmark.clock_and_entropy import format_utc
+from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
+from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.pki.certificates import Thumbprint
-from birthmark.pki.names import fold
+from birthmark.pki.names_and_registration_ids import fold
 from birthmark.store.pagination import each_among
 
 FOREIGN = "certificate of another CA"

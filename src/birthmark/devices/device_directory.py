@@ -9,12 +9,12 @@ from itertools import chain
 from birthmark.broker import Broker
 from birthmark.bus import Bus
 from birthmark.bus.ports import BusRequest, Reply
-from birthmark.clock import format_utc
-from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
-from birthmark.devices.list_views import DeviceCounts, DeviceNotOnRecordError, DevicePart, IsVisible, scope_of
+from birthmark.clock_and_entropy import format_utc
+from birthmark.devices.model import DeviceCounts, DeviceNotOnRecordError, DevicePart, IsVisible, scope_of
+from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.iam.model import SERVER
-from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.pki.certificates import Thumbprint
 from birthmark.refusals import refusals_about
 from birthmark.store import Database

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from birthmark.auth.principals import Principal
 from birthmark.devices.device_directory import DeviceDirectory
-from birthmark.devices.device_records import DeviceAccess, Key, RevocationOrder
-from birthmark.devices.list_views import (
+from birthmark.devices.model import (
     DeviceNameUnseenError,
     DeviceNotOnRecordError,
     IsVisible,
@@ -19,8 +18,9 @@ from birthmark.devices.list_views import (
     RevokedPart,
     scope_of,
 )
+from birthmark.devices.ports import DeviceAccess, Key, RevocationOrder
 from birthmark.errors import BirthmarkError
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.store import Changes
 
 log = logging.getLogger(__name__)

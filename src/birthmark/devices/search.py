@@ -7,9 +7,10 @@ from typing import Any
 
 import msgspec
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.devices.device_directory import DeviceDirectory
-from birthmark.devices.list_views import (
+from birthmark.devices.device_name_pages import Key, ScopeNames, has_few, matches_prefix
+from birthmark.devices.model import (
     DeviceFilter,
     DeviceListPage,
     DeviceOrder,
@@ -18,11 +19,10 @@ from birthmark.devices.list_views import (
     IsVisible,
     ListedDevice,
 )
-from birthmark.devices.names import Key, ScopeNames, has_few, matches_prefix
-from birthmark.pki.names import fold
+from birthmark.pki.names_and_registration_ids import fold
 from birthmark.store import from_micros
 from birthmark.store.pagination import PageInvalidError
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 MAX_COUNTED = 5000
 """Maximum number of names that a list counts; above it, the total is a lower bound."""

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.agent.agent_factory import open_agent
-from birthmark.agent.checks import Check, CheckResult, Checks
 from birthmark.agent.config import AgentConfig, PreloadedIdentity, read_config
 from birthmark.agent.config.config_values import KeyLocation, TokenLocation
-from birthmark.agent.paths import AgentPaths
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.agent.diagnostic_checks import Check, CheckResult, Checks
+from birthmark.agent.state_directory import AgentPaths
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.doctor.facts import CheckFacts, ChipSelection
 from birthmark.doctor.file_inspection import text_of

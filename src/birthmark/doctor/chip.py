@@ -16,9 +16,9 @@ from birthmark.doctor.facts import ChipFacts, ChipSelection, FileFacts, ProbeExi
 from birthmark.doctor.file_inspection import bytes_of, inspect_file, libraries, machine_of, text_of, this_machine
 from birthmark.doctor.pkcs11_probe import ProbeAnswer, ProbeQuestion
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
-from birthmark.secure_elements.atecc.token import is_atecc
+from birthmark.secure_elements.atecc.pkcs11_token_adapter import is_atecc
 from birthmark.text_file_encodings import format_trim_command, plain_text
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 PATIENCE_S = 10.0
 _TOKENS = re.compile(r"^[ \t]*directories\.tokendir[ \t]*=(.+)$", re.MULTILINE)

@@ -7,8 +7,8 @@ import stat
 from pathlib import Path
 
 from birthmark.doctor.facts import FileFacts
-from birthmark.keys.pkcs11_library import find_libraries
-from birthmark.untrusted_text import reason_of
+from birthmark.keys.pkcs11_library_lifecycle import find_libraries
+from birthmark.untrusted_json_and_text import reason_of
 
 MAX_TEXT_BYTES = 1024 * 1024
 _ELF = b"\x7fELF"

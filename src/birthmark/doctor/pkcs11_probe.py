@@ -23,10 +23,10 @@ from birthmark.doctor.facts import KeyFacts, TokenFacts
 from birthmark.errors import BirthmarkError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
-from birthmark.keys.pkcs11_library import kind_of, load_library, stop_library
+from birthmark.keys.pkcs11_library_lifecycle import kind_of, load_library, stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token, bytes_of, text_of
-from birthmark.secure_elements.atecc.token import AteccToken, is_atecc, list_atecc
-from birthmark.untrusted_text import decode_json
+from birthmark.secure_elements.atecc.pkcs11_token_adapter import AteccToken, is_atecc, list_atecc
+from birthmark.untrusted_json_and_text import decode_json
 
 MAX_QUESTION_BYTES = 64 * 1024
 _MAX_KEYS = 64

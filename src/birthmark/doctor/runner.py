@@ -14,15 +14,15 @@ from birthmark.doctor.pkcs11_probe import ProbeQuestion
 from birthmark.doctor.rules import agent as agent_rules
 from birthmark.doctor.rules import chip as chip_rules
 from birthmark.doctor.rules import chip_bus as bus_rules
-from birthmark.doctor.rules import environment_variables as environment_rules
 from birthmark.doctor.rules import identity as identity_rules
 from birthmark.doctor.rules import network as network_rules
 from birthmark.doctor.rules import openssl as openssl_rules
 from birthmark.doctor.rules import server as server_rules
+from birthmark.doctor.rules import server_environment_variables as environment_rules
 from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.keys.errors import SoftHsmMissingError
-from birthmark.keys.pkcs11_library import find_libraries, find_softhsm
-from birthmark.untrusted_text import whole_number
+from birthmark.keys.pkcs11_library_lifecycle import find_libraries, find_softhsm
+from birthmark.untrusted_json_and_text import whole_number
 
 _DEBIAN = Path("/usr/lib/softhsm/libsofthsm2.so")  # path in the finding if none exists
 _MADE_FOR_A_CHIP = ("libsss_pkcs11", "libcryptoauth")

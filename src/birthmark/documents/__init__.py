@@ -6,7 +6,7 @@ merging, and each value has the time and version of its last change. A `Shape` d
 """
 
 from birthmark.documents.document_limits import DocumentProblem, Problem, Shape, check
-from birthmark.documents.sections import DocumentSection, delta, merged, replaced, submitted
+from birthmark.documents.versioned_sections import DocumentSection, delta, merged, replaced, submitted
 
 __all__ = [
     "DocumentProblem",

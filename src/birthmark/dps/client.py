@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from birthmark import __version__
-from birthmark.clock import Entropy, new_uuid
+from birthmark.clock_and_entropy import Entropy, new_uuid
 from birthmark.device_transports.errors import TRY_AGAIN
 from birthmark.device_transports.ports import HttpsClient, MqttClient
 from birthmark.device_transports.web_page_detection import check_answer
@@ -27,7 +27,7 @@ from birthmark.errors import (
 )
 from birthmark.mqtt.packets import Connect
 from birthmark.pki.certificates import Certificate
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883

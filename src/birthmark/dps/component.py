@@ -9,9 +9,9 @@ from functools import partial
 from starlette.routing import BaseRoute
 
 from birthmark import metrics
-from birthmark.clock import Clock, format_utc
-from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
-from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
+from birthmark.clock_and_entropy import Clock, format_utc
+from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
+from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.dps import store
 from birthmark.dps.model import TAKEN_BACK, Instance, SymmetricKey, TpmKeys, X509Individual
 from birthmark.dps.mqtt import DpsMqtt
@@ -20,7 +20,7 @@ from birthmark.dps.wire import is_dps_username
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Sample
 from birthmark.net.mqtt_driver import Accept, MqttPump
-from birthmark.pki.names import fold, parse_registration_id
+from birthmark.pki.names_and_registration_ids import fold, parse_registration_id
 from birthmark.protocol_component import Component, Record
 from birthmark.store import Database
 from birthmark.store.pagination import each_among

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from birthmark.dps.wire import BodyInvalidError, CertificateInfo, TpmAttestation
-from birthmark.unknown_fields import find_unread_member
-from birthmark.untrusted_text import masked_query, read_json, split_url
+from birthmark.unknown_field_detection import find_unread_member
+from birthmark.untrusted_json_and_text import masked_query, read_json, split_url
 
 
 class CertificateEntry(msgspec.Struct, frozen=True, omit_defaults=True):

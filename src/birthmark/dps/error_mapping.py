@@ -6,7 +6,7 @@ from http import HTTPStatus
 from birthmark import errors
 from birthmark.dps.rules import attestation, custom_allocation, registration
 from birthmark.dps.service import enrollments, registrations
-from birthmark.iam.authorization_errors import RightMissingError, format_refusal
+from birthmark.iam.missing_right_errors import RightMissingError, format_refusal
 from birthmark.mqtt.reason_codes import ReasonCode
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, int]] = {

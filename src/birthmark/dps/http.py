@@ -22,8 +22,8 @@ from starlette.responses import JSONResponse as PlainJSONResponse
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.auth.permissions import Right
-from birthmark.clock import Clock, SystemEntropy, new_uuid
+from birthmark.auth.permission_statements import Right
+from birthmark.clock_and_entropy import Clock, SystemEntropy, new_uuid
 from birthmark.dps import enrollment_document, wire
 from birthmark.dps.enrollment_document import EnrollmentDocument
 from birthmark.dps.error_mapping import http_error, wire_message
@@ -33,11 +33,11 @@ from birthmark.dps.rules.tiers import ThrottledOperation
 from birthmark.dps.service import EnrollmentQueries, Enrollments, Instances, Registrations
 from birthmark.dps.service.queries import EnrollmentPage, view_of
 from birthmark.errors import BirthmarkError, ThrottledError
-from birthmark.iam.authorization_errors import RightMissingError
+from birthmark.iam.missing_right_errors import RightMissingError
 from birthmark.net.fair_scheduler import begin_task
-from birthmark.net.http_error_rendering import Handler, refusing, with_complete_body
-from birthmark.unknown_fields import find_unread_member
-from birthmark.untrusted_text import read_json, whole_number
+from birthmark.net.http_route_wrappers import Handler, refusing, with_complete_body
+from birthmark.unknown_field_detection import find_unread_member
+from birthmark.untrusted_json_and_text import read_json, whole_number
 
 _ENTROPY = SystemEntropy()
 _MAX_BULK = 10

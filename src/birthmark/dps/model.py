@@ -10,7 +10,7 @@ from typing import Any, NewType
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.names import RegistrationId
+from birthmark.pki.names_and_registration_ids import RegistrationId
 from birthmark.pki.tpm_public_key import TpmPublic
 
 TAKEN_BACK = "takenBack"

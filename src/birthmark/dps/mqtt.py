@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.dps import wire
 from birthmark.dps.error_mapping import connack_reason, http_error, wire_message
 from birthmark.dps.model import Claim
@@ -21,8 +21,8 @@ from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.mqtt_admission import Admission, CloseReason, MqttRefusedError, require_3_1_1
 from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_service_interface import Admission, CloseReason, MqttRefusedError, require_3_1_1
 from birthmark.refusals import Ledger
 
 MAX_KEEP_ALIVE_S = 1177

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
-from birthmark.ca.cloud_certificate_orders import Also, CertificateOrder
+from birthmark.ca.cloud_device_issuance import Also, CertificateOrder
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.store import Changes
 

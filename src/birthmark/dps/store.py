@@ -8,14 +8,14 @@ from sqlalchemy import Index, Table, UniqueConstraint, bindparam, exists, select
 
 from birthmark.dps.enrollment_document import EnrollmentDocument
 from birthmark.dps.model import EnrollmentSigner, IdScope, Instance, Registration
-from birthmark.pki.verified_ca import CaCertificate
+from birthmark.pki.registered_ca_certificate import CaCertificate
 from birthmark.store import insert, metadata, statement
-from birthmark.store.columns import text
+from birthmark.store.column_types import text
 from birthmark.store.database import Row
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, guard_exists, guard_locked, is_among, page, remove
 from birthmark.store.schema_revision import UnreadableDatabaseError
-from birthmark.untrusted_text import decode_json
+from birthmark.store.table_statements import change, find, guard_exists, guard_locked, is_among, page, remove
+from birthmark.untrusted_json_and_text import decode_json
 
 INSTANCES = RowMapper(Instance)
 instances = INSTANCES.table("dps_instances", "id_scope", more=[UniqueConstraint("name")], sealed=["policies"])

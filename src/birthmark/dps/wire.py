@@ -20,7 +20,7 @@ from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.csr import CertificateRequest, parse_csr_text
 from birthmark.pki.tpm_public_key import TpmKeyInvalidError, TpmPublic, parse_tpm_public
-from birthmark.untrusted_text import decode_json, is_deeper, read_json, whole_number
+from birthmark.untrusted_json_and_text import decode_json, is_deeper, read_json, whole_number
 
 RESPONSES = "$dps/registrations/res/#"
 RETRY_AFTER_S = 3

@@ -16,10 +16,10 @@ from birthmark.device_transports.web_page_detection import check_answer
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError, UnavailableError
 from birthmark.est import wire
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.cms import CmsInvalidError
+from birthmark.pki.certs_only_cms import CmsInvalidError
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.path_validation import walk_up
-from birthmark.untrusted_text import printable, whole_number
+from birthmark.untrusted_json_and_text import printable, whole_number
 
 _OK, _ACCEPTED, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY, _SERVER_ERROR = 200, 202, 401, 403, 429, 500
 _RETRY_S = 30

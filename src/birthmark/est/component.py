@@ -7,13 +7,13 @@ from shlex import join
 
 from birthmark import metrics
 from birthmark.ca.service import CertificateAuthority
-from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, RevocationOrder
-from birthmark.devices.list_views import DevicePart, RevocationOutcome, RevokedPart
+from birthmark.devices.model import DevicePart, RevocationOutcome, RevokedPart
+from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, RevocationOrder
 from birthmark.errors import BACKTICK, shell_word
 from birthmark.est.service import EstCredentials, EstService, RegistrationAuthorities
 from birthmark.est.service.approvals import EnrollmentApprovals
 from birthmark.metrics import Sample
-from birthmark.pki.names import fold
+from birthmark.pki.names_and_registration_ids import fold
 from birthmark.protocol_component import Component
 
 

@@ -6,7 +6,7 @@ from birthmark import errors
 from birthmark.ca import revocation
 from birthmark.ca.rules import issuance_eligibility
 from birthmark.est import upstream, wire
-from birthmark.est.rules import caller_rate_limit, client_identity
+from birthmark.est.rules import caller_rate_limit, client_certificate_identity
 from birthmark.est.service import approvals, operations
 
 STATUS: Mapping[type[errors.BirthmarkError], int] = {
@@ -38,7 +38,7 @@ STATUS: Mapping[type[errors.BirthmarkError], int] = {
 _NOT_FAILED = (
     *(errors.ThrottledError, upstream.UpstreamPendingError),  # the client retries and may succeed
     *(
-        client_identity.ClientCertificateRevokedError,
+        client_certificate_identity.ClientCertificateRevokedError,
         revocation.CertificateRevokedError,
         approvals.ApprovalRejectedError,
     ),

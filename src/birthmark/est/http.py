@@ -11,10 +11,10 @@ from birthmark.est import wire
 from birthmark.est.error_mapping import find_unrenewed_certificate, status_of
 from birthmark.est.model import EstCaller
 from birthmark.est.service import EstService
-from birthmark.net.http_error_rendering import Handler, refusing
+from birthmark.net.http_route_wrappers import Handler, refusing
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _UNAUTHORIZED = 401

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from birthmark.auth.principals import Principal
-from birthmark.ca.certificate_records import IssuedCertificate
+from birthmark.ca.model import IssuedCertificate
 from birthmark.pki.certificate_profiles import DEVICE, CertificateProfile
 from birthmark.pki.certificates import Certificate
 

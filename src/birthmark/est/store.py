@@ -18,9 +18,9 @@ from sqlalchemy import (
 
 from birthmark.est.model import BootstrapCa, EstUser, RegistrationAuthority, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
-from birthmark.store.columns import blob, number
+from birthmark.store.column_types import blob, number
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import find, guard_exists, page, remove
+from birthmark.store.table_statements import find, guard_exists, page, remove
 
 MAX_WAITING_PER_NAME = 8
 

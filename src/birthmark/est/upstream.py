@@ -11,7 +11,7 @@ from datetime import timedelta
 
 from cryptography import x509
 
-from birthmark.ca.external_ca import PendingSignatures, UpstreamAnswerError, UpstreamUnknownError, check_answer
+from birthmark.ca.external_ca_port import PendingSignatures, UpstreamAnswerError, UpstreamUnknownError, check_answer
 from birthmark.errors import BirthmarkError, ForbiddenError, ThrottledError, UnavailableError
 from birthmark.est.client import EstClient, EstServerBusyError, Https
 from birthmark.pki.certificate_profiles import CertificateProfile

@@ -19,13 +19,13 @@ from asn1crypto import core
 
 from birthmark.errors import InvalidRequestError, UnauthenticatedError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.cms import parse_certs_only as parse_cms
-from birthmark.pki.cms import render_certs_only as render_cms
+from birthmark.pki.certs_only_cms import parse_certs_only as parse_cms
+from birthmark.pki.certs_only_cms import render_certs_only as render_cms
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.csr import parse_csr as parse_pkcs10
 from birthmark.pki.der import check_quick
-from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
-from birthmark.pki.pem import check_single_request, pem_in
+from birthmark.pki.extension_parser import ASN1_TROUBLE, dotted_of
+from birthmark.pki.pem_armor import check_single_request, pem_in
 from birthmark.text_file_encodings import plain_text
 
 REJECTED = "An operator rejected this request"

@@ -4,9 +4,9 @@ from sqlalchemy import Index, Table, bindparam, func, or_, select, tuple_
 
 from birthmark.events.model import DeadLetters, Webhook
 from birthmark.store import insert, metadata, statement
-from birthmark.store.columns import number, text
+from birthmark.store.column_types import number, text
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, page, remove
+from birthmark.store.table_statements import change, find, page, remove
 
 PRUNED_AT_ONCE = 2000
 WEBHOOKS = RowMapper(Webhook)

@@ -16,20 +16,20 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
 
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.events import store
 from birthmark.events.event_types import KINDS, PREFIX, event_of, type_of
+from birthmark.events.merged_event_feed import Feed, parse_place, place_of
 from birthmark.events.model import DeadLetters, OperationEvent, Webhook
-from birthmark.events.reader import Feed, parse_place, place_of
-from birthmark.events.url_redaction import host_only, without_secrets
-from birthmark.outbound.http_sender import HttpSender, NotAnsweredError, RefusedByReceiverError, check_url
+from birthmark.events.webhook_url_redaction import host_only, without_secrets
+from birthmark.outbound.http_client import HttpSender, NotAnsweredError, RefusedByReceiverError, check_url
 from birthmark.outbound.mail_config import BEGIN, MailNotConfiguredError, MailSender, address_of
 from birthmark.outbound.webhook_signature import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import every
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 _RAISED, _OVER = "birthmark.alert.raised", "birthmark.alert.over"
 _MAX_SUBJECT = 120

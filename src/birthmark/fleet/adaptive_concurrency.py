@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
-from birthmark.clock import Clock, Entropy, SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from birthmark.errors import ThrottledError
 
 T = TypeVar("T")

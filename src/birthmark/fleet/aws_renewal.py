@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from birthmark.errors import ConflictError, UnavailableError
-from birthmark.fleet.aws_record_diff import ACTIVE
+from birthmark.fleet.aws_diff_and_rollback import ACTIVE
 from birthmark.fleet.aws_revocation import AwsRevoker
 from birthmark.fleet.enrollment_target import ShippedCertificate
 from birthmark.fleet.errors import NoSuchRecordError

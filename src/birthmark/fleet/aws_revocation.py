@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from birthmark.devices.list_views import RevocationOutcome, RevokedPart
+from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.aws_account import AwsAccount
+from birthmark.fleet.aws_iot_client import AwsAccount
 from birthmark.pki.certificates import Thumbprint
 
 REVOKED = "REVOKED"

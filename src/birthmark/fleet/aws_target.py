@@ -7,10 +7,9 @@ from typing import Any
 
 import msgspec
 
-from birthmark import msgspec_types
-from birthmark.clock import Clock
-from birthmark.fleet.aws_account import CLOCK, SURVEY_AT_LEAST
-from birthmark.fleet.aws_record_diff import (
+from birthmark import msgspec_type_preparation
+from birthmark.clock_and_entropy import Clock
+from birthmark.fleet.aws_diff_and_rollback import (
     ACTIVE,
     AwsRecord,
     AwsRollbackEntry,
@@ -26,6 +25,7 @@ from birthmark.fleet.aws_record_diff import (
     thing_of,
     undo_of,
 )
+from birthmark.fleet.aws_iot_client import CLOCK, SURVEY_AT_LEAST
 from birthmark.fleet.aws_renewal import AwsRenewer
 from birthmark.fleet.aws_revocation import REVOKED
 from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
@@ -194,7 +194,9 @@ class AwsTarget(AwsRenewer):
                 arn = str(described["certificateArn"])
                 # The SDK retries a registration with a lost reply: an object created since the start of this run is its
                 # own.
-                if not may_be_ours(msgspec.convert(way, msgspec_types.prepare_type(AwsRollbackEntry)), described):
+                if not may_be_ours(
+                    msgspec.convert(way, msgspec_type_preparation.prepare_type(AwsRollbackEntry)), described
+                ):
                     status = str(described["status"])
                     had = self._policies_of(arn) if request.policy else frozenset()
                     way |= {"is_registered": True, "status": status, "policy": policy_to_attach(request, had)}
@@ -216,7 +218,7 @@ class AwsTarget(AwsRenewer):
             undo.pop_all()  # complete; until now, a failure removed all created objects
 
     def _write_thing(self, request: EnrollmentRequest, way: WayBack, note: Note, undo: ExitStack) -> None:
-        before = msgspec.convert(way["before"], msgspec_types.prepare_type(PreviousThing))
+        before = msgspec.convert(way["before"], msgspec_type_preparation.prepare_type(PreviousThing))
 
         def write_back() -> None:
             self._iot.update_thing(**before.asked(request.device_id), expectedVersion=before.version + 1)

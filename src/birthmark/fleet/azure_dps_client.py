@@ -9,10 +9,10 @@ from typing import Any
 from urllib.request import getproxies
 
 from birthmark.auth.connection_strings import parse_connection_string
-from birthmark.clock import Clock, SystemClock
+from birthmark.clock_and_entropy import Clock, SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_hub_devices import HubDevices
-from birthmark.fleet.azure_sdk_models import enrollment_models, record_reader
+from birthmark.fleet.azure_sdk_model_extensions import enrollment_models, record_reader
 from birthmark.fleet.enrollment_target import TargetOutcome
 from birthmark.fleet.errors import (
     NoSuchRecordError,
@@ -24,7 +24,7 @@ from birthmark.fleet.errors import (
     refusal,
 )
 from birthmark.fleet.target_profiles import AzureProfile
-from birthmark.untrusted_text import whole_number, without_signatures
+from birthmark.untrusted_json_and_text import whole_number, without_signatures
 
 _CLOCK = SystemClock()
 _PAGE = 100

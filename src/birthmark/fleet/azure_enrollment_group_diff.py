@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.fleet.azure_record_diff import POLICY_NAMES, assigned_to, policy_names
+from birthmark.fleet.azure_enrollment_diff import POLICY_NAMES, assigned_to, policy_names
 from birthmark.fleet.enrollment_target import Change
 from birthmark.pki.certificates import Certificate
 

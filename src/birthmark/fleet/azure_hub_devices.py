@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
 from birthmark.fleet.errors import (
     TargetAnswerError,
@@ -22,7 +22,7 @@ from birthmark.fleet.errors import (
     network_reason,
     refusal,
 )
-from birthmark.untrusted_text import whole_number
+from birthmark.untrusted_json_and_text import whole_number
 
 _VERSION = "2021-04-12"
 _TIMEOUT_S = 30

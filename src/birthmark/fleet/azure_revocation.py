@@ -12,13 +12,13 @@ import time
 from http import HTTPStatus
 from typing import Any
 
-from birthmark.clock import SystemEntropy
-from birthmark.devices.list_views import RevocationOutcome, RevokedPart
+from birthmark.clock_and_entropy import SystemEntropy
+from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure_attestations import OtherAttestations
 from birthmark.fleet.azure_dps_client import status_of
+from birthmark.fleet.azure_enrollment_diff import kept
 from birthmark.fleet.azure_hub_devices import TAKEN_BACK, is_taken_back
-from birthmark.fleet.azure_record_diff import kept
+from birthmark.fleet.azure_tpm_and_group_enrollments import OtherAttestations
 from birthmark.fleet.errors import NoSuchRecordError, TargetRefusedError, TargetUnreachableError
 
 _KEY_BYTES = 64

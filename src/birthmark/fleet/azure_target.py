@@ -7,8 +7,7 @@ from typing import Any
 import msgspec
 
 from birthmark.fleet.azure_dps_client import RawBulkOperation
-from birthmark.fleet.azure_hub_devices import is_taken_back, progress_of
-from birthmark.fleet.azure_record_diff import (
+from birthmark.fleet.azure_enrollment_diff import (
     IDENTITY,
     AzureRecord,
     InitialTwin,
@@ -24,8 +23,9 @@ from birthmark.fleet.azure_record_diff import (
     twin_json,
     twin_of,
 )
+from birthmark.fleet.azure_hub_devices import is_taken_back, progress_of
 from birthmark.fleet.azure_revocation import AzureRevoker
-from birthmark.fleet.azure_sdk_models import UnreadableRecord
+from birthmark.fleet.azure_sdk_model_extensions import UnreadableRecord
 from birthmark.fleet.device_migration import NotAtSourceError
 from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
 from birthmark.fleet.enrollment_target import (

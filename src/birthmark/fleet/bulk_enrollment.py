@@ -9,6 +9,7 @@ from queue import SimpleQueue
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError, UnavailableError
 from birthmark.fleet.adaptive_concurrency import PacedTarget, Says, silent
+from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome, NoteWriter, refused
 from birthmark.fleet.enrollment_target import (
     AT_ONCE,
     EnrollmentRequest,
@@ -19,7 +20,6 @@ from birthmark.fleet.enrollment_target import (
     record_name,
 )
 from birthmark.fleet.errors import NotAllowedError, NotTakenBackError
-from birthmark.fleet.journal import Journal, JournalOutcome, NoteWriter, refused
 from birthmark.sigint_delay import uninterrupted
 
 _MOVED = "it moved here later and is retired at its former service, so no other enrollment admits it"

@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.fleet.adaptive_concurrency import PacedTarget, Says, silent
 from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, Goal, StatusSource
+from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome, NoteWriter
 from birthmark.fleet.enrollment_target import (
     AT_ONCE,
     EnrollmentRequest,
@@ -22,7 +23,6 @@ from birthmark.fleet.enrollment_target import (
     TargetOutcome,
 )
 from birthmark.fleet.errors import DifferentRecordError
-from birthmark.fleet.journal import Journal, JournalOutcome, NoteWriter
 
 
 class NotAtSourceError(NotFoundError):

@@ -18,9 +18,9 @@ from typing import Any, Protocol, Self, TextIO
 
 from birthmark import atomic_files
 from birthmark.errors import InvalidRequestError
+from birthmark.fleet.enrollment_rollback_journal import JournalOutcome, add_path_to_errors
 from birthmark.fleet.enrollment_target import TargetOutcome
-from birthmark.fleet.journal import JournalOutcome, add_path_to_errors
-from birthmark.untrusted_text import cell
+from birthmark.untrusted_json_and_text import cell
 
 FIELDS = ("device", "thumbprint", "outcome", "code", "message", "cause", "fix")
 _MOST_ROWS = 5000

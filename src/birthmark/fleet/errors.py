@@ -8,8 +8,8 @@ import msgspec
 
 from birthmark import errors
 from birthmark.fleet.enrollment_target import Change, record_name
-from birthmark.msgspec_types import prepare_type
-from birthmark.untrusted_text import reason_of
+from birthmark.msgspec_type_preparation import prepare_type
+from birthmark.untrusted_json_and_text import reason_of
 
 _MOST_CAUSES = 10
 

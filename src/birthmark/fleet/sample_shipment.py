@@ -13,7 +13,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import atomic_files
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle.intake_records import ChipIntake
@@ -22,7 +22,7 @@ from birthmark.manifests.writer import ManifestChip, ManifestKey, write_manifest
 from birthmark.pki.certificate_profiles import DEVICE, ISSUING_CA, ROOT, CertificateProfile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial, self_signed
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 
 _KEYS_PER_CHIP = 5
 _LIFETIME = timedelta(days=28 * 365)

@@ -32,11 +32,11 @@ import msgspec
 
 from birthmark.auth.connection_strings import ConnectionStringError, parse_connection_string
 from birthmark.fleet.errors import ProfileError
-from birthmark.operator_api.api_client import endpoints_for, get_service
+from birthmark.operator_api.client.api_client import endpoints_for, get_service
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
 from birthmark.text_file_encodings import format_conversion_fix, not_utf_8, read_text_file
-from birthmark.toml_errors import parse
-from birthmark.untrusted_text import reason_of
+from birthmark.toml_validation import parse
+from birthmark.untrusted_json_and_text import reason_of
 
 _FILE = "~/.config/birthmark/profiles.toml"
 _OTHERS = 0o077
@@ -138,7 +138,7 @@ def _check_azures_own(connection_string: str, variable: str = _AZURE_STRING) -> 
 
 def _signed_in(name: str, table: Mapping[str, Any]) -> AzureProfile:
     """Return the profile of a service whose key is obtained by the signed-in user."""
-    from birthmark.fleet.azure_connection_string import POLICY, AzureAccount, connect
+    from birthmark.fleet.azure_connection_string_lookup import POLICY, AzureAccount, connect
 
     subscription = table.get("subscription") or os.environ.get("AZURE_SUBSCRIPTION_ID")
     if not (subscription and table.get("resource_group")):

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from birthmark.auth.principals import Caller
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, PolicyError, ThrottledError
 from birthmark.iam import approvals_model as store
 from birthmark.iam.approvals_model import Approval, ApprovalRequest, SamePersonError, require_local_invitation
-from birthmark.iam.authorization_errors import check_whole, require_right
+from birthmark.iam.missing_right_errors import check_whole, require_right
 from birthmark.iam.service import People
 from birthmark.store import Changes, Database, to_micros
 

@@ -6,12 +6,12 @@ from datetime import datetime
 
 from sqlalchemy import Index, bindparam
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError
 from birthmark.store import insert
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, remove
+from birthmark.store.table_statements import change, find, remove
 
 BY_MACHINE = "operator"
 

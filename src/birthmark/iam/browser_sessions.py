@@ -20,7 +20,7 @@ from birthmark.iam.sign_in_model import Browser, BrowserSession
 from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes, to_micros
 from birthmark.store.pagination import every
-from birthmark.untrusted_text import whole_number
+from birthmark.untrusted_json_and_text import whole_number
 
 IDLE, LONGEST = timedelta(hours=1), timedelta(hours=12)
 _NOTED_EVERY = timedelta(minutes=5)

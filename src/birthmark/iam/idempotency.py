@@ -8,7 +8,7 @@ it changed nothing. If a server ends between execution and response, the outcome
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ConflictError, PolicyError, ThrottledError
 from birthmark.iam import idempotency_model as store
 from birthmark.iam.idempotency_model import IdempotentRequest, IdempotentResponse

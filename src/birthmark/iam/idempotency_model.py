@@ -8,7 +8,7 @@ from sqlalchemy import Index, bindparam, func, select
 
 from birthmark.store import insert, statement
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, remove
+from birthmark.store.table_statements import change, find, remove
 
 MAX_KEY_CHARS = 255
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from birthmark.auth.permissions import PermissionStatement, Right, statement_of
+from birthmark.auth.permission_statements import PermissionStatement, Right, statement_of
 
 EVERYWHERE = "*"
 SERVER = "server"

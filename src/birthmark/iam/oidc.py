@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from birthmark.actor import Actor
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import PolicyError, UnavailableError
 from birthmark.iam import sign_in_model as store
 from birthmark.iam.model import RoleAssignment, is_valid_user_name

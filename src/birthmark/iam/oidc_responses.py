@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from birthmark.iam.oidc_model import OidcIdentity, Provider, ProviderAwayError, ProviderRefusedError
-from birthmark.untrusted_text import decode_json, printable
+from birthmark.untrusted_json_and_text import decode_json, printable
 
 if TYPE_CHECKING:
     from joserfc.jwk import KeySet

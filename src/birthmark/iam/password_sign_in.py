@@ -11,8 +11,8 @@ from datetime import datetime, timedelta
 from math import ceil
 
 from birthmark.actor import Actor
+from birthmark.auth.password_check_scheduler import SHARE, PasswordAttempt, PasswordScheduler
 from birthmark.auth.password_digests import hash_generated
-from birthmark.auth.password_scheduler import SHARE, PasswordAttempt, PasswordScheduler
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
 from birthmark.iam import sign_in_model as store

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import VerificationError
 
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import InvalidRequestError
 from birthmark.supervised_tasks import run_in_thread
 

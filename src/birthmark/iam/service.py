@@ -9,17 +9,18 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from birthmark.actor import Actor
-from birthmark.auth.cloud_api_credentials import UserCredential
 from birthmark.auth.password_digests import generated_matches, hash_generated
-from birthmark.auth.permissions import NOTHING, Right, Rights
+from birthmark.auth.permission_statements import NOTHING, Right, Rights
 from birthmark.auth.principals import Caller
-from birthmark.clock import Clock, ClockStability, Entropy
+from birthmark.auth.token_derived_credentials import UserCredential
+from birthmark.clock_and_entropy import Clock, ClockStability, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.iam import approvals_model, sign_in_model, store
 from birthmark.iam.approvals_model import SamePersonError, require_local_invitation
-from birthmark.iam.authorization_errors import require_right
 from birthmark.iam.device_removal_quota import DAY, MOST_A_DAY, holder_of, takes_of
 from birthmark.iam.domain_events import PeopleChanged
+from birthmark.iam.lasting_access_grants import restrict_to_one_device, restrict_wide_policies
+from birthmark.iam.missing_right_errors import require_right
 from birthmark.iam.model import (
     MACHINE_USER,
     RESERVED,
@@ -31,8 +32,7 @@ from birthmark.iam.model import (
     UserRole,
     is_place,
 )
-from birthmark.iam.residual_access import restrict_to_one_device, restrict_wide_policies
-from birthmark.iam.role_scopes import ANYWHERE, Commit, PlaceMissingError, ScopeDirectory
+from birthmark.iam.role_scope_integrity import ANYWHERE, Commit, PlaceMissingError, ScopeDirectory
 from birthmark.net.fair_scheduler import count_for
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, to_micros

@@ -8,7 +8,7 @@ from sqlalchemy import Index, bindparam
 
 from birthmark.store import insert
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, guard_exists, page, remove
+from birthmark.store.table_statements import change, find, guard_exists, page, remove
 
 
 class Browser(NamedTuple):

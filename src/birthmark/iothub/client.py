@@ -12,7 +12,7 @@ from birthmark.iothub import wire
 from birthmark.iothub.model import name_of, parse_name
 from birthmark.mqtt.packets import Connect
 from birthmark.pki.certificates import Certificate
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 AGENT = f"birthmark/{__version__}"
 MQTT_PORT = 8883

@@ -12,9 +12,9 @@ from starlette.routing import BaseRoute
 
 from birthmark import metrics
 from birthmark.bus import Bus
-from birthmark.clock import format_utc
-from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
-from birthmark.devices.list_views import DeviceCounts, DevicePart, DeviceState
+from birthmark.clock_and_entropy import format_utc
+from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
+from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import store
 from birthmark.iothub.domain_events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged

@@ -11,19 +11,19 @@ from birthmark.broker.errors import DeviceQueueFullError, LockLostError, Session
 from birthmark.iothub import model
 from birthmark.iothub.rules import (
     authentication,
-    certificate_issuance,
-    d2c,
+    certificate_renewal,
+    device_publish_topics,
     direct_methods,
     tiers,
     twins,
 )
-from birthmark.iothub.service import hubs, modules, registry
+from birthmark.iothub.service import hubs_and_authorization, modules, registry
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.pki.csr import CsrRefusedError
 
 HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     registry.UnknownDeviceError: (404, "DeviceNotFound", 404001),
-    hubs.HubExistsError: (409, "IotHubAlreadyExists", 409000),
+    hubs_and_authorization.HubExistsError: (409, "IotHubAlreadyExists", 409000),
     registry.DeviceExistsError: (409, "DeviceAlreadyExists", 409001),
     registry.EtagMismatchError: (412, "PreconditionFailed", 412001),
     modules.UnknownModuleError: (404, "ModuleNotFound", 404010),
@@ -31,22 +31,22 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     modules.ModuleEtagError: (412, "PreconditionFailed", 412001),
     modules.TooManyModulesError: (403, "TooManyModulesOnDevice", 403007),
     authentication.DeviceDisabledError: (403, "DeviceDisabled", 403000),
-    certificate_issuance.NoCertificateError: (412, "CredentialManagementPreconditionFailed", 412005),
-    certificate_issuance.NoCredentialPolicyError: (412, "CredentialManagementPreconditionFailed", 412005),
-    certificate_issuance.CredentialNameError: (400, "CredentialOperationFailed", 400040),
-    certificate_issuance.CredentialBusyError: (409, "CredentialOperationActive", 409005),
-    certificate_issuance.CredentialReplacedError: (409, "CredentialOperationPending", 409004),
+    certificate_renewal.NoCertificateError: (412, "CredentialManagementPreconditionFailed", 412005),
+    certificate_renewal.NoCredentialPolicyError: (412, "CredentialManagementPreconditionFailed", 412005),
+    certificate_renewal.CredentialNameError: (400, "CredentialOperationFailed", 400040),
+    certificate_renewal.CredentialBusyError: (409, "CredentialOperationActive", 409005),
+    certificate_renewal.CredentialReplacedError: (409, "CredentialOperationPending", 409004),
     CsrRefusedError: (400, "CredentialOperationFailed", 400040),
-    d2c.TopicNotServedError: (400, "InvalidOperation", 400003),
-    d2c.PathNotServedError: (501, "NotImplemented", 501001),
-    d2c.QosNotServedError: (400, "InvalidOperation", 400003),
+    device_publish_topics.TopicNotServedError: (400, "InvalidOperation", 400003),
+    device_publish_topics.PathNotServedError: (501, "NotImplemented", 501001),
+    device_publish_topics.QosNotServedError: (400, "InvalidOperation", 400003),
     twins.TwinVersionError: (412, "PreconditionFailed", 412001),
     direct_methods.DeviceNotOnlineError: (404, "DeviceNotOnline", 404103),
     direct_methods.MethodTimeoutError: (504, "GatewayTimeout", 504101),
     direct_methods.MethodAnswerInvalidError: (502, "InvalidResponseWhileProxying", 502101),
     DeviceQueueFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
     LockLostError: (412, "DeviceMessageLockLost", 412002),
-    d2c.MessageTooLargeError: (413, "MessageTooLarge", 413001),
+    device_publish_topics.MessageTooLargeError: (413, "MessageTooLarge", 413001),
     tiers.TierQuotaError: (403, "IotHubQuotaExceeded", 403002),
     tiers.TooManyDevicesError: (413, "TooManyDevices", 413002),
     errors.InvalidRequestError: (400, "ArgumentInvalid", 400004),

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from birthmark.keys.cryptography_key_adapter import PrivateKey, PublicKey, Scheme
 from birthmark.keys.errors import (
     KeyFileExposedError,
     KeyFileInvalidError,
@@ -31,11 +32,10 @@ from birthmark.keys.errors import (
     ReferenceKeyError,
 )
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key_handle import PrivateKey, PublicKey, Scheme
 from birthmark.keys.se050_reference_keys import MAX_KEY_FILE_BYTES, parse_reference_key
 from birthmark.pki.certificates import DECODE_PKCS12
 from birthmark.pki.der import has_pkcs12_key, is_der, is_pkcs12, pkcs12_options
-from birthmark.pki.pem import PemInvalidError, pem_in, unarmor
+from birthmark.pki.pem_armor import PemInvalidError, pem_in, unarmor
 from birthmark.text_file_encodings import plain_text, unseen_in_pem
 
 _LONE_CR = re.compile(rb"\r(?!\n)")

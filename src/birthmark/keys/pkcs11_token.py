@@ -28,7 +28,7 @@ from birthmark.keys.errors import (
     TokenNotFoundError,
 )
 from birthmark.keys.pin import Pin
-from birthmark.keys.pkcs11_library import LOCK, generation, kind_of, load_library
+from birthmark.keys.pkcs11_library_lifecycle import LOCK, generation, kind_of, load_library
 from birthmark.keys.se050_labels import is_same_label
 
 log = logging.getLogger(__name__)

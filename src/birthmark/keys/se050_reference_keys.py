@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.keys.errors import KeyUnsupportedError
-from birthmark.pki.extensions import ASN1_TROUBLE
+from birthmark.pki.extension_parser import ASN1_TROUBLE
 
 MAX_KEY_FILE_BYTES = 64 * 1024
 _MAGIC = bytes.fromhex("A5A6B5B6A5A6B5B6")

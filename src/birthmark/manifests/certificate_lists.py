@@ -27,10 +27,10 @@ from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple, NoReturn, TextIO
 
 from birthmark.errors import BirthmarkError
-from birthmark.manifests.bundle.chip_verification_rules import path_above
+from birthmark.manifests.bundle.chip_proof_rules import path_above
 from birthmark.manifests.errors import ChainBrokenError, MalformedEntryError, ManifestError
 from birthmark.manifests.manifest_entry import UNSIGNED, ManifestEntry
-from birthmark.manifests.verification import DuplicateCheck
+from birthmark.manifests.parallel_verification import DuplicateCheck
 from birthmark.pki.certificates import (
     Certificate,
     CertificateInvalidError,
@@ -42,7 +42,7 @@ from birthmark.pki.certificates import (
 from birthmark.pki.der import is_der
 from birthmark.pki.path_validation import ChainIncompleteError, SignatureCache
 from birthmark.text_file_encodings import BLANKS, format_conversion_fix, not_utf_8, plain_text, utf_16_of
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 MAX_FILE_BYTES = 64 * 1024
 MAX_ZIP_FILES = 100_000

@@ -42,7 +42,7 @@ from birthmark.manifests.manifest_chunks import MAX_ENTRY_BYTES, TOO_LARGE
 from birthmark.manifests.manifest_entry import ManifestEntry, ManifestSigner, Root
 from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
 from birthmark.pki.fast_certificate_parser import ParsedLeaf, is_signed_with, parse_leaf
-from birthmark.untrusted_text import read_json
+from birthmark.untrusted_json_and_text import read_json
 
 _MAX_KEYS = 32
 _POINT_BYTES = 32

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.message_routing import store
-from birthmark.message_routing.deliveries import Delivery, QueuedDelivery, Sink, is_final
+from birthmark.message_routing.delivery_model import Delivery, QueuedDelivery, Sink, is_final
 from birthmark.store import Changes, Database, to_micros
 from birthmark.supervised_tasks import Leads, always, cancel_and_wait, note
 

@@ -17,10 +17,10 @@ from datetime import timedelta
 from typing import Generic, Protocol, TypeVar
 
 from birthmark.broker.database_stream import SqlStream
-from birthmark.broker.rules.stream_positions import BEGINNING, Positions, key_of
-from birthmark.clock import Clock
+from birthmark.broker.rules.stream_partitions_and_positions import BEGINNING, Positions, key_of
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.message_routing.deliveries import Delivery, Sink, is_final
+from birthmark.message_routing.delivery_model import Delivery, Sink, is_final
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.rule_time_shares import (
     DeferredMessage,

@@ -13,7 +13,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from birthmark.broker.database_stream import FromDevice
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 
 OF_PUBLISHER_S, OF_RULE_S = 0.1, 0.3
 """Limits of processor time in seconds, per second."""

@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Index, Text, bindparam, case, func, literal, null, select, update
 
-from birthmark.message_routing.deliveries import QueuedDelivery
+from birthmark.message_routing.delivery_model import QueuedDelivery
 from birthmark.store import insert, partial_index, statement
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, remove
+from birthmark.store.table_statements import change, find, remove
 
 PORTION, LANES = 64, 256
 """Number of deliveries per partition, and of partitions, read at once."""

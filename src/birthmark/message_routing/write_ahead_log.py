@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 
 from birthmark.broker.database_stream import MAX_BURST, SqlStream
-from birthmark.broker.in_flight_budget import UNWRITTEN_BYTES, InFlightBudget
 from birthmark.broker.model import Done
+from birthmark.broker.publisher_backpressure import UNWRITTEN_BYTES, InFlightBudget
 from birthmark.broker.rules.filter_index import Shapes, shape_of
-from birthmark.broker.rules.stream_positions import key_of
+from birthmark.broker.rules.stream_partitions_and_positions import key_of
 
 
 class LoggedMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):

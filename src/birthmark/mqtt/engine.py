@@ -17,6 +17,17 @@ from collections.abc import Sequence
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import RemoteProtocolError
 from birthmark.mqtt.negotiation import check_connect, check_disconnect, check_payload, check_subscribe, offer_of
+from birthmark.mqtt.outbound_packets import (
+    DISCARDED,
+    FROM_CLIENT_ONLY,
+    FROM_SERVER_ONLY,
+    MAX_OWED,
+    MqttLimits,
+    MqttRole,
+    MqttSender,
+    MqttState,
+    Receipts,
+)
 from birthmark.mqtt.packets import (
     LEVEL_5,
     Auth,
@@ -37,17 +48,6 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
 )
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.mqtt.sender import (
-    DISCARDED,
-    FROM_CLIENT_ONLY,
-    FROM_SERVER_ONLY,
-    MAX_OWED,
-    MqttLimits,
-    MqttRole,
-    MqttSender,
-    MqttState,
-    Receipts,
-)
 from birthmark.mqtt.sender_session import SessionState
 
 _PINGRESP = b"\xd0\x00"

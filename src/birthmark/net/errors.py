@@ -11,9 +11,9 @@ from birthmark.errors import (
     ThrottledError,
     UnauthenticatedError,
 )
-from birthmark.net.limits import Limits
+from birthmark.net.peer_limits import Limits
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.names import SEND_LESS
+from birthmark.pki.names_and_registration_ids import SEND_LESS
 
 A_RIGHT_REQUEST = (
     "A valid request for comparison: "

@@ -3,7 +3,7 @@
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import PolicyError
 
 WITHIN_S = 600.0

@@ -15,14 +15,14 @@ from typing import Any, Generic, TypeVar
 
 from OpenSSL import SSL
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.acceptor import AT_ONCE, FEW_AT_ONCE, QUEUE, Acceptor
-from birthmark.net.connection import MQTT_CONNECT, Connection, ConnectionHost, PendingAnswer
+from birthmark.net.dual_protocol_connection import MQTT_CONNECT, Connection, ConnectionHost, PendingAnswer
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.fair_scheduler import SLICE_S, Backlog
 from birthmark.net.fair_scheduler import now as work_time
-from birthmark.net.limits import Limits
+from birthmark.net.peer_limits import Limits
 from birthmark.net.proxy_protocol import Proxies
 from birthmark.net.quota_key import owner_of, share_of
 from birthmark.net.send_buffer_quota import SendBufferQuota

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import ClassVar, Protocol
 from weakref import WeakKeyDictionary
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.metrics import Traffic
 from birthmark.mqtt.encoded_message import EncodedMessage
@@ -39,9 +39,9 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties, PropertyId, get_property
 from birthmark.mqtt.reason_codes import RETURN_CODES, ReasonCode, connack_reason, disconnect_reason
-from birthmark.net.connection import PlainTransport
+from birthmark.net.dual_protocol_connection import PlainTransport
 from birthmark.net.fair_scheduler import SLICE_S, TURN_S, Backlog, now
-from birthmark.net.mqtt_admission import (
+from birthmark.net.mqtt_service_interface import (
     CLOSE_CODES,
     Admission,
     CloseReason,
@@ -52,7 +52,7 @@ from birthmark.net.mqtt_admission import (
 )
 from birthmark.net.quota_key import owner_of
 from birthmark.net.send_buffer_quota import SMALL_BYTES
-from birthmark.net.staleness_guard import Freshness
+from birthmark.net.stale_cache_guard import Freshness
 from birthmark.net.tls import NO_PEER, TlsPeer
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from birthmark.net.connection import Connection
+from birthmark.net.dual_protocol_connection import Connection
 from birthmark.net.errors import WebSocketSubprotocolError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.mqtt_driver import MqttPump, Report

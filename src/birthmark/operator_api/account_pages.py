@@ -16,16 +16,16 @@ from birthmark.iam.device_authorization_grant import CodeUnknownError, DeviceCod
 from birthmark.iam.model import MACHINE_USER
 from birthmark.iam.passwords import PasswordUnfitError
 from birthmark.operator_api.cookie_request_guard import address_of, csrf_of
-from birthmark.operator_api.html_forms import button, entry, form, hidden, link, page, paragraph, rows, see
+from birthmark.operator_api.html_page_elements import button, entry, form, hidden, link, page, paragraph, rows, see
 from birthmark.operator_api.name_validation import OperatorRequestError
-from birthmark.operator_api.sign_in_page_base import (
+from birthmark.operator_api.sign_in_handler_base import (
     NOT_THE_SAME,
     SignInHandlers,
     format_refusal,
     new_password,
     status_of,
 )
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 
 @dataclass(frozen=True, slots=True)

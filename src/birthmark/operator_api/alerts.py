@@ -9,7 +9,7 @@ import msgspec
 from birthmark.alerts.model import Alert, AlertRule, Silence
 from birthmark.alerts.rules import RULES, code_of, fix_of, is_silenced
 from birthmark.alerts.service import Alerts
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 
 

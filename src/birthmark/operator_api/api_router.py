@@ -20,19 +20,19 @@ from starlette.routing import Mount, Route, Router
 
 from birthmark import errors
 from birthmark.actor import Actor
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.auth.principals import UNAUTHENTICATED, Caller, Principal
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.iam.approvals_model import MAX_BODY, ApprovalRequest
-from birthmark.iam.authorization_errors import require_right
 from birthmark.iam.idempotency import FAILED, IdempotencyStore
 from birthmark.iam.idempotency_model import MAX_KEY_CHARS, IdempotentRequest, key_of
+from birthmark.iam.missing_right_errors import require_right
 from birthmark.iam.model import SERVER
 from birthmark.net.fair_scheduler import begin_task, yield_turn
-from birthmark.net.http_error_rendering import Handler, LazyApp, refusing, with_complete_body
+from birthmark.net.http_route_wrappers import Handler, LazyApp, refusing, with_complete_body
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.supervised_tasks import cancel_and_wait
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 ROOT = "/operator/v1"
 PROBLEM = "application/problem+json"

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.audit.chain_verification import verify_chains
-from birthmark.audit.json_views import entries, report
 from birthmark.audit.queries import AuditQuery, latest
 from birthmark.audit.signed_heads import parse_heads
-from birthmark.auth.permissions import Right
-from birthmark.clock import Clock
+from birthmark.audit.verified_chain_views import entries, report
+from birthmark.auth.permission_statements import Right
+from birthmark.clock_and_entropy import Clock
 from birthmark.net.fair_scheduler import begin_task
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, ApiRequest, Endpoint, LineStream, Rows
 from birthmark.store import Database

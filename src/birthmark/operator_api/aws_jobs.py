@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.awsiot.model import (
     ExecutionStatus,
     FailureReason,

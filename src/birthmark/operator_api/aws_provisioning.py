@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.awsiot.model import ProvisioningTemplate, TemplateType, parse_certificate_id
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.provisioning_templates import hook_arn

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.awsiot.model import (
     DeviceCertificate,
     NamedPolicy,

@@ -5,12 +5,12 @@ from typing import Any
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire.shadows import ShadowRequest, shadow_json
 from birthmark.operator_api.api_router import ApiRequest, Endpoint
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 
 class ShadowPatch(msgspec.Struct):

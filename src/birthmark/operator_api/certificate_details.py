@@ -8,16 +8,16 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.ca.certificate_inventory import CertificateQuery, Inventory
-from birthmark.ca.certificate_records import IssuedCertificate, key_digest
+from birthmark.ca.model import IssuedCertificate, key_digest
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.operator_api.api_router import ApiRequest, Endpoint
 from birthmark.operator_api.certificate_views import inventory_view
 from birthmark.pki.certificate_profiles import kind_of_key
 from birthmark.pki.certificates import UNREADABLE, Certificate, is_signed_by, parse_thumbprint
-from birthmark.pki.extensions import ASN1_TROUBLE
+from birthmark.pki.extension_parser import ASN1_TROUBLE
 
 MOST_BELOW = 1000
 """Maximum number of certificates below a CA that are counted to show the impact of its revocation."""

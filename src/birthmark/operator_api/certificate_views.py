@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.ca.certificate_records import IssuedCertificate
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.service import CertificateAuthority
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.pki.certificates import CertificateInvalidError, Thumbprint, parse_thumbprint

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.operator_api.api_router import ApiRequest, Endpoint
 
 Listed = Callable[[], Awaitable[Sequence[Mapping[str, object]]]]

@@ -7,13 +7,13 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.ca.crls import RevocationList
 from birthmark.ca.service import CertificateAuthority
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.names import text_of
+from birthmark.pki.names_and_registration_ids import text_of
 from birthmark.pki.revocation_urls import name_of_key
 
 

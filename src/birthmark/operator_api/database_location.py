@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 NAME = "database.json"
 _SQLITE = "sqlite:///"

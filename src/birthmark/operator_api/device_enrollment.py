@@ -7,7 +7,7 @@ from typing import Annotated, Any, Protocol
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.errors import BirthmarkError
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, told
 from birthmark.pki.certificates import Certificate, parse_any

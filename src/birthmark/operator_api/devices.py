@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.devices.device_directory import DeviceDirectory
-from birthmark.devices.list_views import DeviceFilter, DeviceOrder, DeviceState, IsVisible, ListedDevice
+from birthmark.devices.model import DeviceFilter, DeviceOrder, DeviceState, IsVisible, ListedDevice
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.name_validation import OperatorRequestError
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 
 
 class FindQuery(msgspec.Struct, forbid_unknown_fields=True):

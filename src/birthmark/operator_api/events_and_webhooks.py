@@ -7,18 +7,18 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.errors import add_fix_command
 from birthmark.events.event_types import event_of
+from birthmark.events.merged_event_feed import Feed, parse_place, place_of
 from birthmark.events.model import DeadLetters, OperationEvent, Webhook
-from birthmark.events.reader import Feed, parse_place, place_of
-from birthmark.events.url_redaction import host_only
+from birthmark.events.webhook_url_redaction import host_only
 from birthmark.events.webhooks import Webhooks, check_type
 from birthmark.iam.model import SERVER
 from birthmark.net.fair_scheduler import collect_page, iterate_async
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, ApiRequest, Endpoint, LineStream, Rows
 from birthmark.operator_api.name_validation import parse_name
-from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
+from birthmark.outbound.http_client import EXAMPLE, UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.store import Database
 

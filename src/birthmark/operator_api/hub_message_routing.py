@@ -5,17 +5,22 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.broker.database_stream import SqlStream
-from birthmark.broker.rules.stream_positions import BEGINNING, PositionInvalidError, Positions, parse_positions
+from birthmark.broker.rules.stream_partitions_and_positions import (
+    BEGINNING,
+    PositionInvalidError,
+    Positions,
+    parse_positions,
+)
 from birthmark.errors import add_fix_command, shell_word
-from birthmark.events.url_redaction import host_only
+from birthmark.events.webhook_url_redaction import host_only
 from birthmark.iothub.model import Hub
-from birthmark.iothub.rules.routes import configuration, route_matcher
-from birthmark.iothub.rules.routes.configuration import EndpointInvalidError
+from birthmark.iothub.rules.routes import configuration_changes, route_matcher
+from birthmark.iothub.rules.routes.configuration_changes import EndpointInvalidError
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.message_routing import Routes
-from birthmark.iothub.wire.routing_configuration import (
+from birthmark.iothub.wire.stored_routing_configuration import (
     FALLBACK,
     TEMPLATE,
     Enrichment,
@@ -27,18 +32,18 @@ from birthmark.iothub.wire.routing_configuration import (
     StreamEndpoint,
     WebhookEndpoint,
 )
-from birthmark.iothub.wire.routing_configuration import Endpoint as HubEndpoint
+from birthmark.iothub.wire.stored_routing_configuration import Endpoint as HubEndpoint
 from birthmark.message_routing.delivery_queue import DeliveryPartition
 from birthmark.message_routing.rules.conditions import RoutedSubject
 from birthmark.message_routing.sinks.local_streams import StreamRecord
 from birthmark.net.fair_scheduler import wait_for_caller_turn
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, Rows
+from birthmark.operator_api.message_stream_pages import StreamPosition, StreamQuery, pages
 from birthmark.operator_api.name_validation import OperatorRequestError, parse_name
-from birthmark.operator_api.stream_pagination import StreamPosition, StreamQuery, pages
-from birthmark.outbound.http_sender import EXAMPLE, UrlInvalidError
+from birthmark.outbound.http_client import EXAMPLE, UrlInvalidError
 from birthmark.outbound.ssrf_guard import PlainRefusedError
 from birthmark.store import from_micros, to_micros
-from birthmark.untrusted_text import readable
+from birthmark.untrusted_json_and_text import readable
 
 _MOST_SHOWN = 20
 
@@ -156,7 +161,7 @@ class _Endpoints:
         again = f"birthmark hub endpoint create {shell_word(made.name[:64])} --webhook {EXAMPLE} --hub {hub.name}"
         with add_fix_command(again, UrlInvalidError, PlainRefusedError):
             kept = await self._routes.change(
-                *(hub, lambda known: configuration.with_endpoint(known, made, hub.name)),
+                *(hub, lambda known: configuration_changes.with_endpoint(known, made, hub.name)),
                 *("iothub.endpoint_add", made.name),
                 actor=request.actor,
                 kind=made.__struct_config__.tag,
@@ -167,7 +172,7 @@ class _Endpoints:
     async def remove(self, request: ApiRequest) -> None:
         hub, name = self._hubs.by_name(request["name"]), request["endpoint"]
         await self._routes.change(
-            *(hub, lambda known: configuration.without_endpoint(known, name, hub.name)),
+            *(hub, lambda known: configuration_changes.without_endpoint(known, name, hub.name)),
             *("iothub.endpoint_remove", name),
             actor=request.actor,
         )
@@ -196,17 +201,19 @@ class _Routes:
 
     async def add(self, request: ApiRequest) -> Any:
         hub, body = self._hubs.by_name(request["name"]), request.body
-        source = configuration.parse_source(body.source, hub.name)
+        source = configuration_changes.parse_source(body.source, hub.name)
         made = HubRoute(body.name, tuple(body.endpoints), source, body.condition, body.enabled)
         await self._change(
-            request, hub, lambda known: configuration.with_route(known, made, hub.name), "add", made.name
+            request, hub, lambda known: configuration_changes.with_route(known, made, hub.name), "add", made.name
         )
         return _route_view(made, {})
 
     async def show(self, request: ApiRequest) -> Any:
         hub, name = self._hubs.by_name(request["name"]), request["route"]
         routing = await self._routes.routing(hub)
-        route = _fallback_of(routing) if name == FALLBACK else configuration.known_route(routing, name, hub.name)
+        route = (
+            _fallback_of(routing) if name == FALLBACK else configuration_changes.known_route(routing, name, hub.name)
+        )
         lanes = await self._routes.lanes(hub)
         aside = await self._routes.problems(hub, route.name, _MOST_SHOWN)
         lag_s = round(await self._routes.lag_s(hub), 3)
@@ -218,16 +225,16 @@ class _Routes:
             *(
                 request,
                 hub,
-                lambda known: configuration.with_route_enabled(known, name, hub.name, is_enabled=is_enabled),
+                lambda known: configuration_changes.with_route_enabled(known, name, hub.name, is_enabled=is_enabled),
             ),
             *("enable" if is_enabled else "disable", name),
         )
-        return _route_view(configuration.known_route(made, name, hub.name), await self._routes.lanes(hub))
+        return _route_view(configuration_changes.known_route(made, name, hub.name), await self._routes.lanes(hub))
 
     async def remove(self, request: ApiRequest) -> None:
         hub, name = self._hubs.by_name(request["name"]), request["route"]
         await self._change(
-            request, hub, lambda known: configuration.without_route(known, name, hub.name), "remove", name
+            request, hub, lambda known: configuration_changes.without_route(known, name, hub.name), "remove", name
         )
 
     async def retry(self, request: ApiRequest) -> None:
@@ -238,7 +245,7 @@ class _Routes:
         made = Fallback(tuple(body.endpoints), body.enabled)
 
         def decide(routing: Routing) -> Routing:
-            return configuration.validate_routing(msgspec.structs.replace(routing, fallback=made), hub.name)
+            return configuration_changes.validate_routing(msgspec.structs.replace(routing, fallback=made), hub.name)
 
         routing = await self._change(request, hub, decide, "change", FALLBACK)
         return _route_view(_fallback_of(routing), await self._routes.lanes(hub))
@@ -255,14 +262,14 @@ class _Routes:
         hub, body = self._hubs.by_name(request["name"]), request.body
         made = Enrichment(request["key"], body.value, tuple(body.endpoints))
         await self._change(
-            request, hub, lambda known: configuration.with_enrichment(known, made, hub.name), "enrich", made.key
+            request, hub, lambda known: configuration_changes.with_enrichment(known, made, hub.name), "enrich", made.key
         )
         return msgspec.to_builtins(made)
 
     async def plain(self, request: ApiRequest) -> None:
         hub, key = self._hubs.by_name(request["name"]), request["key"]
         await self._change(
-            request, hub, lambda known: configuration.without_enrichment(known, key, hub.name), "enrich", key
+            request, hub, lambda known: configuration_changes.without_enrichment(known, key, hub.name), "enrich", key
         )
 
     async def _change(self, request: ApiRequest, hub: Hub, decide: Any, what: str, subject: str) -> Routing:
@@ -272,11 +279,11 @@ class _Routes:
 
 async def test_route(routes: Routes, hub: Hub, test: RouteTest) -> Mapping[str, Any]:
     """Return the matching routes of a message with their endpoints, or whether a condition matches."""
-    source = configuration.parse_source(test.source, hub.name)
+    source = configuration_changes.parse_source(test.source, hub.name)
     await wait_for_caller_turn()
     message = route_matcher.read(route_matcher.imagined(test.device, test.body, test.properties, test.system))
     if test.condition is not None:
-        condition = configuration.compiled(test.condition, hub.name)
+        condition = configuration_changes.compiled(test.condition, hub.name)
         return {"holds": route_matcher.is_match(condition, RoutedSubject(message, test.twin), "test")}
     if (ready := routes.ready(hub.name)) is None:
         return {"routes": []}

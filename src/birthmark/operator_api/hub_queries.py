@@ -5,7 +5,7 @@ from typing import Annotated
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.iothub.ports import DevicePresence
 from birthmark.iothub.service import IotHub
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows

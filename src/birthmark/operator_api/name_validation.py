@@ -4,7 +4,7 @@ import re
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.hostname_verification import dns_name_of, is_host
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 
 class OperatorRequestError(InvalidRequestError):

@@ -6,10 +6,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.auth.shared_access_policy_keys import Keys, keys_of, rights_of
 from birthmark.dps.service import Instances
-from birthmark.dps.service.instances import OWNER
+from birthmark.dps.service.instances_and_authorization import OWNER
 from birthmark.errors import ConflictError
 from birthmark.iothub.model import Identity, Module
 from birthmark.iothub.service import IotHub

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.permissions import Right
-from birthmark.clock import Clock
+from birthmark.auth.permission_statements import Right
+from birthmark.clock_and_entropy import Clock
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.refusals import refusals_about

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.ca.hierarchy import Generation
-from birthmark.ca.rollover import Rollovers
-from birthmark.ca.rules.rollover import NoRolloverError, RolloverProgress, RolloverState
+from birthmark.ca.root_rollover import Rollovers
+from birthmark.ca.rules.root_rollover import NoRolloverError, RolloverProgress, RolloverState
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, always
 from birthmark.operator_api.name_validation import OperatorRequestError
 

@@ -11,11 +11,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.auth.principals import Caller
 from birthmark.errors import InvalidRequestError
-from birthmark.iam.authorization_errors import check_whole
 from birthmark.iam.device_authorization_grant import EVERY_S, DeviceCodeFlow
+from birthmark.iam.missing_right_errors import check_whole
 from birthmark.iam.model import SERVER
 from birthmark.iam.oidc import GOOD_FOR, Providers
 from birthmark.iam.oidc_model import PendingOidcLogin
@@ -23,12 +23,12 @@ from birthmark.iam.password_sign_in import SignIn
 from birthmark.iam.sign_in_model import BrowserSession
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.cookie_request_guard import local_path
-from birthmark.operator_api.html_forms import link, page, paragraph
+from birthmark.operator_api.html_page_elements import link, page, paragraph
 from birthmark.operator_api.name_validation import OperatorRequestError
-from birthmark.operator_api.sign_in_page_base import SignInHandlers, browser_of
-from birthmark.operator_api.sign_in_pages import WITH
+from birthmark.operator_api.password_and_invitation_pages import WITH
+from birthmark.operator_api.sign_in_handler_base import SignInHandlers, browser_of
 from birthmark.operator_api.user_access import Reached, may_administer, view_once
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from birthmark.audit.queries import AuditQuery, latest
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.iothub.model import Device, Identity
 from birthmark.iothub.service import IotHub
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows

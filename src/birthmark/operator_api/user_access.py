@@ -7,15 +7,15 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.auth.principals import Caller
 from birthmark.errors import InvalidRequestError
 from birthmark.iam.approvals import Approvals
 from birthmark.iam.approvals_model import Approval
-from birthmark.iam.authorization_errors import NarrowedTokenError, check_whole
 from birthmark.iam.device_removal_quota import inviter_of
+from birthmark.iam.lasting_access_grants import list_leftovers
+from birthmark.iam.missing_right_errors import NarrowedTokenError, check_whole
 from birthmark.iam.model import EVERYWHERE, SERVER, AccessToken, RoleAssignment, User, UserRole
-from birthmark.iam.residual_access import list_leftovers
 from birthmark.iam.service import CreatedToken, People
 from birthmark.iam.sign_in_model import BrowserSession
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows, Seconds

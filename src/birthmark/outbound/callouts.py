@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from birthmark.errors import ThrottledError
 from birthmark.fair_semaphore import FairSemaphore
-from birthmark.outbound.http_sender import NotAnsweredError
+from birthmark.outbound.http_client import NotAnsweredError
 
 PATIENCE_S = 5.0
 MAX_ANSWER_BYTES = 64 * 1024

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import aiosmtplib
 
-from birthmark.outbound.http_sender import (
+from birthmark.outbound.http_client import (
     NotAnsweredError,
     RefusedByReceiverError,
     callable_addresses,
@@ -25,7 +25,7 @@ from birthmark.outbound.http_sender import (
 from birthmark.outbound.mail_config import Tls
 from birthmark.outbound.ssrf_guard import CONNECT_S, PATIENCE_S, Network
 from birthmark.text_file_encodings import format_conversion_fix, read_text_file
-from birthmark.untrusted_text import printable, reason_of
+from birthmark.untrusted_json_and_text import printable, reason_of
 
 _PERMANENT = 500
 _OF_LOGIN = (530, 534, 535, 538)

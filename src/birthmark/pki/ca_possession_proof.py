@@ -13,9 +13,9 @@ from birthmark.errors import ForbiddenError
 from birthmark.pki.certificate_profiles import VERIFICATION
 from birthmark.pki.certificates import Certificate, is_signed_by
 from birthmark.pki.issuance import LeafIssuer, issue
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.pki.path_validation import check_dates
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 PROVE = "`birthmark ca verify-possession {wanted}{options} --dir ca --out proof.pem`"
 

@@ -38,8 +38,8 @@ from birthmark.pki.der import (
     is_pkcs12,
     pkcs12_options,
 )
-from birthmark.pki.extensions import Extensions, read_extensions
-from birthmark.pki.names import MAKE_CERTIFICATE, common_name_of, text_of
+from birthmark.pki.extension_parser import Extensions, read_extensions
+from birthmark.pki.names_and_registration_ids import MAKE_CERTIFICATE, common_name_of, text_of
 from birthmark.text_file_encodings import copy_of, plain_text, unseen_in_pem
 
 Thumbprint = NewType("Thumbprint", bytes)

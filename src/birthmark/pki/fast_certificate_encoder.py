@@ -12,7 +12,7 @@ from typing import Any
 
 from birthmark.pki.certificates import Certificate, thumbprint_of
 from birthmark.pki.der import BIT_STRING, EXPLICIT_0, SEQUENCE, element, positive, time, wrap
-from birthmark.pki.extensions import Extensions
+from birthmark.pki.extension_parser import Extensions
 
 _VERSION_3 = bytes.fromhex("a003020102")
 _EXPLICIT_3 = 0xA3

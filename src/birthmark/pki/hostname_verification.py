@@ -7,9 +7,9 @@ import ipaddress
 from collections.abc import Sequence
 from contextlib import suppress
 
-from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.extensions import names_of
+from birthmark.pki.extension_parser import names_of
 from birthmark.pki.name_constraints import is_host_name
 
 

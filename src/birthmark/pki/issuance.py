@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import PolicyError
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificates import Certificate, parse_der
-from birthmark.pki.extensions import USAGES
+from birthmark.pki.extension_parser import USAGES
 from birthmark.pki.fast_certificate_encoder import CertificateTemplate, create_template
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.pki.revocation_urls import DistributionPoints
 
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey

@@ -23,8 +23,8 @@ from cryptography.x509 import ocsp
 
 from birthmark.errors import InvalidRequestError
 from birthmark.pki.certificates import UNREADABLE, Certificate
-from birthmark.pki.crl import Revocation, RevocationReason
-from birthmark.pki.extensions import ASN1_TROUBLE, dotted_of
+from birthmark.pki.crl_encoder import Revocation, RevocationReason
+from birthmark.pki.extension_parser import ASN1_TROUBLE, dotted_of
 from birthmark.pki.issuance import LeafIssuer, hash_for
 
 MAX_REQUEST_BYTES = 4096

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 from birthmark import supervised_tasks
 from birthmark.bus.ports import BusRequest, Reply
-from birthmark.clock import Clock, ClockStability, Entropy, new_uuid
+from birthmark.clock_and_entropy import Clock, ClockStability, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.quota_key import share_of
 from birthmark.pki.certificates import Certificate

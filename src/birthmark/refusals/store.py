@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import BigInteger, Index, Table, Text, bindparam, func, select, tuple_
 
 from birthmark.store import Statement, insert, metadata, statement
-from birthmark.store.columns import number, text
+from birthmark.store.column_types import number, text
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import find, is_among, page, remove
+from birthmark.store.table_statements import find, is_among, page, remove
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # above IPv4's length
 

@@ -10,8 +10,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
+from birthmark.keys.cryptography_key_adapter import KeyHandle, PublicKey, default_scheme
 from birthmark.keys.possession import check_nonce, sign_nonce
-from birthmark.keys.private_key_handle import KeyHandle, PublicKey, default_scheme
 from birthmark.secure_elements.errors import ElementProofInvalidError
 
 MAX_NONCE_BYTES = 1024

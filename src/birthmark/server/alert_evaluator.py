@@ -19,18 +19,18 @@ from birthmark.alerts.model import MachineReading, Readings, Thresholds, Upcomin
 from birthmark.alerts.rules import CONTESTED, RULES, found
 from birthmark.alerts.service import Alerts
 from birthmark.ca import store as ca_store
-from birthmark.clock import STEADY_S, ClockStability
+from birthmark.clock_and_entropy import STEADY_S, ClockStability
 from birthmark.errors import BirthmarkError
 from birthmark.net.identity_conflicts import IdentityContestedError
-from birthmark.operator_api.server_info import OwnEnd
+from birthmark.operator_api.server_certificate_and_settings import OwnEnd
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
 from birthmark.server.composition_root import Rooms
 from birthmark.server.counter_verification import Figures
 from birthmark.store import from_micros, statement, to_micros
+from birthmark.store.core_tables import outbox
 from birthmark.store.counters import HOUR
-from birthmark.store.schema import outbox
 
 log = logging.getLogger(__name__)
 

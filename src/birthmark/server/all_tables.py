@@ -10,7 +10,7 @@ from sqlalchemy import Table
 import birthmark.alerts.store
 import birthmark.awsiot.store
 import birthmark.broker.store
-import birthmark.ca.rollover_store
+import birthmark.ca.root_rollover_store
 import birthmark.ca.store
 import birthmark.dps.store
 import birthmark.est.store
@@ -24,7 +24,7 @@ import birthmark.iothub.twin_index_store
 import birthmark.message_routing.store
 import birthmark.refusals.store
 import birthmark.store.counters
-import birthmark.store.device_name_index  # noqa: F401
+import birthmark.store.device_name_prefix_index  # noqa: F401
 from birthmark.store import metadata
 
 TABLES: Mapping[str, Table] = {table.name: table for table in metadata.sorted_tables}

@@ -17,8 +17,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark import supervised_tasks
-from birthmark.ca.external_ca import PendingSignatures, UpstreamAnswerError, check_answer
-from birthmark.clock import Clock, Entropy
+from birthmark.ca.external_ca_port import PendingSignatures, UpstreamAnswerError, check_answer
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificates import Certificate, parse_bundle

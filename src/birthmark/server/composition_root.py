@@ -20,16 +20,16 @@ from birthmark.awsiot.mqtt.connection import AwsConnection
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.lambda_functions import MappedFunctions
 from birthmark.broker import Broker, SpaceRules
-from birthmark.broker.broker import STOP_S
 from birthmark.broker.ports import ClientConnection, Watch
+from birthmark.broker.worker_broker import STOP_S
 from birthmark.bus import Bus, shared
-from birthmark.ca.cloud_certificate_orders import excluding
+from birthmark.ca.cloud_device_issuance import excluding
 from birthmark.ca.domain_events import CertificateRevoked
-from birthmark.ca.external_ca import ExternalCa
+from birthmark.ca.external_ca_port import ExternalCa
 from birthmark.ca.ocsp_responder import OcspResponder
-from birthmark.ca.rollover import Rollovers
+from birthmark.ca.root_rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.devices.certificate_records import CertificateRecords
 from birthmark.devices.device_directory import DeviceDirectory
 from birthmark.dps.component import DpsComponent, DpsDeviceRecords
@@ -39,7 +39,7 @@ from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.est.component import EstComponent, EstDeviceRecords
 from birthmark.est.service import EstCredentials, EstService, RegistrationAuthorities, TokenIssuer
-from birthmark.events.transient_events import Notices
+from birthmark.events.connection_and_refusal_events import Notices
 from birthmark.events.webhooks import Webhooks
 from birthmark.iam.approvals import Approvals
 from birthmark.iam.browser_sessions import BrowserSessions
@@ -48,19 +48,19 @@ from birthmark.iam.idempotency import IdempotencyStore
 from birthmark.iam.oidc import Providers
 from birthmark.iam.password_sign_in import SignIn
 from birthmark.iam.passwords import Passwords
-from birthmark.iam.role_scopes import PlaceMissingError
+from birthmark.iam.role_scope_integrity import PlaceMissingError
 from birthmark.iam.service import People
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.service import Hubs, IotHub
-from birthmark.iothub.service.routing_endpoints import sinks_of
+from birthmark.iothub.service.routing_endpoint_sinks import sinks_of
 from birthmark.late_reference import Ref
 from birthmark.message_routing.delivery_queue import Queue
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.net.quota_key import share_of
-from birthmark.outbound.http_sender import HttpSender
+from birthmark.outbound.http_client import HttpSender
 from birthmark.outbound.mail_config import MailSender
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.pki.certificates import Certificate
@@ -74,7 +74,7 @@ from birthmark.server.enrollment_group_rollover import GroupsOfRoots
 from birthmark.server.est_settings import build_est_settings
 from birthmark.server.function_and_role_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.oidc_settings import providers_of
-from birthmark.server.presented_certificate_lookup import presented_here
+from birthmark.server.refused_certificate_lookup import presented_here
 from birthmark.server.revoked_connection_termination import EndConnectionsRequest
 from birthmark.server.settings import Settings
 from birthmark.store import Changes, Database

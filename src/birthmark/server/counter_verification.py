@@ -21,15 +21,15 @@ from sqlalchemy import (
 
 from birthmark.awsiot.store import registry
 from birthmark.ca import store as ca_store
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.dps import store as dps_store
 from birthmark.iothub import store as hub_store
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
 from birthmark.store import Changes, Database, Statement, statement, to_micros
+from birthmark.store.compiled_statements import Engine
+from birthmark.store.core_tables import audit
 from birthmark.store.counters import HOUR, SUMS, WEEK, CounterMismatch, StoredCounter, figures, week_of
-from birthmark.store.schema import audit
-from birthmark.store.statements import Engine
 
 HOURLY = (dps_store.FIGURE, ca_store.RENEWALS, ledger.FIGURE, ledger.FAILED_RENEWALS)
 PERIODS: Mapping[str, int] = {

@@ -20,12 +20,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from OpenSSL import SSL
 
 from birthmark.ca.service import CertificateAuthority
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.errors import KeyFileIsPkcs12Error
 from birthmark.keys.file_key import check_no_pkcs12, find_conversion_command, pem_of_key
 from birthmark.net.tls import server_context
-from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.pki.certificates import Certificate, CertificateIsPkcs12Error, parse_bundle
 from birthmark.pki.der import is_der, is_pkcs7

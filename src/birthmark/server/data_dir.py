@@ -33,8 +33,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import atomic_files
 from birthmark.ca.ca_directory import load_or_create
-from birthmark.ca.cloud_certificate_orders import issue_server
-from birthmark.ca.generations import FIRST, Generations, directory_of
+from birthmark.ca.cloud_device_issuance import issue_server
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.hierarchy_files import alone_in
 from birthmark.ca.key_files import (
@@ -47,10 +46,11 @@ from birthmark.ca.key_files import (
     read_private,
 )
 from birthmark.ca.passphrase_sources import Passphrase
-from birthmark.clock import Clock, Entropy
+from birthmark.ca.root_generation_directories import FIRST, Generations, directory_of
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError, PolicyError, UnavailableError
+from birthmark.operator_api.client.vendor_tool_environment import system_roots
 from birthmark.operator_api.data_directory_lock import DirectoryLock
-from birthmark.operator_api.vendor_tool_environment import system_roots
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issuance import LeafIssuer, SigningKey, new_serial

@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import dataclass, field
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     Capabilities,
@@ -16,7 +16,7 @@ from birthmark.dps.model import Enrollment, X509Individual, parse_device_id
 from birthmark.dps.service.enrollments import EnrollmentExistsError
 from birthmark.errors import PolicyError
 from birthmark.operator_api.device_enrollment import EnrollmentResult, EnrollmentSpec
-from birthmark.pki.names import RegistrationId, parse_registration_id
+from birthmark.pki.names_and_registration_ids import RegistrationId, parse_registration_id
 from birthmark.server.composition_root import Rooms
 
 
@@ -68,7 +68,7 @@ class ServerEnrollment:
 
     async def _check(self, spec: EnrollmentSpec) -> tuple[RegistrationId, str]:
         """Return the registration id and the device id after checking the certificate."""
-        from birthmark.manifests.preflight_checks import doubts_of  # it also loads the list verification
+        from birthmark.manifests.certificate_preflight_checks import doubts_of  # it also loads the list verification
 
         certificate = spec.certificate
         doubts = doubts_of(certificate, self.clock.now(), needs_common_name=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.ca.cloud_certificate_orders import BURST, EVERY_S, CertificateOrders
+from birthmark.ca.cloud_device_issuance import BURST, EVERY_S, CertificateOrders
 from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.ports import HubDeviceStatus, HubIdentity
 from birthmark.dps.service import Enrollments, Instances, Registrations
@@ -12,10 +12,10 @@ from birthmark.dps.service.registrations import require_unchanged_enrollment
 from birthmark.dps.wire import BodyInvalidError
 from birthmark.errors import NotFoundError
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, DeviceId, Twin
-from birthmark.iothub.rules.certificate_issuance import NoCredentialPolicyError, find_unused
+from birthmark.iothub.rules.certificate_renewal import NoCredentialPolicyError, find_unused
 from birthmark.iothub.rules.twins import TwinInvalidError, begun
 from birthmark.iothub.service import CertificateRequests, ProvisionedDevice, Registry
-from birthmark.iothub.service.certificate_issuance import IssuanceGrant, NewDevice
+from birthmark.iothub.service.certificate_renewal import IssuanceGrant, NewDevice
 from birthmark.iothub.service.registry import generation_of
 from birthmark.late_reference import Ref
 from birthmark.pki.certificates import Thumbprint

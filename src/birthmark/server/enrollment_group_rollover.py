@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import msgspec
 
 from birthmark.ca.hierarchy import Generation
-from birthmark.ca.rules.rollover import GroupPlacesTakenError
+from birthmark.ca.rules.root_rollover import GroupPlacesTakenError
 from birthmark.dps.enrollment_document import CertificateEntry, CertificatePair, EnrollmentDocument, X509Attestation
 from birthmark.dps.model import Instance
 from birthmark.dps.rules.attestation import ca_name_for
-from birthmark.dps.rules.enrollment import certificates_of
+from birthmark.dps.rules.enrollment_validation import certificates_of
 from birthmark.dps.service import Authorities, Enrollments, Instances
 from birthmark.pki.certificates import Certificate, is_signed_by
+from birthmark.pki.registered_ca_certificate import CaCertificate
 from birthmark.pki.revocation_urls import name_of_key
-from birthmark.pki.verified_ca import CaCertificate
 from birthmark.store import Changes
 
 _PAGE = 250

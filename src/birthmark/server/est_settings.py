@@ -9,7 +9,7 @@ import msgspec
 
 from birthmark.durations import FORMS, lifetime_of
 from birthmark.est.model import EstLabel, EstSettings, LateRenewalRule
-from birthmark.est.rules.csr_attributes import KeyRequirements, render_wish
+from birthmark.est.rules.csr_attributes_and_template import KeyRequirements, render_wish
 from birthmark.est.wire import OPERATIONS
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.server.ca_settings import CaSubject

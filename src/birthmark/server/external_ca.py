@@ -10,8 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from birthmark.ca.external_ca import ExternalCa
-from birthmark.clock import Clock, Entropy
+from birthmark.ca.external_ca_port import ExternalCa
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import Https
 from birthmark.keys.file_key import FileKey

@@ -8,13 +8,13 @@ from pathlib import Path
 from birthmark.awsiot.rules.policy import AwsPolicy, PolicyMalformedError, parse_policy
 from birthmark.awsiot.service.lambda_functions import LambdaFunction
 from birthmark.errors import about
-from birthmark.message_routing.deliveries import MessageServer
-from birthmark.outbound.http_sender import check_url
+from birthmark.message_routing.delivery_model import MessageServer
+from birthmark.outbound.http_client import check_url
 from birthmark.outbound.webhook_signature import SECRET_BEGINS
 from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text_file_encodings import decode_text, format_conversion_fix, not_utf_8
-from birthmark.untrusted_text import check_keys_once
+from birthmark.untrusted_json_and_text import check_keys_once
 
 _MAX_BYTES, _LEAST_KEY_BYTES = 65_536, 16
 

@@ -10,15 +10,15 @@ from typing import TypeAlias
 from starlette.responses import PlainTextResponse
 
 from birthmark import atomic_files
-from birthmark.clock import Clock
-from birthmark.net.http import ASGIApp, HttpService, Receive, Scope, Send
-from birthmark.net.limits import Limits
+from birthmark.clock_and_entropy import Clock
+from birthmark.net.bounded_http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.listener import Listeners, OnRefused
+from birthmark.net.peer_limits import Limits
 from birthmark.operator_api.cookie_request_guard import is_own_host
 from birthmark.operator_api.unix_socket import PORT_ALONE, open_door
 from birthmark.server.file_descriptor_limits import for_health
 from birthmark.server.settings import Settings
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 from birthmark.webconsole.enroll.limits import DROP, MAX_DROP_BYTES
 
 _KIB = 1024

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from birthmark import metrics
 from birthmark.broker.store import COUNT_LETTERS
 from birthmark.metrics import Distribution, Sample, Traffic
-from birthmark.operator_api.server_info import OwnEnd
+from birthmark.operator_api.server_certificate_and_settings import OwnEnd
 from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.server.composition_root import Rooms
-from birthmark.store.schema import COUNT_OUTBOX
+from birthmark.store.core_tables import COUNT_OUTBOX
 from birthmark.supervised_tasks import FAILURES
 
 LOOK_S = 0.5

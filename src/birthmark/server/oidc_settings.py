@@ -12,7 +12,7 @@ from birthmark.errors import UnavailableError
 from birthmark.iam.model import EVERYWHERE, UserRole, is_place, is_valid_user_name
 from birthmark.iam.oidc_model import Provider
 from birthmark.text_file_encodings import decode_text, format_conversion_fix
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 _ROLE = re.compile(r"(?P<role>[a-z-]+)(?: at (?P<place>\S+))?")
 _MAX_BYTES = 4096

@@ -9,7 +9,7 @@ from birthmark.ca.domain_events import CertificateRevoked
 from birthmark.ca.revocation import digest_of
 from birthmark.errors import BirthmarkError
 from birthmark.net.fair_scheduler import Slices
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.signature_malleability import twins_of
 from birthmark.protocol_component import MqttConnections, TrackedMqttConnection

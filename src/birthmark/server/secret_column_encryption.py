@@ -9,11 +9,11 @@ from sqlalchemy import Table, bindparam, select, tuple_
 from birthmark.server.all_tables import TABLES
 from birthmark.store import Changes, Database, insert, statement
 from birthmark.store.column_encryption import ColumnCipher, SealBrokenError, is_sealed
-from birthmark.store.columns import holds_secrets
+from birthmark.store.column_types import holds_secrets
+from birthmark.store.compiled_statements import Statement
+from birthmark.store.core_tables import server_facts
 from birthmark.store.database import Row
-from birthmark.store.row_statements import change
-from birthmark.store.schema import server_facts
-from birthmark.store.statements import Statement
+from birthmark.store.table_statements import change
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from OpenSSL import SSL
 
 from birthmark.errors import BirthmarkError
 from birthmark.net.tls import server_context
-from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.hostname_verification import check_host, hosts_of
 from birthmark.pki.issuance import SigningKey

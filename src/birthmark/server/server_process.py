@@ -12,7 +12,7 @@ from typing import Any
 
 import uvloop
 
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.net.quota_key import share_of
 from birthmark.rate_limits import RateLimits
 from birthmark.server.server import Server

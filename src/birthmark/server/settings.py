@@ -12,18 +12,20 @@ from urllib.parse import urlsplit
 import msgspec
 
 from birthmark.awsiot.service.jit_registration import MAX_PER_CA, PER_SECOND
-from birthmark.broker.rules.quotas import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
+from birthmark.broker.rules.principal_quotas import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
 from birthmark.iam.device_removal_quota import MOST_A_DAY
-from birthmark.iothub.service.telemetry import KEEP_BYTES, KEEP_S
-from birthmark.net.limits import Limits
+from birthmark.iothub.service.telemetry_streams import KEEP_BYTES, KEEP_S
+from birthmark.net.peer_limits import Limits
 from birthmark.net.proxy_protocol import networks_of
 from birthmark.outbound import ssrf_guard as outside
 from birthmark.outbound.mail_config import Tls
 from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, CertificateProfile
 from birthmark.pki.hostname_verification import find_host_error
 from birthmark.server.alert_settings import AlertSettings, mistakes_of_alerts
-from birthmark.server.aws_function_settings import (
+from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
+from birthmark.server.est_settings import EstConfiguration, validate_est
+from birthmark.server.function_and_role_settings import (
     FunctionTable,
     RoleTable,
     ServerTable,
@@ -31,12 +33,10 @@ from birthmark.server.aws_function_settings import (
     validate_functions,
     validate_servers,
 )
-from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
-from birthmark.server.est_settings import EstConfiguration, validate_est
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text_file_encodings import format_conversion_fix, not_utf_8, read_text_file, to_lines
-from birthmark.toml_errors import TomlError, lines_of, mistakes_in, parse
-from birthmark.untrusted_text import printable
+from birthmark.toml_validation import TomlError, lines_of, mistakes_in, parse
+from birthmark.untrusted_json_and_text import printable
 
 DEFAULT_DATA = "~/.local/share/birthmark"
 _DATABASES = ("sqlite:///", "postgresql://", "postgres://")

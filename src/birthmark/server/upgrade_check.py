@@ -12,15 +12,15 @@ from pathlib import Path
 import msgspec
 
 from birthmark import __version__, atomic_files, flock
-from birthmark.ca.generations import directories_of
+from birthmark.ca.root_generation_directories import directories_of
 from birthmark.errors import BirthmarkError, ConflictError, NotFoundError, UnavailableError
-from birthmark.file_ownership import transfer_ownership
+from birthmark.file_ownership_and_sudo import transfer_ownership
 from birthmark.operator_api.data_directory_lock import NAME as LOCK
 from birthmark.server.data_dir import RESTORING, UNFINISHED, RestoreUnfinishedError
-from birthmark.server.installation_identity import MOVED, DatabaseMovedError
+from birthmark.server.installation_record import MOVED, DatabaseMovedError
 from birthmark.store import schema_migration
 from birthmark.store.schema_revision import Schema, UnreadableDatabaseError, schema_of
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 NOTE = "last-backup.json"
 """File in the data directory that describes its last backup; backups do not include it."""

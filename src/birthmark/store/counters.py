@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Table, bindparam, delete, func, select
 
-from birthmark.store.columns import number, text
-from birthmark.store.schema import metadata
-from birthmark.store.statements import Engine, Statement, insert_into, statement
+from birthmark.store.column_types import number, text
+from birthmark.store.compiled_statements import Engine, Statement, insert_into, statement
+from birthmark.store.core_tables import metadata
 from birthmark.store.unit_of_work import Changes, CounterChange
 
 HOUR = 3_600_000_000

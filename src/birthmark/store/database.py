@@ -8,8 +8,8 @@ from typing import Any, Protocol
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.metrics import SECONDS, SIZES, Distribution
 from birthmark.store.column_encryption import ColumnCipher
+from birthmark.store.compiled_statements import Statement
 from birthmark.store.event_codec import Event
-from birthmark.store.statements import Statement
 from birthmark.store.unit_of_work import Changes
 from birthmark.supervised_tasks import note, told
 

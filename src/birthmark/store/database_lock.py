@@ -18,10 +18,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from birthmark import supervised_tasks
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ConflictError
-from birthmark.store.audit_chain import HeadSigner
 from birthmark.store.database import Database
+from birthmark.store.signed_audit_chain import HeadSigner
 
 MAIN = "main"
 """Worker name of a single server; audit chains have used it since the first version."""
@@ -214,7 +214,7 @@ async def _hold_postgresql(url: str, token: str, worker: str) -> DatabaseLock:
 
 async def _answers(connection: Any) -> bool:
     """Return whether the connection that holds the lock is alive."""
-    from birthmark.store.postgresql.retry import TROUBLE  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.outage_retry import TROUBLE  # noqa: PLC0415 - as above
 
     try:
         await connection.fetchval("SELECT 1", timeout=_LOOK_S)
@@ -238,7 +238,7 @@ def _place(url: str) -> str:
 
 
 async def _close(connection: Any) -> None:
-    from birthmark.store.postgresql.retry import TROUBLE  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.outage_retry import TROUBLE  # noqa: PLC0415 - as above
 
     with contextlib.suppress(*TROUBLE, TimeoutError):
         await connection.close(timeout=_CLOSE_S)
@@ -253,7 +253,7 @@ async def _locked(url: str, ended: asyncio.Event, worker: str, before: _Session 
     import asyncpg  # noqa: PLC0415 - as above
 
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
-    from birthmark.store.postgresql.retry import RetryingSession  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.outage_retry import RetryingSession  # noqa: PLC0415 - as above
 
     with translated():
         connection: Any = await asyncpg.connect(

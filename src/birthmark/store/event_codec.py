@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 
 import msgspec
 
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 E = TypeVar("E", bound="Event")
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from birthmark.errors import InvalidRequestError
+from birthmark.store.compiled_statements import Statement
 from birthmark.store.database import DatabaseReader, Row
-from birthmark.store.row_statements import MOST_AMONG, these
-from birthmark.store.statements import Statement
-from birthmark.untrusted_text import whole_number
+from birthmark.store.table_statements import MOST_AMONG, these
+from birthmark.untrusted_json_and_text import whole_number
 
 T = TypeVar("T")
 EACH = 500

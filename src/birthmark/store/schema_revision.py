@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from birthmark.errors import UnavailableError
+from birthmark.store.compiled_statements import Statement
 from birthmark.store.database import Row
-from birthmark.store.statements import Statement
 
 
 class UnreadableDatabaseError(UnavailableError):
@@ -126,7 +126,7 @@ async def _of_postgresql(url: str) -> Schema:
     import asyncpg  # noqa: PLC0415 - load only the chosen engine's driver
 
     from birthmark.store.postgresql import translated  # noqa: PLC0415 - as above
-    from birthmark.store.postgresql.retry import OPTIONS  # noqa: PLC0415 - as above
+    from birthmark.store.postgresql.outage_retry import OPTIONS  # noqa: PLC0415 - as above
 
     with translated():
         connection = await asyncpg.connect(url, **OPTIONS)

@@ -16,17 +16,17 @@ from queue import SimpleQueue
 from typing import Any, Self, TypeVar
 
 from birthmark import atomic_files
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.net.fair_scheduler import yield_turn
-from birthmark.store import audit_chain, schema_migration
+from birthmark.store import schema_migration, signed_audit_chain
 from birthmark.store.column_encryption import ColumnCipher
+from birthmark.store.compiled_statements import Statement
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
 from birthmark.store.event_codec import encode_event, kind_of
-from birthmark.store.statements import Statement
 from birthmark.store.unit_of_work import Changes
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 _T = TypeVar("_T")
 
@@ -105,7 +105,9 @@ class DatabaseUnavailableError(UnavailableError):
 class SqliteDatabase:
     """A `Database` in one file."""
 
-    def __init__(self, path: Path, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None) -> None:
+    def __init__(
+        self, path: Path, clock: Clock, worker: str, signer: signed_audit_chain.HeadSigner | None = None
+    ) -> None:
         self._signer = signer
         self._path = path
         self._clock = clock
@@ -115,7 +117,7 @@ class SqliteDatabase:
         self._reader = _connect(path)
         self._reader.execute("PRAGMA query_only=ON")
         self._thread = WriterThread("sqlite-writer")
-        self._others = audit_chain.OtherChains(worker, signer)
+        self._others = signed_audit_chain.OtherChains(worker, signer)
         self._group = GroupCommit(lambda batch: self._thread.do(partial(self._run, batch)))
         self._aside = asyncio.Lock()
         self._reading: set[asyncio.Future[Sequence[Row]]] = set()
@@ -127,12 +129,14 @@ class SqliteDatabase:
             "SELECT seq, digest FROM audit WHERE chain = ? ORDER BY seq DESC LIMIT 1", (worker,)
         ).fetchone()
         self._seq: int = row["seq"] if row else 0
-        self._digest: bytes = row["digest"] if row else audit_chain.GENESIS
+        self._digest: bytes = row["digest"] if row else signed_audit_chain.GENESIS
         waiting = self._writer.execute("SELECT max(seq) FROM outbox WHERE worker = ?", (worker,)).fetchone()
         self._events: int = waiting[0] or 0
 
     @classmethod
-    async def open(cls, path: str, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None) -> Self:
+    async def open(
+        cls, path: str, clock: Clock, worker: str, signer: signed_audit_chain.HeadSigner | None = None
+    ) -> Self:
         """Open or create the file, 0600, at this version's schema."""
         where = Path(path)
         try:
@@ -326,11 +330,11 @@ class SqliteDatabase:
             self._writer.execute("ROLLBACK")
         self._seq, self._digest, self._events = before
 
-    def _sign_head(self, signer: audit_chain.HeadSigner) -> None:
+    def _sign_head(self, signer: signed_audit_chain.HeadSigner) -> None:
         if (monotonic := self._clock.monotonic()) >= self._others.look_again_at:
             self._others.note(self._writer.execute(_HEADS).fetchall(), monotonic)
         now, others = self._clock.micros(), self._others.text
-        signature = signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
+        signature = signer.sign(signed_audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
         self._writer.execute(_HEAD, (self.worker, self._seq, now, self._digest, signer.public_key, signature, others))
 
     def _apply(self, changes: Changes) -> None:
@@ -350,7 +354,7 @@ class SqliteDatabase:
             execute(_EVENT, (self.worker, self._events, kind, event.entity, event.version, body, now))
         for row in changes.audits:
             self._seq += 1
-            self._digest = audit_chain.link(self._digest, self.worker, self._seq, now, row)
+            self._digest = signed_audit_chain.link(self._digest, self.worker, self._seq, now, row)
             execute(
                 _AUDIT,
                 (self.worker, self._seq, now, row.actor, row.action, row.subject, row.detail, self._digest),

@@ -8,8 +8,8 @@ from typing import Any, Self, TypeVar
 
 from birthmark.actor import Actor
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
+from birthmark.store.compiled_statements import Statement
 from birthmark.store.event_codec import Event
-from birthmark.store.statements import Statement
 
 T = TypeVar("T")
 

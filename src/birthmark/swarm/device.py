@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass
 from typing import assert_never
 
-from birthmark.clock import SystemEntropy
+from birthmark.clock_and_entropy import SystemEntropy
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.dps.client import DpsTarget, HubAssignment, register_by_https, register_by_mqtt
 from birthmark.errors import (
@@ -17,7 +17,7 @@ from birthmark.errors import (
     UnauthenticatedError,
 )
 from birthmark.est.client import EstClient
-from birthmark.swarm import cloud_addressing
+from birthmark.swarm import mqtt_usernames_and_topics
 from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
@@ -46,7 +46,7 @@ class DeviceJobs:
         """Subscribe and request the first job; do nothing if the group runs no jobs."""
         if self.group.job_s:
             for rest in _HEARD:
-                await self.mqtt.subscribe(cloud_addressing.jobs_topic(self.tally.name, rest))
+                await self.mqtt.subscribe(mqtt_usernames_and_topics.jobs_topic(self.tally.name, rest))
             await self._ask()
 
     async def until_due(self) -> Act:
@@ -83,12 +83,14 @@ class DeviceJobs:
             return
         begun = self.yard.now()
         body, is_bad = rules.ending(self.tally.name, self.work, self.group.jobs_fail)
-        await self.mqtt.publish(cloud_addressing.jobs_topic(self.tally.name, f"{self.work.job_id}/update"), body)
+        await self.mqtt.publish(
+            mqtt_usernames_and_topics.jobs_topic(self.tally.name, f"{self.work.job_id}/update"), body
+        )
         self.yard.counting.record_latency("job", self.yard.now() - begun)
         self.yard.counting.totals["jobs failed"] += is_bad
 
     async def _ask(self) -> None:
-        await self.mqtt.publish(cloud_addressing.jobs_topic(self.tally.name, "start-next"), b"{}")
+        await self.mqtt.publish(mqtt_usernames_and_topics.jobs_topic(self.tally.name, "start-next"), b"{}")
 
 
 def payload_of(group: DeviceGroup, name: str, number: int) -> bytes:
@@ -171,7 +173,7 @@ class SwarmDevice:
 
     async def _connect(self) -> SwarmMqtt:
         yard, target = self.yard, self.yard.target
-        packet = cloud_addressing.connect_packet(target, self.group, self.hub, self.device_id)
+        packet = mqtt_usernames_and_topics.connect_packet(target, self.group, self.hub, self.device_id)
         async with yard.turns:
             begun = yard.now()
             mqtt = SwarmMqtt(yard.dialer, yard.shelf.path_of(self.tally.name), keeps=bool(self.group.job_s))
@@ -230,7 +232,7 @@ class SwarmDevice:
         self._enter(SwarmState.SENDING)
         begun = yard.now()
         body = payload_of(self.group, tally.name, tally.sent)
-        await mqtt.publish(cloud_addressing.topic_of(yard.target, self.group, self.device_id), body)
+        await mqtt.publish(mqtt_usernames_and_topics.topic_of(yard.target, self.group, self.device_id), body)
         if mqtt.refused:
             tally.errors += 1
             tally.last_error = refusal_of(mqtt)

@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.est.client import EstClient
 from birthmark.swarm.errors import IdentityMissingError
 from birthmark.swarm.identities import CaFactory, IdentityDirectory, csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
-from birthmark.swarm.links.tls_stream import Dialer
+from birthmark.swarm.links.low_memory_tls_stream import Dialer
 from birthmark.swarm.model import Fault, Origin
 from birthmark.swarm.rules.schedule import faults_of
 from birthmark.swarm.scenario.model import Scenario, SwarmTarget

@@ -12,12 +12,12 @@ from birthmark.errors import BirthmarkError
 from birthmark.est.client import EstClient
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish
-from birthmark.swarm import cloud_addressing
+from birthmark.swarm import mqtt_usernames_and_topics
 from birthmark.swarm.device import refusal_of, register_device
 from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
+from birthmark.swarm.links.low_memory_tls_stream import Dialer
 from birthmark.swarm.links.mqtt import SwarmMqtt
-from birthmark.swarm.links.tls_stream import Dialer
 from birthmark.swarm.model import DeviceGroup, DeviceMetrics, Fault, RegistrationProtocol, SwarmState, SwarmVerdict
 from birthmark.swarm.rules import schedule
 from birthmark.swarm.rules.schedule import Dice
@@ -76,18 +76,24 @@ class FaultyDevice:
         hub = await self._hub()
         other = self.group.name_of(self.number + 1)
         mqtt = SwarmMqtt(self.yard.dialer, self.yard.shelf.path_of(self.tally.name))
-        packet = cloud_addressing.connect_packet(self.yard.target, self.group, hub, self.tally.name, client_id=other)
+        packet = mqtt_usernames_and_topics.connect_packet(
+            self.yard.target, self.group, hub, self.tally.name, client_id=other
+        )
         await self._attempt(mqtt.connect(hub, self.yard.target.mqtt_port, packet))
         await self._watched(mqtt)
 
     async def other_topic(self) -> None:
         other = self.group.name_of(self.number + 1)
         is_aws = self.yard.target.where.is_aws
-        topic = f"swarm-forbidden/{other}" if is_aws else cloud_addressing.topic_of(self.yard.target, self.group, other)
+        topic = (
+            f"swarm-forbidden/{other}"
+            if is_aws
+            else mqtt_usernames_and_topics.topic_of(self.yard.target, self.group, other)
+        )
         await self._said_raw(codec.encode(Publish(topic, b"{}", 1, packet_id=1), self._level))
 
     async def oversized(self) -> None:
-        topic = cloud_addressing.topic_of(self.yard.target, self.group, self.tally.name)
+        topic = mqtt_usernames_and_topics.topic_of(self.yard.target, self.group, self.tally.name)
         await self._said_raw(codec.encode(Publish(topic, bytes(_OVERSIZED_BYTES), 1, packet_id=1), self._level))
 
     async def garbage(self) -> None:
@@ -126,10 +132,12 @@ class FaultyDevice:
         mqtt = await self._connected()
         mqtt.acknowledges = False
         try:
-            await mqtt.subscribe(cloud_addressing.own_filter(self.yard.target, self.group, self.tally.name))
+            await mqtt.subscribe(mqtt_usernames_and_topics.own_filter(self.yard.target, self.group, self.tally.name))
             if self.yard.target.where.is_aws:
                 for _ in range(_UNACKNOWLEDGED):
-                    await mqtt.publish(cloud_addressing.topic_of(self.yard.target, self.group, self.tally.name), b"{}")
+                    await mqtt.publish(
+                        mqtt_usernames_and_topics.topic_of(self.yard.target, self.group, self.tally.name), b"{}"
+                    )
             await self._watched(mqtt, min(_WATCHED_S, self.group.patience_s))
         finally:
             await mqtt.close()
@@ -170,7 +178,7 @@ class FaultyDevice:
     async def _connected(self) -> SwarmMqtt:
         hub = await self._hub()
         mqtt = SwarmMqtt(self.yard.dialer, self.yard.shelf.path_of(self.tally.name))
-        packet = cloud_addressing.connect_packet(self.yard.target, self.group, hub, self.tally.name)
+        packet = mqtt_usernames_and_topics.connect_packet(self.yard.target, self.group, hub, self.tally.name)
         await mqtt.connect(hub, self.yard.target.mqtt_port, packet)
         self.tally.connects += 1
         self._enter(SwarmState.CONNECTED)

@@ -6,7 +6,7 @@ Bounded: 32 KiB of headers, and a body up to the caller's limit. Raises only `An
 from collections.abc import Mapping
 
 from birthmark.device_transports.ports import HttpResponse
-from birthmark.untrusted_text import whole_number
+from birthmark.untrusted_json_and_text import whole_number
 
 _MAX_HEAD_BYTES = 32 * 1024
 _MAX_LINE_BYTES = 256

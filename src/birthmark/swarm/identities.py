@@ -22,18 +22,18 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import CertificateSigningRequestBuilder
 
 from birthmark import atomic_files
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.device_transports.errors import CertificateKeyMismatchError
 from birthmark.errors import about
 from birthmark.flock import take
+from birthmark.keys.cryptography_key_adapter import as_private_key
 from birthmark.keys.errors import PassphraseWrongError
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key_handle import as_private_key
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial, self_signed
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.swarm.errors import DirectoryForeignError, DirectoryInUseError, DirectoryOpenError
 from birthmark.swarm.model import Origin
 from birthmark.swarm.scenario.model import Identities

@@ -16,7 +16,7 @@ from birthmark.fleet.device_outcome_report import REFUSED, bars
 from birthmark.swarm.errors import ReportInvalidError
 from birthmark.swarm.runner import RunOutcome
 from birthmark.text_file_encodings import plain_text
-from birthmark.untrusted_text import cell, decode_json, reason_of
+from birthmark.untrusted_json_and_text import cell, decode_json, reason_of
 
 FORMAT = "birthmark-swarm/1"
 

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.swarm.identities import IdentityDirectory
-from birthmark.swarm.links.tls_stream import Dialer
+from birthmark.swarm.links.low_memory_tls_stream import Dialer
 from birthmark.swarm.run_metrics import RunMetrics
 from birthmark.swarm.scenario.model import SwarmTarget
 

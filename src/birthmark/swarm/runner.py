@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.swarm.device import SwarmDevice
 from birthmark.swarm.errors import DescriptorsShortError
 from birthmark.swarm.faulty_device import FaultyDevice
 from birthmark.swarm.identities import IdentityDirectory
-from birthmark.swarm.links.tls_stream import Dialer
+from birthmark.swarm.links.low_memory_tls_stream import Dialer
 from birthmark.swarm.model import DeviceGroup, DeviceMetrics, Judgement, SwarmState
-from birthmark.swarm.rules.expectations import judge
+from birthmark.swarm.rules.fault_reaction_verdicts import judge
 from birthmark.swarm.rules.schedule import Dice, faults_of
 from birthmark.swarm.run_context import RunContext
 from birthmark.swarm.run_metrics import RunMetrics

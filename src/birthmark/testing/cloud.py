@@ -16,12 +16,19 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.vendor_tool_environment import proxy_bypass_variables, variables
-from birthmark.testing.issued_identities import AwsIdentity, AzureIdentity, ChipFiles, EstIdentity, Files, Subject
+from birthmark.operator_api.client.vendor_tool_environment import proxy_bypass_variables, variables
+from birthmark.testing.identity_command_results import (
+    AwsIdentity,
+    AzureIdentity,
+    ChipFiles,
+    EstIdentity,
+    Files,
+    Subject,
+)
 from birthmark.testing.server_process import ServerEndedError
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 _LOOK_S = 0.02
 _MOST = 10_000

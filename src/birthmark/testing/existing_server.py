@@ -10,10 +10,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from birthmark.clock import Clock, SystemClock, SystemEntropy
-from birthmark.operator_api.api_client import OperatorClient, read_endpoints
-from birthmark.testing import commands
-from birthmark.testing.device_factory import KIT, DeviceFactory
+from birthmark.clock_and_entropy import Clock, SystemClock, SystemEntropy
+from birthmark.operator_api.client.api_client import OperatorClient, read_endpoints
+from birthmark.testing import stdin_commands
+from birthmark.testing.device_and_fault_factory import KIT, DeviceFactory
 from birthmark.testing.errors import RunsByItselfError
 
 
@@ -41,16 +41,16 @@ class StandingServer:
 
     def ask(self, word: Mapping[str, Any]) -> Mapping[str, Any]:
         """Send a command. Raise the `BirthmarkError` of its result."""
-        asked = commands.parse_word(json.dumps(word).encode())
+        asked = stdin_commands.parse_word(json.dumps(word).encode())
         match asked:
             case (
-                commands.Reset()
-                | commands.ClockWord()
-                | commands.LineWord()
-                | commands.ThrottleTier()
-                | commands.ListMessages(at="aws")
+                stdin_commands.Reset()
+                | stdin_commands.ClockWord()
+                | stdin_commands.LineWord()
+                | stdin_commands.ThrottleTier()
+                | stdin_commands.ListMessages(at="aws")
             ):
-                raise RunsByItselfError(word=commands.tag_of(asked), data=self._data)
+                raise RunsByItselfError(word=stdin_commands.tag_of(asked), data=self._data)
             case _:
                 with self._turn:
                     return self._shop.do(asked)

@@ -12,10 +12,10 @@ from urllib.parse import quote
 import msgspec
 
 from birthmark.testing.errors import NotProvokedError
-from birthmark.testing.issued_identities import AwsIdentity, AzureIdentity, EstIdentity, Subject
+from birthmark.testing.identity_command_results import AwsIdentity, AzureIdentity, EstIdentity, Subject
 
 if TYPE_CHECKING:
-    from birthmark.testing.device_factory import DeviceFactory
+    from birthmark.testing.device_and_fault_factory import DeviceFactory
 
 _HUB = "/hubs/birthmark/devices"
 _OVER = timedelta(days=2)

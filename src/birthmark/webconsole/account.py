@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.iam.model import MACHINE_USER
-from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.webconsole.page_base import PageRenderer
 from birthmark.webconsole.users import format_roles
 

@@ -8,26 +8,25 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import NotFoundError
-from birthmark.events.reader import Feed
+from birthmark.events.merged_event_feed import Feed
 from birthmark.operator_api.api_router import ApiContext, Endpoint
 from birthmark.operator_api.cookie_request_guard import local_path
-from birthmark.operator_api.in_process_client import InProcessClient, SignedInUser
-from birthmark.operator_api.sign_in_page_base import SignInHandlers
+from birthmark.operator_api.page_api_client import InProcessClient, SignedInUser
+from birthmark.operator_api.sign_in_handler_base import SignInHandlers
 from birthmark.store import Database
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 from birthmark.webconsole.account import MePage
 from birthmark.webconsole.approvals import ApprovalsPage
 from birthmark.webconsole.audit import AuditPage
 from birthmark.webconsole.aws_jobs import JobsPages
 from birthmark.webconsole.aws_provisioning_templates import AwsTemplatesPage
-from birthmark.webconsole.ca_certificates import AuthoritiesPage
+from birthmark.webconsole.bulk_device_actions import TakingPages
 from birthmark.webconsole.certificate import CertificatePage
 from birthmark.webconsole.certificates import CertificatesPage
 from birthmark.webconsole.dashboard import TodayPage
 from birthmark.webconsole.device import DevicePage
-from birthmark.webconsole.device_actions import TakingPages
 from birthmark.webconsole.devices import DevicesPage
 from birthmark.webconsole.enroll.page import enroll_page
 from birthmark.webconsole.events_and_alerts import AlertsPage
@@ -35,9 +34,10 @@ from birthmark.webconsole.i18n import LANGUAGES
 from birthmark.webconsole.live_updates import LiveUpdates
 from birthmark.webconsole.page_base import PageRenderer, ServerInfo
 from birthmark.webconsole.refusals import RefusalsPages
+from birthmark.webconsole.registered_ca_certificates import AuthoritiesPage
 from birthmark.webconsole.rollover import RolloverPage
 from birthmark.webconsole.settings import SettingsPage
-from birthmark.webconsole.template_renderer import LANGUAGE_COOKIE, TemplateRenderer, file_route
+from birthmark.webconsole.templates_and_static_files import LANGUAGE_COOKIE, TemplateRenderer, file_route
 from birthmark.webconsole.topic_rules import RulesPages
 from birthmark.webconsole.users import PeoplePages
 

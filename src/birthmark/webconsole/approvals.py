@@ -11,8 +11,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.untrusted_text import decode_json
+from birthmark.operator_api.page_api_client import SignedInUser
+from birthmark.untrusted_json_and_text import decode_json
 from birthmark.webconsole.i18n import translate
 from birthmark.webconsole.page_base import PageRenderer
 

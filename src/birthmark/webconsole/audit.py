@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.errors import ConflictError
-from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.webconsole.event_labels import kind_of, words_of
 from birthmark.webconsole.i18n import translate
 from birthmark.webconsole.page_base import PageRenderer

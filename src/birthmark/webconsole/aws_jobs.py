@@ -12,11 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.awsiot.model import ExecutionStatus, JobStatus
-from birthmark.iam.authorization_errors import RightMissingError
-from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.iam.missing_right_errors import RightMissingError
 from birthmark.operator_api.name_validation import OperatorRequestError
+from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.webconsole import svg
-from birthmark.webconsole.charts.proportion_bars import ProportionBar, lanes
+from birthmark.webconsole.charts.horizontal_share_bars import ProportionBar, lanes
 from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import number, translate
 from birthmark.webconsole.page_base import PageRenderer

@@ -11,12 +11,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.ca.revocation import CertificateUnknownError
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import NotFoundError
 from birthmark.operator_api.certificate_details import MOST_BELOW
-from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.pki.crl import RevocationReason
-from birthmark.untrusted_text import printable
+from birthmark.operator_api.page_api_client import SignedInUser
+from birthmark.pki.crl_encoder import RevocationReason
+from birthmark.untrusted_json_and_text import printable
 from birthmark.webconsole.certificates import describe_state
 from birthmark.webconsole.i18n import count_of, number, translate
 from birthmark.webconsole.page_base import PageRenderer

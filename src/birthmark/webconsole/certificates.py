@@ -13,8 +13,8 @@ from starlette.routing import Route
 
 from birthmark.ca.http import MAX_AGE_S
 from birthmark.ca.ocsp_responder import LIFETIME
-from birthmark.clock import Clock
-from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.clock_and_entropy import Clock
+from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.pki.certificate_profiles import FOR_REQUESTS
 from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate

@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.audit.queries import is_person
-from birthmark.clock import Clock
-from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.clock_and_entropy import Clock
+from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.webconsole import svg
 from birthmark.webconsole.charts import Bar, BarKind, Series, Tick, bars, lines, midnights, months
 from birthmark.webconsole.event_labels import kind_of, words_of

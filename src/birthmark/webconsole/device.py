@@ -13,15 +13,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import NotFoundError
-from birthmark.operator_api.in_process_client import SignedInUser
-from birthmark.operator_api.sign_in_page_base import Form
-from birthmark.untrusted_text import decode_json, whole_number
+from birthmark.operator_api.page_api_client import SignedInUser
+from birthmark.operator_api.sign_in_handler_base import Form
+from birthmark.untrusted_json_and_text import decode_json, whole_number
+from birthmark.webconsole.device_next_steps import is_refused, next_steps
 from birthmark.webconsole.device_timeline import draw, lanes_of
 from birthmark.webconsole.event_labels import kind_of, words_of
 from birthmark.webconsole.i18n import translate
-from birthmark.webconsole.next_steps import is_refused, next_steps
 from birthmark.webconsole.page_base import FormUnfitError, PageRenderer
 from birthmark.webconsole.refusal_translations import localize_refusal
 

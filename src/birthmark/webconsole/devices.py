@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate
 from birthmark.webconsole.page_base import PageRenderer

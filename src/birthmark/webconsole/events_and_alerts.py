@@ -9,12 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.events.event_types import type_of
 from birthmark.iam.model import SERVER
-from birthmark.operator_api.in_process_client import ApiOperation, SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
-from birthmark.operator_api.sign_in_page_base import Form
+from birthmark.operator_api.page_api_client import ApiOperation, SignedInUser
+from birthmark.operator_api.sign_in_handler_base import Form
 from birthmark.webconsole.event_labels import kind_of, mark_for_translation, words_of
 from birthmark.webconsole.i18n import count_of, number, translate
 from birthmark.webconsole.page_base import ONCE, PageRenderer

@@ -14,14 +14,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.events.event_types import PREFIX, type_of
-from birthmark.events.reader import parse_place
+from birthmark.events.merged_event_feed import parse_place
 from birthmark.iam.browser_sessions import SessionEndedError
 from birthmark.iam.model import SERVER
 from birthmark.operator_api.api_router import SIGN_OF_LIFE_S, SSE
-from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 from birthmark.webconsole.page_base import PageRenderer
 

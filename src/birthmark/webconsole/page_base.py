@@ -12,13 +12,13 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError, ForbiddenError, InvalidRequestError, UnauthenticatedError
-from birthmark.events.reader import Feed, place_of
+from birthmark.events.merged_event_feed import Feed, place_of
 from birthmark.iam.browser_sessions import SessionEndedError
 from birthmark.operator_api.cookie_request_guard import BY_ITSELF, CSRF_FIELD, address_of, path_of
-from birthmark.operator_api.in_process_client import ApiOperation, InProcessClient, SignedInUser
-from birthmark.operator_api.sign_in_page_base import Form, SignInHandlers, read_form, status_of
+from birthmark.operator_api.page_api_client import ApiOperation, InProcessClient, SignedInUser
+from birthmark.operator_api.sign_in_handler_base import Form, SignInHandlers, read_form, status_of
 from birthmark.webconsole.i18n import reader, translate
-from birthmark.webconsole.template_renderer import TemplateRenderer, reader_of
+from birthmark.webconsole.templates_and_static_files import TemplateRenderer, reader_of
 
 Page: TypeAlias = Callable[[Request, SignedInUser], Awaitable[Response]]
 DAY = timedelta(days=1)

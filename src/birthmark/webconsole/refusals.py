@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError
-from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_pem
 from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate

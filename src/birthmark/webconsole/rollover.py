@@ -8,12 +8,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.auth.permissions import Right
-from birthmark.ca.rules.rollover import Phase
+from birthmark.auth.permission_statements import Right
+from birthmark.ca.rules.root_rollover import Phase
 from birthmark.iam.model import SERVER
-from birthmark.operator_api.in_process_client import SignedInUser
 from birthmark.operator_api.name_validation import OperatorRequestError
-from birthmark.operator_api.sign_in_page_base import Form
+from birthmark.operator_api.page_api_client import SignedInUser
+from birthmark.operator_api.sign_in_handler_base import Form
 from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import translate
 from birthmark.webconsole.page_base import PageRenderer

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.webconsole.page_base import PageRenderer
 
 _MAX_CHARS = 64

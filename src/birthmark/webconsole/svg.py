@@ -13,7 +13,7 @@ from enum import StrEnum
 from unicodedata import bidirectional, category, combining, east_asian_width
 from xml.sax.saxutils import escape, quoteattr
 
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 TEXT_PX = 12
 LINE_PX = 16

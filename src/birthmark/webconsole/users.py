@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.iam.model import EVERYWHERE, RIGHTS_OF, UserRole
-from birthmark.operator_api.in_process_client import ApiOperation, SignedInUser
-from birthmark.operator_api.sign_in_page_base import Form
+from birthmark.operator_api.page_api_client import ApiOperation, SignedInUser
+from birthmark.operator_api.sign_in_handler_base import Form
 from birthmark.operator_api.user_access import may_administer
 from birthmark.webconsole.event_labels import mark_for_translation
 from birthmark.webconsole.i18n import count_of, number, translate

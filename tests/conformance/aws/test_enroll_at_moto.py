@@ -9,9 +9,9 @@ import requests
 
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
+from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.errors import DifferentRecordError, ReferenceMissingError
-from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.required_permissions import AWS, FleetTask
 from birthmark.fleet.target_profiles import AwsProfile
 from support.aws.moto_pca import moto

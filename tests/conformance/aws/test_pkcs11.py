@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.pki.certificates import parse_pem
 from birthmark.testing.cloud import Cloud
-from birthmark.testing.issued_identities import Files
+from birthmark.testing.identity_command_results import Files
 from support.aws.device import ARN, DeviceProcess, document, statement
 from support.server.servers import BIRTHMARK, clean_environment
 
@@ -17,9 +17,9 @@ MAKE = """
 import json, sys
 from datetime import timedelta
 from pathlib import Path
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.secure_elements.chip_profiles import PROFILES
-from birthmark.secure_elements.simulated_element import create_software_element
+from birthmark.secure_elements.softhsm_element import create_software_element
 made = create_software_element(
     Path(sys.argv[1]),
     PROFILES["se050"],

@@ -20,7 +20,7 @@ from azure.mgmt.iothub import models as hub_models
 from azure.mgmt.iothubprovisioningservices import IotDpsClient
 from azure.mgmt.iothubprovisioningservices import models as dps_models
 
-from birthmark.fleet.azure_connection_string import AzureAccount, connect
+from birthmark.fleet.azure_connection_string_lookup import AzureAccount, connect
 from birthmark.pki.ca_possession_proof import prove_possession
 from birthmark.pki.certificates import Certificate
 from support.pki.pki_builders import Holder, a_ca

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark.pki.certificates import Certificate, is_signed_by
-from birthmark.pki.cms import parse_certs_only
+from birthmark.pki.certs_only_cms import parse_certs_only
 from support.pki.pki_builders import Holder, a_ca, a_csr, a_device, a_key, an_rsa_key, key_pem
 from support.server.servers import RunningServer
 

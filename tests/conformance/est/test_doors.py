@@ -21,7 +21,7 @@ from birthmark.est.model import EstLabel, EstSettings, LateRenewalRule
 from birthmark.est.service import EstCredentials, RegistrationAuthorities, TokenIssuer, approvals
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA, LDEVID
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.store import pagination
 from birthmark.store.database_lock import MAIN
 from support.fakes import SeededEntropy

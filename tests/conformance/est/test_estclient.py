@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.cms import parse_certs_only
+from birthmark.pki.certs_only_cms import parse_certs_only
 from birthmark.testing.cloud import Cloud, EstDevice
 
 ESTCLIENT = shutil.which("estclient")

@@ -14,11 +14,11 @@ from urllib.parse import quote
 import pytest
 from cryptography import x509
 
-from birthmark.ca.cloud_certificate_orders import excluding
+from birthmark.ca.cloud_device_issuance import excluding
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issuance import issue
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from support.fakes import NOON
 from support.pki.est_curl import enroll_by_curl
 from support.pki.ocsp_requests import a_request

@@ -12,7 +12,7 @@ from pkilint.pkix import certificate, crl, extension, name, ocsp
 from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.ca.rules.certificate_name_policy import HARDWARE_MODULE_NAME
 from birthmark.pki import certificate_profiles
-from birthmark.pki.crl import Revocation, RevocationReason, build_crl
+from birthmark.pki.crl_encoder import Revocation, RevocationReason, build_crl
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.ocsp import OcspResponse
 from birthmark.pki.revocation_urls import DistributionPoints

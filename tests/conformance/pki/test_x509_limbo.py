@@ -13,7 +13,7 @@ import pytest
 
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import parse_pem
-from birthmark.pki.extensions import CLIENT_AUTH, SERVER_AUTH
+from birthmark.pki.extension_parser import CLIENT_AUTH, SERVER_AUTH
 from birthmark.pki.hostname_verification import check_host
 from birthmark.pki.path_validation import build_chain
 from support.fakes import NOON

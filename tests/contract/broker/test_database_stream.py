@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.broker import batched_deletes, store
+from birthmark.broker import chunked_deletes, store
 from birthmark.broker import database_stream as stream
 from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.ports import MessageStream, StreamPage
-from birthmark.broker.rules.stream_positions import BEGINNING, PARTITIONS, key_of, partition_of, through
+from birthmark.broker.rules.stream_partitions_and_positions import BEGINNING, PARTITIONS, key_of, partition_of, through
 from birthmark.errors import UnavailableError
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.store import Changes, Database, open_database, to_micros
@@ -153,7 +153,7 @@ async def test_no_commit_of_trimming_takes_more_than_a_portion_away(
     async with a_world(database_url) as world:
         for number in range(40):
             await world.send(("loud", f"{number}" + "x" * 10_000), ("quiet", f"{number}" + "y" * 5000))
-        monkeypatch.setattr(batched_deletes, "PORTION_BYTES", 64 * 1024)
+        monkeypatch.setattr(chunked_deletes, "PORTION_BYTES", 64 * 1024)
         commit, counts = world.database.commit, list[int]()
 
         async def counting(changes: Changes) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.device_transports.identity import Identity, identity_of
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificates import Certificate
 from birthmark.secure_elements.chip_profiles import PROFILES
-from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element
+from birthmark.secure_elements.softhsm_element import SoftwareElement, create_software_element
 from support.agent.swarm_links import SwarmIdentity
 from support.fakes import SeededEntropy
 from support.pki.pki_builders import a_ca, a_device

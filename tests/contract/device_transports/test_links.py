@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.device_transports.errors import (
     LinkAnswerError,
     LinkLostError,

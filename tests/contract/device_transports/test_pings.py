@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl import mqtt
 from birthmark.device_transports.openssl.mqtt import OpensslMqtt

@@ -14,10 +14,10 @@ from birthmark.agent.agent_factory import open_agent
 from birthmark.agent.config import read_config
 from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer
-from birthmark.agent.device_agent import Agent
 from birthmark.agent.embedded_agent import Identity
-from birthmark.agent.paths import AgentPaths
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.agent.identity_lifecycle import Agent
+from birthmark.agent.state_directory import AgentPaths
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.device_transports.errors import MqttRefusedError
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.errors import UnavailableError

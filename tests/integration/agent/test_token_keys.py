@@ -14,15 +14,15 @@ from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
 from birthmark.agent.config.config_values import KeyLocation, TokenLocation, TokenSettings
-from birthmark.agent.config.uris import token_of
-from birthmark.agent.keys import AgentTokenError, KeyStore
-from birthmark.agent.paths import DEVICE_ID, EST_ID, AgentPaths
+from birthmark.agent.config.key_and_file_uris import token_of
+from birthmark.agent.key_store import AgentTokenError, KeyStore
+from birthmark.agent.state_directory import DEVICE_ID, EST_ID, AgentPaths
+from birthmark.keys.cryptography_key_adapter import default_scheme
 from birthmark.keys.errors import KeyNotFoundError, ModuleMissingError
 from birthmark.keys.pin import Pin
-from birthmark.keys.pkcs11_library import stop_library
+from birthmark.keys.pkcs11_library_lifecycle import stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token
-from birthmark.keys.private_key_handle import default_scheme
-from birthmark.secure_elements.simulated_element import initialize_token
+from birthmark.secure_elements.softhsm_element import initialize_token
 from support.fakes import SeededEntropy
 
 PIN = "123456"

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.agent_factory import open_agent
-from birthmark.agent.checks import Check, CheckResult, Checks
 from birthmark.agent.config import parse_config
-from birthmark.agent.device_agent import Agent, NotIssuedHereError
-from birthmark.agent.paths import AgentPaths
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.agent.diagnostic_checks import Check, CheckResult, Checks
+from birthmark.agent.identity_lifecycle import Agent, NotIssuedHereError
+from birthmark.agent.state_directory import AgentPaths
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.dps.client import DpsRefusedError
 from birthmark.fleet.azure_target import AzureTarget

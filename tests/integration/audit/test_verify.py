@@ -21,13 +21,13 @@ from birthmark.audit.chain_verification import (
     verify_chains,
 )
 from birthmark.audit.chain_verification import ROWS as ROWS_OF_CHAIN
-from birthmark.audit.json_views import entries, report
 from birthmark.audit.signed_heads import HEADS, AuditKey, Head, parse_head, parse_heads
+from birthmark.audit.verified_chain_views import entries, report
 from birthmark.errors import BirthmarkError
 from birthmark.store import AuditRow, Changes, Database, Statement, insert, open_database, upsert
-from birthmark.store.audit_chain import GENESIS, head_body, link
-from birthmark.store.schema import audit, audit_heads
-from birthmark.store.statements import CompiledStatement
+from birthmark.store.compiled_statements import CompiledStatement
+from birthmark.store.core_tables import audit, audit_heads
+from birthmark.store.signed_audit_chain import GENESIS, head_body, link
 from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration

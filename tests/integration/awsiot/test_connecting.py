@@ -22,8 +22,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish, WillMessage
 from birthmark.mqtt.properties import PropertyId
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from birthmark.supervised_tasks import FAILURES

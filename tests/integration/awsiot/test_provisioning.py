@@ -35,7 +35,7 @@ from birthmark.awsiot.service.jit_registration import CaFullError, FirstConnecti
 from birthmark.awsiot.service.provisioning_templates import check_body
 from birthmark.awsiot.service.thing_registration import ThingTakenError
 from birthmark.errors import BirthmarkError, ForbiddenError
-from birthmark.iam.residual_access import restrict_wide_policies
+from birthmark.iam.lasting_access_grants import restrict_wide_policies
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.signature_malleability import twins_of
 from birthmark.rate_limits import RateLimits

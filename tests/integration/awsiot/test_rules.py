@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.awsiot.rules.topic_rules import RuleLoopError
+from birthmark.awsiot.rules.topic_rule_evaluation import RuleLoopError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.composition import HELD_SPACE, RULES_SPACE
 from birthmark.awsiot.store.topic_rules import CHANGE_RULE
@@ -19,14 +19,14 @@ from birthmark.broker.model import BrokerMessage
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.message_routing import delivery_queue as queues
 from birthmark.message_routing import engine as engines
-from birthmark.message_routing.deliveries import Delivery
+from birthmark.message_routing.delivery_model import Delivery
 from birthmark.message_routing.engine import RuleEngine
 from birthmark.message_routing.rule_time_shares import DeferredMessage
 from birthmark.message_routing.sinks.errors import NotTakenError
 from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.server.all_tables import TABLES
 from birthmark.store import Changes
-from birthmark.store.columns import holds_secrets
+from birthmark.store.column_types import holds_secrets
 from support.aws.account import ME, an_aws_account
 from support.fakes import FakeClock
 
@@ -412,7 +412,7 @@ async def test_rules_hold_for_what_another_worker_made_of_them(database_url: str
 
 
 async def test_a_thousand_rules_and_no_more(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from birthmark.awsiot.rules.topic_rules import RulesFullError
+    from birthmark.awsiot.rules.topic_rule_evaluation import RulesFullError
     from birthmark.awsiot.store import topic_rules as store
 
     monkeypatch.setattr(store, "MAX_RULES", 3)
@@ -677,19 +677,19 @@ async def test_a_rule_that_an_earlier_release_took_is_told_of_switched_off_and_r
 
 
 async def test_rules_that_did_not_change_are_not_read_anew(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from birthmark.awsiot.rules import topic_rules
+    from birthmark.awsiot.rules import topic_rule_evaluation
 
     async with a_world(database_url) as world:
         for number in range(5):
             await world.rule(f"r{number}", "SELECT * FROM 'x'", HTTP)
         made: list[str] = []
-        make_ready = topic_rules.prepare_rule
+        make_ready = topic_rule_evaluation.prepare_rule
 
         def counted(rule: Any, account_id: str) -> Any:
             made.append(rule.name)
             return make_ready(rule, account_id)
 
-        monkeypatch.setattr(topic_rules, "prepare_rule", counted)
+        monkeypatch.setattr(topic_rule_evaluation, "prepare_rule", counted)
         await world.rules.set_disabled("r1", is_disabled=True, **ME)
         await world.rules.page("", 10, topic=None, is_disabled=None)
         assert {*made} <= {"r1"}

@@ -30,7 +30,7 @@ from birthmark.awsiot.wire.shadows import parse_request
 from birthmark.broker.model import BrokerMessage, Done
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.store import statement
-from birthmark.store.schema import audit
+from birthmark.store.core_tables import audit
 from support.aws.account import an_aws_account
 from support.fakes import FakeClock
 from support.store.between import before_the_next_commit

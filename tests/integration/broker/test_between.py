@@ -11,10 +11,10 @@ import pytest
 from birthmark.broker import Broker, SpaceRules, store
 from birthmark.broker.bus_requests import AppendTo, DeliverTo
 from birthmark.broker.errors import SessionTakenError
-from birthmark.broker.in_flight_budget import WINDOW_BYTES
 from birthmark.broker.model import BrokerMessage, decode_messages
+from birthmark.broker.publisher_backpressure import WINDOW_BYTES
 from birthmark.broker.session_queue_writer import _MOST_BYTES
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.store import Event, Statement, open_database
 from support.fakes import FakeClock
 from support.mqtt.broker_world import Client, Observer, World

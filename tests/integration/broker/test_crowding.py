@@ -5,12 +5,12 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.broker.batched_deletes import PORTION_BYTES
+from birthmark.broker.chunked_deletes import PORTION_BYTES
 from birthmark.broker.errors import SessionTakenError
-from birthmark.broker.in_flight_budget import ROW_BYTES, UNWRITTEN_BYTES
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage
-from birthmark.broker.rules.quotas import SpaceRules
+from birthmark.broker.publisher_backpressure import ROW_BYTES, UNWRITTEN_BYTES
+from birthmark.broker.rules.principal_quotas import SpaceRules
 from birthmark.store import Changes
 from birthmark.store.sqlite import DatabaseUnavailableError
 from support.mqtt.broker_world import HOUR, World, a_world, hold_what_is_submitted

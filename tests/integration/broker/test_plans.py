@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.broker import store
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.store import Statement, open_database
 
 pytestmark = pytest.mark.integration

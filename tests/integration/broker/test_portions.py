@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.broker import message_delivery as publisher
+from birthmark.broker import message_fan_out as publisher
 from birthmark.broker import session_queue_writer, topic_router
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage

@@ -19,10 +19,10 @@ from birthmark.broker.model import NEVER, NO_LOCAL, RETAIN_AS_PUBLISHED, BrokerM
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.iothub.domain_events import HubDeleted
 from birthmark.mqtt.properties import PropertyId
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.store import Changes
-from birthmark.store.row_statements import change
 from birthmark.store.sqlite import DatabaseUnavailableError
+from birthmark.store.table_statements import change
 from birthmark.supervised_tasks import FAILURES
 from support.mqtt.broker_world import HOUR, Client, a_world, hold_what_is_submitted
 from support.store.between import lose_the_next_answer

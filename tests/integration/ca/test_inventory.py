@@ -10,7 +10,7 @@ import pytest
 
 from birthmark.ca.certificate_inventory import CertificateQuery, Inventory, statement_for
 from birthmark.ca.service import CertificateAuthority
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.pki.certificate_profiles import DEVICE, EST_IDENTITY, FOR_REQUESTS, LDEVID
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.csr import parse_csr

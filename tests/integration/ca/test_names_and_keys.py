@@ -15,13 +15,13 @@ from birthmark.ca.rules.issuance_eligibility import KeyRevokedError, KeyTakenErr
 from birthmark.ca.service import NameNotHeldError
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.pki.path_validation import TooMuchWorkError
 from birthmark.store import Changes
-from birthmark.store.row_statements import find
+from birthmark.store.table_statements import find
 from support.fakes import NOON, FakeClock
 from support.pki.ca_world import OPERATOR, USER, an_authority, of
 from support.pki.other_form import other_form

@@ -11,7 +11,7 @@ from birthmark.ca.revocation import CertificateRevokedError
 from birthmark.ca.rules.issuance_eligibility import KeyRevokedError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.est.service import users_and_bootstrap_cas
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.store import open_database, pagination
 from support.fakes import NOON, FakeClock, SeededEntropy

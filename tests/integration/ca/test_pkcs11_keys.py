@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.service import AwsIot
 from birthmark.ca import ca_directory
-from birthmark.ca.generations import Generations
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.hierarchy_files import BELOW
 from birthmark.ca.ocsp_responder import OcspResponder
@@ -24,18 +23,19 @@ from birthmark.ca.offline_root import ask, install, read_request
 from birthmark.ca.passphrase_rotation import move
 from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.ca.pkcs11_keys import TokenAwayError, TokenPlace, place_of
-from birthmark.ca.rollover import Rollovers
+from birthmark.ca.root_generation_directories import Generations
+from birthmark.ca.root_rollover import Rollovers
 from birthmark.ca.service import CertificateAuthority
 from birthmark.keys.pin import Pin
-from birthmark.keys.pkcs11_library import LOCK, stop_library
+from birthmark.keys.pkcs11_library_lifecycle import LOCK, stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.pki.certificate_profiles import EST_IDENTITY, Purpose
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import issue, new_serial
 from birthmark.pki.ocsp import OcspResponse
 from birthmark.pki.path_validation import build_chain
-from birthmark.secure_elements.secure_element import Element
-from birthmark.secure_elements.simulated_element import initialize_token
+from birthmark.secure_elements.element_session import Element
+from birthmark.secure_elements.softhsm_element import initialize_token
 from birthmark.store import open_database
 from support.aws.account import ACCOUNT
 from support.fakes import NOON, FakeClock, SeededEntropy

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca import rollover_store as store
-from birthmark.clock import SystemClock
+from birthmark.ca import root_rollover_store as store
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.store import Statement, open_database
 
 pytestmark = pytest.mark.integration

@@ -9,11 +9,11 @@ import pytest
 
 from birthmark.ca import ca_directory
 from birthmark.ca.cross_certificates import OLD_WITH_NEW
-from birthmark.ca.generations import Generations
 from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.ca.passphrase_sources import Passphrase
-from birthmark.ca.rollover import Rollovers
-from birthmark.ca.rules.rollover import Phase
+from birthmark.ca.root_generation_directories import Generations
+from birthmark.ca.root_rollover import Rollovers
+from birthmark.ca.rules.root_rollover import Phase
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.pki.ocsp import OcspResponse, UnsignedStatus

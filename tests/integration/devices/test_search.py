@@ -14,20 +14,20 @@ from birthmark.awsiot.store import registry
 from birthmark.broker import store as broker_store
 from birthmark.broker.namespace_sessions import Arrival, Namespace
 from birthmark.ca import store as ca_store
-from birthmark.devices import names as scope_names
+from birthmark.devices import device_name_pages as scope_names
 from birthmark.devices import search
-from birthmark.devices.list_views import DeviceCounts, DeviceFilter, DeviceOrder, DeviceState, DeviceTotal, ListedDevice
+from birthmark.devices.model import DeviceCounts, DeviceFilter, DeviceOrder, DeviceState, DeviceTotal, ListedDevice
 from birthmark.devices.search import DeviceSearch
 from birthmark.dps import store as dps_store
 from birthmark.errors import ForbiddenError
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.wire import DeviceBody
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.refusals import store as refusal_store
 from birthmark.server.composition_root import Rooms
-from birthmark.store import Changes, Statement, device_name_index, open_database, statement
+from birthmark.store import Changes, Statement, device_name_prefix_index, open_database, statement
 from birthmark.store.pagination import PageInvalidError
-from birthmark.store.row_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MOST_AMONG, these
 from support.fakes import FakeClock
 from support.kills.interleaved import answered, opened
 from support.kills.interleaved_operations import DEVICE, ME, OPERATIONS, OPERATOR, by, fill, hub
@@ -352,7 +352,7 @@ LISTS = (
     broker_store.OWNED_NAMED,
     refusal_store.SUBJECTS_PAGE,
     refusal_store.SUBJECTS_NAMED,
-    device_name_index.WHOLE,
+    device_name_prefix_index.WHOLE,
 )
 
 

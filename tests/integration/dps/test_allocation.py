@@ -15,14 +15,14 @@ from birthmark.dps.error_mapping import http_error
 from birthmark.dps.model import INITIAL, Claim, Registration
 from birthmark.dps.rules.attestation import EnrollmentDisabledError
 from birthmark.dps.rules.custom_allocation import AllocationFailedError, WebhookInvalidError
-from birthmark.dps.rules.enrollment import EnrollmentInvalidError
+from birthmark.dps.rules.enrollment_validation import EnrollmentInvalidError
 from birthmark.dps.rules.registration import MIGRATED, RESET
 from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import Twins
 from birthmark.outbound.callouts import MOST_WAITING, QuestionsWaitError
-from birthmark.outbound.http_sender import HttpSender
+from birthmark.outbound.http_client import HttpSender
 from birthmark.outbound.ssrf_guard import networks_of
 from support.azure.dps_world import DpsWorld, a_dps, an_individual
 from support.pki.pki_builders import Holder, a_device

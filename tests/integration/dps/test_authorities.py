@@ -12,7 +12,7 @@ from birthmark.dps.service.ca_certificates import UnknownAuthorityError
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub.service.ca_certificates import UnknownCaError
 from birthmark.pki.ca_possession_proof import prove_possession
-from birthmark.pki.verified_ca import NOTHING, AuthorityChangedError
+from birthmark.pki.registered_ca_certificate import NOTHING, AuthorityChangedError
 from support.azure.dps_world import DpsWorld, a_dps
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca

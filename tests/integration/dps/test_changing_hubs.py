@@ -12,7 +12,7 @@ from birthmark.dps.rules.registration import MIGRATED, RESET
 from birthmark.dps.service.registrations import RegistrationBusyError
 from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.model import Hub, Twin
-from birthmark.iothub.rules.identity_overwrite import DeviceHeldError
+from birthmark.iothub.rules.provisioned_identity_ownership import DeviceHeldError
 from birthmark.iothub.service import Twins
 from birthmark.iothub.wire import DeviceBody
 from support.azure.dps_world import BY_HAND, DpsWorld, a_dps, an_individual

@@ -11,7 +11,7 @@ from birthmark.dps.service.attester import BURST, EVERY_S, RegistrationThrottled
 from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.store import Changes, statement
-from birthmark.store.schema import audit
+from birthmark.store.core_tables import audit
 from birthmark.store.schema_revision import UnreadableDatabaseError
 from support.azure.dps_world import a_dps
 from support.pki.pki_builders import Holder, a_ca, a_device

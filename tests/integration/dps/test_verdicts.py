@@ -11,7 +11,7 @@ from birthmark.dps.model import Claim
 from birthmark.dps.rules.attestation import DeviceTakenBackError, EnrollmentDisabledError
 from birthmark.dps.service.enrollments import Enrollments
 from birthmark.errors import BirthmarkError
-from birthmark.iothub.service.hubs import UnknownHubError
+from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.iothub.service.registry import UnknownDeviceError
 from birthmark.store import open_database
 from support.azure.dps_world import DpsWorld, a_dps

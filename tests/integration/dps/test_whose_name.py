@@ -8,7 +8,7 @@ import pytest
 from birthmark.dps.model import REASSIGNED, Claim, Instance
 from birthmark.dps.rules.registration import RegistrationPinnedError
 from birthmark.iothub.model import AuthenticationType
-from birthmark.iothub.rules.identity_overwrite import DeviceHeldError
+from birthmark.iothub.rules.provisioned_identity_ownership import DeviceHeldError
 from birthmark.iothub.wire import DeviceBody
 from support.azure.dps_world import BY_HAND, DpsWorld, a_dps, an_individual
 from support.pki.pki_builders import Holder, a_ca, a_device

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.auth.password_scheduler import PasswordAttempt
+from birthmark.auth.password_check_scheduler import PasswordAttempt
 from birthmark.est.service import EstCredentials
 from support.azure.hub_world import until
 from support.fakes import SeededEntropy

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca.cloud_certificate_orders import issue_server
-from birthmark.clock import SystemClock
+from birthmark.ca.cloud_device_issuance import issue_server
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.est import wire
-from birthmark.net.http import HttpService
-from birthmark.net.limits import Limits
+from birthmark.net.bounded_http import HttpService
 from birthmark.net.listener import Listeners
+from birthmark.net.peer_limits import Limits
 from birthmark.net.tls import server_context
 from birthmark.pki.certificates import parse_bundle
 from conftest import free_port

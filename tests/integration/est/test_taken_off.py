@@ -16,7 +16,7 @@ from birthmark.est.service.registration_authorities import AuthorityUnknownError
 from birthmark.pki.certificate_profiles import DEVICE, CertificateProfile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.extensions import CMC_RA
+from birthmark.pki.extension_parser import CMC_RA
 from birthmark.pki.issuance import issue, new_serial
 from birthmark.refusals.ledger import refusals_about
 from support.fakes import SeededEntropy

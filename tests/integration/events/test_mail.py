@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.outbound import smtp_client as module
-from birthmark.outbound.http_sender import NotAnsweredError, RefusedByReceiverError
+from birthmark.outbound.http_client import NotAnsweredError, RefusedByReceiverError
 from birthmark.outbound.mail_config import MailAddressError, Tls, address_of
 from birthmark.outbound.smtp_client import Mailer, MailLoginError
 from birthmark.outbound.ssrf_guard import AddressRefusedError

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.outbound.http_sender import HttpSender, NotAnsweredError
+from birthmark.outbound.http_client import HttpSender, NotAnsweredError
 
 pytestmark = pytest.mark.integration
 COUNT = 24
@@ -35,6 +35,6 @@ async def test_names_that_nobody_answers_for_leave_the_threads_to_others(monkeyp
 
 async def test_a_name_that_cannot_be_one_is_an_answer_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
     """It may come from elsewhere than from who makes a webhook: a provider's metadata."""
-    monkeypatch.setattr("birthmark.outbound.http_sender.check_url", lambda *_args, **_options: "a..example")
+    monkeypatch.setattr("birthmark.outbound.http_client.check_url", lambda *_args, **_options: "a..example")
     with pytest.raises(NotAnsweredError):
         await HttpSender(()).post("https://a..example/", {}, b"")

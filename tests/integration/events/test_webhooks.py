@@ -20,16 +20,16 @@ import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.alerts.model import AlertFinding
 from birthmark.alerts.service import Alerts
 from birthmark.audit.signed_heads import AuditKey
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.events import webhooks as module
 from birthmark.events.webhooks import TypesInvalidError, WebhookExistsError, WebhookMissingError, Webhooks
-from birthmark.outbound.http_sender import HttpSender, NotAnsweredError, UrlInvalidError
+from birthmark.outbound.http_client import HttpSender, NotAnsweredError, UrlInvalidError
 from birthmark.outbound.ssrf_guard import AddressRefusedError, networks_of
 from birthmark.outbound.webhook_signature import key_of
 from birthmark.store import Changes, Database, open_database
-from birthmark.store.row_statements import find
-from birthmark.store.schema import audit
+from birthmark.store.core_tables import audit
+from birthmark.store.table_statements import find
 from support.fakes import FakeClock, SeededEntropy
 from support.services.mail_server import MailServer
 

@@ -11,14 +11,14 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 
-from birthmark.devices.list_views import RevocationOutcome
+from birthmark.devices.model import RevocationOutcome
 from birthmark.dps.model import TpmKeys
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
 from birthmark.fleet.device_progress import DeviceStage, iter_progress
+from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, NoSuchRecordError
-from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.target_profiles import azure_profile
 from birthmark.pki.tpm_public_key import parse_tpm_public
 from support.aws.clients import PATIENCE_S, until

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from birthmark.devices.list_views import RevocationOutcome
+from birthmark.devices.model import RevocationOutcome
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
 from birthmark.fleet.device_progress import DeviceStage
+from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError
-from birthmark.fleet.journal import Journal, JournalOutcome
 from birthmark.fleet.target_profiles import aws_profile
 from support.azure.clients import NOW
 from support.pki.pki_builders import a_device

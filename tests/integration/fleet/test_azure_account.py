@@ -18,7 +18,7 @@ from azure.core.credentials import AccessToken
 
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure_connection_string import AzureAccount, connect
+from birthmark.fleet.azure_connection_string_lookup import AzureAccount, connect
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import (
     CredentialsRefusedError,

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.fleet.azure_hub_devices import HubDevices
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.errors import (

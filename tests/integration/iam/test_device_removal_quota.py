@@ -13,7 +13,7 @@ from birthmark.iam.device_removal_quota import TooManyTakenError, inviter_of
 from birthmark.iam.model import UserRole
 from birthmark.iam.service import People
 from birthmark.store import Changes, Database, open_database, statement
-from birthmark.store.schema import audit
+from birthmark.store.core_tables import audit
 from support.fakes import FakeClock, SeededEntropy
 
 ALL = statement(select(audit.c.action))

@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import Request
 
 from birthmark.actor import Actor
-from birthmark.auth.permissions import Right, Rights
+from birthmark.auth.permission_statements import Right, Rights
 from birthmark.auth.principals import Caller
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.iam import idempotency_model
@@ -22,7 +22,7 @@ from birthmark.iam.model import RoleAssignment, UserRole
 from birthmark.operator_api.api_router import ApiContext, ApiRequest, Endpoint, operator_mount
 from birthmark.operator_api.openapi import openapi
 from birthmark.store import Database, open_database
-from birthmark.store.row_statements import find
+from birthmark.store.table_statements import find
 from support.fakes import FakeClock
 from support.server.asgi import Answer
 from support.server.asgi import request as ask

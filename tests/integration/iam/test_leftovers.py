@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from birthmark.iam.residual_access import list_leftovers
+from birthmark.iam.lasting_access_grants import list_leftovers
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 

@@ -24,7 +24,7 @@ from birthmark.iam.password_sign_in import SignIn
 from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import People
 from birthmark.iam.sign_in_model import Browser
-from birthmark.outbound.http_sender import HttpSender, NotAnsweredError
+from birthmark.outbound.http_client import HttpSender, NotAnsweredError
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.store import open_database
 from support.fakes import FakeClock, SeededEntropy
@@ -216,7 +216,7 @@ async def test_no_redirect_is_followed() -> None:
 
 
 async def test_a_provider_that_is_slow_is_waited_for_so_long_and_no_longer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("birthmark.outbound.http_sender.PATIENCE_S", 0.2)
+    monkeypatch.setattr("birthmark.outbound.http_client.PATIENCE_S", 0.2)
     begun: list[asyncio.StreamWriter] = []
     server = await asyncio.start_server(lambda _reader, writer: begun.append(writer), "127.0.0.1", 0)
     async with server:

@@ -22,8 +22,8 @@ from birthmark.iam.service import InvitationRefusedError, People
 from birthmark.iam.sign_in_model import Browser
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Database, open_database
-from birthmark.store.row_statements import find
-from birthmark.store.schema import audit
+from birthmark.store.core_tables import audit
+from birthmark.store.table_statements import find
 from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration

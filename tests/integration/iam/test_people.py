@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import birthmark.server.all_tables  # noqa: F401 - all tables
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.errors import BirthmarkError
 from birthmark.iam import service
 from birthmark.iam.model import UserRole
@@ -268,7 +268,7 @@ async def test_the_audit_says_who_from_where_and_by_which_token(database_url: st
 
 
 async def audit_rows(database: Database) -> list[Any]:
-    from birthmark.store.row_statements import find
-    from birthmark.store.schema import audit
+    from birthmark.store.core_tables import audit
+    from birthmark.store.table_statements import find
 
     return list(await database.all(find(audit, audit.c.seq >= 0, order=audit.c.seq)))

@@ -13,18 +13,18 @@ from birthmark.auth.sas import SKEW, parse_sas
 from birthmark.broker import Broker
 from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.rules.device_queue import QueuedMessage
-from birthmark.broker.rules.stream_positions import BEGINNING, key_of
+from birthmark.broker.rules.stream_partitions_and_positions import BEGINNING, key_of
 from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
 from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthentication, Hub, TelemetryMessage, space_of
 from birthmark.iothub.mqtt import HubConnections, c2d
+from birthmark.iothub.mqtt.admission_and_reauthentication import TokenConnections
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
-from birthmark.iothub.mqtt.connection_admission import TokenConnections
 from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodReply
 from birthmark.iothub.mqtt.telemetry_window import WINDOW
 from birthmark.iothub.ports import Notify
-from birthmark.iothub.service.hubs import UnknownHubError
+from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import LocalProtocolError, QueueFullError
 from birthmark.mqtt.packets import (
@@ -39,8 +39,8 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
     WillMessage,
 )
-from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.store import to_micros
 from support.azure.hub_world import ON_RECORD, Wire, World, a_world, lose, until
 from support.azure.sas_tokens import make_sas

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.cloud_certificate_orders import BURST, EVERY_S, IssuingThrottledError
+from birthmark.ca.cloud_device_issuance import BURST, EVERY_S, IssuingThrottledError
 from birthmark.ca.rules.issuance_eligibility import NameHeldError
 from birthmark.dps.enrollment_document import (
     AttestationMechanism,
@@ -19,7 +19,7 @@ from birthmark.dps.enrollment_document import (
 )
 from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Hub
-from birthmark.iothub.rules.certificate_issuance import (
+from birthmark.iothub.rules.certificate_renewal import (
     CredentialBusyError,
     CredentialReplacedError,
     NoCredentialPolicyError,

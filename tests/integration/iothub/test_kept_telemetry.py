@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from birthmark.broker import batched_deletes, store
-from birthmark.broker.in_flight_budget import UNWRITTEN_BYTES
+from birthmark.broker import chunked_deletes, store
+from birthmark.broker.publisher_backpressure import UNWRITTEN_BYTES
 from birthmark.iothub.model import TelemetryMessage, space_of
-from birthmark.iothub.service import telemetry
-from birthmark.iothub.service.telemetry import Telemetry
+from birthmark.iothub.service import telemetry_streams
+from birthmark.iothub.service.telemetry_streams import Telemetry
 from birthmark.store import Changes, to_micros
 from support.azure.hub_world import World, a_world, until
 
@@ -45,7 +45,7 @@ async def test_only_the_worker_that_leads_takes_away_what_is_too_much(tmp_path: 
 
 
 async def test_a_disk_is_not_filled_between_two_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(telemetry, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(telemetry_streams, "_LOOK_EVERY_S", 0.01)
     async with a_world(tmp_path) as world:
         kept = Telemetry(world.iothub.hubs, world.database, world.clock, keep_bytes=KEEP)
         trimming = asyncio.create_task(kept.run_trim_loop())
@@ -58,7 +58,7 @@ async def test_a_disk_is_not_filled_between_two_minutes(tmp_path: Path, monkeypa
 async def test_a_hub_with_much_telemetry_is_removed_by_portions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(batched_deletes, "PORTION_BYTES", KEEP)
+    monkeypatch.setattr(chunked_deletes, "PORTION_BYTES", KEEP)
     async with a_world(tmp_path) as world:
         await send(world.iothub.telemetry, world, 100)
         left = list[int]()

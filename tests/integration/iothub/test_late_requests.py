@@ -23,7 +23,7 @@ from birthmark.iothub.rules.direct_methods import (
     DeviceNotOnlineError,
     MethodAnswerInvalidError,
 )
-from birthmark.iothub.service.hubs import UnknownHubError
+from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.mqtt.packets import PubAck, Publish, SubAck, Subscribe
 from support.azure.hub_world import ON_RECORD, World, a_world, until
 from support.floods.whole_requests import answering_early

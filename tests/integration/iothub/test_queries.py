@@ -17,7 +17,7 @@ from birthmark.iothub.service.queries import QueryMarkerError
 from birthmark.iothub.service.twin_search import IndexBehindError, QueryTooBroadError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Changes
-from birthmark.store.row_statements import MOST_AMONG
+from birthmark.store.table_statements import MOST_AMONG
 from support.azure.query_world import SAS, a_world
 
 pytestmark = pytest.mark.integration

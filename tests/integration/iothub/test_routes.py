@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from birthmark.broker import Broker
-from birthmark.broker.rules.stream_positions import key_of
+from birthmark.broker.rules.stream_partitions_and_positions import key_of
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub import wire
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.mqtt import HubConnections
-from birthmark.iothub.rules.routes import configuration
-from birthmark.iothub.service.routing_endpoints import sinks_of
-from birthmark.iothub.wire.routing_configuration import (
+from birthmark.iothub.rules.routes import configuration_changes
+from birthmark.iothub.service.routing_endpoint_sinks import sinks_of
+from birthmark.iothub.wire.stored_routing_configuration import (
     Endpoint,
     Enrichment,
     Fallback,
@@ -30,11 +30,11 @@ from birthmark.iothub.wire.routing_configuration import (
     StreamEndpoint,
     WebhookEndpoint,
 )
-from birthmark.message_routing.deliveries import Delivery
+from birthmark.message_routing.delivery_model import Delivery
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.mqtt.packets import WillMessage
-from birthmark.net.mqtt_admission import CloseReason
-from birthmark.outbound.http_sender import HttpSender
+from birthmark.net.mqtt_service_interface import CloseReason
+from birthmark.outbound.http_client import HttpSender
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.store import Changes
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised
@@ -58,7 +58,7 @@ class Routed:
     async def have(self, *endpoints: Endpoint, routes: tuple[HubRoute, ...] = (), **more: Any) -> None:
         made = Routing(endpoints, routes, **more)
         await self.world.iothub.routes.change(
-            self.world.hub, lambda _: configuration.validate_routing(made, "main"), "test", "x", actor="test"
+            self.world.hub, lambda _: configuration_changes.validate_routing(made, "main"), "test", "x", actor="test"
         )
 
     async def send(self, body: Any, device: str = "device-1", **properties: str) -> None:
@@ -342,7 +342,7 @@ async def test_of_two_who_change_the_routing_that_they_read_one_is_told(tmp_path
             made = FileEndpoint(name, "archive")
             return routes.change(
                 main,
-                lambda known: configuration.with_endpoint(known, made, "main"),
+                lambda known: configuration_changes.with_endpoint(known, made, "main"),
                 "test",
                 name,
                 actor="t",
@@ -361,13 +361,17 @@ async def test_ten_who_add_at_once_add_ten_and_no_eleventh(tmp_path: Path, datab
         async def add(number: int) -> None:
             made = FileEndpoint(f"e{number}", "archive")
             await routes.change(
-                main, lambda known: configuration.with_endpoint(known, made, "main"), "test", made.name, actor="t"
+                main,
+                lambda known: configuration_changes.with_endpoint(known, made, "main"),
+                "test",
+                made.name,
+                actor="t",
             )
 
         await asyncio.gather(*(add(number) for number in range(8)))
         told = await asyncio.gather(*(add(number) for number in range(8, 14)), return_exceptions=True)
         assert len((await routes.routing(main)).endpoints) == 10
-        assert sum(isinstance(one, configuration.TooManyRoutesError) for one in told) == 4
+        assert sum(isinstance(one, configuration_changes.TooManyRoutesError) for one in told) == 4
 
 
 async def test_of_a_worker_that_was_killed_another_says_who_went(tmp_path: Path, database_url: str) -> None:

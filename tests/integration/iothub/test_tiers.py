@@ -13,7 +13,7 @@ from birthmark.bus.local import LocalBus
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.http import device_api, service_api
-from birthmark.iothub.http.responses import DEVICEBOUND, SERVICEBOUND
+from birthmark.iothub.http.authorization_and_errors import DEVICEBOUND, SERVICEBOUND
 from birthmark.iothub.http.service_api import kind_of
 from birthmark.iothub.mqtt.service_call_dispatcher import DevicesByBus
 from birthmark.iothub.rules.tiers import (
@@ -28,7 +28,7 @@ from birthmark.iothub.rules.tiers import (
 from birthmark.iothub.service.registry import DeviceExistsError
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import LEVEL_3_1_1, ConnAck, PubAck, Publish
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 from support.azure.hub_world import ON_RECORD, PEER, World, a_world, until
 
 pytestmark = pytest.mark.integration

@@ -10,9 +10,9 @@ from birthmark.errors import UnavailableError
 from birthmark.iothub.domain_events import HubDeleted
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.mqtt import HubConnections
-from birthmark.iothub.mqtt import connection_admission as connections
+from birthmark.iothub.mqtt import admission_and_reauthentication as connections
 from birthmark.iothub.service import Telemetry
-from birthmark.iothub.service.hubs import UnknownHubError
+from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.mqtt.packets import ConnAck, Disconnect, WillMessage
 from birthmark.net.mqtt_driver import MqttPump
 from support.azure.hub_world import Wire, World, a_world, lose, until

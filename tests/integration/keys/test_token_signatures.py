@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
+from birthmark.keys.cryptography_key_adapter import Scheme
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,
@@ -22,16 +23,15 @@ from birthmark.keys.errors import (
 )
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
-from birthmark.keys.pkcs11_library import stop_library
+from birthmark.keys.pkcs11_library_lifecycle import stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.possession import check_nonce, sign_nonce
-from birthmark.keys.private_key_handle import Scheme
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.issuance import self_signed
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.secure_elements.chip_profiles import Algorithm
-from birthmark.secure_elements.simulated_element import initialize_token
-from birthmark.secure_elements.token_objects import generate
+from birthmark.secure_elements.softhsm_element import initialize_token
+from birthmark.secure_elements.token_object_management import generate
 from support.fakes import NOON
 from support.pki.pki_builders import a_key
 

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.deliveries import Delivery
+from birthmark.message_routing.delivery_model import Delivery
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.sinks.errors import NotTakenError
 from birthmark.message_routing.store import PORTION

@@ -6,9 +6,9 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
 
-from birthmark.net.http import HttpService
-from birthmark.net.limits import Limits
+from birthmark.net.bounded_http import HttpService
 from birthmark.net.listener import ClearConnection
+from birthmark.net.peer_limits import Limits
 from birthmark.net.tls import NO_PEER
 from support.fakes import FakeClock
 

@@ -12,10 +12,10 @@ from birthmark.auth.principals import MACHINE
 from birthmark.ca.service import CertificateAuthority
 from birthmark.operator_api.api_router import ApiRequest, Rows
 from birthmark.operator_api.certificate_inventory import InventoryQuery, inventory_endpoints
-from birthmark.operator_api.est import IssuedQuery, certificate_endpoints
+from birthmark.operator_api.est_users_and_certificates import IssuedQuery, certificate_endpoints
 from birthmark.operator_api.name_validation import OperatorRequestError
 from birthmark.pki.certificates import Thumbprint
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.pki.csr import parse_csr
 from support.pki.ca_world import OPERATOR, an_authority
 from support.pki.pki_builders import a_csr

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from birthmark.broker.database_stream import SqlStream
-from birthmark.broker.rules.stream_positions import BEGINNING, Positions, key_of, parse_positions
+from birthmark.broker.rules.stream_partitions_and_positions import BEGINNING, Positions, key_of, parse_positions
 from birthmark.iothub.model import Hub, TelemetryMessage
-from birthmark.operator_api import stream_pagination
-from birthmark.operator_api.hubs import _message_view
-from birthmark.operator_api.stream_pagination import StreamQuery, pages
+from birthmark.operator_api import message_stream_pages
+from birthmark.operator_api.hubs_and_telemetry import _message_view
+from birthmark.operator_api.message_stream_pages import StreamQuery, pages
 from birthmark.store import open_database, to_micros
 from support.fakes import FakeClock
 
@@ -51,7 +51,7 @@ def bodies(page: Mapping[str, Any]) -> list[str]:
 
 
 async def test_pages_go_on_from_each_others_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_pagination, "PAGE", 2)
+    monkeypatch.setattr(message_stream_pages, "PAGE", 2)
     await world.send("a", "1", "2", "3")
     await world.send("b", "4")
     pages = [page async for page in world.pages()]
@@ -65,8 +65,8 @@ async def test_pages_go_on_from_each_others_ends(world: World, monkeypatch: pyte
 async def test_a_quiet_stream_gives_signs_of_life_and_what_others_send_gives_none(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_pagination, "PAUSE_S", 0.001)
-    monkeypatch.setattr(stream_pagination, "SIGN_OF_LIFE_S", 0.2)
+    monkeypatch.setattr(message_stream_pages, "PAUSE_S", 0.001)
+    monkeypatch.setattr(message_stream_pages, "SIGN_OF_LIFE_S", 0.2)
     pages = world.pages(follow=True, device="a")
     assert bodies(await anext(pages)) == []
     began = asyncio.get_running_loop().time()

@@ -12,7 +12,7 @@ from birthmark.refusals import Ledger, Refusal, refusals_about, store
 from birthmark.refusals.reason_counts import _COUNTS, reasons
 from birthmark.store import Changes, Database, Statement, open_database, statement
 from birthmark.store.pagination import PageInvalidError
-from birthmark.store.row_statements import remove
+from birthmark.store.table_statements import remove
 from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = [pytest.mark.anyio, pytest.mark.integration]

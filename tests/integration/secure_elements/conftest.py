@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.keys.pkcs11_library import stop_library
+from birthmark.keys.pkcs11_library_lifecycle import stop_library
 from birthmark.secure_elements.chip_profiles import PROFILES
-from birthmark.secure_elements.secure_element import Element
-from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element
+from birthmark.secure_elements.element_session import Element
+from birthmark.secure_elements.softhsm_element import SoftwareElement, create_software_element
 from support.fakes import SeededEntropy
 
 # Long ago by any real clock: OpenSSL checks these certificates against the machine's time.

@@ -17,9 +17,9 @@ from cryptography.x509 import IPAddress
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.pki.issuance import self_signed
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.secure_elements import exec as element_exec
-from birthmark.secure_elements.simulated_element import SoftwareElement
+from birthmark.secure_elements.softhsm_element import SoftwareElement
 
 pytestmark = pytest.mark.integration
 

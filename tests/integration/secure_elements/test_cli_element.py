@@ -11,12 +11,12 @@ from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from birthmark.cli.app import app
-from birthmark.cli.command_output import MAX_FILE_BYTES
+from birthmark.cli.output.command_output import MAX_FILE_BYTES
 from birthmark.keys.se050_reference_keys import parse_reference_key
 from birthmark.pki.certificates import parse_pem
 from birthmark.secure_elements.chip_profiles import Algorithm
-from birthmark.secure_elements.simulated_element import SoftwareElement
-from birthmark.secure_elements.token_objects import generate
+from birthmark.secure_elements.softhsm_element import SoftwareElement
+from birthmark.secure_elements.token_object_management import generate
 
 pytestmark = pytest.mark.integration
 

@@ -15,15 +15,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import DNSName
 
+from birthmark.keys.cryptography_key_adapter import render_uri_pem
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key_handle import render_uri_pem
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.pki.issuance import self_signed
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.secure_elements import exec as element_exec
 from birthmark.secure_elements.errors import EngineMissingError, ProgramMissingError, ProgramUnsupportedError
 from birthmark.secure_elements.exec.host_capabilities import detect_capabilities
-from birthmark.secure_elements.simulated_element import SoftwareElement
+from birthmark.secure_elements.softhsm_element import SoftwareElement
 
 pytestmark = pytest.mark.integration
 

@@ -9,8 +9,8 @@ from pkcs11.util.x509 import decode_x509_certificate
 from typer.testing import CliRunner
 
 from birthmark.cli.app import app
-from birthmark.secure_elements.simulated_element import SoftwareElement
-from birthmark.secure_elements.token_objects import certificate_label
+from birthmark.secure_elements.softhsm_element import SoftwareElement
+from birthmark.secure_elements.token_object_management import certificate_label
 from support.pki.odd_certificates import CHANGES, odd_certificate
 from support.pki.pki_builders import a_key
 

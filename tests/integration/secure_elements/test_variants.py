@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from birthmark.keys.se050_labels import object_id_of
 from birthmark.keys.se050_reference_keys import parse_reference_key, reference_public_key
 from birthmark.secure_elements.chip_profiles import SE050, Algorithm, KeySlot, Variant
-from birthmark.secure_elements.simulated_element import SoftwareElement, create_software_element
+from birthmark.secure_elements.softhsm_element import SoftwareElement, create_software_element
 from support.fakes import NOON, SeededEntropy
 
 pytestmark = pytest.mark.integration

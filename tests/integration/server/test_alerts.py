@@ -15,12 +15,12 @@ from birthmark.alerts.machine_readings import Machines
 from birthmark.alerts.model import AlertFinding, MachineReading, Readings, Thresholds
 from birthmark.alerts.rules import found
 from birthmark.alerts.service import OVER, RAISED, Alerts, RuleUnknownError, SilenceMissingError, SilenceTooLongError
-from birthmark.clock import ClockStability, SystemClock
+from birthmark.clock_and_entropy import ClockStability, SystemClock
 from birthmark.net.identity_conflicts import IdentityContestedError
 from birthmark.pki.csr import parse_csr
 from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.store import Changes, Database, open_database, statement
-from birthmark.store.schema import audit
+from birthmark.store.core_tables import audit
 from support.fakes import NOON, FakeClock
 from support.kills.interleaved import opened
 from support.kills.interleaved_operations import fill

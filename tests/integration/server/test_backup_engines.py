@@ -30,22 +30,22 @@ from birthmark.ca.key_files import read_key
 from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
 from birthmark.ca.service import CertificateAuthority
-from birthmark.clock import SystemClock
-from birthmark.pki.crl import RevocationReason
-from birthmark.server.backup import archive, backup_creation, database_copy, database_move, restore
+from birthmark.clock_and_entropy import SystemClock
+from birthmark.pki.crl_encoder import RevocationReason
+from birthmark.server.backup import archive, backup_creation, database_copy_and_import, database_move, restore
 from birthmark.server.backup.archive import ArchivePart, BackupUnreadableError, read_archive, write_archive
 from birthmark.server.backup.backup_creation import NAMES, BackupInsideError, NothingToBackUpError, make_backup
-from birthmark.server.backup.database_copy import DatabaseNotEmptyError, TablesDifferError
+from birthmark.server.backup.database_copy_and_import import DatabaseNotEmptyError, TablesDifferError
 from birthmark.server.backup.database_move import move_database
-from birthmark.server.backup.directory_files import open_below, read_linked
+from birthmark.server.backup.directory_walk import open_below, read_linked
 from birthmark.server.backup.restore import STEP, RestoreTargetError, restore_backup
 from birthmark.server.counter_verification import Figures
 from birthmark.server.data_dir import RESTORING, DataDirectory, RestoreUnfinishedError
-from birthmark.server.installation_identity import check_not_restoring_or_moved
+from birthmark.server.installation_record import check_not_restoring_or_moved
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, insert, open_database
-from birthmark.store.postgresql import PostgresUnavailableError, retry
-from birthmark.store.schema import server_facts
+from birthmark.store.core_tables import server_facts
+from birthmark.store.postgresql import PostgresUnavailableError, outage_retry
 from support.fakes import NOON, FakeClock, SeededEntropy
 from support.pki.ca_world import OPERATOR
 from support.pki.pki_builders import a_ca, a_device
@@ -91,7 +91,7 @@ async def test_a_database_that_has_only_facts_of_a_server_is_not_empty(database_
     database = await open_database(database_url, SystemClock())
     await database.commit(Changes().run(insert(server_facts), name="ca.root", value="another's"))
     with pytest.raises(DatabaseNotEmptyError):
-        await database_copy.claim_database(database, "a restore")
+        await database_copy_and_import.claim_database(database, "a restore")
     await database.close()
 
 
@@ -374,9 +374,9 @@ async def test_a_file_that_was_cut_or_changed_is_refused(tmp_path: Path) -> None
 async def test_what_a_restore_left_in_postgresql_goes_without_a_look_at_each_row(postgres_url: str) -> None:
     """A DELETE takes as long as there are rows, and leaves their pages to be cleaned."""
     database = await open_database(postgres_url, SystemClock())
-    await database_copy.claim_database(database, "one")
+    await database_copy_and_import.claim_database(database, "one")
     await database.commit(Changes().audit("ann", "thing.look", "a"))
-    await database_copy.claim_database(database, "another")
+    await database_copy_and_import.claim_database(database, "another")
     await database.close()
     connection = await asyncpg.connect(postgres_url)
     assert await connection.fetchval("SELECT pg_relation_size('audit')") == 0
@@ -385,9 +385,9 @@ async def test_what_a_restore_left_in_postgresql_goes_without_a_look_at_each_row
 
 
 def test_a_page_of_rows_is_bounded_by_rows_and_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database_copy, "_ROWS", 3)
-    monkeypatch.setattr(database_copy, "_BYTES", 10)
-    page = database_copy._Page()
+    monkeypatch.setattr(database_copy_and_import, "_ROWS", 3)
+    monkeypatch.setattr(database_copy_and_import, "_BYTES", 10)
+    page = database_copy_and_import._Page()
     rows: list[list[object]] = [[1, b"12345"], [2, "67890"], [3, None], [4, None], [5, None], [6, b"x" * 100]]
     assert [page.is_full_with(row) for row in rows[:2]] == [False, True]
     assert page.taken() == rows[:2]
@@ -525,7 +525,7 @@ async def test_a_link_that_the_owner_puts_into_a_move_leads_root_nowhere(
 
     def swapped(path: Path, to: Path) -> str:
         to.symlink_to(closed / "made")
-        return database_copy.copy_sqlite(path, to)
+        return database_copy_and_import.copy_sqlite(path, to)
 
     monkeypatch.setattr(database_move, "copy_sqlite", swapped)
     with pytest.raises(PermissionError):
@@ -649,7 +649,7 @@ async def test_a_backup_ends_where_the_database_goes_silent(
     postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: int
 ) -> None:
     data = await a_data_directory(tmp_path, postgres_url)
-    monkeypatch.setattr(retry, "OPTIONS", {**retry.OPTIONS, "command_timeout": 2, "timeout": 2})
+    monkeypatch.setattr(outage_retry, "OPTIONS", {**outage_retry.OPTIONS, "command_timeout": 2, "timeout": 2})
     async with counting(postgres_url) as way:
         way.is_silent_after = answers
         with pytest.raises(PostgresUnavailableError):
@@ -725,7 +725,7 @@ async def test_a_restore_that_was_killed_when_its_database_was_handed_over_only_
     """Nothing is cleared, as the database would have lost its server's files; nor by a restore into another."""
     url, new = f"sqlite:///{tmp_path}/data/birthmark.db", tmp_path / "new"
     await make_backup(await a_data_directory(tmp_path, url), tmp_path / "b", SECRET, url=url, now=NOON)
-    let_go = database_copy.release_database
+    let_go = database_copy_and_import.release_database
 
     async def killed(database: Database, number: str) -> None:
         await let_go(database, number)

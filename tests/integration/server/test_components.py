@@ -13,15 +13,15 @@ from starlette.routing import BaseRoute, Route
 from birthmark import metrics
 from birthmark.bus import Bus
 from birthmark.bus.local import LocalBus
-from birthmark.devices.device_records import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
-from birthmark.devices.list_views import DeviceCounts, DeviceFilter, DevicePart, DeviceState
+from birthmark.devices.model import DeviceCounts, DeviceFilter, DevicePart, DeviceState
+from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
 from birthmark.metrics import Sample
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.protocol_component import Component, Record
-from birthmark.server.dispatcher import Applications
 from birthmark.server.metrics_sources import MetricsSource
+from birthmark.server.mqtt_and_http_dispatch import Applications
 from birthmark.server.settings import Settings
 from support.fakes import FakeClock, SeededEntropy
 from support.kills.interleaved import opened

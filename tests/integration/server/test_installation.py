@@ -2,10 +2,10 @@
 
 import pytest
 
-from birthmark.server.installation_identity import ensure_worker_number, forget_outboxes
+from birthmark.server.installation_record import ensure_worker_number, forget_outboxes
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, insert, open_database
-from birthmark.store.schema import COUNT_OUTBOX, server_facts
+from birthmark.store.core_tables import COUNT_OUTBOX, server_facts
 from support.fakes import FakeClock
 from support.store.store_table import ThingTold
 

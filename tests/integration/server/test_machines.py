@@ -16,22 +16,22 @@ from birthmark.ca.ca_directory import load, load_or_create
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.key_files import MAX_SECRET_BYTES, SecretUnreadableError
 from birthmark.ca.passphrase_sources import Passphrase
-from birthmark.cli.ca.ca_options import check_leads
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.cli.options.ca import check_leads
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.backup.backup_creation import make_backup
 from birthmark.server.backup.database_move import move_database
 from birthmark.server.backup.restore import restore_backup
+from birthmark.server.cluster.ca_and_seed_files import collect_shared_files, replace_shared_files
 from birthmark.server.cluster.cluster_join import MachineOccupiedError, join
 from birthmark.server.cluster.file_sync import FileSync, MachineAloneError, MachineElsewhereError
 from birthmark.server.cluster.machine_file import FILE, ClusterNode, InvitationRefusedError, machine_of
 from birthmark.server.cluster.sealed_files import SharedUnreadableError
-from birthmark.server.cluster.shared_files import collect_shared_files, replace_shared_files
 from birthmark.server.data_dir import DataDirectory, RecordsLostError
-from birthmark.server.installation_identity import note_root
+from birthmark.server.installation_record import note_root
 from birthmark.store import Changes, Database, open_database, statement, upsert
-from birthmark.store.schema import server_facts
+from birthmark.store.core_tables import server_facts
 from conftest import empty_database
 
 pytestmark = pytest.mark.integration

@@ -13,11 +13,11 @@ import pytest
 
 import birthmark
 from birthmark import atomic_files
-from birthmark.clock import SystemClock
-from birthmark.server.backup import database_copy, database_move
+from birthmark.clock_and_entropy import SystemClock
+from birthmark.server.backup import database_copy_and_import, database_move
 from birthmark.server.backup.database_move import MovedOtherwiseError, MoveTargetInUseError, move_database, redact_url
 from birthmark.server.data_dir import MOVING, DataDirectory
-from birthmark.server.installation_identity import DatabaseMovedError, check_not_restoring_or_moved
+from birthmark.server.installation_record import DatabaseMovedError, check_not_restoring_or_moved
 from birthmark.store import Database, hold_database, open_database
 from birthmark.store.database_lock import DatabaseInUseError
 from support.fakes import SeededEntropy
@@ -89,7 +89,7 @@ async def test_what_came_otherwise_than_it_left_is_not_handed_over(
 ) -> None:
     source, target = f"sqlite:///{tmp_path}/data/birthmark.db", f"sqlite:///{tmp_path}/new.db"
     data = await a_data_directory(tmp_path, source)
-    load = database_copy.load
+    load = database_copy_and_import.load
 
     async def loaded(*arguments: Any) -> None:
         await load(*arguments)

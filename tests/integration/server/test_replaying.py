@@ -16,7 +16,7 @@ from birthmark.audit.chain_verification import CHAINS, LAST_ROW
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.awsiot.store import authorizers_and_role_aliases as credential_store
-from birthmark.awsiot.store import certificates as aws_store
+from birthmark.awsiot.store import certificates_and_access_keys as aws_store
 from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as provisioning_store
@@ -28,7 +28,7 @@ from birthmark.est import store as est_store
 from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
 from birthmark.iothub import store as hub_store
-from birthmark.server.backup.audit_export import AuditExport, ReplayRefusedError, read_export
+from birthmark.server.backup.exported_audit_verification import AuditExport, ReplayRefusedError, read_export
 from birthmark.server.backup.removal_replay import ACTIONS, ReplayedRevocation, replay_rows
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock

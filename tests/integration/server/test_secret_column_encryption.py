@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import select
 
 from birthmark.awsiot.service import AccessKeys
-from birthmark.awsiot.store import certificates as aws_store
+from birthmark.awsiot.store import certificates_and_access_keys as aws_store
 from birthmark.iothub import store as hub_store
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.service import IotHub

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.operator_api.api_client import OperatorClient
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
+from birthmark.operator_api.client.api_client import OperatorClient
 from birthmark.pki.certificates import parse_bundle
 from birthmark.server import server as server_module
 from birthmark.server.server import Server

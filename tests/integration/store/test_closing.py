@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import text
 
 from birthmark.store import open_database
-from birthmark.store.statements import Statement
+from birthmark.store.compiled_statements import Statement
 from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]

@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.ca.domain_events import CertificateIssued
 from birthmark.store import Changes, open_database
-from birthmark.store.schema import COUNT_OUTBOX
+from birthmark.store.core_tables import COUNT_OUTBOX
 from support.fakes import FakeClock
 
 pytestmark = pytest.mark.integration

@@ -11,7 +11,7 @@ from support.server.servers import clean_environment
 pytestmark = pytest.mark.integration
 IN_A_PROCESS_OF_ITS_OWN = """
 import asyncio, resource, sys
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import UnavailableError
 from birthmark.store import Changes, name_index, open_database
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.bus.local import LocalBus
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.store import Changes, open_database
 from birthmark.store.database import Hear
 from support.store.store_table import ThingTold

@@ -15,10 +15,10 @@ from birthmark.audit.signed_heads import AuditKey
 from birthmark.bus import LocalBus
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableError
 from birthmark.store import Changes, Database, Statement, open_database, schema_migration, statement, upsert
-from birthmark.store.columns import blob, number, text
-from birthmark.store.postgresql import batch_functions, retry, writer
-from birthmark.store.postgresql.retry import OPTIONS
-from birthmark.store.statements import CompiledStatement
+from birthmark.store.column_types import blob, number, text
+from birthmark.store.compiled_statements import CompiledStatement
+from birthmark.store.postgresql import batch_functions, outage_retry, writer_connection
+from birthmark.store.postgresql.outage_retry import OPTIONS
 from support.fakes import FakeClock
 from support.server.earlier import script_of_0_1_0
 from support.services.pg_proxy import Counted, counting
@@ -126,7 +126,7 @@ async def test_every_value_comes_back_as_it_went(postgres_url: str) -> None:
 
 
 async def test_a_quiet_session_is_in_no_transaction(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer, "LINGER_S", 0.05)
+    monkeypatch.setattr(writer_connection, "LINGER_S", 0.05)
     async with a_database(postgres_url) as database:
         await database.commit(Changes().run(ADD, id="a", n=1))
         beside = await asyncpg.connect(postgres_url)
@@ -215,7 +215,7 @@ async def test_a_restart_of_the_server_is_seen_by_nobody_who_can_wait(
 async def test_a_server_that_stays_away_is_told_after_a_while_and_reads_and_writes_go_on_when_it_is_back(
     postgres_of_its_own: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "PATIENCE_S", 0.5)
+    monkeypatch.setattr(outage_retry, "PATIENCE_S", 0.5)
     async with a_database(postgres_of_its_own.url) as database:
         assert await database.is_reachable()
         postgres_of_its_own.stop("fast")

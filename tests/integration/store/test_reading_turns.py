@@ -10,8 +10,8 @@ import birthmark.server.all_tables  # noqa: F401 - all tables
 from birthmark.net import fair_scheduler
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Database, open_database
-from birthmark.store.row_statements import find
-from birthmark.store.schema import audit
+from birthmark.store.core_tables import audit
+from birthmark.store.table_statements import find
 from support.fakes import FakeClock
 
 pytestmark = [pytest.mark.integration, pytest.mark.anyio]

@@ -12,7 +12,7 @@ from birthmark.audit.signed_heads import AuditKey
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.store import Changes, open_database, upsert
 from birthmark.store.event_codec import decode_event
-from birthmark.store.row_statements import remove
+from birthmark.store.table_statements import remove
 from support.fakes import FakeClock
 from support.store.store_table import ADD, ALL, BUMP, PUT, ThingTold, make_table, things
 

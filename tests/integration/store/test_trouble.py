@@ -12,7 +12,7 @@ from sqlalchemy import update
 from birthmark.bus import LocalBus
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.store import Changes, Database, Statement, open_database
-from birthmark.store.schema import outbox
+from birthmark.store.core_tables import outbox
 from support.fakes import FakeClock
 from support.store.between import lose_the_next_answer
 from support.store.store_table import ADD, ALL, GET, OtherTold, ThingTold, a_database

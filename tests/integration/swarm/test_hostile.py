@@ -17,8 +17,8 @@ from birthmark.mqtt import codec
 from birthmark.mqtt.packets import ConnAck, Connect, Publish
 from birthmark.pki import certificate_profiles
 from birthmark.swarm.links.https import SwarmHttps
+from birthmark.swarm.links.low_memory_tls_stream import Dialer
 from birthmark.swarm.links.mqtt import SwarmMqtt
-from birthmark.swarm.links.tls_stream import Dialer
 from support.pki.pki_builders import a_ca, a_device
 
 pytestmark = pytest.mark.integration

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from birthmark.agent.paths import AgentPaths
+from birthmark.agent.state_directory import AgentPaths
 from support.server.servers import BIRTHMARK, RunningServer, clean_environment
 
 

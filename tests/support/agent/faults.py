@@ -29,8 +29,8 @@ from pkcs11.constants import Attribute, ObjectClass
 
 from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer
-from birthmark.agent.device_agent import Agent
-from birthmark.agent.paths import AgentPaths
+from birthmark.agent.identity_lifecycle import Agent
+from birthmark.agent.state_directory import AgentPaths
 from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.tls import client_context
 from birthmark.device_transports.ports import HttpResponse, ReceivedMessage
@@ -38,12 +38,12 @@ from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est_wire
 from birthmark.iothub import wire as hub_wire
 from birthmark.keys.pin import Pin
-from birthmark.keys.pkcs11_library import find_softhsm, stop_library
+from birthmark.keys.pkcs11_library_lifecycle import find_softhsm, stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.pki import certificate_profiles
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import issue, new_serial
-from birthmark.secure_elements.simulated_element import initialize_token, select
+from birthmark.secure_elements.softhsm_element import initialize_token, select
 from support.agent.world import BOOTSTRAP, LIFETIME, FakeLinks, FakeMqtt, World, certified
 from support.fakes import FakeClock, SeededEntropy
 from support.kills.faults import Fault, in_child

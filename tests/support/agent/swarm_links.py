@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.device_transports.identity import FileIdentity, Identity, ServerTrust
 from birthmark.device_transports.ports import HttpsClient, Links, MqttClient
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.swarm.links.https import SwarmHttps
+from birthmark.swarm.links.low_memory_tls_stream import Dialer
 from birthmark.swarm.links.mqtt import SwarmMqtt
-from birthmark.swarm.links.tls_stream import Dialer
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from birthmark.agent.agent_factory import open_agent
 from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.config import AgentConfig, parse_config
-from birthmark.agent.device_agent import Agent
-from birthmark.agent.paths import DEVICE_ID, EST_ID, AgentPaths, file_name, next_of
+from birthmark.agent.identity_lifecycle import Agent
+from birthmark.agent.state_directory import DEVICE_ID, EST_ID, AgentPaths, file_name, next_of
 from birthmark.device_transports.errors import LinkLostError, MqttRefusedError, ServerUntrustedError
 from birthmark.device_transports.identity import Identity, ServerTrust
 from birthmark.device_transports.openssl.certificate_time import StatedTime

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from birthmark.agent.paths import DEVICE_ID, AgentPaths
+from birthmark.agent.state_directory import DEVICE_ID, AgentPaths
 from support.agent.device import AgentOnDevice
 from support.aws.device import Enrolled, document, statement
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 from birthmark.auth.sas import derive_device_key
-from birthmark.ca.cloud_certificate_orders import CertificateOrders
+from birthmark.ca.cloud_device_issuance import CertificateOrders
 from birthmark.dps.enrollment_document import (
     AttestationMechanism,
     CertificateEntry,
@@ -17,7 +17,7 @@ from birthmark.dps.enrollment_document import (
 )
 from birthmark.dps.model import Claim, Instance, Registration
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
-from birthmark.dps.service.issuance import NO_ISSUER
+from birthmark.dps.service.certificate_issuance import NO_ISSUER
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
 from birthmark.iothub.service import IotHub, Registry
 from birthmark.late_reference import Ref

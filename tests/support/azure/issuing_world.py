@@ -13,13 +13,13 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import ca_directory
-from birthmark.ca.cloud_certificate_orders import Also, CertificateOrder, CertificateOrders
+from birthmark.ca.cloud_device_issuance import Also, CertificateOrder, CertificateOrders
 from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.model import Claim, Registration
 from birthmark.iothub import wire
 from birthmark.iothub.model import Device, Hub
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.certificate_issuance import AcceptedIssuance
+from birthmark.iothub.service.certificate_renewal import AcceptedIssuance
 from birthmark.late_reference import Ref
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.csr import parse_csr

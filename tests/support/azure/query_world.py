@@ -12,7 +12,7 @@ from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.queries import QueryResult
 from birthmark.iothub.wire import DeviceBody
 from birthmark.store import Database, open_database
-from birthmark.store.row_statements import these
+from birthmark.store.table_statements import these
 from support.fakes import FakeClock, SeededEntropy
 
 SAS = DeviceAuthentication(AuthenticationType.SAS)

@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle.intake_records import ChipIntake

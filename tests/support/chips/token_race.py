@@ -16,12 +16,12 @@ from birthmark.device_transports.crt.https import CrtHttps
 from birthmark.device_transports.crt.mqtt import CrtMqtt
 from birthmark.device_transports.crt.tls import client_context
 from birthmark.device_transports.identity import ServerTrust, TokenIdentity, identity_of
+from birthmark.keys.cryptography_key_adapter import KeyHandle, Scheme
 from birthmark.keys.pin import Pin
-from birthmark.keys.pkcs11_library import find_softhsm, stop_library
-from birthmark.keys.private_key_handle import KeyHandle, Scheme
+from birthmark.keys.pkcs11_library_lifecycle import find_softhsm, stop_library
 from birthmark.mqtt.packets import Connect
 from birthmark.secure_elements.chip_profiles import PROFILES
-from birthmark.secure_elements.simulated_element import SoftwareElement
+from birthmark.secure_elements.softhsm_element import SoftwareElement
 from support.mqtt.links_peer import GOOD, a_peer
 
 _HANDSHAKES_AT_ONCE = 8

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import birthmark.agent.keys
+import birthmark.agent.key_store
 
 _MUTATIONS = {"os.rename", "os.remove", "os.mkdir", "os.truncate"}
 
@@ -83,7 +83,11 @@ class Fault:
 
         vars(os)["fsync"] = synced
         for name in ("generate", "destroy"):
-            setattr(birthmark.agent.keys, name, self.around(getattr(birthmark.agent.keys, name), f"{name} in token"))
+            setattr(
+                birthmark.agent.key_store,
+                name,
+                self.around(getattr(birthmark.agent.key_store, name), f"{name} in token"),
+            )
         tempfile.tempdir = str(self.root)  # one disk has it all
         sys.addaudithook(self.audit)
         self.is_on = True

@@ -20,10 +20,10 @@ from typing import Any
 
 from birthmark.bus import LocalBus
 from birthmark.ca import ca_directory
-from birthmark.ca.generations import Generations
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.passphrase_sources import Passphrase
-from birthmark.ca.rollover import Rollovers
+from birthmark.ca.root_generation_directories import Generations
+from birthmark.ca.root_rollover import Rollovers
 from birthmark.errors import BirthmarkError
 from birthmark.server.composition_root import Rooms, open_rooms
 from birthmark.server.counter_verification import Figures

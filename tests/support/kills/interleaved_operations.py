@@ -24,7 +24,7 @@ from birthmark.est.wire import render_basic
 from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthentication, Hub
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.net.tls import TlsPeer
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.server.composition_root import Rooms
 from support.kills.interleaved import Operation
 from support.pki.pki_builders import Holder, a_ca, a_csr, a_device

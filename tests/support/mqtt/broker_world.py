@@ -10,7 +10,7 @@ import pytest
 from birthmark.broker import Arrival, Broker, ConnectedSession, Namespace, SpaceRules
 from birthmark.broker.model import BrokerMessage, Will, subscription_of
 from birthmark.mqtt.encoded_message import EncodedMessage
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.store import Changes, Database, open_database
 from birthmark.store.sqlite import DatabaseUnavailableError
 from support.fakes import FakeClock

@@ -12,15 +12,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import UnauthenticatedError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, Unsubscribe
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net.http import HttpService
-from birthmark.net.limits import Limits
+from birthmark.net.bounded_http import HttpService
 from birthmark.net.listener import Listeners
-from birthmark.net.mqtt_admission import Admission, CloseReason, MqttRefusedError
 from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_service_interface import Admission, CloseReason, MqttRefusedError
+from birthmark.net.peer_limits import Limits
 from birthmark.net.tls import server_context
 from birthmark.pki import certificate_profiles
 from support.pki.pki_builders import Holder, a_ca, a_device

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from cryptography import x509
 
-from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import UNREADABLE, Certificate
 
 MAX_CRL_BYTES = 16 * 1024 * 1024

@@ -12,7 +12,7 @@ from birthmark.pki import certificate_profiles
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import LeafIssuer, SigningKey, issue, new_serial, self_signed
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from support.fakes import NOON, SeededEntropy
 
 _ENTROPY = SeededEntropy(7)

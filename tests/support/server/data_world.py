@@ -6,7 +6,7 @@ from birthmark.audit.chain_verification import verify_chains
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.ca import ca_directory
 from birthmark.ca.service import CertificateAuthority
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.pki.csr import parse_csr
 from birthmark.store import open_database
 from support.fakes import SeededEntropy

@@ -5,7 +5,7 @@ from typing import Any
 
 from birthmark.store import Changes, Database
 from birthmark.store.postgresql.database import PostgresUnavailableError
-from birthmark.store.postgresql.writer import AnswerLostError
+from birthmark.store.postgresql.writer_connection import AnswerLostError
 
 
 def before_the_next_commit(database: Database, act: Callable[[], Awaitable[object]]) -> None:

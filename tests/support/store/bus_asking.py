@@ -6,8 +6,8 @@ import sys
 import tempfile
 
 from birthmark.bus import BusRequest, EmptyReply, LocalBus
-from birthmark.cli.command_output import tell
-from birthmark.clock import SystemClock
+from birthmark.cli.output.command_output import tell
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.store import open_database
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from sqlalchemy import BigInteger, Column, MetaData, Table, Text, bindparam, select, update
 
 from birthmark.store import Changes, Database, Event, Statement, insert, open_database, statement, upsert
+from birthmark.store.compiled_statements import CompiledStatement
 from birthmark.store.database_lock import MAIN
-from birthmark.store.statements import CompiledStatement
 from support.fakes import FakeClock
 
 things = Table("test_things", MetaData(), Column("id", Text, primary_key=True), Column("n", BigInteger, nullable=False))

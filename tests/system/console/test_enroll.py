@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.fleet.sample_shipment import make_bundle, make_rehearsal
 from support.console.browsers import SAME, Browser
 from support.console.people import Rooms, said

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.fleet.sample_shipment import make_rehearsal
 from support.console.consoles import Place
 from support.pki.pki_builders import a_device

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from support.console.consoles import PASSWORD, Place
 from support.pki.pki_builders import a_device
 from support.server.servers import a_server, warm_environment

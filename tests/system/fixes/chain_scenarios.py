@@ -13,7 +13,7 @@ from fixes.scenario import REGISTER, Scenario, typed
 from fixes.scene import Scene, commands_in
 
 from birthmark.ca import ca_directory
-from birthmark.clock import SystemEntropy
+from birthmark.clock_and_entropy import SystemEntropy
 from support.pki.odd_certificates import a_certificate, usage
 from support.pki.pki_builders import Holder, a_ca, a_device, an_rsa_key
 

@@ -13,7 +13,7 @@ from fixes.scene import Scene
 from birthmark.est import wire
 from birthmark.pki import certificate_profiles
 from birthmark.pki.issuance import issue, new_serial
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from support.fakes import SeededEntropy
 from support.pki.pki_builders import Holder, a_ca, a_device
 

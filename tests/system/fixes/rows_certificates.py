@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from fixes.desk import Desk, RefusedError, Row, a_connect, a_publish, steps, typing
 from fixes.rows_azure import Act, device, in_hub, put, register, rest
 
-from birthmark.ca.cloud_certificate_orders import BURST
+from birthmark.ca.cloud_device_issuance import BURST
 from support.azure.credentials import Key
 from support.azure.sas_tokens import make_sas
 

@@ -83,7 +83,7 @@ def patched(*lines: str) -> str:
     return f"""{sys.executable} -c '
 import sys
 from birthmark.cli.app import main
-from birthmark.operator_api import api_client
+from birthmark.operator_api.client import api_client
 of = api_client.OperatorClient.of
 {joined}
 sys.argv = ["birthmark", "hub", "ls"]
@@ -101,7 +101,7 @@ WITH_LITTLE_ROOM = patched(
 WITHOUT_WORKERS = patched(
     "import asyncio, json",
     "from birthmark.server.workers.worker_client import WorkerRequest",
-    "from birthmark.server.workers.parent_http import Front",
+    "from birthmark.server.workers.parent_http_front_end import Front",
     "def ask(self, *_):",
     "    front = Front((), self.data, has_metrics=False)",
     '    answer = asyncio.run(front._forward_to_worker(WorkerRequest("GET", b"/")))',

@@ -15,7 +15,7 @@ RESET = """
 import json, os
 from birthmark.errors import BirthmarkError
 from birthmark.testing.cloud import Cloud
-from birthmark.testing.commands import told
+from birthmark.testing.stdin_commands import told
 try:
     Cloud.at(os.environ['BIRTHMARK_DATA']).reset()
 except BirthmarkError as error:

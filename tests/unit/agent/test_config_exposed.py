@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.config.loader import read_config
-from birthmark.file_ownership import AGENT
+from birthmark.agent.config.drop_in_files import read_config
+from birthmark.file_ownership_and_sudo import AGENT
 
 SECRET = """\
 hostname = "device-1"

@@ -12,8 +12,8 @@ import pytest
 from birthmark.agent.config import ConfigInvalidError, read_config
 from birthmark.agent.config.parser import effective
 from birthmark.agent.config.toml_tables import ConfigMisnamedError, ConfigMissingError
-from birthmark.agent.paths import AgentPaths
 from birthmark.agent.state import keep, recall
+from birthmark.agent.state_directory import AgentPaths
 from support.agent.world import CONFIG, World
 from support.fakes import NOON
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.certificate_slot import HeldIdentity
+from birthmark.agent.certificate_sources import NotAuthorityError
 from birthmark.agent.config import IssuedIdentity, LocalIssuance
-from birthmark.agent.device_agent import Agent
-from birthmark.agent.identities import CertificateMissingError
-from birthmark.agent.issuance import NotAuthorityError
-from birthmark.agent.paths import EDGE_CA, LOCAL_CA
+from birthmark.agent.identity_lifecycle import Agent
+from birthmark.agent.identity_store import CertificateMissingError
+from birthmark.agent.state_directory import EDGE_CA, LOCAL_CA
 from birthmark.est.wire import parse_certs_only, parse_csr, render_certs_only
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA
 from birthmark.pki.certificates import Certificate, is_signed_by

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.device_agent import Agent
-from birthmark.agent.paths import DEVICE_ID, EST_ID
+from birthmark.agent.identity_lifecycle import Agent
+from birthmark.agent.state_directory import DEVICE_ID, EST_ID
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.device_transports.ports import HttpResponse
 from birthmark.errors import BirthmarkError, UnauthenticatedError, UnavailableError

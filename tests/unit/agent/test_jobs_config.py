@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config import ConfigInvalidError, parse_config
-from birthmark.agent.jobs.actions import JobSettings, ReplaceableFile, RestartCommand, RestartProof, RunCommand
+from birthmark.agent.jobs.model import JobSettings, ReplaceableFile, RestartCommand, RestartProof, RunCommand
 
 FILE = Path("/etc/aziot/config.toml")
 AWS = """

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.agent.jobs.actions import (
+from birthmark.agent.jobs.document_parser import MAX_DOCUMENT_BYTES, is_below, parse_document
+from birthmark.agent.jobs.model import (
     JobRejectedError,
     JobSettings,
     RenewAction,
@@ -19,7 +20,6 @@ from birthmark.agent.jobs.actions import (
     RunAction,
     RunCommand,
 )
-from birthmark.agent.jobs.document_parser import MAX_DOCUMENT_BYTES, is_below, parse_document
 
 TEST = RunCommand(("/usr/bin/self-test",), frozenset({"--full", "--quick"}))
 FILE = ReplaceableFile(Path("/etc/pump.json"), ("https://files.example.com/pumps/",), max_bytes=1000)

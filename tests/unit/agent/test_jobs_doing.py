@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.jobs.actions import (
+from birthmark.agent.jobs.execution_state_file import JobRecord, JobStep, read_record
+from birthmark.agent.jobs.model import (
     MAX_CHARS,
     JobExecutionStatus,
     JobOutcome,
@@ -21,9 +22,8 @@ from birthmark.agent.jobs.actions import (
     bounded,
     tail,
 )
-from birthmark.agent.jobs.execution_state_file import JobRecord, JobStep, read_record
-from birthmark.agent.jobs.executor import JobExecutor
-from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take
+from birthmark.agent.jobs.resumable_executor import JobExecutor
+from birthmark.device_transports.openssl.resumable_download import Begin, DownloadResponse, Take
 from birthmark.errors import UnavailableError
 from support.fakes import FakeClock
 

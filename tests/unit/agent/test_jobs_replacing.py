@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.jobs.actions import JobCutError, JobFailedError, ReplaceableFile, ReplaceAction
 from birthmark.agent.jobs.file_update import FileUpdate
+from birthmark.agent.jobs.model import JobCutError, JobFailedError, ReplaceableFile, ReplaceAction
 from birthmark.device_transports.errors import LinkLostError, ServerUntrustedError
-from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take
+from birthmark.device_transports.openssl.resumable_download import Begin, DownloadResponse, Take
 
 DATA = bytes(range(256)) * 100
 URL = "https://files.example.com/pumps/1.json"

@@ -14,11 +14,11 @@ from birthmark.agent import connect, embedded_agent
 from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.config import ConfigUnsupportedError
 from birthmark.agent.control_socket import ControlCommand
-from birthmark.agent.device_agent import Agent
 from birthmark.agent.embedded_agent import AgentDevice, Identity, _wrap_prove, identity_of
-from birthmark.agent.instance_lock import AgentRunningError, locked
-from birthmark.agent.paths import EDGE_CA, AgentPaths
+from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.renewal_scheduler import NEVER_S
+from birthmark.agent.running_instance import AgentRunningError, locked
+from birthmark.agent.state_directory import EDGE_CA, AgentPaths
 from birthmark.device_transports.errors import MqttRefusedError
 from birthmark.errors import UnavailableError
 from support.agent.world import CONFIG, LIFETIME, World, certified

@@ -7,8 +7,7 @@ import pytest
 
 from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer
-from birthmark.agent.device_agent import Agent
-from birthmark.agent.paths import DEVICE_ID
+from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.renewal_policy import (
     Renewal,
     RenewalSpan,
@@ -20,6 +19,7 @@ from birthmark.agent.renewal_policy import (
     warn_at,
 )
 from birthmark.agent.renewal_scheduler import RenewalTurn, RetryPace
+from birthmark.agent.state_directory import DEVICE_ID
 from birthmark.device_transports.ports import HttpResponse
 from birthmark.dps.client import DpsBusyError
 from birthmark.errors import BirthmarkError

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config import DpsSource
-from birthmark.agent.device_agent import PayloadInvalidError, payload_of
+from birthmark.agent.identity_lifecycle import PayloadInvalidError, payload_of
 from support.agent.world import CONFIG, World
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer
-from birthmark.agent.paths import AgentPaths
 from birthmark.agent.state import read_state
+from birthmark.agent.state_directory import AgentPaths
 from birthmark.device_transports.ports import HttpResponse
 from birthmark.errors import BirthmarkError
 from support.agent.faults import VirtualOrders

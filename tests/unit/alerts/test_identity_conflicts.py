@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.alerts.identity_conflicts import find_alternating_names
 from birthmark.alerts.model import ConnectionTakeovers
-from birthmark.clock import to_micros
+from birthmark.clock_and_entropy import to_micros
 from support.fakes import NOON
 
 PUMP = ("hub", "pump-1")

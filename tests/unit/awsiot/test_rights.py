@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.awsiot.http.request_router import OPERATIONS
 from birthmark.awsiot.rules.operation_rights import right_for
 

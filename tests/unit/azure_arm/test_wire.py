@@ -7,7 +7,7 @@ import pytest
 from birthmark.azure_arm import wire
 from birthmark.azure_arm.wire import ApiVersionError, BodyInvalidError
 from birthmark.pki.certificates import CertificateInvalidError
-from birthmark.pki.verified_ca import NOTHING
+from birthmark.pki.registered_ca_certificate import NOTHING
 from support.pki.pki_builders import a_ca
 
 CA = a_ca("Wire", now=datetime(2026, 1, 1, tzinfo=UTC)).certificate

@@ -1,6 +1,6 @@
 """A principal's share of what is there for all."""
 
-from birthmark.broker.rules.quotas import Portions
+from birthmark.broker.rules.principal_quotas import Portions
 
 
 def shares_of(*owners: str, expires_at: int | None = None) -> Portions:

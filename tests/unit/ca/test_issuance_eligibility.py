@@ -4,7 +4,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.certificate_records import LiveCertificate, SubjectStatus, key_digest
+from birthmark.ca.model import LiveCertificate, SubjectStatus, key_digest
 from birthmark.ca.rules.issuance_eligibility import (
     CaNotIssuedError,
     KeyRevokedError,
@@ -19,7 +19,7 @@ from birthmark.ca.rules.issuance_eligibility import (
 from birthmark.pki.certificate_profiles import DEVICE, EDGE_CA
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from support.fakes import NOON
 from support.pki.pki_builders import a_csr, a_key
 

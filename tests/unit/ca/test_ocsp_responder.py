@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.ca import ocsp_responder as answers_module
-from birthmark.ca.cloud_certificate_orders import issue_server
+from birthmark.ca.cloud_device_issuance import issue_server
 from birthmark.ca.ocsp_responder import LIFETIME, OcspResponder
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificate_profiles import EST_IDENTITY, SERVER
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_der
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.ocsp import (
     CertId,

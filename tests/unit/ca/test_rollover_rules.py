@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from birthmark.ca.rules.rollover import (
+from birthmark.ca.rules.root_rollover import (
     AnchorsMissingError,
     GroupsMissingError,
     NewStillUsedError,

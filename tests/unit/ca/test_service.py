@@ -13,7 +13,7 @@ from birthmark.ca.rules.certificate_name_policy import NamesRefusedError
 from birthmark.ca.rules.issuance_eligibility import KeyTakenError, NameLostError
 from birthmark.pki.certificate_profiles import DEVICE, SERVER, CertificateProfile
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from birthmark.pki.issuance import issue
 from birthmark.pki.path_validation import build_chain

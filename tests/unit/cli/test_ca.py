@@ -21,9 +21,9 @@ from typer.testing import CliRunner, Result
 from birthmark import atomic_files
 from birthmark.ca import ca_directory
 from birthmark.cli.app import app
-from birthmark.cli.ca.ca_options import AuthorityOptions, _passphrase
 from birthmark.cli.ca.hierarchy import passphrase
-from birthmark.clock import SystemClock
+from birthmark.cli.options.ca import AuthorityOptions, _passphrase
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.operator_api.data_directory_lock import DirectoryInUseError, DirectoryLock, is_served
 from birthmark.pki.ca_possession_proof import check_possession
 from birthmark.pki.certificates import parse_bundle, parse_pem

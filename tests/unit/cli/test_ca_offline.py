@@ -20,10 +20,10 @@ from birthmark.ca.hierarchy_files import alone_in
 from birthmark.ca.offline_root import AnswerRefusedError, RequestRefusedError, ask, install, read_request
 from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.cli.app import app
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, parse_bundle, parse_pem
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.pki.path_validation import build_chain
 from support.pki.pki_builders import a_csr, a_key
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli.command_output import FileExistsAlreadyError
+from birthmark.cli.output.command_output import FileExistsAlreadyError
 from birthmark.errors import about
-from birthmark.fleet.journal import FORMAT, JournalChangedError, NoJournalError, _refusal
+from birthmark.fleet.enrollment_rollback_journal import FORMAT, JournalChangedError, NoJournalError, _refusal
 from birthmark.keys.errors import KeyFileIsPkcs12Error, PassphraseWrongError
 from birthmark.pki.certificates import CertificateIsPkcs12Error
 from birthmark.text_file_encodings import format_trim_command, to_utf_8

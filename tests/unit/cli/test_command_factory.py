@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from birthmark.cli.command_factory import JsonOption, as_command
-from birthmark.cli.command_output import NOT_FOUND
+from birthmark.cli.output.command_output import NOT_FOUND
 from birthmark.errors import NotFoundError
 
 
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_used_is_a_refusal(run: Callable[..., Told]) -> No
 
 def test_other_mistakes_in_a_file_are_told_below_the_first(run: Callable[..., Told]) -> None:
     from birthmark.agent.config import ConfigInvalidError
-    from birthmark.cli.command_output import WRONG_USAGE
+    from birthmark.cli.output.command_output import WRONG_USAGE
 
     def check(as_json: JsonOption = False) -> None:
         """Check."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from birthmark.cli import app
-from birthmark.devices.list_views import DeviceNotOnRecordError, RevocationOutcome, RevokedPart
+from birthmark.devices.model import DeviceNotOnRecordError, RevocationOutcome, RevokedPart
 from birthmark.fleet.azure_target import AzureTarget
 
 

@@ -8,9 +8,9 @@ from typing import Any, cast
 import pytest
 import typer
 
-from birthmark.cli.bulk_summary import BulkSummary
-from birthmark.cli.command_output import INTERRUPTED
-from birthmark.cli.device_progress import PatienceOptions, follow, move
+from birthmark.cli.device_state_poller import PatienceOptions, follow, move
+from birthmark.cli.output.bulk_summary import BulkSummary
+from birthmark.cli.output.command_output import INTERRUPTED
 from birthmark.fleet.device_migration import MigrationProgress, MigrationStage, Pair
 from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, Goal
 from birthmark.fleet.enrollment_target import EnrollmentRequest

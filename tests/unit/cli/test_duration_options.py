@@ -1,7 +1,7 @@
 import pytest
 import typer
 
-from birthmark.cli.duration_options import DurationParser
+from birthmark.cli.options.duration import DurationParser
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("30s", 30), ("30", 30), ("0.5", 0.5), ("500ms", 0.5), ("2m", 120)])

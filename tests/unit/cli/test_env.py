@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from birthmark.cli import env
 from birthmark.cli.app import app
-from birthmark.operator_api import api_client
+from birthmark.operator_api.client import api_client
 
 
 def test_where_no_server_is_starting_nobody_waits_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

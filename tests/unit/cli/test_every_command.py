@@ -109,7 +109,7 @@ def test_results_can_be_read_by_programs() -> None:
     assert {path for path, one in LEAVES.items() if "--json" not in options_of(one)} == WITHOUT_JSON
 
 
-ON_RECORD = [" ".join(("birthmark", *words)) for words, leaf in leaves() if leaf.place.startswith("device_enroll:")]
+ON_RECORD = [" ".join(("birthmark", *words)) for words, leaf in leaves() if leaf.place.startswith("device_enrollment:")]
 
 
 def test_what_changes_a_cloud_can_be_rehearsed() -> None:

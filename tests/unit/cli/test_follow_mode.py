@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import typer
 
-from birthmark.cli.follow_mode import parse_since
+from birthmark.cli.output.follow_mode import parse_since
 from support.fakes import NOON, FakeClock
 
 

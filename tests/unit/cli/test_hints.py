@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli import error_hints
-from birthmark.operator_api.api_client import DEFAULT_DATA, not_running
+from birthmark.cli.output import machine_specific_hints
+from birthmark.operator_api.client.api_client import DEFAULT_DATA, not_running
 
 
 @pytest.fixture
@@ -16,9 +16,9 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data.mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "ada"))
     monkeypatch.delenv("BIRTHMARK_DATA", raising=False)
-    monkeypatch.setattr(error_hints, "SERVICE_DATA", data)
-    monkeypatch.setattr(error_hints, "other_owner", {data: "birthmark"}.get)
-    monkeypatch.setattr("birthmark.file_ownership.other_owner", lambda path: None)
+    monkeypatch.setattr(machine_specific_hints, "SERVICE_DATA", data)
+    monkeypatch.setattr(machine_specific_hints, "other_owner", {data: "birthmark"}.get)
+    monkeypatch.setattr("birthmark.file_ownership_and_sudo.other_owner", lambda path: None)
     monkeypatch.setattr("sys.argv", ["birthmark", "hub", "ls"])
     monkeypatch.setattr("shutil.which", "/usr/bin/{}".format)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
@@ -26,19 +26,19 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_who_has_no_server_is_led_to_the_service_of_the_machine(service: Path) -> None:
-    fix = error_hints.hint(not_running(Path(DEFAULT_DATA).expanduser(), "no such file"))
+    fix = machine_specific_hints.hint(not_running(Path(DEFAULT_DATA).expanduser(), "no such file"))
     assert fix is not None
     assert f"`sudo -u birthmark env BIRTHMARK_DATA={service} /usr/bin/birthmark hub ls`" in fix
     assert f"`birthmark serve --data {Path(DEFAULT_DATA).expanduser()} &`" in fix
 
 
 def test_who_named_a_directory_or_has_one_is_not(service: Path, tmp_path: Path) -> None:
-    assert error_hints.hint(not_running(tmp_path / "named", "no such file")) is None
+    assert machine_specific_hints.hint(not_running(tmp_path / "named", "no such file")) is None
     own = Path(DEFAULT_DATA).expanduser()
     own.mkdir(parents=True)
-    assert error_hints.hint(not_running(own, "no such file")) is None
+    assert machine_specific_hints.hint(not_running(own, "no such file")) is None
 
 
 def test_without_a_service_there_is_no_word_of_one(service: Path) -> None:
     service.rmdir()
-    assert error_hints.hint(not_running(Path(DEFAULT_DATA).expanduser(), "no such file")) is None
+    assert machine_specific_hints.hint(not_running(Path(DEFAULT_DATA).expanduser(), "no such file")) is None

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 import typer
 
-from birthmark.cli.bulk_summary import Refusals
-from birthmark.cli.command_output import FileExistsAlreadyError
 from birthmark.cli.manifest import FileNames, ManifestOptions, count_entries, extract
 from birthmark.cli.manifest_merge import StationsOptions, merge
+from birthmark.cli.output.bulk_summary import Refusals
+from birthmark.cli.output.command_output import FileExistsAlreadyError
 from birthmark.manifests.bundle import verifier
 from birthmark.manifests.bundle.verifier import verify_file
 from support.chips.intake_world import Line, a_chip, verified

@@ -10,12 +10,13 @@ import pytest
 import typer
 
 from birthmark.ca import ca_directory
-from birthmark.cli import app, error_hints
-from birthmark.cli.command_output import file_trouble
-from birthmark.cli.json_arguments import json_of
+from birthmark.cli import app
+from birthmark.cli.options.json_arguments import json_of
+from birthmark.cli.output import machine_specific_hints
+from birthmark.cli.output.command_output import file_trouble
 from birthmark.cli.pki import parse_issued
-from birthmark.clock import SystemClock, SystemEntropy
-from birthmark.devices.list_views import DeviceNameUnseenError
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
+from birthmark.devices.model import DeviceNameUnseenError
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key
 
 FILES = {
@@ -199,7 +200,7 @@ def test_variables_are_swapped_only_where_the_file_came_from_one(
 def test_a_name_that_is_mended_leaves_the_rest_of_the_command_as_it_was_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["device", "revoke", "win-5\u00a0", "--to", "local", "--dry-run"]
     monkeypatch.setattr("sys.argv", ["birthmark", *words])
-    found = error_hints.hint(DeviceNameUnseenError(name="win-5\u00a0"))
+    found = machine_specific_hints.hint(DeviceNameUnseenError(name="win-5\u00a0"))
     assert found == "Without them: `birthmark device revoke win-5 --to local --dry-run`"
 
 

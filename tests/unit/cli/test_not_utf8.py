@@ -9,9 +9,9 @@ import pytest
 from birthmark.auth.connection_strings import ConnectionStringError, parse_connection_string
 from birthmark.errors import shell_word
 from birthmark.fleet.device_outcome_report import FleetRun, Report
+from birthmark.fleet.enrollment_rollback_journal import JournalOutcome
 from birthmark.fleet.enrollment_target import TargetOutcome
-from birthmark.fleet.journal import JournalOutcome
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 from support.fakes import NOON
 
 NAME = b"K\xf6ln".decode("utf-8", "surrogateescape")

@@ -11,13 +11,13 @@ import typer
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from birthmark.audit.signed_heads import HeadInvalidError, parse_heads
-from birthmark.cli.command_output import FileEncodingError, read_text
 from birthmark.cli.login import login
+from birthmark.cli.output.command_output import FileEncodingError, read_text
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.enrollment_template import parse_template
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.manifests.manifest_chunks import count_of
-from birthmark.operator_api.saved_login import InvitationInvalidError, read_invitation
+from birthmark.operator_api.client.saved_login import InvitationInvalidError, read_invitation
 from birthmark.server.settings import read_settings
 from birthmark.swarm.scenario.parser import parse_scenario
 from support.pki.pki_builders import a_device, a_key

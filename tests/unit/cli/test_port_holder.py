@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli import error_hints
-from birthmark.cli.error_hints import PortHolder, find_port_holder
+from birthmark.cli.output import machine_specific_hints
+from birthmark.cli.output.machine_specific_hints import PortHolder, find_port_holder
 from birthmark.net.listener import PortTakenError
 
 
@@ -44,7 +44,7 @@ def test_a_port_of_another_address_is_none(data: Path) -> None:
 
 
 def test_a_taken_port_leads_to_its_server(port: int, data: Path) -> None:
-    fix = error_hints.hint(PortTakenError(address="127.0.0.1", port=str(port)))
+    fix = machine_specific_hints.hint(PortTakenError(address="127.0.0.1", port=str(port)))
     assert fix is not None
     assert f"The Birthmark server of {data} has the port." in fix
     assert f"`kill {os.getpid()}`" in fix

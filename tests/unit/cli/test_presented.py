@@ -4,7 +4,7 @@ from typing import Any, cast
 
 import pytest
 
-from birthmark.cli.server_options import presented_certificate
+from birthmark.cli.options.server import presented_certificate
 from birthmark.pki.certificates import CertificateInvalidError
 
 

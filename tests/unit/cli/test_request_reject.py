@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from birthmark.cli.app import app
-from birthmark.cli.server_options import ServerOptions
+from birthmark.cli.options.server import ServerOptions
 
 
 class Answering:

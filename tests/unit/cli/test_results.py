@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli.command_output import FileExistsAlreadyError, print_errors, replacing, write_result
+from birthmark.cli.output.command_output import FileExistsAlreadyError, print_errors, replacing, write_result
 from birthmark.fleet.device_outcome_report import FleetRun, Report
 from support.fakes import NOON
 from support.pki.pki_builders import a_key, key_pem

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import typer
 
-from birthmark.cli.row_filter_options import ColumnUnknownError, PickOptions, parse_wanted
+from birthmark.cli.options.row_filter import ColumnUnknownError, PickOptions, parse_wanted
 
 ROWS: list[dict[str, Any]] = [
     {"name": "pump-1", "state": "enabled", "edge": True, "not_after": None},

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from birthmark.cli.table import table, wrap_line
+from birthmark.cli.output.table import table, wrap_line
 
 THUMBPRINT = "0123456789abcdef" * 4
 ROWS: list[dict[str, str | None]] = [

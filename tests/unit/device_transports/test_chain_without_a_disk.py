@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.device_transports.errors import TempFileError
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls import client_context

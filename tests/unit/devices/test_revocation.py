@@ -6,11 +6,11 @@ from typing import Any, cast
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.devices.device_directory import DeviceDirectory
-from birthmark.devices.device_records import DeviceAccess, DeviceRecords, RevocationOrder
-from birthmark.devices.list_views import RevocationOutcome, RevokedPart
+from birthmark.devices.model import RevocationOutcome, RevokedPart
+from birthmark.devices.ports import DeviceAccess, DeviceRecords, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.errors import UnavailableError
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 
 OPERATOR = Principal(PrincipalKind.OPERATOR, "operator")
 

@@ -32,7 +32,7 @@ from birthmark.pki.path_validation import (
     SignatureCache,
     Signatures,
 )
-from birthmark.pki.verified_ca import CaCertificate
+from birthmark.pki.registered_ca_certificate import CaCertificate
 from support.azure.sas_tokens import make_sas
 from support.fakes import NOON
 from support.pki.odd_certificates import a_certificate

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from birthmark.dps import enrollment_document, wire
 from birthmark.dps.enrollment_document import EnrollmentDocument
 from birthmark.dps.model import Enrollment, Registration, X509Group
-from birthmark.dps.rules.enrollment import EnrollmentInvalidError, policy_of
+from birthmark.dps.rules.enrollment_validation import EnrollmentInvalidError, policy_of
 from birthmark.dps.rules.registration import CsrNameError, NoIssuingPolicyError, check_csr, is_repeated
 from birthmark.errors import BirthmarkError
 from birthmark.pki.csr import (
@@ -24,7 +24,7 @@ from birthmark.pki.csr import (
     parse_csr,
     parse_csr_text,
 )
-from birthmark.pki.names import RegistrationId
+from birthmark.pki.names_and_registration_ids import RegistrationId
 from support.fakes import NOON
 from support.pki.pki_builders import a_csr, a_device
 

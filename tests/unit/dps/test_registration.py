@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.dps.model import Enrollment, Registration, X509Group
 from birthmark.dps.rules.registration import MIGRATED, RESET, NoHubError, RegistrationPinnedError, allocate, decide
-from birthmark.pki.names import RegistrationId
+from birthmark.pki.names_and_registration_ids import RegistrationId
 from support.fakes import NOON
 
 HUBS = ("hub-a.example", "hub-b.example", "hub-c.example")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from birthmark.dps import enrollment_document, wire
 from birthmark.dps.model import Registration
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.names import parse_registration_id
+from birthmark.pki.names_and_registration_ids import parse_registration_id
 from support.fakes import NOON
 from support.pki.pki_builders import a_device
 

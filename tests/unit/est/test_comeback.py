@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from birthmark.ca.certificate_records import IssuedCertificate
+from birthmark.ca.model import IssuedCertificate
 from birthmark.est.model import LateRenewalRule
 from birthmark.est.rules.late_renewal import CloneSuspectedError, GracePeriodExpiredError, check_late_renewal
 from birthmark.pki.certificates import Thumbprint

@@ -6,10 +6,10 @@ import pytest
 from cryptography import x509
 
 from birthmark.auth.principals import PrincipalKind
-from birthmark.ca.certificate_records import IssuedCertificate
+from birthmark.ca.model import IssuedCertificate
 from birthmark.est.model import BootstrapCa
 from birthmark.est.rules.caller_rate_limit import EstThrottledError, Limiter
-from birthmark.est.rules.client_identity import (
+from birthmark.est.rules.client_certificate_identity import (
     ClientCertificateRevokedError,
     ClientCertificateUnknownError,
     identify_introduced,

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire
 from birthmark.est.wire import CsrAttribute
-from birthmark.pki.pem import RequestsSeveralError
+from birthmark.pki.pem_armor import RequestsSeveralError
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_csr
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 import birthmark
 from birthmark.events.event_types import CHANGED, KINDS, RENEWED, event_of, type_of
 from birthmark.events.json_schema import schema
+from birthmark.events.merged_event_feed import PlaceInvalidError, parse_place, place_of
 from birthmark.events.model import OperationEvent
-from birthmark.events.reader import PlaceInvalidError, parse_place, place_of
 
 ROOT = Path(birthmark.__file__).parent
 PAGE = ROOT.parents[1] / "docs" / "howto" / "events.md"

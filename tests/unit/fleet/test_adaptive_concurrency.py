@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import ThrottledError
 from birthmark.fleet.adaptive_concurrency import AdaptiveConcurrency, PacedTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
 from birthmark.fleet.device_migration import MigrationStage, Move
 from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, iter_progress
+from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import (
     EnrollmentOutcome,
     EnrollmentRequest,
@@ -24,7 +25,6 @@ from birthmark.fleet.enrollment_target import (
     unnoted,
 )
 from birthmark.fleet.errors import TargetThrottledError
-from birthmark.fleet.journal import Journal, JournalOutcome
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 

@@ -11,7 +11,7 @@ from botocore.awsrequest import AWSResponse
 from botocore.exceptions import EndpointConnectionError
 from botocore.stub import Stubber
 
-from birthmark.devices.list_views import RevocationOutcome
+from birthmark.devices.model import RevocationOutcome
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws_renewal import CarriedOverAttachments, NotConnectedByItError, NoThingError
 from birthmark.fleet.aws_target import AwsTarget

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.clock import SystemClock
+from birthmark.clock_and_entropy import SystemClock
 from birthmark.fleet.azure_hub_devices import HubDevices
 from birthmark.fleet.errors import TargetUnreachableError
 

@@ -10,10 +10,10 @@ from typing import Any, cast
 import pytest
 from provisioningserviceclient.client import ProvisioningServiceError
 
-from birthmark.devices.list_views import RevocationOutcome, RevokedPart
+from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.azure_record_diff import json_of, kept, on_record
-from birthmark.fleet.azure_sdk_models import enrollment_models
+from birthmark.fleet.azure_enrollment_diff import json_of, kept, on_record
+from birthmark.fleet.azure_sdk_model_extensions import enrollment_models
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.device_migration import NotAtSourceError
 from birthmark.fleet.device_progress import DeviceStage

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import pytest
 
 from birthmark.fleet.bulk_enrollment import enroll_all
+from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted
 from birthmark.fleet.errors import TargetUnreachableError
-from birthmark.fleet.journal import Journal, JournalOutcome
-from birthmark.pki.names import RegistrationIdInvalidError
+from birthmark.pki.names_and_registration_ids import RegistrationIdInvalidError
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 

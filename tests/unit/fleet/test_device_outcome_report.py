@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 import typer
 
-from birthmark.cli.command_output import INTERRUPTED, SOME_ROWS_REFUSED
-from birthmark.cli.report_option import add_row, opened
+from birthmark.cli.options.report import add_row, opened
+from birthmark.cli.output.command_output import INTERRUPTED, SOME_ROWS_REFUSED
 from birthmark.fleet import device_outcome_report as module
 from birthmark.fleet.device_outcome_report import REFUSED, FleetRun, Report, ReportFormError, bars, check_form
+from birthmark.fleet.enrollment_rollback_journal import JournalOutcome
 from birthmark.fleet.enrollment_target import TargetOutcome
 from birthmark.fleet.errors import DifferentRecordError
-from birthmark.fleet.journal import JournalOutcome
 from support.fakes import NOON
 
 DIFFERENT = DifferentRecordError(device="b<script>", target="here", present="an old one", wanted="a new one")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from birthmark.fleet.enrollment_target import EnrollmentRequest
-from birthmark.fleet.enrollment_validation import ValueNotAllowedError, check_values
+from birthmark.fleet.template_value_validation import ValueNotAllowedError, check_values
 from support.pki.pki_builders import a_device
 
 PLAIN = EnrollmentRequest("gateway", a_device(common_name="gateway").certificate)

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from birthmark.errors import BirthmarkError
-from birthmark.fleet.aws_record_diff import progress_of as stand_at_aws
+from birthmark.fleet.aws_diff_and_rollback import progress_of as stand_at_aws
 from birthmark.fleet.azure_hub_devices import progress_of as stand_at_hub
 from birthmark.fleet.bulk_enrollment import undo_all
 from birthmark.fleet.device_migration import MigrationStage, MigrationStep, Move, next_step
 from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, Goal
+from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import (
     EnrollmentOutcome,
     EnrollmentRequest,
@@ -21,7 +22,6 @@ from birthmark.fleet.enrollment_target import (
     unnoted,
 )
 from birthmark.fleet.errors import TargetRefusedError
-from birthmark.fleet.journal import Journal, JournalOutcome
 from support.agent.memory_target import MemoryTarget
 from support.fakes import NOON
 from support.pki.pki_builders import a_device

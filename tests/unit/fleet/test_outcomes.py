@@ -6,9 +6,9 @@ import pytest
 
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.fleet.bulk_enrollment import enroll_all
+from birthmark.fleet.enrollment_rollback_journal import KEPT, Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, TargetUnreachableError
-from birthmark.fleet.journal import KEPT, Journal, JournalOutcome
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 

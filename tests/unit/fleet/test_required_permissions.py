@@ -6,8 +6,8 @@ import re
 import pytest
 from botocore.loaders import Loader
 
-from birthmark.fleet import aws_account, aws_target
-from birthmark.fleet.aws_record_diff import denied_action
+from birthmark.fleet import aws_iot_client, aws_target
+from birthmark.fleet.aws_diff_and_rollback import denied_action
 from birthmark.fleet.required_permissions import AWS, AZURE, HUB, FleetTask, azure_rights, iam_policy
 
 CALLED = re.compile(r"(?:_iot\.(?!get_paginator)|(?:get_paginator|_all)\(\")([a-z_]+)")
@@ -15,7 +15,10 @@ CALLED = re.compile(r"(?:_iot\.(?!get_paginator)|(?:get_paginator|_all)\(\")([a-
 
 def asked() -> set[str]:
     """The calls that stand in the program."""
-    found = set(CALLED.findall(inspect.getsource(aws_target) + inspect.getsource(aws_account))) - {"meta", "exceptions"}
+    found = set(CALLED.findall(inspect.getsource(aws_target) + inspect.getsource(aws_iot_client))) - {
+        "meta",
+        "exceptions",
+    }
     return {"".join(part.capitalize() for part in name.split("_")).replace("WithoutCa", "WithoutCA") for name in found}
 
 

@@ -11,7 +11,7 @@ from birthmark.manifests.bundle import parallel_verifier
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip_verifier import root_of, signer_of, trust_of
-from birthmark.manifests.verification import verify_all
+from birthmark.manifests.parallel_verification import verify_all
 from birthmark.manifests.writer import ManifestChip
 from birthmark.pki.certificates import parse_bundle, parse_pem
 from support.fakes import FakeClock, SeededEntropy

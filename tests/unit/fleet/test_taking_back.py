@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
+from birthmark.fleet.enrollment_rollback_journal import COMPLETE, TAKEN_BACK, Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import EnrollmentOutcome, EnrollmentRequest, Note, TargetOutcome, unnoted
 from birthmark.fleet.errors import TargetRefusedError
-from birthmark.fleet.journal import COMPLETE, TAKEN_BACK, Journal, JournalOutcome
 from support.agent.memory_target import MemoryTarget
 from support.pki.pki_builders import a_device
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from birthmark.cli.command_tree import TREE, CommandGroup, Leaf
-from birthmark.iam.authorization_errors import NarrowedTokenError
-from birthmark.iam.residual_access import LEFT, restrict_to_one_device
+from birthmark.iam.lasting_access_grants import LEFT, restrict_to_one_device
+from birthmark.iam.missing_right_errors import NarrowedTokenError
 from birthmark.webconsole.event_labels import ACTIONS
 
 LEAVES_NOTHING = """

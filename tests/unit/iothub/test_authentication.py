@@ -17,7 +17,7 @@ from birthmark.iothub.rules.authentication import (
     check_client_id,
 )
 from birthmark.pki import certificate_profiles
-from birthmark.pki.certificate_checks import WrongPurposeError
+from birthmark.pki.certificate_conformance_checks import WrongPurposeError
 from birthmark.pki.path_validation import CertificateExpiredError
 from support.azure.sas_tokens import make_sas
 from support.fakes import NOON

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, Credential, Device, DeviceAuthentication, parse_device_id
-from birthmark.iothub.rules.certificate_issuance import (
+from birthmark.iothub.rules.certificate_renewal import (
     CredentialBusyError,
     CredentialNameError,
     NoCertificateError,

@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.iothub.model import OPERATOR, AuthenticationType, Device, DeviceAuthentication, parse_device_id
-from birthmark.iothub.rules.identity_overwrite import DeviceHeldError, check_holder
+from birthmark.iothub.rules.provisioned_identity_ownership import DeviceHeldError, check_holder
 from support.fakes import NOON
 
 PROOF = b"t" * 32

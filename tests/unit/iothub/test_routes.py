@@ -11,8 +11,8 @@ import pytest
 from birthmark.documents import DocumentSection, merged
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import TelemetryMessage, Twin
-from birthmark.iothub.rules.routes import configuration, event_messages, route_matcher
-from birthmark.iothub.wire.routing_configuration import (
+from birthmark.iothub.rules.routes import configuration_changes, event_messages, route_matcher
+from birthmark.iothub.wire.stored_routing_configuration import (
     TEMPLATE,
     Endpoint,
     Enrichment,
@@ -62,73 +62,73 @@ def destinations(made: Routing, message: TelemetryMessage) -> dict[str, str]:
     ],
 )
 def test_a_name_of_files_that_leads_out_or_lacks_a_part_is_refused(template: str) -> None:
-    with pytest.raises(configuration.EndpointInvalidError):
-        configuration.with_endpoint(Routing(), FileEndpoint("files", "archive", template), "main")
+    with pytest.raises(configuration_changes.EndpointInvalidError):
+        configuration_changes.with_endpoint(Routing(), FileEndpoint("files", "archive", template), "main")
 
 
 @pytest.mark.parametrize("folder", ["..", "a/b", "A", "", "a--b", ".hidden", "ab"])
 def test_a_folder_is_one_below_the_hubs_own(folder: str) -> None:
-    with pytest.raises(configuration.EndpointInvalidError):
-        configuration.with_endpoint(Routing(), FileEndpoint("files", folder), "main")
+    with pytest.raises(configuration_changes.EndpointInvalidError):
+        configuration_changes.with_endpoint(Routing(), FileEndpoint("files", folder), "main")
 
 
 @pytest.mark.parametrize("topic", ["a/#", "+/a", "a b", "{secret}", "a\n", ""])
 def test_a_topic_at_a_server_is_one_that_can_be_published_to(topic: str) -> None:
-    with pytest.raises(configuration.EndpointInvalidError):
-        configuration.with_endpoint(Routing(), ServerEndpoint("bus", "plant", topic), "main")
+    with pytest.raises(configuration_changes.EndpointInvalidError):
+        configuration_changes.with_endpoint(Routing(), ServerEndpoint("bus", "plant", topic), "main")
 
 
 @pytest.mark.parametrize("name", ["events", "Events", "a b", "-rm", "a/b", "a:b", "", "x" * 65])
 def test_an_endpoint_is_not_called_as_the_service_calls_its_own(name: str) -> None:
-    with pytest.raises(configuration.EndpointInvalidError):
-        configuration.with_endpoint(Routing(), StreamEndpoint(name), "main")
+    with pytest.raises(configuration_changes.EndpointInvalidError):
+        configuration_changes.with_endpoint(Routing(), StreamEndpoint(name), "main")
 
 
 @pytest.mark.parametrize(
     ("made", "refusal"),
     [
-        (routing(HubRoute("a", ("live",)), HubRoute("A", ("live",))), configuration.RouteNameTakenError),
-        (routing(endpoints=(LIVE, StreamEndpoint("LIVE"))), configuration.RouteNameTakenError),
-        (routing(HubRoute("a", ("nowhere",))), configuration.UnknownEndpointError),
-        (routing(HubRoute("a", ())), configuration.RouteInvalidError),
-        (routing(HubRoute("a", ("live", "live"))), configuration.RouteInvalidError),
-        (routing(HubRoute("a b", ("live",))), configuration.RouteInvalidError),
-        (routing(HubRoute("$fallback", ("live",))), configuration.RouteInvalidError),
-        (routing(HubRoute("a", ("live",), condition="a =")), configuration.RouteConditionError),
-        (routing(fallback=Fallback(("nowhere",))), configuration.UnknownEndpointError),
-        (routing(*(HubRoute(f"r{n}", ("live",)) for n in range(101))), configuration.TooManyRoutesError),
-        (routing(endpoints=[StreamEndpoint(f"e{n}") for n in range(11)]), configuration.TooManyRoutesError),
-        (routing(enrichments=(Enrichment("k", "$other", ("live",)),)), configuration.RouteInvalidError),
-        (routing(enrichments=(Enrichment("k", "v", ("none",)),)), configuration.UnknownEndpointError),
+        (routing(HubRoute("a", ("live",)), HubRoute("A", ("live",))), configuration_changes.RouteNameTakenError),
+        (routing(endpoints=(LIVE, StreamEndpoint("LIVE"))), configuration_changes.RouteNameTakenError),
+        (routing(HubRoute("a", ("nowhere",))), configuration_changes.UnknownEndpointError),
+        (routing(HubRoute("a", ())), configuration_changes.RouteInvalidError),
+        (routing(HubRoute("a", ("live", "live"))), configuration_changes.RouteInvalidError),
+        (routing(HubRoute("a b", ("live",))), configuration_changes.RouteInvalidError),
+        (routing(HubRoute("$fallback", ("live",))), configuration_changes.RouteInvalidError),
+        (routing(HubRoute("a", ("live",), condition="a =")), configuration_changes.RouteConditionError),
+        (routing(fallback=Fallback(("nowhere",))), configuration_changes.UnknownEndpointError),
+        (routing(*(HubRoute(f"r{n}", ("live",)) for n in range(101))), configuration_changes.TooManyRoutesError),
+        (routing(endpoints=[StreamEndpoint(f"e{n}") for n in range(11)]), configuration_changes.TooManyRoutesError),
+        (routing(enrichments=(Enrichment("k", "$other", ("live",)),)), configuration_changes.RouteInvalidError),
+        (routing(enrichments=(Enrichment("k", "v", ("none",)),)), configuration_changes.UnknownEndpointError),
     ],
 )
 def test_what_cannot_be_is_refused(made: Routing, refusal: type[BirthmarkError]) -> None:
     with pytest.raises(refusal):
-        configuration.validate_routing(made, "main")
+        configuration_changes.validate_routing(made, "main")
 
 
 def test_a_change_reads_no_condition_that_was_kept_before() -> None:
     routes = [HubRoute(f"route-{n}", ("live",), RouteSource.MESSAGES, f"level = {n}") for n in range(99)]
     route_matcher.prepare_routing(
-        StoredRouting("main", "1", 1, configuration.validate_routing(routing(*routes), "main"), {}, NOW)
+        StoredRouting("main", "1", 1, configuration_changes.validate_routing(routing(*routes), "main"), {}, NOW)
     )
-    before = configuration.read_once.cache_info().misses
+    before = configuration_changes.read_once.cache_info().misses
     routes.append(HubRoute("new", ("live",), RouteSource.MESSAGES, "level = 'new'"))
     route_matcher.prepare_routing(
-        StoredRouting("main", "1", 2, configuration.validate_routing(routing(*routes), "main"), {}, NOW)
+        StoredRouting("main", "1", 2, configuration_changes.validate_routing(routing(*routes), "main"), {}, NOW)
     )
-    assert configuration.read_once.cache_info().misses == before + 1
+    assert configuration_changes.read_once.cache_info().misses == before + 1
 
 
 def test_an_endpoint_that_is_led_to_stays() -> None:
-    with pytest.raises(configuration.EndpointInUseError):
-        configuration.without_endpoint(routing(HubRoute("a", ("live",))), "live", "main")
+    with pytest.raises(configuration_changes.EndpointInUseError):
+        configuration_changes.without_endpoint(routing(HubRoute("a", ("live",))), "live", "main")
 
 
 @pytest.mark.parametrize("name", ["DigitalTwinChangeEvents", "devicejoblifecycleevents", "other"])
 def test_a_source_that_is_not_served_is_refused_by_its_name(name: str) -> None:
-    with pytest.raises(configuration.RouteSourceError):
-        configuration.parse_source(name, "main")
+    with pytest.raises(configuration_changes.RouteSourceError):
+        configuration_changes.parse_source(name, "main")
 
 
 def test_a_message_goes_to_an_endpoint_once_by_the_first_route_that_takes_it() -> None:

@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls import client_context
+from birthmark.keys.cryptography_key_adapter import Scheme, as_private_key, default_scheme
 from birthmark.keys.errors import (
     KeyFileExposedError,
     KeyFileInvalidError,
@@ -42,12 +43,11 @@ from birthmark.keys.errors import (
 )
 from birthmark.keys.file_key import FileKey, pem_of_key, read_key_file
 from birthmark.keys.pin import Pin
-from birthmark.keys.private_key_handle import Scheme, as_private_key, default_scheme
 from birthmark.keys.se050_labels import ids_of, is_same_label, label_of, object_id_of, swapped
 from birthmark.keys.se050_reference_keys import parse_reference_key, render_reference_key
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.issuance import self_signed
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from support.fakes import NOON
 
 EC_KEY = ec.generate_private_key(ec.SECP256R1())

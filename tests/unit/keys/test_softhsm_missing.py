@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from birthmark.cli.command_output import CANNOT_REACH, print_errors
+from birthmark.cli.output.command_output import CANNOT_REACH, print_errors
 from birthmark.keys.errors import SoftHsmMissingError
-from birthmark.keys.pkcs11_library import find_softhsm
+from birthmark.keys.pkcs11_library_lifecycle import find_softhsm
 
 
 def test_a_missing_softhsm_names_the_places_and_the_package(

@@ -20,7 +20,7 @@ from birthmark.manifests import errors
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip_trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.microchip_verifier import ManifestTrust, root_of, signer_of, trust_of
-from birthmark.manifests.verification import verify_all
+from birthmark.manifests.parallel_verification import verify_all
 from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry, write_manifest
 from birthmark.pki import certificate_profiles
 from support.fakes import NOON

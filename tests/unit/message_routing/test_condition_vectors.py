@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.routable_message import RoutableMessage
 from birthmark.message_routing.rules.conditions import RoutedSubject, SqlMistake, holds, parse_condition
 
 FILE = Path(__file__).parents[2] / "vectors" / "route_conditions.toml"

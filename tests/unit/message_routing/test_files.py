@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.message_routing.deliveries import Delivery, is_final
+from birthmark.message_routing.delivery_model import Delivery, is_final
 from birthmark.message_routing.sinks import files
 from birthmark.message_routing.sinks.errors import NotTakenError
 from birthmark.message_routing.sinks.files import FileSink, FolderQuota, LineSink

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.routable_message import RoutableMessage
 from birthmark.message_routing.rules.conditions import RoutedSubject, holds, parse_condition
 from birthmark.message_routing.rules.conditions.functions import FUNCTIONS as CONDITION_FUNCTIONS
 from birthmark.message_routing.rules.sql import TooMuchError, evaluate, new_meter, parse

@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.routable_message import RoutableMessage
 from birthmark.message_routing.rules.sql import (
     ShadowLookup,
     ShadowWantedError,

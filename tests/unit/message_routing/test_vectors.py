@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.routable_message import RoutableMessage
 from birthmark.message_routing.rules.sql import SqlMistake, evaluate, parse, parse_version
 from support.fakes import SeededEntropy
 

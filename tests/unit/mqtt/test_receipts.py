@@ -5,7 +5,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.mqtt.sender import Receipts
+from birthmark.mqtt.outbound_packets import Receipts
 
 
 def test_what_is_next_needs_no_looking() -> None:

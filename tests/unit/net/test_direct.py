@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
-from birthmark.net.http_error_rendering import StaticRoutes
+from birthmark.net.http_route_wrappers import StaticRoutes
 from support.server.asgi import request
 
 

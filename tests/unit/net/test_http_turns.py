@@ -4,8 +4,8 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
+from birthmark.net.bounded_http import BoundedHttp, _Guard
 from birthmark.net.fair_scheduler import SLICE_S, now
-from birthmark.net.http import BoundedHttp, _Guard
 from birthmark.net.tls import NO_PEER
 
 

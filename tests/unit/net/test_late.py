@@ -3,8 +3,8 @@
 import pytest
 from starlette.responses import PlainTextResponse
 
-from birthmark.net.http import ASGIApp
-from birthmark.net.http_error_rendering import LazyApp
+from birthmark.net.bounded_http import ASGIApp
+from birthmark.net.http_route_wrappers import LazyApp
 from support.server.asgi import request
 
 

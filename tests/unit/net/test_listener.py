@@ -5,9 +5,9 @@ from typing import Any, cast
 import pytest
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.connection import Connection
-from birthmark.net.limits import Limits
+from birthmark.net.dual_protocol_connection import Connection
 from birthmark.net.listener import Listeners
+from birthmark.net.peer_limits import Limits
 from birthmark.net.tls import NO_PEER, TlsPeer
 from support.fakes import FakeClock
 from support.pki.pki_builders import a_device

@@ -33,7 +33,8 @@ from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net import fair_scheduler, mqtt_driver
 from birthmark.net.fair_scheduler import SLICE_S, TURN_S
-from birthmark.net.mqtt_admission import (
+from birthmark.net.mqtt_driver import MqttPump, _TickFlush
+from birthmark.net.mqtt_service_interface import (
     Admission,
     CloseReason,
     MqttProtocolError,
@@ -41,7 +42,6 @@ from birthmark.net.mqtt_admission import (
     reason_of,
     require_3_1_1,
 )
-from birthmark.net.mqtt_driver import MqttPump, _TickFlush
 from birthmark.net.send_buffer_quota import SMALL_BYTES
 from support.fakes import FakeClock
 

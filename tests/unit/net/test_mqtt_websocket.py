@@ -7,11 +7,11 @@ from typing import Any, cast
 import pytest
 from starlette.applications import Starlette
 
-from birthmark.net.connection import Connection
+from birthmark.net.bounded_http import HttpService
+from birthmark.net.dual_protocol_connection import Connection
 from birthmark.net.errors import WebSocketSubprotocolError
-from birthmark.net.http import HttpService
-from birthmark.net.limits import Limits
 from birthmark.net.mqtt_websocket import _CLOSE_S, _OverWebSocket, choose_subprotocol
+from birthmark.net.peer_limits import Limits
 
 
 def test_mqtts_keep_alive_is_the_only_clock() -> None:

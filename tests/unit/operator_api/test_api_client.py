@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.errors import InvalidRequestError
-from birthmark.operator_api import api_client as client_module
-from birthmark.operator_api.api_client import (
+from birthmark.operator_api.client import api_client as client_module
+from birthmark.operator_api.client.api_client import (
     AnswerTooLargeError,
     DataDirectoryClosedError,
     NoAnswerInTimeError,
@@ -25,8 +25,8 @@ from birthmark.operator_api.api_client import (
     may_take_directory,
     read_endpoints,
 )
+from birthmark.operator_api.client.saved_login import read_invitation
 from birthmark.operator_api.data_directory_lock import DirectoryLock
-from birthmark.operator_api.saved_login import read_invitation
 from birthmark.operator_api.unix_socket import PORT_ALONE
 
 WHOLE: dict[str, dict[str, str]] = {name: {} for name in ("trust_bundle", "est", "dps", "iothub", "aws", "health_url")}
@@ -40,7 +40,7 @@ def test_endpoints_are_read(tmp_path: Path) -> None:
 def test_a_service_may_be_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`systemctl start`, and an upgrade of the package, return before it answers."""
     monkeypatch.setattr(client_module, "SERVICE_DATA", tmp_path)
-    monkeypatch.setattr("birthmark.file_ownership.SERVICE_DATA", tmp_path)
+    monkeypatch.setattr("birthmark.file_ownership_and_sudo.SERVICE_DATA", tmp_path)
     fix = client_module.not_running(tmp_path, "no such file").explain_fix()
     assert "Start it if it is not running: `systemctl start birthmark-server`; " in fix
     assert "started a moment ago" in fix

@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import Request
 
 from birthmark.actor import Actor
-from birthmark.auth.permissions import Right, Rights
+from birthmark.auth.permission_statements import Right, Rights
 from birthmark.auth.principals import Caller
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iam.model import RoleAssignment, UserRole

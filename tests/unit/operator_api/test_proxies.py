@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.operator_api.vendor_tool_environment import proxy_bypass_variables
+from birthmark.operator_api.client.vendor_tool_environment import proxy_bypass_variables
 
 HOST = "127.16.0.1"
 

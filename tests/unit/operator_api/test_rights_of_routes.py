@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 
 from birthmark.actor import Actor
-from birthmark.auth.permissions import NOTHING, Rights, statement_of
+from birthmark.auth.permission_statements import NOTHING, Rights, statement_of
 from birthmark.auth.principals import Caller
 from birthmark.iam.model import RIGHTS_OF, RoleAssignment, UserRole
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows, operator_mount

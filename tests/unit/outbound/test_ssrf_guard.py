@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.outbound.http_sender import UrlInvalidError, check_target, check_url
+from birthmark.outbound.http_client import UrlInvalidError, check_target, check_url
 from birthmark.outbound.ssrf_guard import AddressRefusedError, check_addresses, may_call, networks_of
 
 INSIDE = [

@@ -47,10 +47,10 @@ from birthmark.pki.certificates import (
     pem_bundle,
     pem_of,
 )
-from birthmark.pki.cms import render_certs_only
+from birthmark.pki.certs_only_cms import render_certs_only
 from birthmark.pki.der import pkcs12_options
-from birthmark.pki.names import name_of
-from birthmark.untrusted_text import printable
+from birthmark.pki.names_and_registration_ids import name_of
+from birthmark.untrusted_json_and_text import printable
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_csr, a_device, a_key, an_rsa_key
 

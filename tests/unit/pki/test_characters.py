@@ -8,7 +8,7 @@ import pytest
 from birthmark.errors import BirthmarkError
 from birthmark.keys.file_key import FileKey
 from birthmark.pki.certificates import parse_bundle
-from birthmark.pki.pem import unarmor
+from birthmark.pki.pem_armor import unarmor
 from birthmark.server.custom_certificate import OwnCertificate
 from support.fakes import NOON, FakeClock
 from support.pki.pki_builders import a_device

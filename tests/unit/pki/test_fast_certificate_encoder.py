@@ -15,7 +15,7 @@ from birthmark.pki.certificate_profiles import PROFILES, CertificateProfile
 from birthmark.pki.certificates import Certificate, parse_der
 from birthmark.pki.der import element, positive, wrap
 from birthmark.pki.issuance import NO_END, LeafIssuer, SigningKey, issue
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.pki.revocation_urls import DistributionPoints
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_key

@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 from cryptography import x509
 
-from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.hostname_verification import check_host
 from support.pki.odd_certificates import a_certificate
 

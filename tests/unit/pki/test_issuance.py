@@ -14,10 +14,10 @@ from birthmark.pki.ca_possession_proof import (
     check_possession,
     prove_possession,
 )
-from birthmark.pki.cms import CmsInvalidError, parse_certs_only, render_certs_only
-from birthmark.pki.crl import Revocation, RevocationReason, build_crl
+from birthmark.pki.certs_only_cms import CmsInvalidError, parse_certs_only, render_certs_only
+from birthmark.pki.crl_encoder import Revocation, RevocationReason, build_crl
 from birthmark.pki.issuance import IssuerExpiredError, IssuerNotBegunError, new_serial
-from birthmark.pki.names import (
+from birthmark.pki.names_and_registration_ids import (
     CommonNameInvalidError,
     RegistrationIdInvalidError,
     name_of,

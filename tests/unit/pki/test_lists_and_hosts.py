@@ -7,9 +7,9 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import parse_der
-from birthmark.pki.crl import Revocation, build_crl
+from birthmark.pki.crl_encoder import Revocation, build_crl
 from birthmark.pki.hostname_verification import check_host
 from birthmark.pki.path_validation import build_chain
 from support.fakes import NOON

@@ -15,9 +15,9 @@ from birthmark.secure_elements.errors import EngineMissingError, ProgramUnsuppor
 from birthmark.secure_elements.exec.execution_plan import configuration
 from birthmark.secure_elements.exec.host_capabilities import HostCapabilities
 from birthmark.secure_elements.exec.key_access_strategy import KeyAccess, choose
+from birthmark.secure_elements.exec.loopback_tls_proxy import Address, ProxyCa, TlsProxy, owner_of, parse_target
 from birthmark.secure_elements.exec.program_arguments import by_proxy
 from birthmark.secure_elements.exec.program_detection import Program, ProgramKind
-from birthmark.secure_elements.exec.proxy import Address, ProxyCa, TlsProxy, owner_of, parse_target
 
 ENGINE, PROVIDER = Path("/usr/lib/engines-3/pkcs11.so"), Path("/usr/lib/ossl-modules/pkcs11.so")
 BOTH, OLD, NEW = HostCapabilities(ENGINE, PROVIDER), HostCapabilities(ENGINE, None), HostCapabilities(None, PROVIDER)

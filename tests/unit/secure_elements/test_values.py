@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.se050_labels import is_same_label, label_of, object_id_of, swapped
 from birthmark.secure_elements.chip_profiles import ATECC608, GENERIC, SE050, KeySlot, profile_of
+from birthmark.secure_elements.element_session import parse_selector
 from birthmark.secure_elements.errors import (
     ElementProofInvalidError,
     SelectorInvalidError,
 )
 from birthmark.secure_elements.possession import PossessionProof, check_proof, prove
-from birthmark.secure_elements.secure_element import parse_selector
 
 
 def test_a_token_label_tells_the_chip() -> None:

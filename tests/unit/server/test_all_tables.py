@@ -8,7 +8,10 @@ from pathlib import Path
 
 from birthmark.store import schema_migration
 
-COLD = "import json; from birthmark.server.backup.database_copy import TABLES; print(json.dumps(sorted(TABLES)))"
+COLD = (
+    "import json; from birthmark.server.backup.database_copy_and_import import TABLES; "
+    "print(json.dumps(sorted(TABLES)))"
+)
 
 
 def test_a_backup_by_itself_knows_every_table_of_the_schema(tmp_path: Path) -> None:

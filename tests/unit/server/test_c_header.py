@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.server.endpoint_descriptions import as_c_header
+from birthmark.server.device_endpoint_files import as_c_header
 
 ROOTS = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 ALL: dict[str, Any] = {

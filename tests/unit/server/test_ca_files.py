@@ -12,7 +12,7 @@ from birthmark.device_transports.identity import ServerTrust
 from birthmark.errors import BirthmarkError
 from birthmark.fleet import target_profiles
 from birthmark.pki.certificates import parse_pem
-from birthmark.secure_elements.exec.proxy import ProxyUpstream
+from birthmark.secure_elements.exec.loopback_tls_proxy import ProxyUpstream
 from birthmark.server.function_and_role_files import cas_of
 from support.pki.pki_builders import a_ca, a_key
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from birthmark.server.workers.parent_http import FIELD, ForWhoAsks, Front, merged
+from birthmark.server.workers.parent_http_front_end import FIELD, ForWhoAsks, Front, merged
 
 ONE = """# HELP birthmark_refusals_total Refusals.
 # TYPE birthmark_refusals_total counter

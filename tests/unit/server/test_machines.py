@@ -27,7 +27,7 @@ from birthmark.server.cluster.sealed_files import (
     seal,
     unseal,
 )
-from birthmark.server.workers.worker_context import WorkerConfig, WorkerContext
+from birthmark.server.workers.worker_assignment import WorkerConfig, WorkerContext
 
 KEY, NONCE, INSTALLATION = bytes(range(KEY_BYTES)), bytes(NONCE_BYTES), "0f" * 12
 FILES = {"root.pem": b"certificate", "root.key": b"secret"}

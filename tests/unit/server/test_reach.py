@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from birthmark.server.dispatcher import KEPT_S, DependencyCheck
+from birthmark.server.mqtt_and_http_dispatch import KEPT_S, DependencyCheck
 from support.fakes import FakeClock
 
 

@@ -5,7 +5,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from birthmark.server.dispatcher import Applications
+from birthmark.server.mqtt_and_http_dispatch import Applications
 from support.fakes import FakeClock, SeededEntropy
 from support.server.asgi import request
 

@@ -7,8 +7,8 @@ import pytest
 from sqlalchemy import bindparam, delete
 from test_errors import load_everything
 
+from birthmark.store.compiled_statements import Statement, statement
 from birthmark.store.postgresql.batch_functions import BatchSteps, StatementPlans
-from birthmark.store.statements import Statement, statement
 from support.store.store_table import ADD, BUMP, things
 
 

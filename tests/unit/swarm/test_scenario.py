@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.swarm.errors import TargetNotNamedError
 from birthmark.swarm.model import DeviceGroup, Fault, RegistrationProtocol, SwarmVerdict, TargetKind
+from birthmark.swarm.run_setup import tagged
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario, TargetSpec
 from birthmark.swarm.scenario.parser import AZURE, MAX_DEVICES, ScenarioInvalidError, parse_scenario, resolve
 from birthmark.swarm.scenario.setting_catalog import SECTIONS
-from birthmark.swarm.setup import tagged
 from support.tools_pages import the_page_of
 
 FILE = Path("swarm.toml")

@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.swarm.model import DeviceGroup, DeviceMetrics, Fault, SwarmState, SwarmVerdict
-from birthmark.swarm.rules.expectations import DESERVED, expected_of, judge
+from birthmark.swarm.rules.fault_reaction_verdicts import DESERVED, expected_of, judge
 
 GROUP = DeviceGroup("meters", 10, patience_s=30.0)
 

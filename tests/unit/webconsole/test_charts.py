@@ -19,7 +19,7 @@ from birthmark.webconsole.charts import (
     round_ticks,
     standouts,
 )
-from birthmark.webconsole.charts.proportion_bars import ProportionBar, lanes
+from birthmark.webconsole.charts.horizontal_share_bars import ProportionBar, lanes
 from birthmark.webconsole.svg import NARROW, WIDE, Size, Tone, cut, for_each, local, width_of
 from support.console.drawings import HOSTILE, SIZES, TONES, check, elements, read, texts, titles
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from birthmark.webconsole.device import history
+from birthmark.webconsole.device_next_steps import next_steps
 from birthmark.webconsole.i18n import PageLocale, reader
-from birthmark.webconsole.next_steps import next_steps
 
 NOW = datetime(2026, 11, 25, 9, 41, tzinfo=UTC)
 ENABLE = "birthmark hub device enable pump-17 --hub birthmark"

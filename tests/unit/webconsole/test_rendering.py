@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.webconsole.i18n import PageLocale, reader
-from birthmark.webconsole.template_renderer import TemplateRenderer
+from birthmark.webconsole.templates_and_static_files import TemplateRenderer
 from support.fakes import FakeClock, SeededEntropy
 
 

@@ -12,7 +12,7 @@ from birthmark.agent.config.config_values import (
     PreloadedIdentity,
     SymmetricKeySource,
 )
-from birthmark.agent.config.loader import read_config
+from birthmark.agent.config.drop_in_files import read_config
 from birthmark.agent.config.parser import parse_config
 from birthmark.agent.config.toml_tables import ConfigInvalidError, ConfigMissingError, ConfigUnsupportedError
 

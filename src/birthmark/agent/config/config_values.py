@@ -6,9 +6,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from birthmark.agent.jobs.actions import JobSettings
-from birthmark.agent.paths import EST_ID
+from birthmark.agent.jobs.model import JobSettings
 from birthmark.agent.renewal_policy import Renewal
+from birthmark.agent.state_directory import EST_ID
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
 from birthmark.keys.tpm_attestation import TpmSettings

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import msgspec
 
+from birthmark.agent.config.key_and_file_uris import file_of
 from birthmark.agent.config.toml_tables import FLAG, MistakeError, Read, Table, kind_of
-from birthmark.agent.config.uris import file_of
-from birthmark.agent.jobs.actions import JobSettings, ReplaceableFile, RestartCommand, RestartProof, RunCommand
+from birthmark.agent.jobs.model import JobSettings, ReplaceableFile, RestartCommand, RestartProof, RunCommand
 from birthmark.device_transports.urls import UrlInvalidError, parse_url, suggest_url
 
 _NAME = re.compile("[A-Za-z0-9_.-]{1,64}")

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.agent.config import config_values
-from birthmark.agent.config.issuance import parse_edge_ca, parse_issuers
+from birthmark.agent.config.certificate_issuers import parse_edge_ca, parse_issuers
 from birthmark.agent.config.jobs import parse_jobs
+from birthmark.agent.config.key_and_file_uris import file_of, key_of, take_key, token_of
 from birthmark.agent.config.provisioning import parse_source
 from birthmark.agent.config.toml_tables import (
     ANY,
@@ -27,7 +28,6 @@ from birthmark.agent.config.toml_tables import (
     parse_files,
     text_like,
 )
-from birthmark.agent.config.uris import file_of, key_of, take_key, token_of
 from birthmark.keys.tpm_attestation import MAX_KEY_INDEX, TpmSettings
 from birthmark.secure_elements.chip_profiles import Algorithm
 

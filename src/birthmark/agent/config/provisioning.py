@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.agent.config import config_values
-from birthmark.agent.config.issuance import Issuers, parse_issued
+from birthmark.agent.config.certificate_issuers import Issuers, parse_issued
+from birthmark.agent.config.key_and_file_uris import file_of, key_of, take_key, take_pair
 from birthmark.agent.config.toml_tables import ANY, TEXT, MistakeError, Table, kind_of, text_like
-from birthmark.agent.config.uris import file_of, key_of, take_key, take_pair
-from birthmark.agent.paths import DEVICE_ID
+from birthmark.agent.state_directory import DEVICE_ID
 from birthmark.device_transports.urls import HttpTarget, UrlInvalidError, parse_url, suggest_url
 from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm_attestation import TpmSettings
-from birthmark.pki.names import parse_common_name, parse_registration_id
+from birthmark.pki.names_and_registration_ids import parse_common_name, parse_registration_id
 from birthmark.text_file_encodings import BLANKS
 
 _AZURE = "https://global.azure-devices-provisioning.net"

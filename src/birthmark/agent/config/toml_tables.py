@@ -10,8 +10,8 @@ import msgspec
 from birthmark.agent.config.config_values import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text_file_encodings import to_lines
-from birthmark.toml_errors import TomlError, lines_of, parse
-from birthmark.untrusted_text import printable
+from birthmark.toml_validation import TomlError, lines_of, parse
+from birthmark.untrusted_json_and_text import printable
 
 T = TypeVar("T")
 Read: TypeAlias = Callable[[Any], T]

@@ -18,8 +18,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from birthmark.agent.jobs.actions import MAX_CHARS, JobFailedError, tail
-from birthmark.untrusted_text import printable, reason_of
+from birthmark.agent.jobs.model import MAX_CHARS, JobFailedError, tail
+from birthmark.untrusted_json_and_text import printable, reason_of
 
 _KEPT_BYTES = 4 * MAX_CHARS
 _READ_BYTES = 64 * 1024

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 
 import msgspec
 
-from birthmark.agent.jobs.actions import (
+from birthmark.agent.jobs.model import (
     JobRejectedError,
     JobSettings,
     RenewAction,
@@ -27,7 +27,7 @@ from birthmark.agent.jobs.actions import (
     Wanted,
 )
 from birthmark.device_transports.urls import UrlInvalidError, parse_url
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 MAX_DOCUMENT_BYTES = 32 * 1024
 MAX_URL_CHARS = 8 * 1024

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import msgspec
 
-from birthmark.agent.paths import remove_file, write_file
-from birthmark.untrusted_text import decode_json
+from birthmark.agent.state_directory import remove_file, write_file
+from birthmark.untrusted_json_and_text import decode_json
 
 _MAX_BYTES = 64 * 1024
 

@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import IO
 
 from birthmark import atomic_files, supervised_tasks
-from birthmark.agent.jobs.actions import JobCutError, JobFailedError, ReplaceAction
+from birthmark.agent.jobs.model import JobCutError, JobFailedError, ReplaceAction
 from birthmark.device_transports.identity import ServerTrust
-from birthmark.device_transports.openssl.download import Begin, DownloadResponse, Take, download
+from birthmark.device_transports.openssl.resumable_download import Begin, DownloadResponse, Take, download
 from birthmark.errors import BirthmarkError, UnauthenticatedError
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 _MODE = 0o600
 _MAX_TRIES = 100

@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from birthmark import supervised_tasks
-from birthmark.agent.jobs.actions import (
+from birthmark.agent.jobs.document_parser import parse_document
+from birthmark.agent.jobs.execution_state_file import JobRecord, JobStep, forget, read_record, write_record
+from birthmark.agent.jobs.file_update import Fetch
+from birthmark.agent.jobs.model import (
     JobCutError,
     JobExecutionStatus,
     JobOutcome,
@@ -19,10 +22,7 @@ from birthmark.agent.jobs.actions import (
     JobSettings,
     bounded,
 )
-from birthmark.agent.jobs.document_parser import parse_document
-from birthmark.agent.jobs.execution_state_file import JobRecord, JobStep, forget, read_record, write_record
-from birthmark.agent.jobs.executor import INTERRUPTED, JobExecutor, what_of
-from birthmark.agent.jobs.file_update import Fetch
+from birthmark.agent.jobs.resumable_executor import INTERRUPTED, JobExecutor, what_of
 from birthmark.awsiot.client import ThingClient
 from birthmark.awsiot.client.jobs import (
     IN_PROGRESS,
@@ -32,7 +32,7 @@ from birthmark.awsiot.client.jobs import (
     JobRefusedError,
     ThingJobs,
 )
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError
 
 log = logging.getLogger(__name__)

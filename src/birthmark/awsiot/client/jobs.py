@@ -16,7 +16,7 @@ import msgspec
 from birthmark.device_transports.errors import LinkTimeoutError
 from birthmark.device_transports.ports import MqttClient, ReceivedMessage
 from birthmark.errors import BirthmarkError
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 MQTT_PORT = 8883
 ANSWER_S = 30.0

@@ -21,7 +21,7 @@ from birthmark.awsiot.http.ca_certificates import CaCertificateOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
 from birthmark.awsiot.http.data_plane import FOR_DEVICES, Ask, ClientOperations, ConnectivityOperations, DataOperations
 from birthmark.awsiot.http.device_auth import HttpDevices
-from birthmark.awsiot.http.fleet_indexing import IndexingOperations
+from birthmark.awsiot.http.indexing_and_dynamic_groups import IndexingOperations
 from birthmark.awsiot.http.job_file_downloads import file_of, is_file
 from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobOperations
 from birthmark.awsiot.http.policies import PolicyOperations
@@ -36,14 +36,14 @@ from birthmark.awsiot.http.request_router import (
     Handler,
     OperationRouter,
 )
-from birthmark.awsiot.http.role_aliases import CREDENTIALS, RoleAliasOperations, credentials
+from birthmark.awsiot.http.role_aliases_and_credentials import CREDENTIALS, RoleAliasOperations, credentials
 from birthmark.awsiot.http.tags import TagOperations
 from birthmark.awsiot.http.thing_groups import ThingGroupOperations
 from birthmark.awsiot.http.things import EventOperations, ThingOperations
 from birthmark.awsiot.http.topic_rules import TopicRuleOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.rules.operation_rights import PLACE, right_for
-from birthmark.awsiot.rules.topic_rules import RuleExistsError
+from birthmark.awsiot.rules.topic_rule_evaluation import RuleExistsError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.authorizers import AuthorizerExistsError
 from birthmark.awsiot.service.ca_certificates import CaExistsError
@@ -54,10 +54,10 @@ from birthmark.awsiot.service.provisioning_templates import TemplateExistsError
 from birthmark.awsiot.service.role_aliases import RoleAliasExistsError
 from birthmark.awsiot.service.things import ThingExistsError
 from birthmark.broker import Namespace
-from birthmark.clock import Entropy, new_uuid
+from birthmark.clock_and_entropy import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
-from birthmark.iam.authorization_errors import format_refusal, require_right
-from birthmark.net.http import ASGIApp, Receive, Scope, Send
+from birthmark.iam.missing_right_errors import format_refusal, require_right
+from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
 
 GROUPS = (
     ThingOperations,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
@@ -11,7 +11,7 @@ from birthmark.awsiot.rules.operation_rights import PLACE
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.iam.authorization_errors import require_right
+from birthmark.iam.missing_right_errors import require_right
 
 
 class CaCertificateOperations:

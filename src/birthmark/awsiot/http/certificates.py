@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.awsiot import wire
 from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.model import CertificateStatus, parse_certificate_id
@@ -11,7 +11,7 @@ from birthmark.awsiot.rules.operation_rights import PLACE
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.certificates import EndpointRetiredError, PendingActivationError
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.iam.authorization_errors import require_right
+from birthmark.iam.missing_right_errors import require_right
 
 _ENDPOINTS = frozenset({"iot:Data-ATS", "iot:Data-Beta", "iot:CredentialProvider"})
 _RETIRED = {

@@ -17,12 +17,12 @@ from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import ShadowRequest, parse_request, shadow_json
 from birthmark.broker import Namespace
 from birthmark.broker.model import MICROS, BrokerMessage
-from birthmark.clock import Entropy, new_uuid
+from birthmark.clock_and_entropy import Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
 from birthmark.mqtt.topics import is_valid_name
 from birthmark.store.pagination import page_of
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 
 class ClientOperations:

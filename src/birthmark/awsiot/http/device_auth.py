@@ -10,7 +10,7 @@ from birthmark.awsiot.rules.custom_authorizers import NAME, AuthorizerRequest
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.device_authorization import ConnectionGrant
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.net.tls import TlsPeer
 
 _MOST_CACHED = 1024

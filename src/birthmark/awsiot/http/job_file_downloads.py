@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from birthmark.awsiot.rules.job_document_placeholders import FILES
 from birthmark.awsiot.service.job_files import JobFiles
-from birthmark.net.http import Receive, Scope, Send
+from birthmark.net.bounded_http import Receive, Scope, Send
 
 log = logging.getLogger(__name__)
 PIECE_BYTES = 64 * 1024

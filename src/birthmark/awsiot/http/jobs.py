@@ -24,9 +24,9 @@ from birthmark.awsiot.service.job_executions import NEXT
 from birthmark.awsiot.wire import BodyInvalidError, given_json, managed_job_templates
 from birthmark.awsiot.wire import jobs as wire
 from birthmark.awsiot.wire.managed_job_templates import MANAGED, VERSION
-from birthmark.clock import EPOCH
+from birthmark.clock_and_entropy import EPOCH
 from birthmark.store.pagination import page_of
-from birthmark.untrusted_text import check_keys_once
+from birthmark.untrusted_json_and_text import check_keys_once
 
 JOBS_FOR_DEVICES = frozenset(
     {

@@ -11,7 +11,7 @@ from birthmark.awsiot.rules.policy import ACTIONS, PolicyMalformedError, PolicyS
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.policies import UnknownPolicyError
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.untrusted_text import check_keys_once
+from birthmark.untrusted_json_and_text import check_keys_once
 
 _MAX_VERSION_DIGITS = 9
 _MAX_ASKED, _MAX_RESOURCE = 10, 1024

@@ -10,7 +10,7 @@ from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import CERTIFICATE, POLICY, THING, parse_template
-from birthmark.untrusted_text import check_keys_once
+from birthmark.untrusted_json_and_text import check_keys_once
 
 _KINDS: Mapping[str, str] = {
     "authorizerName": "authorizer",

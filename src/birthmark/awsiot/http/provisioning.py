@@ -13,7 +13,7 @@ from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.provisioning_templates import UnknownTemplateError
 from birthmark.awsiot.wire import provisioning
-from birthmark.untrusted_text import whole_number
+from birthmark.untrusted_json_and_text import whole_number
 
 
 class ProvisioningHook(msgspec.Struct, rename="camel", omit_defaults=True):

@@ -19,8 +19,8 @@ from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.awsiot.wire import BodyInvalidError, parse_body
 from birthmark.errors import BirthmarkError
 from birthmark.store.pagination import Page, marker_of, page_size, parse_marker
-from birthmark.unknown_fields import find_unread_member, says_something
-from birthmark.untrusted_text import decode_json, whole_number
+from birthmark.unknown_field_detection import find_unread_member, says_something
+from birthmark.untrusted_json_and_text import decode_json, whole_number
 
 _WORD = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NAMED_TWICE = frozenset({("iot-jobs-data", "DescribeJobExecution")})  # for devices; `iot` has one for operators

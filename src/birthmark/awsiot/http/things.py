@@ -9,7 +9,7 @@ from birthmark.awsiot.model import CertificateId, MemberNotServedError, Principa
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.account_settings import ANNOUNCED
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.store.columns import from_micros
+from birthmark.store.column_types import from_micros
 
 _KNOWN = (*ANNOUNCED, "POLICY", "CERTIFICATE", "CA_CERTIFICATE")
 

@@ -11,12 +11,12 @@ from birthmark.auth.sigv4 import parse_signature
 from birthmark.awsiot.http.app import signed_request_of
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.device_authorization import ConnectionGrant
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import MqttLimits
 from birthmark.net.mqtt_driver import Accept, MqttPump, Report
 from birthmark.net.mqtt_websocket import serve_mqtt
-from birthmark.net.staleness_guard import Freshness
+from birthmark.net.stale_cache_guard import Freshness
 from birthmark.net.tls import TlsPeer
 
 SERVICES = frozenset({"iotdevicegateway", "iotdata"})

@@ -4,6 +4,6 @@ A refused 3.1.1 client is disconnected without a response, as in AWS, and so is 
 subscribe. An MQTT 5 client gets a reason code. Sessions, queues, and retained messages belong to the broker.
 """
 
-from birthmark.awsiot.mqtt.connection_admission import AwsConnections
+from birthmark.awsiot.mqtt.admission_and_reauthentication import AwsConnections
 
 __all__ = ["AwsConnections"]

@@ -20,11 +20,11 @@ from birthmark.mqtt.packets import LEVEL_5, Publish, SubAck, Subscribe, UnsubAck
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import matches
-from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_service_interface import CloseReason
 
 if TYPE_CHECKING:
-    from birthmark.awsiot.mqtt.connection_admission import AwsConnections
+    from birthmark.awsiot.mqtt.admission_and_reauthentication import AwsConnections
 
 WINDOW = 100
 

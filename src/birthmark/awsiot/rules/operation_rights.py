@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 
 _LOOKS = ("Describe", "Get", "List", "Search")
 _OTHERS: Mapping[str, Right] = {

@@ -26,7 +26,7 @@ from birthmark.awsiot.rules.policy_conditions import (
 )
 from birthmark.awsiot.rules.policy_variables import PolicyVariables, UnsafeVariableValue, is_plain, substitute
 from birthmark.errors import ForbiddenError, InvalidRequestError
-from birthmark.untrusted_text import read_json
+from birthmark.untrusted_json_and_text import read_json
 
 MAX_DOCUMENT_CHARS = 2048
 """Maximum length of a policy document, without white space."""

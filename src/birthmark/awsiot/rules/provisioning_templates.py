@@ -30,7 +30,7 @@ from birthmark.awsiot.rules.template_functions import (
     function_of,
     registration_error,
 )
-from birthmark.untrusted_text import read_json
+from birthmark.untrusted_json_and_text import read_json
 
 MAX_TEMPLATE_CHARS = 10_240
 MAX_PARAMETERS_BYTES = 65_536

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 
 from birthmark.broker.model import BrokerMessage
-from birthmark.net.mqtt_admission import CloseReason
+from birthmark.net.mqtt_service_interface import CloseReason
 
 EVENTS = "$aws/events/"
 BASIC_INGEST = "$aws/rules/"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError
-from birthmark.untrusted_text import whole_number
+from birthmark.untrusted_json_and_text import whole_number
 
 CERTIFICATE_ID = "AWS::IoT::Certificate::Id"
 FUNCTIONS = frozenset({"Ref", "Fn::Join", "Fn::Select", "Fn::FindInMap", "Fn::Split", "Fn::Sub"})

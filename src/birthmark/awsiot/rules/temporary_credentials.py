@@ -15,7 +15,7 @@ from datetime import datetime
 import msgspec
 
 from birthmark.errors import UnauthenticatedError
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 KEY_PREFIX = "ASIA"
 MIN_DURATION_S, MAX_DURATION_S, DURATION_S = 900, 43_200, 3600

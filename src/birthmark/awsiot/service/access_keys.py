@@ -4,16 +4,16 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from birthmark.auth.cloud_api_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.auth.principals import Caller
 from birthmark.auth.sigv4 import AccessKeyUnknownError, Signature, SignedRequest, check_signature
+from birthmark.auth.token_derived_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.awsiot.domain_events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules.policy import ConnectionPermissions, PolicyMalformedError, parse_policy
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.device_authorization import ConnectionGrant
-from birthmark.awsiot.store import certificates as store
+from birthmark.awsiot.store import certificates_and_access_keys as store
 from birthmark.errors import NotFoundError
 from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes

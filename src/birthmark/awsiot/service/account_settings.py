@@ -12,7 +12,7 @@ from birthmark.awsiot.rules.reserved_topics import EVENTS
 from birthmark.awsiot.store import registry as store
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock_and_entropy import Clock, Entropy, new_uuid
 from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.database import Row
 from birthmark.store.reloading_cache import RowCache

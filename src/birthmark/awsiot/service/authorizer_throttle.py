@@ -7,7 +7,7 @@ recently authorized addresses are still served.
 from collections import OrderedDict
 from dataclasses import dataclass, field
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ThrottledError
 from birthmark.net.quota_key import share_of
 

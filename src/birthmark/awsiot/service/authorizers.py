@@ -27,7 +27,7 @@ from birthmark.awsiot.service.lambda_functions import FunctionFailedError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.store import authorizers_and_role_aliases as store
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.clock import new_uuid
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, ForbiddenError, NotFoundError
 from birthmark.net.quota_key import share_of
 from birthmark.outbound.callouts import QuestionsWaitError

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from birthmark.awsiot.service.fleet_index import FleetIndex
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.store import Database
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from birthmark.awsiot.model import CertificateId, CertificateMode, RegisteredCa, parse_single_pem
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
-from birthmark.awsiot.store import certificates as store
-from birthmark.clock import new_uuid
+from birthmark.awsiot.store import certificates_and_access_keys as store
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.pki.ca_possession_proof import check_possession
 from birthmark.pki.certificates import Certificate, parse_pem

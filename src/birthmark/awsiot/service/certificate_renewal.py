@@ -23,7 +23,7 @@ from birthmark.awsiot.service.certificates import Certificates, check, insert_ch
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.policies import attaching as policy_attaching
 from birthmark.awsiot.service.thing_principals import attachment_changes
-from birthmark.awsiot.store import certificates as store
+from birthmark.awsiot.store import certificates_and_access_keys as store
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.errors import ChangedMeanwhileError, ConflictError
 from birthmark.pki.certificates import Certificate

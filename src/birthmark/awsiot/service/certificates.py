@@ -23,11 +23,11 @@ from birthmark.awsiot.model import (
 )
 from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.base import AccountService
-from birthmark.awsiot.store import certificates as store
+from birthmark.awsiot.store import certificates_and_access_keys as store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as registry_store
 from birthmark.ca.pkcs11_keys import run_signing
-from birthmark.clock import new_uuid
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import (
     ChangedMeanwhileError,
     ConflictError,
@@ -41,8 +41,8 @@ from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_pem
 from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial
-from birthmark.pki.names import name_of
-from birthmark.pki.pem import unarmor
+from birthmark.pki.names_and_registration_ids import name_of
+from birthmark.pki.pem_armor import unarmor
 from birthmark.store import Changes, retry_on_conflict
 from birthmark.store.pagination import Page, every, page_of
 

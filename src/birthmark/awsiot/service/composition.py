@@ -4,8 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from birthmark.auth.cloud_api_credentials import NOBODY, UserDirectory
 from birthmark.auth.sigv4 import Signature, SignedRequest
+from birthmark.auth.token_derived_credentials import NOBODY, UserDirectory
 from birthmark.awsiot.model import Account, CertificateId, DeviceCertificate, Thing, is_certificate_id
 from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import AwsPolicy
@@ -43,20 +43,19 @@ from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.service.topic_rules import TopicRules, Whose
 from birthmark.awsiot.store import (
     authorizers_and_role_aliases,
-    certificates,
     jobs,
     policies,
     provisioning,
     registry,
     topic_rules,
 )
-from birthmark.awsiot.store import certificates as certificate_store
+from birthmark.awsiot.store import certificates_and_access_keys as certificate_store
 from birthmark.broker.database_stream import SqlStream
-from birthmark.broker.message_delivery import MessagePublisher
-from birthmark.clock import Clock, Entropy
+from birthmark.broker.message_fan_out import MessagePublisher
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.late_reference import Ref
-from birthmark.message_routing.deliveries import MessageServer, Sink
+from birthmark.message_routing.delivery_model import MessageServer, Sink
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.rule_time_shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage
@@ -204,7 +203,7 @@ class AwsIot:
                 "thinggroup": TaggableResource(self.thing_groups.get, registry.GROUP_IS_THERE),
                 "thingtype": TaggableResource(self.things.types.get, registry.TYPE_IS_THERE),
                 "policy": TaggableResource(self.policies.get, policies.POLICY_IS_THERE),
-                "cacert": TaggableResource(self.authorities.get, certificates.CA_IS_THERE, "key_id"),
+                "cacert": TaggableResource(self.authorities.get, certificate_store.CA_IS_THERE, "key_id"),
                 "provisioningtemplate": TaggableResource(self.templates.get, provisioning.TEMPLATE_IS_THERE),
                 "authorizer": TaggableResource(self.authorizers.get, authorizers_and_role_aliases.AUTHORIZER_IS_THERE),
                 "job": TaggableResource(self.jobs.get, jobs.JOB_IS_THERE, "key_job_id"),

@@ -28,7 +28,7 @@ from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import registry as store
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import check_dates

@@ -31,12 +31,12 @@ from birthmark.awsiot.wire.index_query import (
     count_terms,
     number_of,
 )
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.documents.query_evaluator import ordered
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import EACH, Page
-from birthmark.store.row_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MOST_AMONG, these
 
 log = logging.getLogger(__name__)
 SETTING = "indexing"

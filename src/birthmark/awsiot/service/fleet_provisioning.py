@@ -43,7 +43,7 @@ from birthmark.awsiot.store import provisioning as store
 from birthmark.awsiot.wire.provisioning import parse_hook_answer
 from birthmark.errors import ChangedMeanwhileError, ForbiddenError, InvalidRequestError
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.pem import unarmor
+from birthmark.pki.pem_armor import unarmor
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes
 

@@ -34,7 +34,7 @@ from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplate
 from birthmark.awsiot.service.thing_registration import ThingRegistration, ThingTakenError
 from birthmark.awsiot.store import provisioning as provisioning_store
 from birthmark.broker.model import BrokerMessage
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ForbiddenError, NotFoundError, PolicyError, ThrottledError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import check_dates

@@ -23,7 +23,7 @@ from birthmark.awsiot.wire import jobs as wire
 from birthmark.awsiot.wire.jobs import settings_of
 from birthmark.broker.keyed_lock import KeyedLock, until_done
 from birthmark.broker.model import BrokerMessage
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, retry_on_conflict, to_micros
 from birthmark.store.database import Row

@@ -10,7 +10,7 @@ from birthmark.awsiot.rules import job_document_placeholders
 from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.jobs import MAX_DOCUMENT_BYTES, parse_document
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ThrottledError
 
 MAX_READING = 1000

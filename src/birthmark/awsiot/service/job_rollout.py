@@ -19,7 +19,7 @@ from birthmark.awsiot.rules import job_schedule
 from birthmark.awsiot.service.jobs import JobService
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire.jobs import JobConfiguration, settings_of
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.net.fair_scheduler import Slices
 from birthmark.store import Changes, Database

@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 
 from birthmark.awsiot.model import DataStream
-from birthmark.awsiot.rules.topic_rules import RulesFullError
+from birthmark.awsiot.rules.topic_rule_evaluation import RulesFullError
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.broker.database_stream import SqlStream
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.message_routing.sinks.local_streams import StreamRecord
 from birthmark.store import Changes, Database, to_micros

@@ -12,12 +12,12 @@ from typing import Any
 import msgspec
 
 from birthmark.awsiot.ports import FunctionCaller
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock_and_entropy import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.outbound.callouts import Ask, Questions
-from birthmark.outbound.http_sender import NotAnsweredError
+from birthmark.outbound.http_client import NotAnsweredError
 from birthmark.outbound.webhook_signature import headers_of
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 _MAX_TOLD = 200
 

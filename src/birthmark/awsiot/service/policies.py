@@ -11,14 +11,14 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.service.thing_groups import DynamicGroupError, UnknownThingGroupError
-from birthmark.awsiot.store import certificates as certificate_store
+from birthmark.awsiot.store import certificates_and_access_keys as certificate_store
 from birthmark.awsiot.store import policies as store
 from birthmark.awsiot.store import registry as registry_store
-from birthmark.clock import new_uuid
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
 from birthmark.store import Changes, Event, retry_on_conflict
 from birthmark.store.pagination import Page, page_of
-from birthmark.store.row_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MOST_AMONG, these
 
 MAX_VERSIONS = 5
 MAX_ATTACHED = 10

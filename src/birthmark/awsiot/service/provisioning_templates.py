@@ -12,7 +12,7 @@ from birthmark.awsiot.rules.provisioning_templates import CERTIFICATE, parse_tem
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.store import provisioning as store
-from birthmark.clock import new_uuid
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
 from birthmark.store import Changes
 from birthmark.store.pagination import Page, page_of

@@ -20,12 +20,12 @@ from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.service.thing_registration import ThingRegistration
 from birthmark.awsiot.store import provisioning as store
-from birthmark.clock import new_uuid
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, NotFoundError, PolicyError, UnavailableError
 from birthmark.store import Changes
 from birthmark.store.pagination import Page, page_of
 from birthmark.supervised_tasks import Leads, always
-from birthmark.untrusted_text import check_keys_once, read_json
+from birthmark.untrusted_json_and_text import check_keys_once, read_json
 
 MAX_RUNNING = 10
 KEEP = timedelta(days=30)

@@ -31,7 +31,7 @@ from birthmark.awsiot.service.device_authorization import ConnectionGrant, Devic
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
 from birthmark.awsiot.store import authorizers_and_role_aliases as store
 from birthmark.awsiot.wire import BodyInvalidError
-from birthmark.clock import new_uuid
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import (
     BirthmarkError,
     ChangedMeanwhileError,

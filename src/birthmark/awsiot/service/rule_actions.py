@@ -16,10 +16,10 @@ from birthmark.awsiot.service.rule_destinations import KIND, Destinations
 from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.service.topic_rules import LED_BY, TopicRules
 from birthmark.broker.keyed_lock import until_done
-from birthmark.broker.message_delivery import MessagePublisher
+from birthmark.broker.message_fan_out import MessagePublisher
 from birthmark.broker.model import MICROS, BrokerMessage
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
+from birthmark.message_routing.delivery_model import Delivery, MessageServer, Sink
 from birthmark.message_routing.sinks.errors import AddressInvalidError
 from birthmark.message_routing.sinks.files import FileSink, FolderQuota, LineSink
 from birthmark.message_routing.sinks.http import HttpSink, Post
@@ -28,8 +28,8 @@ from birthmark.message_routing.sinks.mqtt import MqttSink
 from birthmark.message_routing.sinks.nats import NatsSink
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.properties import PropertyId, PropertyScope, write_properties
-from birthmark.outbound.http_sender import OutboundResponse, UrlInvalidError
-from birthmark.untrusted_text import decode_json
+from birthmark.outbound.http_client import OutboundResponse, UrlInvalidError
+from birthmark.untrusted_json_and_text import decode_json
 
 Ask = Callable[[str, bytes, Callable[[BirthmarkError], object], str], Awaitable[None]]
 """Calls a cloud service by a reserved topic, for a principal."""
@@ -74,7 +74,7 @@ class Republisher:
         self.messages, self.ask = messages, ask
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.delivery_model.Carrier`."""
         results: list[BirthmarkError | None] = [None] * len(deliveries)
         some: list[tuple[int, BrokerMessage, Sequence[str]]] = []
         for number, letter in enumerate(deliveries):
@@ -154,7 +154,7 @@ class _ConfirmedDestinations:
         self._account = account
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.delivery_model.Carrier`."""
         ready: list[Delivery] = []
         problems: list[BirthmarkError | None] = []
         for letter in deliveries:
@@ -191,7 +191,7 @@ class _Functions:
         self._functions = functions
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.delivery_model.Carrier`."""
         turns = asyncio.Semaphore(8)
 
         async def one(delivery: Delivery) -> BirthmarkError | None:
@@ -221,7 +221,7 @@ class _Servers:
         self._mqtt = MqttSink(servers)
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.delivery_model.Carrier`."""
         results: dict[int, BirthmarkError | None] = {}
         for arn in dict.fromkeys(one.address["arn"] for one in deliveries):
             numbers = [number for number, one in enumerate(deliveries) if one.address["arn"] == arn]

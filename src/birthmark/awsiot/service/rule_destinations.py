@@ -14,18 +14,18 @@ from typing import Any
 
 from birthmark.awsiot.domain_events import RuleChanged
 from birthmark.awsiot.model import Account, DestinationStatus, RuleDestination
-from birthmark.awsiot.rules.topic_rules import Action, RulesFullError, is_same_origin
+from birthmark.awsiot.rules.topic_rule_evaluation import Action, RulesFullError, is_same_origin
 from birthmark.awsiot.service.lambda_functions import FunctionNotMappedError
 from birthmark.awsiot.store import topic_rules as store
 from birthmark.awsiot.wire import topic_rules as wire
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock_and_entropy import Clock, Entropy, new_uuid
 from birthmark.errors import (
     ChangedMeanwhileError,
     ConflictError,
     InvalidRequestError,
     NotFoundError,
 )
-from birthmark.message_routing.deliveries import Delivery, MessageServer
+from birthmark.message_routing.delivery_model import Delivery, MessageServer
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.sinks.errors import AddressInvalidError
 from birthmark.store import Changes, Database

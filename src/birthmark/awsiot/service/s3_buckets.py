@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from birthmark.errors import InvalidRequestError, NotFoundError
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 MAX_LINE_BYTES = 131_072
 MAX_LINES = 1_000_000

@@ -9,7 +9,7 @@ from birthmark.awsiot.service.fleet_index import FleetIndex
 from birthmark.awsiot.store import index_queries, registry, shadows
 from birthmark.awsiot.wire.index_query import SearchIndex
 from birthmark.store import Database
-from birthmark.store.row_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MOST_AMONG, these
 
 _PRESENCE = ("connectivity.connected", "connectivity.timestamp", "connectivity.disconnectReason")
 

@@ -18,8 +18,8 @@ from birthmark.awsiot.store import shadows as store
 from birthmark.awsiot.wire import shadows as wire
 from birthmark.broker.keyed_lock import KeyedLock, until_done
 from birthmark.broker.model import BrokerMessage
-from birthmark.broker.rules.quotas import Portions
-from birthmark.clock import Clock, ClockStability
+from birthmark.broker.rules.principal_quotas import Portions
+from birthmark.clock_and_entropy import Clock, ClockStability
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.pagination import Page, page_of

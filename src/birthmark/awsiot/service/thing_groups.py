@@ -20,7 +20,7 @@ from birthmark.awsiot.service.things import Things
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import registry as store
 from birthmark.awsiot.wire.index_query import AllTerms, FieldEquals, Query, SearchIndex, parse_query
-from birthmark.clock import new_uuid
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.store import Changes, retry_on_conflict
 from birthmark.store.pagination import Page, page_of

@@ -7,7 +7,7 @@ from birthmark.awsiot.model import CertificateId, PrincipalType, ThingName
 from birthmark.awsiot.rules.policy import are_of_one_device
 from birthmark.awsiot.service.certificates import UnknownCertificateError
 from birthmark.awsiot.service.things import Things
-from birthmark.awsiot.store import certificates as certificate_store
+from birthmark.awsiot.store import certificates_and_access_keys as certificate_store
 from birthmark.awsiot.store import registry as store
 from birthmark.awsiot.store.policies import CERTIFICATE_IS_THERE
 from birthmark.errors import InvalidRequestError

@@ -47,15 +47,15 @@ from birthmark.awsiot.service.policies import attaching as policy_attaching
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.thing_principals import attachment_changes
 from birthmark.awsiot.service.things import Things
-from birthmark.awsiot.store import certificates as certificate_store
+from birthmark.awsiot.store import certificates_and_access_keys as certificate_store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as store
 from birthmark.awsiot.store import registry as registry_store
-from birthmark.clock import new_uuid
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, UnavailableError
 from birthmark.pki.certificates import parse_pem
 from birthmark.pki.csr import parse_csr
-from birthmark.pki.pem import unarmor
+from birthmark.pki.pem_armor import unarmor
 from birthmark.store import Changes, Database, retry_on_conflict
 
 _ATTEMPTS = 4

@@ -10,7 +10,7 @@ from birthmark.awsiot.model import ThingName, ThingType
 from birthmark.awsiot.service.base import RegistryService
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, has_same_tags, tag_deletes, written
 from birthmark.awsiot.store import registry as store
-from birthmark.clock import new_uuid
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, retry_on_conflict, to_micros
 from birthmark.store.pagination import Page, page_of

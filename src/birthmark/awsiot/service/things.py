@@ -10,9 +10,9 @@ from birthmark.awsiot.service.base import RegistryService
 from birthmark.awsiot.service.thing_types import ThingTypes
 from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import registry as store
-from birthmark.clock import new_uuid
+from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
-from birthmark.store import Changes, device_name_index, retry_on_conflict
+from birthmark.store import Changes, device_name_prefix_index, retry_on_conflict
 from birthmark.store.pagination import Page, page_of
 
 
@@ -92,7 +92,7 @@ class Things(RegistryService):
 
     async def find_spellings(self, name: str) -> set[str]:
         """Return the registered spellings of a name; names are case-sensitive."""
-        return await device_name_index.find_spellings(self.database, store.PLACE, name)
+        return await device_name_prefix_index.find_spellings(self.database, store.PLACE, name)
 
     async def create(
         self,
@@ -126,7 +126,7 @@ class Things(RegistryService):
         """Return the changes that create a thing; they require the name to be unused."""
         check_attribute_count(thing)
         changes = self.types.usable_guard(thing.type_name).run(store.ADD_THING, expect=1, **store.THINGS.row(thing))
-        changes.merge(device_name_index.found(store.PLACE, thing.name)).merge(await self.index.of_thing(thing))
+        changes.merge(device_name_prefix_index.found(store.PLACE, thing.name)).merge(await self.index.of_thing(thing))
         changes.count(store.FIGURE)
         return changes.audit(actor, "awsiot.thing_create", thing.name).event(ThingChanged(thing.name))
 
@@ -197,7 +197,9 @@ class Things(RegistryService):
         changes.run(store.FORGET_MEMBER, thing=name)
         changes.run(job_store.REMOVE_THING, key_thing=name, updated_at=self.clock.micros())
         changes.run(job_store.DROP_NOTICE, thing=name)
-        changes.merge(device_name_index.unindex_name(store.PLACE, name)).merge(await self.index.without_thing(name))
+        changes.merge(device_name_prefix_index.unindex_name(store.PLACE, name)).merge(
+            await self.index.without_thing(name)
+        )
         changes.count(store.FIGURE, by=-1).audit(actor, "awsiot.thing_delete", name)
         await self.database.commit(changes.event(ThingChanged(name)))
         await self._tell("deleted", thing)

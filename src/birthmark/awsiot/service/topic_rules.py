@@ -8,8 +8,8 @@ from typing import Any
 
 from birthmark.awsiot.domain_events import RuleChanged
 from birthmark.awsiot.model import Account, TopicRule, parse_shadow_name, parse_thing_name
-from birthmark.awsiot.rules import topic_rules as rules
-from birthmark.awsiot.rules.topic_rules import PreparedRule
+from birthmark.awsiot.rules import topic_rule_evaluation as rules
+from birthmark.awsiot.rules.topic_rule_evaluation import PreparedRule
 from birthmark.awsiot.rules.topic_validation import check_client_id, check_size
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.rule_destinations import Destinations
@@ -22,9 +22,9 @@ from birthmark.awsiot.wire.shadows import shadow_json
 from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage, Done
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
-from birthmark.message_routing.deliveries import Delivery, Sink
+from birthmark.message_routing.delivery_model import Delivery, Sink
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.engine import RuleEngine
 from birthmark.message_routing.rule_time_shares import DeferredMessage
@@ -36,7 +36,7 @@ from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.database import Heard
 from birthmark.store.pagination import Page, page_of
 from birthmark.supervised_tasks import Leads, always, note
-from birthmark.untrusted_text import decode_json, readable
+from birthmark.untrusted_json_and_text import decode_json, readable
 
 _NAME = re.compile(r"[a-zA-Z0-9_]{1,128}")
 _MAX_SHADOWS, _MAX_TOLD = 8, 200

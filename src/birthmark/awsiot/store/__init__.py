@@ -5,7 +5,7 @@ A principal is stored as the certificate ID; ARNs are built at the API layer. Po
 
 from birthmark.awsiot.store import (
     authorizers_and_role_aliases,
-    certificates,
+    certificates_and_access_keys,
     index_queries,
     jobs,
     policies,
@@ -18,7 +18,7 @@ from birthmark.awsiot.store import (
 
 __all__ = [
     "authorizers_and_role_aliases",
-    "certificates",
+    "certificates_and_access_keys",
     "index_queries",
     "jobs",
     "policies",

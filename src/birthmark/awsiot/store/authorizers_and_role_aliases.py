@@ -4,9 +4,9 @@ from sqlalchemy import Table, and_, exists
 
 from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.store import insert, metadata
-from birthmark.store.columns import text
+from birthmark.store.column_types import text
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, guard_unchanged, page, remove
+from birthmark.store.table_statements import change, find, guard_unchanged, page, remove
 
 AUTHORIZERS = RowMapper(Authorizer, is_active="active")
 authorizers = AUTHORIZERS.table("aws_authorizers", "name")

@@ -40,10 +40,10 @@ from birthmark.awsiot.wire.index_query import (
 )
 from birthmark.documents.query_evaluator import ordered
 from birthmark.store import Statement, insert, metadata, partial_index, statement
-from birthmark.store.columns import number, text
-from birthmark.store.device_name_index import ordered_text
-from birthmark.store.row_statements import find, is_among, remove
-from birthmark.store.statements import BoundParameters
+from birthmark.store.column_types import number, text
+from birthmark.store.compiled_statements import BoundParameters
+from birthmark.store.device_name_prefix_index import ordered_text
+from birthmark.store.table_statements import find, is_among, remove
 
 terms = Table(
     "aws_terms",

@@ -6,11 +6,11 @@ A target is a certificate ID, or `thinggroup/` and the name of a thing group.
 from sqlalchemy import Index, Integer, Table, bindparam, exists, func, select
 
 from birthmark.awsiot.model import NamedPolicy, PolicyVersion
-from birthmark.awsiot.store.certificates import certificates
+from birthmark.awsiot.store.certificates_and_access_keys import certificates
 from birthmark.store import insert, metadata, statement
-from birthmark.store.columns import text
+from birthmark.store.column_types import text
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, guard_unchanged, is_among, page, remove
+from birthmark.store.table_statements import change, find, guard_unchanged, is_among, page, remove
 
 POLICIES = RowMapper(NamedPolicy)
 policies = POLICIES.table("aws_policies", "name")

@@ -10,11 +10,11 @@ from birthmark.awsiot.model import (
     TaskStatus,
     TemplateVersion,
 )
-from birthmark.awsiot.store.certificates import certificates
+from birthmark.awsiot.store.certificates_and_access_keys import certificates
 from birthmark.awsiot.store.registry import thing_principals, things
 from birthmark.store import Statement, insert, partial_index, statement
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, guard_unchanged, page, remove
+from birthmark.store.table_statements import change, find, guard_unchanged, page, remove
 
 TEMPLATES = RowMapper(ProvisioningTemplate, is_enabled="enabled")
 templates = TEMPLATES.table("aws_templates", "name")

@@ -18,13 +18,13 @@ from sqlalchemy import (
 )
 
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, ThingGroup, ThingType
-from birthmark.awsiot.store.certificates import certificates
+from birthmark.awsiot.store.certificates_and_access_keys import certificates
 from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
 from birthmark.store import Statement, insert, metadata, statement
-from birthmark.store.columns import number, text
+from birthmark.store.column_types import number, text
+from birthmark.store.compiled_statements import Engine
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, guard_locked, guard_unchanged, is_among, page, remove
-from birthmark.store.statements import Engine
+from birthmark.store.table_statements import change, find, guard_locked, guard_unchanged, is_among, page, remove
 
 settings = Table(
     "aws_settings",

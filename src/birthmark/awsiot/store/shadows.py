@@ -10,9 +10,9 @@ from sqlalchemy import Table, Text, bindparam, func, select, tuple_
 from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.wire.shadows import sections_body, sections_of
 from birthmark.store import insert, metadata, partial_index, statement
-from birthmark.store.columns import blob, number, text
+from birthmark.store.column_types import blob, number, text
 from birthmark.store.database import Row
-from birthmark.store.row_statements import change, find, guard_unchanged, is_among, page, remove
+from birthmark.store.table_statements import change, find, guard_unchanged, is_among, page, remove
 
 shadows = Table(
     "aws_shadows",

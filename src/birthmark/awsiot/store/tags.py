@@ -3,8 +3,8 @@
 from sqlalchemy import Table
 
 from birthmark.store import insert, metadata, upsert
-from birthmark.store.columns import number, text
-from birthmark.store.row_statements import change, find, remove
+from birthmark.store.column_types import number, text
+from birthmark.store.table_statements import change, find, remove
 
 tags = Table(
     "aws_tags", metadata, *(text(name, key=True) for name in ("kind", "name")), text("tags"), number("revision")

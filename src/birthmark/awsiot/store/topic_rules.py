@@ -3,7 +3,7 @@
 from birthmark.awsiot.model import DataStream, RuleDestination, TopicRule
 from birthmark.store import insert
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.row_statements import change, find, guard_unchanged, page, remove
+from birthmark.store.table_statements import change, find, guard_unchanged, page, remove
 
 MAX_RULES = 1000
 RULES = RowMapper(TopicRule)

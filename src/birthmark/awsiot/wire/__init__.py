@@ -23,7 +23,7 @@ from birthmark.awsiot.model import (
     ThingType,
 )
 from birthmark.errors import InvalidRequestError
-from birthmark.untrusted_text import read_json
+from birthmark.untrusted_json_and_text import read_json
 
 T = TypeVar("T")
 

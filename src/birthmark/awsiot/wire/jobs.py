@@ -16,8 +16,8 @@ import msgspec
 from birthmark.awsiot.model import Account, ExecutionStatus, Job, JobExecution, JobTemplate
 from birthmark.awsiot.wire import BodyInvalidError, seconds
 from birthmark.errors import ConflictError, InvalidRequestError
-from birthmark.unknown_fields import find_unread_member
-from birthmark.untrusted_text import decode_json
+from birthmark.unknown_field_detection import find_unread_member
+from birthmark.untrusted_json_and_text import decode_json
 
 MAX_DOCUMENT_BYTES = 32 * 1024
 MAX_TOKEN_BYTES = 64

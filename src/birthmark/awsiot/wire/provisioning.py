@@ -12,7 +12,7 @@ import msgspec
 from birthmark.awsiot.model import Account, ProvisioningTemplate, RegistrationTask, TemplateVersion
 from birthmark.awsiot.wire import BodyInvalidError, seconds
 from birthmark.awsiot.wire.cbor import CborError, decode, encode
-from birthmark.untrusted_text import read_json
+from birthmark.untrusted_json_and_text import read_json
 
 MAX_REQUEST_BYTES = 98_304
 """Maximum request size, which allows 64 KiB of parameters in JSON."""

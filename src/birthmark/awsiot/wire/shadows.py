@@ -14,7 +14,7 @@ import msgspec
 from birthmark.awsiot.model import Shadow
 from birthmark.documents import DocumentSection, delta, submitted
 from birthmark.errors import InvalidRequestError
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 MAX_TOKEN_BYTES = 64
 MAX_LEVELS = 8

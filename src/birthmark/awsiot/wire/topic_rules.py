@@ -9,7 +9,7 @@ import msgspec
 
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.errors import InvalidRequestError
-from birthmark.unknown_fields import find_unread_member
+from birthmark.unknown_field_detection import find_unread_member
 
 MAX_ACTIONS = 10
 _Text = Annotated[str, msgspec.Meta(max_length=16_384)]

@@ -1,7 +1,7 @@
 """Worker leases: a worker writes heartbeats, and is dead if none is observed for the lease duration.
 
-Each worker compares only its own monotonic clock readings, so the clocks of the machines need not agree. A worker's own lease
-starts before it writes its heartbeat, so it ends before other workers can observe its end.
+Each worker compares only its own monotonic clock readings, so the clocks of the machines need not agree. A worker's own
+lease starts before it writes its heartbeat, so it ends before other workers can observe its end.
 """
 
 from collections.abc import Iterable, Mapping

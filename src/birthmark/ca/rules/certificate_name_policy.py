@@ -16,10 +16,10 @@ from cryptography.x509.oid import NameOID
 from birthmark.errors import PolicyError
 from birthmark.pki.certificate_profiles import AllowedNames, CertificateProfile
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.extensions import ASN1_TROUBLE
+from birthmark.pki.extension_parser import ASN1_TROUBLE
 from birthmark.pki.name_constraints import is_host_name
-from birthmark.pki.names import MAKE_REQUEST, MAX_COMMON_NAME_BYTES
-from birthmark.untrusted_text import printable
+from birthmark.pki.names_and_registration_ids import MAKE_REQUEST, MAX_COMMON_NAME_BYTES
+from birthmark.untrusted_json_and_text import printable
 
 _EDGE_CA = " Edge CA"
 _PRINTABLE_STRING = re.compile(r"[A-Za-z0-9 '()+,\-./:=?]{1,64}")

@@ -3,11 +3,16 @@
 import shlex
 
 from birthmark.auth.principals import Principal, PrincipalKind, is_user_name
-from birthmark.ca.certificate_records import SubjectStatus, key_digest
+from birthmark.ca.model import SubjectStatus, key_digest
 from birthmark.errors import ConflictError, ForbiddenError, PolicyError
 from birthmark.pki.certificate_profiles import CertificateProfile, kind_of_key, takes_key
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.names import MAKE_REQUEST, RegistrationIdInvalidError, fold, parse_registration_id
+from birthmark.pki.names_and_registration_ids import (
+    MAKE_REQUEST,
+    RegistrationIdInvalidError,
+    fold,
+    parse_registration_id,
+)
 
 _NEW_KEY = {f"P-{bits}": f"EC -pkeyopt ec_paramgen_curve:P-{bits}" for bits in (256, 384)} | {
     f"RSA-{bits}": f"RSA -pkeyopt rsa_keygen_bits:{bits}" for bits in (2048, 3072, 4096)

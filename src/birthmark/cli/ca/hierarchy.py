@@ -14,15 +14,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import ca_directory
 from birthmark.ca.certificate_inventory import CertificateQuery, Inventory
-from birthmark.ca.certificate_records import IssuedCertificate
-from birthmark.ca.generations import FIRST
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.offline_root import ask
 from birthmark.ca.passphrase_rotation import move
 from birthmark.ca.passphrase_sources import FORMS, Passphrase
 from birthmark.ca.pkcs11_keys import TokenPlace
 from birthmark.ca.revocation import CertificateUnknownError
-from birthmark.cli.ca.ca_directory_owner import at_server, server_of
-from birthmark.cli.ca.ca_options import (
+from birthmark.ca.root_generation_directories import FIRST
+from birthmark.cli.ca.server_managed_ca import at_server, server_of
+from birthmark.cli.options.ca import (
     AuthorityOptions,
     Out,
     check_leads,
@@ -32,11 +32,11 @@ from birthmark.cli.ca.ca_options import (
     show_hierarchy,
     write_chain,
 )
-from birthmark.cli.certificate_inventory_options import INVENTORY_COLUMNS, InventoryOptions, export
-from birthmark.cli.command_output import emit, write_result
-from birthmark.cli.confirmation import only
-from birthmark.cli.server_options import show as show_rows
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.cli.options.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
+from birthmark.cli.options.server import show as show_rows
+from birthmark.cli.output.command_output import emit, write_result
+from birthmark.cli.write_preconditions import only
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.operator_api.certificate_views import inventory_view, issuer_of
 from birthmark.operator_api.data_directory_lock import DirectoryInUseError, is_served, prevent_start

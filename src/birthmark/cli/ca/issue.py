@@ -16,20 +16,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import atomic_files
 from birthmark.ca.service import profile_of
-from birthmark.cli.ca.ca_directory_owner import ServerCommand, by_another, by_est
-from birthmark.cli.ca.ca_options import OPERATOR, AuthorityOptions, Out, file_name, opened, write_chain
-from birthmark.cli.command_output import FileExistsAlreadyError, about, read_file
-from birthmark.cli.confirmation import only
+from birthmark.cli.ca.server_managed_ca import ServerCommand, by_another, by_est
+from birthmark.cli.options.ca import OPERATOR, AuthorityOptions, Out, file_name, opened, write_chain
+from birthmark.cli.output.command_output import FileExistsAlreadyError, about, read_file
+from birthmark.cli.write_preconditions import only
 from birthmark.durations import FORMS, lifetime_of
 from birthmark.manifests.certificate_lists import is_table
 from birthmark.pki.certificate_profiles import DEVICE, FOR_REQUESTS, SERVER, CertificateProfile
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, CertificateKeySwappedError, parse_der
 from birthmark.pki.csr import MAX_CSR_BYTES, CertificateRequest, CsrMalformedError, CsrTooLargeError, parse_csr
 from birthmark.pki.der import is_pkcs7, is_pkcs12
-from birthmark.pki.names import name_of
-from birthmark.pki.pem import check_single_request, pem_in, unarmor
+from birthmark.pki.names_and_registration_ids import name_of
+from birthmark.pki.pem_armor import check_single_request, pem_in, unarmor
 from birthmark.text_file_encodings import plain_text
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 _DNS = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 _YEAR = timedelta(days=365)

@@ -19,10 +19,10 @@ from birthmark.ca.offline_root import (
     waits_for_root,
 )
 from birthmark.ca.passphrase_sources import FORMS, Passphrase
-from birthmark.cli.ca.ca_directory_owner import by_another
-from birthmark.cli.ca.ca_options import AuthorityOptions, Out, check_leads, opened, parse_source, show_hierarchy, write
-from birthmark.cli.command_output import about, certificate_row, read_file, write_result
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.cli.ca.server_managed_ca import by_another
+from birthmark.cli.options.ca import AuthorityOptions, Out, check_leads, opened, parse_source, show_hierarchy, write
+from birthmark.cli.output.command_output import about, certificate_row, read_file, write_result
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import CertificateInvalidError, parse_thumbprint
 from birthmark.pki.csr import MAX_CSR_BYTES

@@ -9,15 +9,15 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from birthmark.ca.certificate_records import IssuedCertificate
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
-from birthmark.cli.ca.ca_directory_owner import ServerCommand, at_server
-from birthmark.cli.ca.ca_options import OPERATOR, AuthorityOptions, file_name, issued_row, opened, write
-from birthmark.cli.command_output import emit
+from birthmark.cli.ca.server_managed_ca import ServerCommand, at_server
+from birthmark.cli.options.ca import OPERATOR, AuthorityOptions, file_name, issued_row, opened, write
+from birthmark.cli.output.command_output import emit
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import parse_bundle
-from birthmark.pki.crl import RevocationReason
+from birthmark.pki.crl_encoder import RevocationReason
 
 _THUMBPRINT_DIGITS = 64
 

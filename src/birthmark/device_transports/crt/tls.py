@@ -28,7 +28,7 @@ from birthmark.device_transports.openssl.trust_probe import PROBE_AFTER_S, find_
 from birthmark.device_transports.proxy import proxy_of
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyNotFoundError, PinLockedError, PinWrongError, TokenFailedError
-from birthmark.keys.pkcs11_library import add_stop_callback, generation
+from birthmark.keys.pkcs11_library_lifecycle import add_stop_callback, generation
 
 # s2n reports a failed handshake only after 10 to 30 seconds, to prevent timing attacks.
 CRT_TIMEOUT_S = 45.0

@@ -12,7 +12,7 @@ from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_w
 from birthmark.device_transports.openssl.tls import client_context, translate_error
 from birthmark.device_transports.ports import HttpResponse
 from birthmark.device_transports.urls import MAX_ANSWER_BYTES, TIMEOUT_S, HttpTarget, parse_url
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 
 @dataclass(frozen=True, slots=True)

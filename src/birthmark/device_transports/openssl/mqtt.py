@@ -5,7 +5,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.device_transports.errors import CLOSED_HERE, LinkLostError
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.mqtt_client_protocol import Conversation

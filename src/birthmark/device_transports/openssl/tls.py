@@ -24,7 +24,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.keys.file_key import pem_of_key
 from birthmark.text_file_encodings import unseen_in_pem
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 _NAME_MISMATCH = frozenset({62, 64})  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _WRONG_TIME = frozenset({9, 10})  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED

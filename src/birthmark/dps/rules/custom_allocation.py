@@ -15,7 +15,7 @@ from birthmark.dps.model import Claim, Enrollment, Registration
 from birthmark.dps.rules.registration import is_same
 from birthmark.dps.wire import MAX_LEVELS, info_of, tpm_view
 from birthmark.errors import InvalidRequestError, PolicyError
-from birthmark.untrusted_text import decode_json, is_deeper, printable
+from birthmark.untrusted_json_and_text import decode_json, is_deeper, printable
 
 _MAX_TOLD = 200
 

@@ -9,7 +9,7 @@ from birthmark.dps.model import INITIAL, Enrollment, Registration
 from birthmark.errors import ConflictError, ForbiddenError, InvalidRequestError, PolicyError
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.names import MAKE_REQUEST, RegistrationId, fold
+from birthmark.pki.names_and_registration_ids import MAKE_REQUEST, RegistrationId, fold
 
 REPEATED_WITHIN = timedelta(hours=1)
 """Time in which a repeated registration with the same key is the same operation: its response may be lost."""

@@ -2,7 +2,7 @@
 
 from birthmark.dps.service.ca_certificates import Authorities
 from birthmark.dps.service.enrollments import Enrollments
-from birthmark.dps.service.instances import Instances
+from birthmark.dps.service.instances_and_authorization import Instances
 from birthmark.dps.service.queries import EnrollmentQueries
 from birthmark.dps.service.registrations import Registrations
 

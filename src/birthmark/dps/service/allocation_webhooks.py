@@ -17,7 +17,7 @@ from birthmark.dps.rules.custom_allocation import (
 )
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.outbound.callouts import Questions, QuestionsWaitError
-from birthmark.outbound.http_sender import HttpSender, NotAnsweredError
+from birthmark.outbound.http_client import HttpSender, NotAnsweredError
 
 PAUSES_S = (1.0, 3.0)
 PATIENCE_S = 20.0

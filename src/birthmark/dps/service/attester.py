@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.domain_events import AuthorityChanged, GroupChanged, InstancesChanged
 from birthmark.dps.model import Claim, Enrollment, Instance, Registration, TpmKeys
@@ -14,11 +14,11 @@ from birthmark.dps.rules import attestation
 from birthmark.dps.rules.tpm_attestation import TpmNotEnrolledError
 from birthmark.dps.service.enrollment_group_lookup import Groups
 from birthmark.dps.service.enrollments import Enrollments
-from birthmark.dps.service.instances import Instances
-from birthmark.dps.service.tpm_attestation import Tpms
+from birthmark.dps.service.instances_and_authorization import Instances
+from birthmark.dps.service.tpm_challenges_and_srks import Tpms
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.net.quota_key import share_of
-from birthmark.pki.names import parse_registration_id
+from birthmark.pki.names_and_registration_ids import parse_registration_id
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Database
 from birthmark.store.database import Heard

@@ -4,16 +4,16 @@ import base64
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.dps import store
 from birthmark.dps.domain_events import AuthorityChanged
 from birthmark.dps.model import IdScope
-from birthmark.dps.service.instances import UnknownScopeError
+from birthmark.dps.service.instances_and_authorization import UnknownScopeError
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.pki.ca_possession_proof import which
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import check_dates
-from birthmark.pki.verified_ca import CaCertificate
+from birthmark.pki.registered_ca_certificate import CaCertificate
 from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.row_mapper import certificate_of
 

@@ -11,13 +11,13 @@ from birthmark.dps.domain_events import AuthorityChanged, GroupChanged
 from birthmark.dps.model import Claim, Enrollment, EnrollmentSigner, IdScope, SymmetricKey
 from birthmark.dps.ports import CertificateInventory
 from birthmark.dps.rules import attestation
-from birthmark.dps.rules.enrollment import enrollment_of
+from birthmark.dps.rules.enrollment_validation import enrollment_of
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.errors import UnauthenticatedError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
 from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, decide_in_steps
-from birthmark.pki.verified_ca import CaCertificate
+from birthmark.pki.registered_ca_certificate import CaCertificate
 from birthmark.store import Database
 from birthmark.store.database import Row
 from birthmark.store.reloading_cache import RowCache

@@ -5,20 +5,26 @@ from collections.abc import Sequence
 
 import msgspec
 
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.dps import store, wire
 from birthmark.dps.domain_events import EnrollmentChanged, GroupChanged
 from birthmark.dps.enrollment_document import AttestationMechanism, EnrollmentDocument, SymmetricKeys
 from birthmark.dps.model import TAKEN_BACK, Enrollment, IdScope, Instance, X509Individual
 from birthmark.dps.ports import CertificateIssuer, HubRegistry
-from birthmark.dps.rules.enrollment import EnrollmentInvalidError, certificates_of, complete, enrollment_of, policy_of
+from birthmark.dps.rules.enrollment_validation import (
+    EnrollmentInvalidError,
+    certificates_of,
+    complete,
+    enrollment_of,
+    policy_of,
+)
 from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
-from birthmark.dps.service.instances import UnknownInstanceError
-from birthmark.dps.service.issuance import NO_ISSUER
+from birthmark.dps.service.certificate_issuance import NO_ISSUER
+from birthmark.dps.service.instances_and_authorization import UnknownInstanceError
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.pki.certificates import Certificate
-from birthmark.pki.verified_ca import CaCertificate
-from birthmark.store import Changes, Database, device_name_index, retry_on_conflict
+from birthmark.pki.registered_ca_certificate import CaCertificate
+from birthmark.store import Changes, Database, device_name_prefix_index, retry_on_conflict
 
 
 class EnrollmentNotFoundError(NotFoundError):
@@ -204,7 +210,7 @@ class Enrollments:
         if previous is None:
             changes.run(store.ADD_ENROLLMENT, scope=scope, kind=kind, id=done.id, document=document, etag=done.etag)
             if not done.is_group:
-                changes.merge(device_name_index.found(store.place_of(scope), done.id))
+                changes.merge(device_name_prefix_index.found(store.place_of(scope), done.id))
         else:
             changes.run(
                 store.REPLACE_ENROLLMENT,
@@ -276,7 +282,7 @@ class Enrollments:
         else:
             changes.run(store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=found.id)
             changes.run(store.DROP_ROOTS, scope=scope, registration_id=found.id)
-            changes.merge(device_name_index.unindex_name(store.place_of(scope), found.id))
+            changes.merge(device_name_prefix_index.unindex_name(store.place_of(scope), found.id))
         changes.audit(actor, "dps.enrollment_delete", found.id, scope=scope, kind=kind)
         await self._database.commit(changes.event(_changed(scope, found.id, is_group=is_group)))
 

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.documents.queries import Condition
 from birthmark.documents.query_evaluator import fits
 from birthmark.dps import enrollment_document, wire

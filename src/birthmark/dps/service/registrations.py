@@ -8,7 +8,7 @@ from typing import Any
 
 from birthmark.auth.sas import derive_device_key
 from birthmark.ca.rules.issuance_eligibility import KeyTakenError
-from birthmark.clock import Clock, Entropy, new_uuid
+from birthmark.clock_and_entropy import Clock, Entropy, new_uuid
 from birthmark.dps import store
 from birthmark.dps.model import (
     INITIAL,
@@ -24,13 +24,13 @@ from birthmark.dps.ports import CertificateInventory, CertificateIssuer, HubIden
 from birthmark.dps.rules.registration import MIGRATED, RESET, check_csr, decide
 from birthmark.dps.rules.tiers import ThrottledOperation
 from birthmark.dps.service.attester import AttestedClaim, Attester, add_instance_facts, find_registration
+from birthmark.dps.service.certificate_issuance import NO_ISSUER, CertificateIssuance, IssuanceContext, issued_at
 from birthmark.dps.service.custom_allocation import AllocationDecision
 from birthmark.dps.service.enrollments import EnrollmentChangedError, Enrollments
-from birthmark.dps.service.instances import Instances
-from birthmark.dps.service.issuance import NO_ISSUER, CertificateIssuance, IssuanceContext, issued_at
+from birthmark.dps.service.instances_and_authorization import Instances
 from birthmark.dps.service.registration_audit_filter import AuditFilter
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, ThrottledError
-from birthmark.pki.names import parse_registration_id
+from birthmark.pki.names_and_registration_ids import parse_registration_id
 from birthmark.store import Changes, Database, retry_on_conflict
 
 

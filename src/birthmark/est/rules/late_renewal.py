@@ -10,7 +10,7 @@ was used is rejected, because a copy of the old one may exist.
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from birthmark.ca.certificate_records import IssuedCertificate
+from birthmark.ca.model import IssuedCertificate
 from birthmark.errors import ForbiddenError
 from birthmark.est.model import LateRenewalRule
 from birthmark.pki.certificates import Thumbprint

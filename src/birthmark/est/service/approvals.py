@@ -11,16 +11,16 @@ from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 from birthmark.auth.principals import Principal
-from birthmark.clock import Clock, ClockStability
+from birthmark.clock_and_entropy import Clock, ClockStability
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
 from birthmark.est import store
 from birthmark.est.model import WaitingRequest
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.names import fold
+from birthmark.pki.names_and_registration_ids import fold
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.pagination import every
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 MAX_WAITING = 10_000
 MAX_WAITING_OF_ONE = 1000

@@ -10,16 +10,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from weakref import WeakValueDictionary
 
+from birthmark.auth.password_check_scheduler import GUESS_S, MAX_WAITING, SHARE, PasswordAttempt, PasswordScheduler
 from birthmark.auth.password_digests import PasswordCheck
-from birthmark.auth.password_scheduler import GUESS_S, MAX_WAITING, SHARE, PasswordAttempt, PasswordScheduler
 from birthmark.auth.principals import Principal, PrincipalKind
-from birthmark.ca.certificate_records import IssuedCertificate
+from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.est import store, wire
 from birthmark.est.model import BootstrapCa, CallerProof, EstCaller, EstSettings, EstUser, LateRenewalRule
 from birthmark.est.rules.caller_rate_limit import EstThrottledError, Limiter
-from birthmark.est.rules.client_identity import (
+from birthmark.est.rules.client_certificate_identity import (
     ClientCertificateRevokedError,
     ClientCertificateUnknownError,
     identify_authority,
@@ -31,10 +31,10 @@ from birthmark.est.service.users_and_bootstrap_cas import accepted_cas
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.extensions import CMC_RA
+from birthmark.pki.extension_parser import CMC_RA
 from birthmark.pki.path_validation import SignatureCache, Signatures, decide_in_steps
 from birthmark.store import Changes
-from birthmark.untrusted_text import printable
+from birthmark.untrusted_json_and_text import printable
 
 PresentedBy = Callable[[str], Awaitable[Collection[Thumbprint]]]
 

@@ -10,10 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark.auth.password_digests import PasswordCheck, hash_generated
 from birthmark.auth.principals import PrincipalKind
-from birthmark.ca.certificate_records import IssuedCertificate, key_digest
+from birthmark.ca.model import IssuedCertificate, key_digest
 from birthmark.ca.rules.issuance_eligibility import check_speaks_for, name_asked_for
 from birthmark.ca.service import CertificateAuthority
-from birthmark.clock import Clock, ClockStability, Entropy
+from birthmark.clock_and_entropy import Clock, ClockStability, Entropy
 from birthmark.errors import (
     BirthmarkError,
     ConflictError,
@@ -25,15 +25,15 @@ from birthmark.errors import (
 from birthmark.est import store, wire
 from birthmark.est.model import CallerProof, EstCaller, EstLabel, EstSettings, EstUser
 from birthmark.est.rules.caller_rate_limit import CallerRateLimit, Limiter
-from birthmark.est.rules.csr_attributes import request_for_key
-from birthmark.est.rules.labels import is_unknown_at, late_renewal_at
+from birthmark.est.rules.csr_attributes_and_template import request_for_key
+from birthmark.est.rules.label_renewal_policy import is_unknown_at, late_renewal_at
 from birthmark.est.rules.reenrollment import check_channel_binding, check_same_identity
 from birthmark.est.service.approvals import EnrollmentApprovals
 from birthmark.est.service.authentication import Callers, PresentedBy, nowhere, require_unchanged_proof
 from birthmark.est.service.registration_authorities import add_renewed_authority
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.names import parse_registration_id
+from birthmark.pki.names_and_registration_ids import parse_registration_id
 from birthmark.store import Changes, Database, to_micros
 
 MAX_LIFETIME = timedelta(days=366)

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.est import store
 from birthmark.est.model import RegistrationAuthority
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.extensions import CMC_RA
+from birthmark.pki.extension_parser import CMC_RA
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import every
 

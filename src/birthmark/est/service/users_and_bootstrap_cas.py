@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 from birthmark.auth.password_digests import hash_generated, hash_password
 from birthmark.auth.principals import is_user_name
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError
 from birthmark.est import store
 from birthmark.est.model import BootstrapCa, EstUser
 from birthmark.fair_semaphore import FairSemaphore
 from birthmark.pki.certificates import Certificate, Thumbprint
-from birthmark.pki.names import fold, parse_registration_id
+from birthmark.pki.names_and_registration_ids import fold, parse_registration_id
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import every
 

@@ -12,17 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.broker.rules.device_queue import MAX_LOCK_S, QueueOutcome
-from birthmark.broker.rules.stream_positions import key_of
+from birthmark.broker.rules.stream_partitions_and_positions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import message_headers
-from birthmark.iothub.http.responses import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
+from birthmark.iothub.http.authorization_and_errors import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
 from birthmark.iothub.model import Hub, name_of, parse_name, space_of
 from birthmark.iothub.rules.tiers import PATIENCE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import HubUser
-from birthmark.net.http_error_rendering import Handler
+from birthmark.net.http_route_wrappers import Handler
 from birthmark.supervised_tasks import cancel_and_wait
-from birthmark.untrusted_text import whole_number
+from birthmark.untrusted_json_and_text import whole_number
 
 _MIN_LOCK_S = 5
 Answer = Callable[[Request, Hub, str], Awaitable[Response]]

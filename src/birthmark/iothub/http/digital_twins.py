@@ -7,16 +7,16 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.iothub import wire
-from birthmark.iothub.http.responses import Authorized, Record, etag_of, guarded, hub_of
+from birthmark.iothub.http.authorization_and_errors import Authorized, Record, etag_of, guarded, hub_of
 from birthmark.iothub.model import Hub, parse_device_id
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.digital_twins import digital_twin
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.hubs import SERVICE
-from birthmark.net.http_error_rendering import Handler
-from birthmark.untrusted_text import read_json, whole_number
+from birthmark.iothub.service.hubs_and_authorization import SERVICE
+from birthmark.net.http_route_wrappers import Handler
+from birthmark.untrusted_json_and_text import read_json, whole_number
 
 _PATHS = ("/commands/{command}", "/components/{component}/commands/{command}")
 _WAITS = ("connectTimeoutInSeconds", "responseTimeoutInSeconds")

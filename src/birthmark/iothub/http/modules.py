@@ -8,11 +8,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.auth.sas import parse_sas
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub import wire
-from birthmark.iothub.http.responses import (
+from birthmark.iothub.http.authorization_and_errors import (
     UNAUTHORIZED,
     Authorized,
     Record,
@@ -25,8 +25,8 @@ from birthmark.iothub.http.responses import (
 from birthmark.iothub.model import Device, Hub, Module, parse_device_id
 from birthmark.iothub.ports import DevicePresence
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.hubs import READ, WRITE
-from birthmark.net.http_error_rendering import Handler
+from birthmark.iothub.service.hubs_and_authorization import READ, WRITE
+from birthmark.net.http_route_wrappers import Handler
 
 
 class _UnprovenError(Exception):

@@ -7,16 +7,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.iothub import wire
-from birthmark.iothub.http.responses import Record, guarded, hub_of
+from birthmark.iothub.http.authorization_and_errors import Record, guarded, hub_of
 from birthmark.iothub.ports import DevicePresence
 from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.hubs import SERVICE
+from birthmark.iothub.service.hubs_and_authorization import SERVICE
 from birthmark.iothub.service.queries import DEFAULT_PAGE, MAX_PAGE
-from birthmark.unknown_fields import find_unread_member
-from birthmark.untrusted_text import read_json, whole_number
+from birthmark.unknown_field_detection import find_unread_member
+from birthmark.untrusted_json_and_text import read_json, whole_number
 
 _to_json = msgspec.json.Encoder().encode
 

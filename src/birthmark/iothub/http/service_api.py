@@ -7,12 +7,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from birthmark.auth.permissions import Right
+from birthmark.auth.permission_statements import Right
 from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.iothub import wire
 from birthmark.iothub.http import digital_twins, modules
-from birthmark.iothub.http.message_headers import c2d_message_of
-from birthmark.iothub.http.responses import (
+from birthmark.iothub.http.authorization_and_errors import (
     DEVICEBOUND,
     SERVICEBOUND,
     Record,
@@ -23,16 +22,17 @@ from birthmark.iothub.http.responses import (
     seen_view,
     time_of,
 )
+from birthmark.iothub.http.message_headers import c2d_message_of
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Hub, Identity, name_of, space_of
 from birthmark.iothub.ports import ToDevices
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
 from birthmark.iothub.rules.direct_methods import MAX_PAYLOAD_BYTES
 from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.hubs import READ, SERVICE, WRITE
+from birthmark.iothub.service.hubs_and_authorization import READ, SERVICE, WRITE
 from birthmark.iothub.service.throttles import Throttles
-from birthmark.net.http_error_rendering import Handler
-from birthmark.untrusted_text import whole_number
+from birthmark.net.http_route_wrappers import Handler
+from birthmark.untrusted_json_and_text import whole_number
 
 _BLOCK, _KIB = 4096, 1024
 _OF_ONE, _OF_ITS_PART, _OF_A_MODULES_PART = 2, 3, 5

@@ -8,7 +8,7 @@ import msgspec
 
 from birthmark.broker import ConnectedSession, Namespace
 from birthmark.broker.model import Subscription
-from birthmark.clock import Clock, SystemEntropy, new_uuid
+from birthmark.clock_and_entropy import Clock, SystemEntropy, new_uuid
 from birthmark.documents import Problem
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
@@ -17,22 +17,22 @@ from birthmark.iothub.model import AuthenticationType, Device, Hub, Identity
 from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.mqtt.direct_methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry_window import TelemetryWindow
-from birthmark.iothub.rules.certificate_issuance import CredentialBusyError
-from birthmark.iothub.rules.d2c import QosNotServedError, TopicNotServedError
+from birthmark.iothub.rules.certificate_renewal import CredentialBusyError
+from birthmark.iothub.rules.device_publish_topics import QosNotServedError, TopicNotServedError
 from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.certificate_issuance import AcceptedIssuance, CertificateRequests
+from birthmark.iothub.service.certificate_renewal import AcceptedIssuance, CertificateRequests
 from birthmark.metrics import Traffic
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.identity_conflicts import TakeoverHistory
-from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.pki.csr import CsrRefusedError
 from birthmark.store import Changes
-from birthmark.untrusted_text import read_json
+from birthmark.untrusted_json_and_text import read_json
 
 _ENTROPY = SystemEntropy()
 _ACCEPTED, _ISSUED = 202, 200

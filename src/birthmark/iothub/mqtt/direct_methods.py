@@ -7,7 +7,7 @@ import msgspec
 from birthmark.broker import Namespace
 from birthmark.broker.model import BrokerMessage
 from birthmark.bus.ports import BusRequest, Reply
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.rules.direct_methods import DeviceNotOnlineError, MethodTimeoutError, read_answer

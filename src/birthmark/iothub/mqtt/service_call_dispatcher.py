@@ -12,11 +12,11 @@ from birthmark.bus import Bus, NoAnswerError, WorkerUnreachableError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, Twin
-from birthmark.iothub.mqtt.connection_admission import HubConnections
+from birthmark.iothub.mqtt.admission_and_reauthentication import HubConnections
 from birthmark.iothub.mqtt.direct_methods import CallMethod
 from birthmark.iothub.ports import Notify, SeenAt
 from birthmark.iothub.rules.direct_methods import DeviceNotOnlineError, MethodTimeoutError, check_call
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 _LOOK_S, _MAX_LOOK_S = 0.1, 2.0
 """Minimum and maximum poll interval of a call that waits for its device; it grows with the time waited."""

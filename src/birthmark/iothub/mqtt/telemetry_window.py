@@ -8,18 +8,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from birthmark.broker.ports import MessageStream
-from birthmark.broker.rules.stream_positions import key_of
-from birthmark.clock import Clock
+from birthmark.broker.rules.stream_partitions_and_positions import key_of
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import TelemetryMessage
-from birthmark.iothub.rules.d2c import MAX_MESSAGE_BYTES, MessageTooLargeError
+from birthmark.iothub.rules.device_publish_topics import MAX_MESSAGE_BYTES, MessageTooLargeError
 from birthmark.iothub.rules.tiers import AT_A_TURN, BACKLOG_S
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.topics import CACHED
-from birthmark.net.mqtt_admission import CloseReason
 from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_service_interface import CloseReason
 
 WINDOW = 100
 _OWN = "devices/"  # other topics are rejected

@@ -6,7 +6,7 @@ import msgspec
 
 from birthmark.errors import InvalidRequestError, NotFoundError, UnavailableError
 from birthmark.iothub.wire import MethodCall
-from birthmark.untrusted_text import decode_json, is_deeper
+from birthmark.untrusted_json_and_text import decode_json, is_deeper
 
 MAX_PAYLOAD_BYTES = 128 * 1024
 MAX_WAIT_S, MIN_RESPONSE_S = 300, 5

@@ -3,20 +3,20 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from birthmark.auth.cloud_api_credentials import NOBODY, UserDirectory
-from birthmark.clock import Clock, Entropy
-from birthmark.iam.role_scopes import NOBODYS, ScopedRoles
+from birthmark.auth.token_derived_credentials import NOBODY, UserDirectory
+from birthmark.clock_and_entropy import Clock, Entropy
+from birthmark.iam.role_scope_integrity import NOBODYS, ScopedRoles
 from birthmark.iothub.ports import Notifier
 from birthmark.iothub.service.bulk_registry import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.ca_certificates import HubAuthorities, IsDevicesOwn
-from birthmark.iothub.service.certificate_issuance import CertificateRequests, Grants, HubIssuer
-from birthmark.iothub.service.hubs import Hubs
+from birthmark.iothub.service.certificate_renewal import CertificateRequests, Grants, HubIssuer
+from birthmark.iothub.service.hubs_and_authorization import Hubs
 from birthmark.iothub.service.message_routing import Record, Routes
 from birthmark.iothub.service.queries import HubQueries
 from birthmark.iothub.service.registry import ProvisionedDevice, Registry, RevocationCheck
 from birthmark.iothub.service.routing_events import RoutingEvents
-from birthmark.iothub.service.telemetry import Telemetry
+from birthmark.iothub.service.telemetry_streams import Telemetry
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twin_index import TwinIndex
 from birthmark.iothub.service.twins import Twins

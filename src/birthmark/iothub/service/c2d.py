@@ -11,7 +11,7 @@ from birthmark.actor import Actor
 from birthmark.broker.device_queue import DeviceQueues, enqueue_changes
 from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.broker.rules.device_queue import QueuedMessage, QueueOutcome
-from birthmark.clock import Clock, ClockStability, Entropy, new_uuid
+from birthmark.clock_and_entropy import Clock, ClockStability, Entropy, new_uuid
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import C2dMessage, Hub, space_of
 from birthmark.iothub.ports import Notifier
@@ -22,7 +22,7 @@ from birthmark.iothub.wire import registry_time
 from birthmark.late_reference import Ref
 from birthmark.store import Changes, Database, from_micros
 from birthmark.store.time_ids import Numbers
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(C2dMessage).decode

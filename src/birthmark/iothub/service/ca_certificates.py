@@ -8,20 +8,20 @@ import re
 import shlex
 from collections.abc import Awaitable, Callable, Sequence
 
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.iothub import store
 from birthmark.iothub.domain_events import HubCaChanged
 from birthmark.iothub.model import Hub, Identity
 from birthmark.iothub.rules.authentication import CaNotTrustedError, CaUnverifiedError, DeviceCaNotTrustedError
-from birthmark.iothub.service.hubs import UnknownHubError
+from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
 from birthmark.pki.ca_possession_proof import which
-from birthmark.pki.certificate_checks import ChainError
+from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, build_chain, check_dates, decide_in_steps
-from birthmark.pki.verified_ca import CaCertificate
+from birthmark.pki.registered_ca_certificate import CaCertificate
 from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.reloading_cache import RowCache
 

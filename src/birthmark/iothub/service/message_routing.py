@@ -12,20 +12,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from birthmark.broker.database_stream import SqlStream
-from birthmark.broker.rules.stream_positions import BEGINNING
+from birthmark.broker.rules.stream_partitions_and_positions import BEGINNING
 from birthmark.broker.store import drop_stream
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, PolicyError
 from birthmark.iothub import store
 from birthmark.iothub.domain_events import HubDeleted, RoutingChanged
 from birthmark.iothub.model import Hub, TelemetryMessage, Twin
-from birthmark.iothub.rules.routes import configuration, event_messages, route_matcher
-from birthmark.iothub.rules.routes.configuration import EndpointInvalidError, UnknownEndpointError
+from birthmark.iothub.rules.routes import configuration_changes, event_messages, route_matcher
+from birthmark.iothub.rules.routes.configuration_changes import EndpointInvalidError, UnknownEndpointError
 from birthmark.iothub.rules.routes.route_matcher import PreparedRouting
-from birthmark.iothub.service.hubs import Hubs, UnknownHubError
+from birthmark.iothub.service.hubs_and_authorization import Hubs, UnknownHubError
 from birthmark.iothub.service.routing_events import RoutingEvents, stream_name
-from birthmark.iothub.service.telemetry import Telemetry
-from birthmark.iothub.wire.routing_configuration import (
+from birthmark.iothub.service.telemetry_streams import Telemetry
+from birthmark.iothub.wire.stored_routing_configuration import (
     FALLBACK,
     Endpoint,
     FileEndpoint,
@@ -39,7 +39,7 @@ from birthmark.iothub.wire.routing_configuration import (
 )
 from birthmark.iothub.wire.twins import section_json
 from birthmark.message_routing import store as letters
-from birthmark.message_routing.deliveries import Delivery, MessageServer, Sink
+from birthmark.message_routing.delivery_model import Delivery, MessageServer, Sink
 from birthmark.message_routing.delivery_queue import DeliveryPartition, Queue, owner_of
 from birthmark.message_routing.engine import RuleEngine
 from birthmark.message_routing.sinks.local_streams import StreamRecord
@@ -350,7 +350,7 @@ class Routes:
     async def _known(self, hub: Hub, route: str) -> HubRoute | None:
         if route == FALLBACK:
             return None
-        return configuration.known_route(await self.routing(hub), route, hub.name)
+        return configuration_changes.known_route(await self.routing(hub), route, hub.name)
 
     async def lag_s(self, hub: Hub) -> float:
         """Return the age of the oldest unrouted message in seconds, 0 if there is none."""

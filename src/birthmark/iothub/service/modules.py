@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from birthmark.broker.store import drop_client
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError, ThrottledError
 from birthmark.iothub import store, twin_index_store
 from birthmark.iothub.domain_events import DeviceChanged
@@ -29,7 +29,7 @@ from birthmark.iothub.model import (
 )
 from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.service.routing_events import RoutingEvents
-from birthmark.iothub.wire.routing_configuration import RouteSource
+from birthmark.iothub.wire.stored_routing_configuration import RouteSource
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, Statement, retry_on_conflict, to_micros
 

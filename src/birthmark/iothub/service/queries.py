@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.documents.queries import DocumentQuery, paths_of
 from birthmark.documents.query_evaluator import MAX_GROUPS, GroupedRows, TooManyGroupsProblem, row_of
 from birthmark.errors import InvalidRequestError
@@ -36,7 +36,7 @@ from birthmark.iothub.service.twin_search import (
 )
 from birthmark.net.fair_scheduler import collect_page, iterate_async, wait_for_caller_turn, yield_turn
 from birthmark.store import Database
-from birthmark.untrusted_text import decode_json, whole_number
+from birthmark.untrusted_json_and_text import decode_json, whole_number
 
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 MAX_PAGE_BYTES = 1024 * 1024

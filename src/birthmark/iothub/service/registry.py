@@ -11,7 +11,7 @@ from msgspec import structs
 from birthmark.actor import Actor
 from birthmark.auth.sas import SasToken
 from birthmark.broker.store import drop_client
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iothub import store, twin_index_store
 from birthmark.iothub.domain_events import DeviceChanged
@@ -29,19 +29,19 @@ from birthmark.iothub.model import (
     space_of,
 )
 from birthmark.iothub.rules.authentication import authenticate
-from birthmark.iothub.rules.identity_overwrite import check_holder
+from birthmark.iothub.rules.provisioned_identity_ownership import check_holder
 from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.ca_certificates import HubAuthorities
-from birthmark.iothub.service.hubs import Hubs, UnknownHubError
+from birthmark.iothub.service.hubs_and_authorization import Hubs, UnknownHubError
 from birthmark.iothub.service.modules import Modules, guard_module
 from birthmark.iothub.service.routing_events import RoutingEvents
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.wire import DeviceBody, HubUser
-from birthmark.iothub.wire.routing_configuration import RouteSource
+from birthmark.iothub.wire.stored_routing_configuration import RouteSource
 from birthmark.pki.certificates import Certificate
-from birthmark.store import Changes, Database, Statement, counters, device_name_index, retry_on_conflict
-from birthmark.store.columns import to_micros
+from birthmark.store import Changes, Database, Statement, counters, device_name_prefix_index, retry_on_conflict
+from birthmark.store.column_types import to_micros
 
 _PAGE = 100
 RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]
@@ -177,7 +177,9 @@ class Registry:
     async def spellings(self, name: str) -> set[str]:
         """Return the spellings of a name in the hubs, which are case-sensitive."""
         places = [store.place_of(hub.name) for hub in self._hubs.all()]
-        return set().union(*[await device_name_index.find_spellings(self._database, place, name) for place in places])
+        return set().union(
+            *[await device_name_prefix_index.find_spellings(self._database, place, name) for place in places]
+        )
 
     async def devices(self, hub: Hub, *, after: str = "", limit: int = _PAGE) -> list[Device]:
         """Return devices by id, those greater than `after`."""
@@ -426,7 +428,7 @@ class Registry:
             row = await self._database.one(store.GET_TWIN, hub=device.hub, device_id=device.device_id)
             gone = Twin(device.hub, device.device_id) if row is None else store.twin_of(row)
             removed.merge(self._told(device, gone, is_made=False))
-        removed.merge(device_name_index.unindex_name(store.place_of(device.hub), device.device_id))
+        removed.merge(device_name_prefix_index.unindex_name(store.place_of(device.hub), device.device_id))
         return _counted(removed, device, -1).event(DeviceChanged(device.hub, device.device_id, is_off=True))
 
     def _told(self, device: Device, twin: Twin, *, is_made: bool) -> Changes:
@@ -443,7 +445,9 @@ class Registry:
         if device.is_iot_edge:
             changes.merge(self.modules.fresh_of_edge(device))
         changes.merge(self._told(device, twin or Twin(device.hub, device.device_id), is_made=True))
-        return _counted(changes.merge(device_name_index.found(store.place_of(device.hub), device.device_id)), device)
+        return _counted(
+            changes.merge(device_name_prefix_index.found(store.place_of(device.hub), device.device_id)), device
+        )
 
     def replace_credentials(self, present: Device, authentication: DeviceAuthentication, now: datetime) -> Changes:
         """Return the changes that replace an unchanged device's credentials; the device stays connected."""

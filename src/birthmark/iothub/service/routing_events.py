@@ -6,10 +6,10 @@ An event is written to a stream of the hub in the commit that causes it. Without
 from collections.abc import Callable, Mapping
 
 from birthmark.broker.database_stream import SqlStream
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.rules.routes.event_messages import key
-from birthmark.iothub.wire.routing_configuration import RouteSource
+from birthmark.iothub.wire.stored_routing_configuration import RouteSource
 from birthmark.store import Changes, Database
 
 

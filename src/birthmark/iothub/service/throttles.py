@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.tiers import AT_A_TURN, HubThrottle, ThrottleClass
-from birthmark.iothub.service.hubs import Hubs
+from birthmark.iothub.service.hubs_and_authorization import Hubs
 from birthmark.supervised_tasks import note
 
 LOOK_S = 0.5

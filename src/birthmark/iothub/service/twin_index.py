@@ -16,7 +16,7 @@ from birthmark.iothub.rules import index_terms as rules
 from birthmark.iothub.rules.index_terms import Term
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
-from birthmark.store.row_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MOST_AMONG, these
 from birthmark.supervised_tasks import Leads, always
 
 LOOK_EVERY_S = 0.5

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.documents.queries import MAX_VALUES, Condition, FieldPath, paths_in
 from birthmark.documents.query_evaluator import fits
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError

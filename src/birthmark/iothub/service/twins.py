@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from birthmark.broker.keyed_lock import KeyedLock
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.iothub import store
 from birthmark.iothub.model import Hub, Identity, Twin
@@ -15,7 +15,7 @@ from birthmark.iothub.rules.digital_twins import desired_by, merge_patch
 from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.rules.twins import TwinVersionError
 from birthmark.iothub.service.registry import Registry, UnknownDeviceError
-from birthmark.iothub.wire.routing_configuration import RouteSource
+from birthmark.iothub.wire.stored_routing_configuration import RouteSource
 from birthmark.late_reference import Ref
 from birthmark.store import Changes, Database, retry_on_conflict
 

@@ -4,7 +4,6 @@ Device ids and host names in user names and topics are not percent-encoded; prop
 decoded as a space.
 """
 
-from birthmark.iothub.wire.body_validation import NEVER, BodyInvalidError, operation_time, registry_time
 from birthmark.iothub.wire.certificate_requests import (
     CredentialBody,
     CredentialError,
@@ -47,6 +46,7 @@ from birthmark.iothub.wire.registry import (
     parse_device_body,
     parse_module_body,
 )
+from birthmark.iothub.wire.times_and_body_validation import NEVER, BodyInvalidError, operation_time, registry_time
 from birthmark.iothub.wire.topics import (
     CREDENTIALS,
     DESIRED,

@@ -8,11 +8,11 @@ from datetime import datetime
 
 import msgspec
 
-from birthmark.iothub.wire.body_validation import BodyInvalidError, operation_time, registry_time, to_json
+from birthmark.iothub.wire.times_and_body_validation import BodyInvalidError, operation_time, registry_time, to_json
 from birthmark.iothub.wire.topics import ISSUE
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 from birthmark.pki.csr import CertificateRequest, parse_csr_text
-from birthmark.untrusted_text import read_json
+from birthmark.untrusted_json_and_text import read_json
 
 
 class CredentialBody(msgspec.Struct):

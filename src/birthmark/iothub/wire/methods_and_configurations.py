@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from birthmark.iothub.wire.body_validation import BodyInvalidError, check_members
-from birthmark.untrusted_text import read_json
+from birthmark.iothub.wire.times_and_body_validation import BodyInvalidError, check_members
+from birthmark.untrusted_json_and_text import read_json
 
 
 class ConfigurationContent(msgspec.Struct, rename="camel"):

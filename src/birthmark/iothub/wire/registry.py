@@ -17,9 +17,9 @@ from birthmark.iothub.model import (
     Module,
     thumbprint_text,
 )
-from birthmark.iothub.wire.body_validation import NEVER, BodyInvalidError, TwinProperties, check_members
-from birthmark.unknown_fields import says_something
-from birthmark.untrusted_text import read_json
+from birthmark.iothub.wire.times_and_body_validation import NEVER, BodyInvalidError, TwinProperties, check_members
+from birthmark.unknown_field_detection import says_something
+from birthmark.untrusted_json_and_text import read_json
 
 _HEX = frozenset("0123456789ABCDEF")
 _THUMBPRINT_DIGITS = {40, 64}

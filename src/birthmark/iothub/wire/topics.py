@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.wire.d2c_property_bags import render_property_bag
-from birthmark.untrusted_text import whole_number
+from birthmark.untrusted_json_and_text import whole_number
 
 _MAX_RID = 256
 _MAX_STATUS = 2**31

@@ -7,10 +7,16 @@ import msgspec
 
 from birthmark.documents import DocumentSection
 from birthmark.iothub.model import Device, Identity, Module, Twin
-from birthmark.iothub.wire.body_validation import NEVER, BodyInvalidError, TwinProperties, registry_time, to_json
 from birthmark.iothub.wire.registry import identity_json
-from birthmark.unknown_fields import find_unread_member, says_something
-from birthmark.untrusted_text import read_json
+from birthmark.iothub.wire.times_and_body_validation import (
+    NEVER,
+    BodyInvalidError,
+    TwinProperties,
+    registry_time,
+    to_json,
+)
+from birthmark.unknown_field_detection import find_unread_member, says_something
+from birthmark.untrusted_json_and_text import read_json
 
 
 def twin_for_device(twin: Twin) -> bytes:

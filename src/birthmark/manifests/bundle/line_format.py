@@ -21,7 +21,7 @@ import msgspec
 
 from birthmark.manifests.errors import MalformedEntryError
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
-from birthmark.untrusted_text import read_json
+from birthmark.untrusted_json_and_text import read_json
 
 FORMAT = "birthmark-intake/1"
 BEGINNING = b'{"format":"birthmark-intake/'

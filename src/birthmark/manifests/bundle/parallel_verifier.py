@@ -11,12 +11,12 @@ from typing import Any, BinaryIO, TypeAlias
 
 from birthmark.manifests.bundle import line_format
 from birthmark.manifests.bundle.intake_records import BundleTrust
-from birthmark.manifests.bundle.line_checks import BundleOpening, LineChecker, LineFinding, find_opening
+from birthmark.manifests.bundle.single_line_checks import BundleOpening, LineChecker, LineFinding, find_opening
 from birthmark.manifests.bundle.verifier import BundleVerifier, raw_lines, sized_lines
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
 from birthmark.manifests.manifest_entry import Judge, ManifestEntry
+from birthmark.manifests.parallel_verification import Told, pack_verdict, unpack_verdict
 from birthmark.manifests.process_pool import PoolTask, process_pieces
-from birthmark.manifests.verification import Told, pack_verdict, unpack_verdict
 
 _PIECE_BYTES = 256 * 1024
 _OPENING = f'{{"format":"{line_format.FORMAT} open"'.encode()

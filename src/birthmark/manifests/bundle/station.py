@@ -19,16 +19,16 @@ from typing import BinaryIO, cast
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import atomic_files, flock
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.manifests.bundle import line_format
-from birthmark.manifests.bundle.chip_verification_rules import (
+from birthmark.manifests.bundle.chip_proof_rules import (
     check_names,
     check_proof,
     is_signed,
     nonce_of,
     station_key,
 )
-from birthmark.manifests.bundle.errors import (
+from birthmark.manifests.bundle.intake_errors import (
     BoardOfAnotherChipError,
     BundleDamagedError,
     ChipOfAnotherBoardError,
@@ -42,7 +42,7 @@ from birthmark.manifests.bundle.line_format import MAX_LINE_BYTES
 from birthmark.manifests.bundle.station_identity import StationIdentity, open_identity
 from birthmark.manifests.bundle.verifier import raw_lines
 from birthmark.manifests.errors import MalformedEntryError
-from birthmark.manifests.verification import Marks
+from birthmark.manifests.parallel_verification import Marks
 from birthmark.pki.certificates import CertificateTooLargeError
 from birthmark.pki.path_validation import ChainTooLongError
 from birthmark.text_file_encodings import to_plain_lines, utf_16_of

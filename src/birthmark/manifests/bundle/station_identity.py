@@ -13,21 +13,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from birthmark import atomic_files
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
+from birthmark.keys.cryptography_key_adapter import PublicKey, Scheme, as_private_key, uri_in
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
-from birthmark.keys.pkcs11_library import find_softhsm
+from birthmark.keys.pkcs11_library_lifecycle import find_softhsm
 from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
-from birthmark.keys.private_key_handle import PublicKey, Scheme, as_private_key, uri_in
-from birthmark.manifests.bundle.chip_verification_rules import station_name
-from birthmark.manifests.bundle.errors import StationUnusableError
+from birthmark.manifests.bundle.chip_proof_rules import station_name
+from birthmark.manifests.bundle.intake_errors import StationUnusableError
 from birthmark.manifests.bundle.line_format import is_name
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificates import P256_SPKI, Certificate, parse_any
 from birthmark.pki.issuance import new_serial, self_signed
-from birthmark.pki.names import name_of
+from birthmark.pki.names_and_registration_ids import name_of
 
 _STATION = CertificateProfile("intake_station", timedelta(days=20 * 365))
 

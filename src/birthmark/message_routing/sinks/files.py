@@ -11,10 +11,10 @@ from pathlib import Path
 
 from birthmark.atomic_files import LEAST_FREE
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.deliveries import Delivery
+from birthmark.message_routing.delivery_model import Delivery
 from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
 from birthmark.supervised_tasks import run_in_thread
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 MOST_FILES = 100_000
 """Maximum number of files and folders below the buckets folder, for all rules and routes."""
@@ -74,7 +74,7 @@ class FileSink:
         self._numbers = count()
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.delivery_model.Carrier`."""
         return await run_in_thread(lambda: [self._put(letter) for letter in deliveries])
 
     def _put(self, delivery: Delivery) -> BirthmarkError | None:
@@ -109,7 +109,7 @@ class LineSink:
         self._place, self._room = place, room
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.delivery_model.Carrier`."""
         return await run_in_thread(lambda: self._add(deliveries))
 
     def _add(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.message_routing.deliveries import Delivery, is_final
+from birthmark.message_routing.delivery_model import Delivery, is_final
 from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
-from birthmark.outbound.http_sender import OutboundResponse
-from birthmark.untrusted_text import split_url
+from birthmark.outbound.http_client import OutboundResponse
+from birthmark.untrusted_json_and_text import split_url
 
 MOST_AT_ONCE = 8
 _LATER = {401, 403, 404, 408, 425, 429}
@@ -37,7 +37,7 @@ class HttpSink:
         self._outside = outside
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.delivery_model.Carrier`."""
         turns = asyncio.Semaphore(MOST_AT_ONCE)
         is_away = False
 

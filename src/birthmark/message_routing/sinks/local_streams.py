@@ -7,9 +7,9 @@ import msgspec
 
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.ports import MessageStream
-from birthmark.broker.rules.stream_positions import key_of
+from birthmark.broker.rules.stream_partitions_and_positions import key_of
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.deliveries import Delivery
+from birthmark.message_routing.delivery_model import Delivery
 
 
 class StreamRecord(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -35,7 +35,7 @@ class StreamSink:
         self._now = now
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`."""
+        """Deliver messages; implements `birthmark.message_routing.delivery_model.Carrier`."""
         results: list[BirthmarkError | None] = [None] * len(deliveries)
         waiting: list[tuple[int, asyncio.Future[None]]] = []
         for number, letter in enumerate(deliveries):

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from birthmark.message_routing.deliveries import PORTS, Delivery, MessageServer
+from birthmark.message_routing.delivery_model import PORTS, Delivery, MessageServer
 from birthmark.message_routing.sinks.server_sink_base import ServerSink
 from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Sequence
 from typing import Any
 
-from birthmark.message_routing.deliveries import Delivery, MessageServer
+from birthmark.message_routing.delivery_model import Delivery, MessageServer
 from birthmark.message_routing.sinks.server_sink_base import ServerSink
 
 CONNECT_S = FLUSH_S = 5

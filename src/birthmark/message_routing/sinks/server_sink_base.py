@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from birthmark.errors import BirthmarkError
-from birthmark.message_routing.deliveries import Delivery, MessageServer
+from birthmark.message_routing.delivery_model import Delivery, MessageServer
 from birthmark.message_routing.sinks.errors import AddressInvalidError, NotTakenError
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 
 class ServerSink(ABC):
@@ -37,7 +37,7 @@ class ServerSink(ABC):
         """Connect, publish, and wait until the server has received all deliveries."""
 
     async def carry(self, deliveries: Sequence[Delivery]) -> Sequence[BirthmarkError | None]:
-        """Deliver messages; implements `birthmark.message_routing.deliveries.Carrier`.
+        """Deliver messages; implements `birthmark.message_routing.delivery_model.Carrier`.
 
         A connection lasts for one batch of a partition.
         """

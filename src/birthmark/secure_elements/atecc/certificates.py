@@ -34,7 +34,7 @@ from birthmark.secure_elements.atecc.compressed_certificate import (
     build_compressed,
     parse_compressed,
 )
-from birthmark.untrusted_text import reason_of
+from birthmark.untrusted_json_and_text import reason_of
 
 VARIABLE = "BIRTHMARK_ATECC_TEMPLATE"
 _MAX_BYTES = 64 * 1024

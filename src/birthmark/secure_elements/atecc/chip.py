@@ -13,7 +13,7 @@ from typing import Any, Self
 import msgspec
 
 from birthmark import atomic_files
-from birthmark.clock import SystemEntropy
+from birthmark.clock_and_entropy import SystemEntropy
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, TokenFailedError
 from birthmark.secure_elements.atecc.simulator import (
     CONFIG_BYTES,
@@ -25,7 +25,7 @@ from birthmark.secure_elements.atecc.simulator import (
     SoftwareChip,
 )
 from birthmark.secure_elements.atecc.simulator_hal import AteccBus
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 NAME = "cryptoauthlib"
 """Value used in place of a PKCS#11 library path."""

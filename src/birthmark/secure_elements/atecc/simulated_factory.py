@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.pki.certificates import parse_der
 from birthmark.secure_elements.atecc.certificate_rebuild import (
     ROOT_KEY_ID,

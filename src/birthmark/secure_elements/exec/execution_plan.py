@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from birthmark.keys.cryptography_key_adapter import render_uri_pem
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
-from birthmark.keys.private_key_handle import render_uri_pem
 from birthmark.keys.se050_labels import object_id_of
 from birthmark.secure_elements.backends import check_tls
-from birthmark.secure_elements.exec import proxy
+from birthmark.secure_elements.element_session import Element
+from birthmark.secure_elements.exec import loopback_tls_proxy
 from birthmark.secure_elements.exec.host_capabilities import HostCapabilities, detect_capabilities
 from birthmark.secure_elements.exec.key_access_strategy import KeyAccess, KeyAccessChoice, choose
 from birthmark.secure_elements.exec.program_arguments import by_proxy, in_memory, with_engine, with_uri_files
 from birthmark.secure_elements.exec.program_detection import Program, detect_program
-from birthmark.secure_elements.secure_element import Element
 
 # `default` comes first and active, or TLS has no algorithms. Keys are not cached between loads, because a reconnecting
 # program would hold one of a closed session. The provider does not shut SoftHSM down, because programs crashed at exit.
@@ -64,7 +64,7 @@ class ExecutionPlan:
     environment: Mapping[str, str]
     choice: KeyAccessChoice
     seen: tuple[str, ...] = ()
-    upstream: proxy.ProxyUpstream | None = None
+    upstream: loopback_tls_proxy.ProxyUpstream | None = None
     texts: Mapping[str, str] = field(default_factory=dict)
     """Non-secret content of the memory files."""
 
@@ -112,7 +112,7 @@ def plan(
         case KeyAccess.PROXY:
             arguments, targets, trust = by_proxy(program.kind, arguments)
             trust = trust or environment.get("SSL_CERT_FILE") or None
-            upstream = proxy.ProxyUpstream.of(element, settings, trust, to or targets, key)
+            upstream = loopback_tls_proxy.ProxyUpstream.of(element, settings, trust, to or targets, key)
         case KeyAccess.HOOK:
             pass  # set for every method, for child processes
     if explain:
@@ -130,7 +130,7 @@ def run(planned: ExecutionPlan, environment: Mapping[str, str]) -> None:
     command = [planned.program, *planned.arguments]
     whole = {**environment, **planned.environment}
     if planned.upstream is not None:
-        raise SystemExit(proxy.run_with_proxy(planned.upstream, command, whole))
+        raise SystemExit(loopback_tls_proxy.run_with_proxy(planned.upstream, command, whole))
     os.execve(planned.program, command, whole)  # noqa: S606 (intended)
 
 

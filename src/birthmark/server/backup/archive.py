@@ -28,8 +28,8 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from birthmark import atomic_files
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.file_ownership import as_who_asked
-from birthmark.server.backup.directory_files import open_below
+from birthmark.file_ownership_and_sudo import as_who_asked
+from birthmark.server.backup.directory_walk import open_below
 
 MAX_LOG_N = 22
 """Maximum scrypt work factor: 4 GB of memory, more than any machine uses for a delay of 1 s."""

@@ -12,14 +12,14 @@ from pathlib import Path
 import msgspec
 
 from birthmark import __version__, atomic_files
-from birthmark.ca.generations import directories_of
 from birthmark.ca.hierarchy_files import alone_in, finish
+from birthmark.ca.root_generation_directories import directories_of
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.operator_api.database_location import NAME
 from birthmark.operator_api.unix_socket import PORT_ALONE
 from birthmark.server.backup.archive import FIRST, ArchivePart, write_archive
-from birthmark.server.backup.database_copy import SQLITE, copy_sqlite, dump_postgresql
-from birthmark.server.backup.directory_files import check_readable, files_below, read_linked
+from birthmark.server.backup.database_copy_and_import import SQLITE, copy_sqlite, dump_postgresql
+from birthmark.server.backup.directory_walk import check_readable, files_below, read_linked
 from birthmark.server.upgrade_check import NOTE, note_backup
 from birthmark.webconsole.enroll.limits import DIRECTORY as DROPPED
 

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from birthmark import atomic_files
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import ConflictError
-from birthmark.file_ownership import acting_for
+from birthmark.file_ownership_and_sudo import acting_for
 from birthmark.server.all_tables import TABLES
 from birthmark.server.backup.backup_creation import check_is_server
-from birthmark.server.backup.database_copy import (
+from birthmark.server.backup.database_copy_and_import import (
     SQLITE,
     DatabaseNotEmptyError,
     claim_database,
@@ -32,10 +32,10 @@ from birthmark.server.backup.database_copy import (
 )
 from birthmark.server.cluster.file_sync import remove_cluster_state
 from birthmark.server.data_dir import MOVING, UNFINISHED
-from birthmark.server.installation_identity import MOVED, DatabaseMovedError, check_not_restoring_or_moved
+from birthmark.server.installation_record import MOVED, DatabaseMovedError, check_not_restoring_or_moved
 from birthmark.store import Changes, upsert
-from birthmark.store.row_statements import find, remove
-from birthmark.store.schema import server_facts
+from birthmark.store.core_tables import server_facts
+from birthmark.store.table_statements import find, remove
 
 _FACT, _NOTE, _FORGET = find(server_facts), upsert(server_facts), remove(server_facts)
 _OF_THE_MOVE = {UNFINISHED, MOVED}

@@ -17,7 +17,7 @@ from sqlalchemy import Table, bindparam, select
 
 from birthmark.awsiot.model import CertificateStatus, JobStatus, target_of_group
 from birthmark.awsiot.store import authorizers_and_role_aliases as credential_store
-from birthmark.awsiot.store import certificates as aws_store
+from birthmark.awsiot.store import certificates_and_access_keys as aws_store
 from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as provisioning_store
@@ -35,12 +35,12 @@ from birthmark.iothub import store as hub_store
 from birthmark.iothub import twin_index_store as hub_searching
 from birthmark.iothub.model import space_of
 from birthmark.pki.certificates import parse_der
-from birthmark.pki.crl import RevocationReason
-from birthmark.pki.names import fold
-from birthmark.server.backup.audit_export import ExportedRow
-from birthmark.store import Changes, Database, device_name_index, statement
-from birthmark.store.row_statements import change, remove
-from birthmark.store.statements import Statement
+from birthmark.pki.crl_encoder import RevocationReason
+from birthmark.pki.names_and_registration_ids import fold
+from birthmark.server.backup.exported_audit_verification import ExportedRow
+from birthmark.store import Changes, Database, device_name_prefix_index, statement
+from birthmark.store.compiled_statements import Statement
+from birthmark.store.table_statements import change, remove
 
 _SET_STATUS = change(aws_store.certificates, ("status",), "id")
 _STOP_CA = change(aws_store.cas, ("active",), "id")
@@ -252,7 +252,7 @@ def _drop_enrollment(subject: str, detail: Mapping[str, Any]) -> Changes:
     if kind == "group":
         return changes.run(dps_store.DROP_SIGNERS, scope=scope, group_id=subject)
     changes.run(dps_store.DELETE_OWN_REGISTRATION, scope=scope, registration_id=subject)
-    changes.merge(device_name_index.unindex_name(dps_store.place_of(scope), subject.lower()))
+    changes.merge(device_name_prefix_index.unindex_name(dps_store.place_of(scope), subject.lower()))
     return changes.run(dps_store.DROP_ROOTS, scope=scope, registration_id=subject)
 
 
@@ -262,7 +262,7 @@ def _drop_device(subject: str, detail: Mapping[str, Any]) -> Changes:
     changes.merge(hub_searching.without_terms(key["hub"], subject))
     for one in hub_store.DELETE_MODULES_OF:
         changes.run(one, **key)
-    changes.merge(device_name_index.unindex_name(hub_store.place_of(key["hub"]), subject))
+    changes.merge(device_name_prefix_index.unindex_name(hub_store.place_of(key["hub"]), subject))
     return changes.merge(drop_client(space_of(key["hub"]), subject))
 
 

@@ -30,13 +30,13 @@ from birthmark.audit.chain_verification import CHAINS, LAST_ROW
 from birthmark.audit.chain_verification import RESTORED as GAP
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.ca import store as ca_store
-from birthmark.ca.generations import FIRST
 from birthmark.ca.hierarchy_files import BELOW, read_certificate
-from birthmark.clock import Clock, SystemEntropy
-from birthmark.devices.pending_revocations import add_pending
+from birthmark.ca.root_generation_directories import FIRST
+from birthmark.clock_and_entropy import Clock, SystemEntropy
+from birthmark.devices.post_restore_revocations import add_pending
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
-from birthmark.file_ownership import acting_for
+from birthmark.file_ownership_and_sudo import acting_for
 from birthmark.iam import approvals_model
 from birthmark.iam import store as people_store
 from birthmark.operator_api.data_directory_lock import NAME as LOCK
@@ -45,8 +45,7 @@ from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.all_tables import TABLES
 from birthmark.server.backup import backup_creation
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
-from birthmark.server.backup.audit_export import AuditExport, End, read_export
-from birthmark.server.backup.database_copy import (
+from birthmark.server.backup.database_copy_and_import import (
     SQLITE,
     claim_database,
     is_released,
@@ -54,6 +53,7 @@ from birthmark.server.backup.database_copy import (
     open_exclusively,
     release_database,
 )
+from birthmark.server.backup.exported_audit_verification import AuditExport, End, read_export
 from birthmark.server.backup.removal_replay import ACTIONS, replay_rows
 from birthmark.server.cluster.file_sync import remove_cluster_state
 from birthmark.server.counter_verification import Figures
@@ -70,12 +70,12 @@ from birthmark.store import (
     to_micros,
     upsert,
 )
-from birthmark.store.audit_chain import GENESIS, head_body, link, render_seen
 from birthmark.store.column_encryption import ColumnCipher
+from birthmark.store.core_tables import audit, audit_heads
 from birthmark.store.database_lock import MAIN
-from birthmark.store.row_statements import remove
-from birthmark.store.schema import audit, audit_heads
-from birthmark.untrusted_text import decode_json
+from birthmark.store.signed_audit_chain import GENESIS, head_body, link, render_seen
+from birthmark.store.table_statements import remove
+from birthmark.untrusted_json_and_text import decode_json
 
 STEP = 1_000_000
 """Minimum increment of numbers beyond those of the backup: more than a server uses between two backups.

@@ -22,10 +22,10 @@ from birthmark.broker.store import WORKERS
 from birthmark.ca.hierarchy import Generation
 from birthmark.ca.hierarchy_files import BELOW, PurposeMissingError
 from birthmark.ca.key_files import SecretUnreadableError
-from birthmark.clock import Clock, Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
 from birthmark.pki.revocation_urls import DistributionPoints
-from birthmark.server.cluster import shared_files as shared
+from birthmark.server.cluster import ca_and_seed_files as shared
 from birthmark.server.cluster.machine_file import FILE, FIRST, ClusterNode, machine_of, made, render
 from birthmark.server.cluster.sealed_files import (
     KEY_BYTES,
@@ -36,10 +36,10 @@ from birthmark.server.cluster.sealed_files import (
     unseal,
 )
 from birthmark.server.data_dir import RecordsLostError
-from birthmark.server.installation_identity import ensure_installation_id, root_of
+from birthmark.server.installation_record import ensure_installation_id, root_of
 from birthmark.store import Changes, Database, insert, upsert
-from birthmark.store.row_statements import change, find, guard_unchanged, remove
-from birthmark.store.schema import server_facts
+from birthmark.store.core_tables import server_facts
+from birthmark.store.table_statements import change, find, guard_unchanged, remove
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from birthmark.ca.key_files import read_private
 from birthmark.errors import ConflictError, InvalidRequestError, UnavailableError
 from birthmark.server.cluster.sealed_files import KEY_BYTES
 from birthmark.text_file_encodings import plain_text
-from birthmark.untrusted_text import decode_json, printable
+from birthmark.untrusted_json_and_text import decode_json, printable
 
 FILE = "machine.json"
 FIRST = "m1"

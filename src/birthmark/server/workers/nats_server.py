@@ -10,7 +10,7 @@ from pathlib import Path
 
 from birthmark import atomic_files
 from birthmark.bus import BusAwayError
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 
 log = logging.getLogger(__name__)

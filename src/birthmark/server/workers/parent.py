@@ -23,7 +23,7 @@ import uvloop
 
 from birthmark.bus import WorkerUnreachableError
 from birthmark.bus.wire import opened
-from birthmark.clock import Clock, Entropy, SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.net.listener import bind_error, bind_sockets
 from birthmark.server.cluster.machine_file import check_bus, machine_of
@@ -33,12 +33,12 @@ from birthmark.server.loopback_http import Close, serve_plain
 from birthmark.server.server_process import reduce_gc_frequency
 from birthmark.server.settings import Settings
 from birthmark.server.workers.nats_server import NatsServer
-from birthmark.server.workers.parent_http import Front
+from birthmark.server.workers.parent_http_front_end import Front
+from birthmark.server.workers.worker_assignment import WorkerConfig, at, door_of, names_of
 from birthmark.server.workers.worker_client import WorkerRequest
-from birthmark.server.workers.worker_context import WorkerConfig, at, door_of, names_of
 from birthmark.server.workers.worker_process import Start, WorkerReady
 from birthmark.supervised_tasks import cancel_and_wait, note, start_supervised
-from birthmark.untrusted_text import decode_json, reason_of
+from birthmark.untrusted_json_and_text import decode_json, reason_of
 
 log = logging.getLogger(__name__)
 

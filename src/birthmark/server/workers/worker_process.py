@@ -17,14 +17,14 @@ import msgspec
 import uvloop
 
 from birthmark.bus.wire import ReplyFrame, refusal_of
-from birthmark.clock import SystemClock, SystemEntropy
+from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.server.server import Server
 from birthmark.server.server_process import begin_log, reduce_gc_frequency
 from birthmark.server.settings import Settings
 from birthmark.server.workers.parent_death import end_with_parent
-from birthmark.server.workers.worker_context import WorkerConfig, WorkerContext
-from birthmark.untrusted_text import decode_json
+from birthmark.server.workers.worker_assignment import WorkerConfig, WorkerContext
+from birthmark.untrusted_json_and_text import decode_json
 
 log = logging.getLogger(__name__)
 

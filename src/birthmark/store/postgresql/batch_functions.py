@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from birthmark.store.statements import CompiledStatement, Kind
+from birthmark.store.compiled_statements import CompiledStatement, Kind
 
 SIZE = 5
 """Number of integers per step."""

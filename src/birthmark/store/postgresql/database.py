@@ -10,20 +10,20 @@ from typing import Any, Self
 import asyncpg
 from sqlalchemy import bindparam, delete
 
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.fair_semaphore import FairSemaphore
 from birthmark.net.fair_scheduler import Backlog
-from birthmark.store import audit_chain, schema_migration
+from birthmark.store import schema_migration, signed_audit_chain
 from birthmark.store.column_encryption import ColumnCipher
+from birthmark.store.compiled_statements import Statement, insert, statement, upsert
+from birthmark.store.core_tables import audit, audit_heads, outbox
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
 from birthmark.store.event_codec import encode_event, kind_of
 from birthmark.store.postgresql.batch_functions import BatchSteps, StatementPlan
-from birthmark.store.postgresql.retry import OPTIONS, PATIENCE_S, TROUBLE, patiently
-from birthmark.store.postgresql.writer import AnswerLostError, Writer
-from birthmark.store.schema import audit, audit_heads, outbox
-from birthmark.store.statements import Statement, insert, statement, upsert
+from birthmark.store.postgresql.outage_retry import OPTIONS, PATIENCE_S, TROUBLE, patiently
+from birthmark.store.postgresql.writer_connection import AnswerLostError, Writer
 from birthmark.store.unit_of_work import Changes
 from birthmark.supervised_tasks import cancel_and_wait
 
@@ -99,7 +99,7 @@ class PostgresDatabase:
         writers: tuple[Writer, AutocommitConnection],
         clock: Clock,
         worker: str,
-        signer: audit_chain.HeadSigner | None = None,
+        signer: signed_audit_chain.HeadSigner | None = None,
     ) -> None:
         self._signer = signer
         self._pool = pool
@@ -111,17 +111,19 @@ class PostgresDatabase:
         self._group = GroupCommit(lambda batch: asyncio.ensure_future(self._run(batch)))
         self._discard = 0
         self._seq = 0
-        self._digest = audit_chain.GENESIS
+        self._digest = signed_audit_chain.GENESIS
         self._events = 0
         self._are_ends_known = False
         self._is_closing = False
-        self._others = audit_chain.OtherChains(worker, signer)
+        self._others = signed_audit_chain.OtherChains(worker, signer)
         self._looking: asyncio.Task[None] | None = None
         for own in (_ADD_EVENT, _ADD_AUDIT, _SIGN, _DISCARD):
             self._plan(own)
 
     @classmethod
-    async def open(cls, url: str, clock: Clock, worker: str, signer: audit_chain.HeadSigner | None = None) -> Self:
+    async def open(
+        cls, url: str, clock: Clock, worker: str, signer: signed_audit_chain.HeadSigner | None = None
+    ) -> Self:
         """Connect and migrate to this version's schema."""
         settings = {"synchronous_commit": "on", "application_name": "birthmark"}
         writing = {**settings, **_LET_GO}
@@ -359,7 +361,7 @@ class PostgresDatabase:
             steps.add(self._plan(_ADD_EVENT), row)
         for audited in changes.audits:
             self._seq += 1
-            self._digest = audit_chain.link(self._digest, self.worker, self._seq, now, audited)
+            self._digest = signed_audit_chain.link(self._digest, self.worker, self._seq, now, audited)
             row = {"chain": self.worker, "seq": self._seq, "at": now, "actor": audited.actor, "action": audited.action}
             row |= {"subject": audited.subject, "detail": audited.detail, "digest": self._digest}
             steps.add(self._plan(_ADD_AUDIT), row)
@@ -378,7 +380,7 @@ class PostgresDatabase:
         if self._seq == first or self._signer is None:
             return
         now, others = self._clock.micros(), self._others.text
-        signature = self._signer.sign(audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
+        signature = self._signer.sign(signed_audit_chain.head_body(self.worker, self._seq, now, self._digest, others))
         row = {"chain": self.worker, "seq": self._seq, "at": now, "digest": self._digest, "others": others}
         steps.add(self._plan(_SIGN), row | {"key": self._signer.public_key, "signature": signature})
         if self._clock.monotonic() >= self._others.look_again_at and (self._looking is None or self._looking.done()):
@@ -393,7 +395,7 @@ class PostgresDatabase:
 
     async def _look_at_ends(self) -> None:
         row = await self._writer.last_row(_ENDS, self.worker)
-        self._seq, self._digest = (0, audit_chain.GENESIS) if row["seq"] is None else (row["seq"], row["digest"])
+        self._seq, self._digest = (0, signed_audit_chain.GENESIS) if row["seq"] is None else (row["seq"], row["digest"])
         # Never reuse a number: those of delivered rows are gone with the rows.
         self._events = max(self._events, row["events"] or 0)
         self._are_ends_known = True

@@ -13,7 +13,7 @@ from birthmark.device_transports.ports import HttpResponse
 from birthmark.device_transports.urls import MAX_ANSWER_BYTES, TIMEOUT_S, parse_url
 from birthmark.errors import BirthmarkError
 from birthmark.swarm.http_wire import AnswerBrokenError, AnswerReader, render_request
-from birthmark.swarm.links.tls_stream import Dialer
+from birthmark.swarm.links.low_memory_tls_stream import Dialer
 
 
 @dataclass(frozen=True, slots=True)

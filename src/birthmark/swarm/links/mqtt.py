@@ -18,7 +18,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
 from birthmark.mqtt.packets import ConnAck, Connect, Disconnect, Packet, PubAck, Publish, SubAck
-from birthmark.swarm.links.tls_stream import ByteStream, Dialer
+from birthmark.swarm.links.low_memory_tls_stream import ByteStream, Dialer
 
 _MAX_UNTAKEN = 100
 

@@ -6,7 +6,7 @@ it with the keys that the parser reads. `NAME` is a placeholder for any name.
 
 from birthmark.agent.config.setting_catalog import AgentSetting, SettingSection
 from birthmark.swarm.model import DeviceGroup, Fault
-from birthmark.swarm.rules.expectations import DESERVED
+from birthmark.swarm.rules.fault_reaction_verdicts import DESERVED
 from birthmark.swarm.scenario.model import Identities, Scenario, TargetSpec
 
 _TIME = "time"

@@ -6,6 +6,6 @@
 
 from birthmark.webconsole.charts.axes import Tick, midnights, months, round_ticks
 from birthmark.webconsole.charts.bars import Bar, BarKind, bars, standouts
-from birthmark.webconsole.charts.lines import Series, lines
+from birthmark.webconsole.charts.line_strips import Series, lines
 
 __all__ = ["Bar", "BarKind", "Series", "Tick", "bars", "lines", "midnights", "months", "round_ticks", "standouts"]

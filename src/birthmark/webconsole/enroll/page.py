@@ -16,13 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark import atomic_files
-from birthmark.clock import Clock
+from birthmark.clock_and_entropy import Clock
 from birthmark.dps.model import FIRST
-from birthmark.net.connection import Connection
+from birthmark.net.dual_protocol_connection import Connection
 from birthmark.operator_api.cookie_request_guard import CSRF_FIELD
-from birthmark.operator_api.in_process_client import SignedInUser
+from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.supervised_tasks import run_in_thread
-from birthmark.untrusted_text import cell, printable, reason_of
+from birthmark.untrusted_json_and_text import cell, printable, reason_of
 from birthmark.webconsole.enroll.enrollment_worker import EnrollmentWork
 from birthmark.webconsole.enroll.limits import DIRECTORY, DROP, KEPT, MAX_FILES_BYTES, MAX_ROWS, MOST_RECEIVED
 from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, receive

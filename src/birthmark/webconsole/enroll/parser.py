@@ -21,7 +21,7 @@ from birthmark.manifests.manifest_chunks import pieces_of
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip_trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.microchip_verifier import ManifestVerifier, root_of, signer_of, trust_of
-from birthmark.manifests.verification import DuplicateCheck
+from birthmark.manifests.parallel_verification import DuplicateCheck
 from birthmark.operator_api.api_router import told
 from birthmark.pki.certificates import Certificate, leaf_first, parse_bundle
 from birthmark.text_file_encodings import plain_text

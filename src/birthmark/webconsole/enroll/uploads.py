@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from birthmark import atomic_files, flock
-from birthmark.clock import Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import NotFoundError, ThrottledError
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 from birthmark.webconsole.enroll.limits import KEPT, KEPT_DONE, MOST_DROPS, MOST_OF_ONE
 
 _ID = re.compile("[0-9a-f]{24}")

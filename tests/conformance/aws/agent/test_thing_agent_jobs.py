@@ -14,7 +14,7 @@ import pytest
 
 from birthmark.agent.jobs.command_runner import left_of
 from birthmark.agent.jobs.execution_state_file import JobRecord, JobStep, read_record, write_record
-from birthmark.agent.paths import AgentPaths
+from birthmark.agent.state_directory import AgentPaths
 from support.agent.device import until as told
 from support.aws.agent import AwsAgentOnDevice
 from support.aws.clients import until

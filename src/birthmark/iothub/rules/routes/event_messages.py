@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.broker.rules.stream_positions import key_of
+from birthmark.broker.rules.stream_partitions_and_positions import key_of
 from birthmark.iothub.model import Identity, Module, TelemetryMessage, Twin, parse_name
 from birthmark.iothub.rules.routes.route_matcher import SOURCE
-from birthmark.iothub.wire.body_validation import operation_time, to_json
 from birthmark.iothub.wire.d2c_property_bags import MODULE
-from birthmark.iothub.wire.routing_configuration import RouteSource
+from birthmark.iothub.wire.stored_routing_configuration import RouteSource
+from birthmark.iothub.wire.times_and_body_validation import operation_time, to_json
 from birthmark.iothub.wire.twins import section_json, twin_change
-from birthmark.store.columns import to_micros
+from birthmark.store.column_types import to_micros
 
 
 def twin_changed(before: Twin, after: Twin, now: datetime, *, replaces: bool) -> TelemetryMessage:

@@ -14,12 +14,11 @@ from typing import Any
 
 import msgspec
 
-from birthmark.broker.rules.stream_positions import key_of, partition_of
+from birthmark.broker.rules.stream_partitions_and_positions import key_of, partition_of
 from birthmark.iothub.model import TelemetryMessage
-from birthmark.iothub.rules.routes.configuration import compiled, read_once
-from birthmark.iothub.wire.body_validation import operation_time, to_json
+from birthmark.iothub.rules.routes.configuration_changes import compiled, read_once
 from birthmark.iothub.wire.d2c_property_bags import MODULE
-from birthmark.iothub.wire.routing_configuration import (
+from birthmark.iothub.wire.stored_routing_configuration import (
     BUILT_IN,
     FALLBACK,
     Endpoint,
@@ -28,10 +27,11 @@ from birthmark.iothub.wire.routing_configuration import (
     RouteSource,
     StoredRouting,
 )
-from birthmark.message_routing import model
+from birthmark.iothub.wire.times_and_body_validation import operation_time, to_json
+from birthmark.message_routing import routable_message
 from birthmark.message_routing.rules.conditions import RouteCondition, RoutedSubject, TooMuchError, holds
 from birthmark.text_file_encodings import plain_text
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 log = logging.getLogger(__name__)
 SOURCE = "iothub-message-source"
@@ -97,10 +97,10 @@ def imagined(
     return TelemetryMessage(device, micros, body.encode(), own, given)
 
 
-def read(message: TelemetryMessage) -> model.RoutableMessage:
+def read(message: TelemetryMessage) -> routable_message.RoutableMessage:
     """Return a message in the form that conditions evaluate."""
     system = _system_properties(message)
-    return model.RoutableMessage(
+    return routable_message.RoutableMessage(
         "",
         message.body,
         message.device_id,
@@ -133,7 +133,10 @@ def is_match(condition: RouteCondition, subject: RoutedSubject, route: str) -> b
 
 
 def matching(
-    ready: PreparedRouting, source: RouteSource, message: model.RoutableMessage, twin: Mapping[str, Any] | None
+    ready: PreparedRouting,
+    source: RouteSource,
+    message: routable_message.RoutableMessage,
+    twin: Mapping[str, Any] | None,
 ) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the matching routes with their endpoints; the last, fallback, route only if no other matches."""
     is_taken, subject = False, RoutedSubject(message, twin)
@@ -147,7 +150,10 @@ def matching(
 
 
 def destinations(
-    ready: PreparedRouting, source: RouteSource, message: model.RoutableMessage, twin: Mapping[str, Any] | None
+    ready: PreparedRouting,
+    source: RouteSource,
+    message: routable_message.RoutableMessage,
+    twin: Mapping[str, Any] | None,
 ) -> Mapping[str, str]:
     """Return the distinct endpoints of a message, each with the first route that selects it."""
     found: dict[str, str] = {}

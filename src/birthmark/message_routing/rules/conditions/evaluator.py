@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from operator import ge, gt, le, lt
 from typing import Any, TypeAlias
 
-from birthmark.message_routing.model import RoutableMessage
+from birthmark.message_routing.routable_message import RoutableMessage
 from birthmark.message_routing.rules.conditions.functions import FUNCTIONS, finite, is_number
 from birthmark.message_routing.rules.conditions.parser import (
     MAX_CHARS,
@@ -28,7 +28,7 @@ from birthmark.message_routing.rules.conditions.parser import (
 )
 from birthmark.message_routing.rules.sql.errors import mistake
 from birthmark.message_routing.rules.sql.values import CHARS_PER_STEP, UNDEFINED, Meter, Value
-from birthmark.untrusted_text import decode_json
+from birthmark.untrusted_json_and_text import decode_json
 
 MAX_BODY_BYTES = 256 * 1024
 """Maximum message size of a hub."""

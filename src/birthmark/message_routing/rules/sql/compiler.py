@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import ge, gt, le, lt
 from typing import Any
 
-from birthmark.message_routing.rules.sql.context import EvaluationContext
+from birthmark.message_routing.rules.sql.evaluation_context import EvaluationContext
 from birthmark.message_routing.rules.sql.functions import FUNCTIONS
 from birthmark.message_routing.rules.sql.functions.numbers import double
 from birthmark.message_routing.rules.sql.syntax_tree import (

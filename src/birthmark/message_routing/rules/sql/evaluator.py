@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from types import MappingProxyType
 from typing import Any
 
-from birthmark.clock import Entropy
-from birthmark.message_routing.model import RoutableMessage
+from birthmark.clock_and_entropy import Entropy
+from birthmark.message_routing.routable_message import RoutableMessage
 from birthmark.message_routing.rules.sql.compiler import compile_expression, compile_items, compile_where
-from birthmark.message_routing.rules.sql.context import NO_SHADOWS, EvaluationContext, Lookups, new_meter
 from birthmark.message_routing.rules.sql.errors import TooMuchError, mistake
+from birthmark.message_routing.rules.sql.evaluation_context import NO_SHADOWS, EvaluationContext, Lookups, new_meter
 from birthmark.message_routing.rules.sql.parser import MAX_SQL_BYTES, SqlParser
 from birthmark.message_routing.rules.sql.syntax_tree import (
     FunctionCall,

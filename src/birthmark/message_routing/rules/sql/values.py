@@ -15,7 +15,7 @@ import msgspec
 
 from birthmark.message_routing.rules.sql.errors import TooMuchError
 from birthmark.message_routing.rules.sql.syntax_tree import Version
-from birthmark.untrusted_text import is_deeper
+from birthmark.untrusted_json_and_text import is_deeper
 
 Value: TypeAlias = Any
 

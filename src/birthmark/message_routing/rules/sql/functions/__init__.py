@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from birthmark.message_routing.rules.sql.errors import mistake
 from birthmark.message_routing.rules.sql.functions import (
-    arrays_and_objects,
     hashes,
-    messages,
+    json_values,
+    message_metadata,
     numbers,
     regular_expressions,
     strings,
@@ -22,7 +22,7 @@ from birthmark.message_routing.rules.sql.values import Meter
 
 FUNCTIONS: Mapping[str, SqlFunction] = {
     one.name: one
-    for theme in (strings, numbers, hashes, regular_expressions, times, arrays_and_objects, messages)
+    for theme in (strings, numbers, hashes, regular_expressions, times, json_values, message_metadata)
     for one in theme.FUNCTIONS
 }
 

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 
-from birthmark.message_routing.rules.sql.context import EvaluationContext
+from birthmark.message_routing.rules.sql.evaluation_context import EvaluationContext
 from birthmark.message_routing.rules.sql.functions.sql_function import SqlFunction
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Value, text_of
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 
-from birthmark.message_routing.rules.sql.context import EvaluationContext
+from birthmark.message_routing.rules.sql.evaluation_context import EvaluationContext
 from birthmark.message_routing.rules.sql.functions.sql_function import SqlFunction
 from birthmark.message_routing.rules.sql.values import (
     CONTEXT,

@@ -9,8 +9,8 @@ import re
 from contextlib import suppress
 from typing import Any
 
-from birthmark.message_routing.rules.sql.context import EvaluationContext
 from birthmark.message_routing.rules.sql.errors import TooMuchError, mistake
+from birthmark.message_routing.rules.sql.evaluation_context import EvaluationContext
 from birthmark.message_routing.rules.sql.functions.sql_function import SqlFunction
 from birthmark.message_routing.rules.sql.values import MAX_BYTES, UNDEFINED, Meter, Undefined, Value, text_of
 

@@ -1,6 +1,6 @@
 """Functions of text (developer guide, Functions)."""
 
-from birthmark.message_routing.rules.sql.context import EvaluationContext
+from birthmark.message_routing.rules.sql.evaluation_context import EvaluationContext
 from birthmark.message_routing.rules.sql.functions.sql_function import ANY, NEW, SqlFunction
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Undefined, Value, int_of, text_of
 

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from birthmark.message_routing.rules.sql.context import EvaluationContext
+from birthmark.message_routing.rules.sql.evaluation_context import EvaluationContext
 from birthmark.message_routing.rules.sql.functions.sql_function import NEW, SqlFunction
 from birthmark.message_routing.rules.sql.values import UNDEFINED, Undefined, Value, int_of, text_of
 

@@ -1,0 +1,1 @@
+"""Output of commands: tables, JSON, errors with hints, and streams that follow."""

@@ -1,0 +1,345 @@
+"""Live device connections: admission and re-authentication. The broker tracks presence."""
+
+import asyncio
+import contextlib
+import heapq
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from datetime import datetime
+from functools import partial
+from typing import Generic, Protocol, TypeVar
+from weakref import ReferenceType, WeakSet, ref
+
+from birthmark.auth.sas import SKEW, SasExpiredError, SasToken, check_expiry
+from birthmark.broker import Arrival, Broker, ConnectedSession, Namespace, SpaceRules
+from birthmark.broker.model import NEVER, BrokerMessage, Will
+from birthmark.broker.rules.stream_partitions_and_positions import key_of
+from birthmark.bus import Bus
+from birthmark.bus.ports import EmptyReply
+from birthmark.clock_and_entropy import Clock
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.iothub import wire
+from birthmark.iothub.domain_events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
+from birthmark.iothub.error_mapping import connack_reason
+from birthmark.iothub.model import Hub, space_of
+from birthmark.iothub.mqtt.c2d import holder_of
+from birthmark.iothub.mqtt.connection import HubConnection
+from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodCalls, MethodReply
+from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
+from birthmark.iothub.rules.authentication import DEVICE_CONNECT, check_client_id
+from birthmark.iothub.rules.device_publish_topics import check_will, telemetry_of
+from birthmark.iothub.rules.tiers import ThrottleClass
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
+from birthmark.iothub.service.registry import guard_identity
+from birthmark.metrics import Traffic
+from birthmark.mqtt.packets import Connect
+from birthmark.mqtt.packets import WillMessage as WillPacket
+from birthmark.net.identity_conflicts import TakeoverHistory
+from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_service_interface import Admission, CloseReason, MqttRefusedError, require_3_1_1
+from birthmark.store import from_micros
+
+_MOST = 1024
+
+
+class ConnectionTransport(Protocol):
+    """Transport of a connection."""
+
+    @property
+    def is_over(self) -> bool: ...
+
+
+class TokenConnection(Protocol):
+    """A connection that was opened with a token."""
+
+    @property
+    def pump(self) -> ConnectionTransport: ...
+
+
+OneHeld = TypeVar("OneHeld", bound=TokenConnection)
+
+
+class TokenConnections(Generic[OneHeld]):
+    """Connections by token expiry, in a heap: each check reads the expired ones only."""
+
+    def __init__(self) -> None:
+        self._by_end: list[tuple[int, int, SasToken, ReferenceType[OneHeld]]] = []
+        self._count = 0
+        self._most = _MOST
+
+    def __len__(self) -> int:
+        return len(self._by_end)
+
+    def add(self, token: SasToken, connection: OneHeld) -> None:
+        """Track a connection until its token expires; at most half of the entries are closed connections."""
+        if len(self._by_end) >= self._most:
+            self._by_end = [one for one in self._by_end if (known := one[3]()) is not None and not known.pump.is_over]
+            heapq.heapify(self._by_end)
+            self._most = max(_MOST, 2 * len(self._by_end))
+        self._count += 1  # equal expiry times compare no further field
+        heapq.heappush(self._by_end, (token.expiry_s, self._count, token, ref(connection)))
+
+    def expired(self, now: datetime) -> Iterator[tuple[OneHeld, SasExpiredError]]:
+        """Yield and remove connections with an expired token, each with its error."""
+        until = (now - SKEW).timestamp()
+        while self._by_end and self._by_end[0][0] < until:
+            _, _, token, known = heapq.heappop(self._by_end)
+            if (connection := known()) is None or connection.pump.is_over:
+                continue
+            try:
+                check_expiry(token, now)
+            except SasExpiredError as error:
+                yield connection, error
+
+
+_AGAIN_S = 1.0
+
+
+class HubObserver:
+    """Observer of broker sessions of a hub: disconnects and wills."""
+
+    def __init__(self, hub: str, iothub: IotHub, clock: Clock) -> None:
+        self._hub = hub
+        self._iothub = iothub
+        self._clock = clock
+
+    def disconnected(self, attached: ConnectedSession, reason: CloseReason) -> None:
+        del reason
+        self._iothub.routes.schedule_connection_event(self._hub, attached.client, is_connected=False)
+
+    def lost(self, client: str, epoch: int) -> None:
+        del epoch
+        self._iothub.routes.schedule_connection_event(self._hub, client, is_connected=False)
+
+    def will(self, client: str, will: Will, *, is_late: bool) -> Awaitable[None] | None:
+        del is_late  # a revoked device has no session to keep a will
+        return self._tell(client, will, self._clock.micros())
+
+    def overrun(self, client: str, limit: int) -> None:
+        del client, limit
+
+    async def _tell(self, client: str, will: Will, timestamp: int) -> None:
+        """Store a will durably; retry while the database is unavailable, as no client sends it again."""
+        left = will.message
+        message = telemetry_of(client, left.topic, left.payload, timestamp, is_retained=left.retain)
+        while True:
+            try:
+                hub = self._iothub.hubs.by_name(self._hub)
+            except UnknownHubError:
+                return  # deleted, with its telemetry
+            try:
+                size = len(left.payload) + len(left.topic)
+                await self._iothub.telemetry.write(hub, key_of(client.partition("/")[0]), (message,), size)
+            except UnavailableError:
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                return
+
+
+LOOK_S = 5.0
+MAX_KEEP_ALIVE_S = 1177  # times 1.5 this is the hub's cap of 1767 s
+_RULES = SpaceRules(routes=False)
+
+
+class HubConnections:
+    """One connection per device; a new one closes the old one."""
+
+    def __init__(self, iothub: IotHub, broker: Broker, clock: Clock) -> None:
+        self._broker = broker
+        self._changes = 0  # of anything a device depends on
+        self._spaces: dict[str, Namespace] = {}
+        self._modules: dict[tuple[str, str], WeakSet[HubConnection]] = {}
+        """Module connections by hub and device, since the device was last disabled."""
+        self.iothub = iothub
+        self.clock = clock
+        self._bus: Bus | None = None
+        self.holder = holder_of("" if broker.is_alone else broker.worker)
+        """Lock holder of messages that connections on this worker took."""
+        self.living = broker.liveness_guard
+        self.methods = MethodCalls(broker.database.sharing, clock)
+        self._tokens = TokenConnections[HubConnection]()
+        self.traffic = Traffic()
+        self.contested = TakeoverHistory(clock)
+
+    def space(self, hub: str) -> Namespace:
+        """Return the broker namespace of a hub."""
+        if (known := self._spaces.get(hub)) is None:
+            observer = HubObserver(hub, self.iothub, self.clock)
+            known = self._spaces[hub] = self._broker.space(
+                space_of(hub), _RULES, observer, partial(guard_identity, hub)
+            )
+        return known
+
+    async def begin(self) -> None:
+        """Create the namespaces of existing hubs and adopt those of a killed worker.
+
+        Messages that its connections had taken return to their queues.
+        """
+        for hub in self.iothub.hubs.all():
+            self.space(hub.name)
+        if self._broker.is_alone:  # otherwise a worker may continue
+            await self.iothub.c2d.inboxes.free_held(self.holder)
+
+    async def notify_anywhere(self, hub: str, device_id: str) -> None:
+        """Make a device check its queue, on whichever worker it is connected."""
+        owner = await self.space(hub).owner(device_id)
+        if owner is not None and self._bus is not None:
+            self._bus.tell(owner, (Notify(hub, device_id),))
+
+    def notify_device(self, hub: str, device_id: str) -> None:
+        """Make a device that is connected to this worker check its queue."""
+        attached = self.space(hub).live.get(device_id)
+        if attached is not None and isinstance(attached.connection, HubConnection):
+            attached.connection.deliver_messages()
+
+    async def run_queue_check_loop(self) -> None:
+        """Check device queues every few seconds, forever."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(UnavailableError):  # retry: database outages end
+                await self.check_queues()
+
+    async def run_token_expiry_loop(self) -> None:
+        """Close connections with expired tokens every few seconds, forever."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.close_expired()
+
+    def close_expired(self) -> None:
+        """Close connections whose token expired longer ago than the clock skew; the SDKs renew minutes before."""
+        for connection, error in self._tokens.expired(self.clock.now()):
+            connection.pump.refuse(error)
+        self._modules = {name: held for name, held in self._modules.items() if held}
+
+    async def check_queues(self) -> None:
+        """Make connected devices with unlocked messages check their queues, as a fallback for lost notifications."""
+        hubs = {space_of(hub.name): hub.name for hub in self.iothub.hubs.all()}
+        for space, device_id in await self.iothub.c2d.inboxes.waiting():
+            if (hub := hubs.get(space)) is not None:
+                self.notify_device(hub, device_id)
+
+    async def seen(self, hub: str, device_ids: Sequence[str]) -> Sequence[SeenAt]:
+        """Return when devices last connected or disconnected, in their order."""
+        found = await self.space(hub).get_last_contacts(device_ids)
+        known = [found.get(device_id) for device_id in device_ids]
+        return [UNSEEN if one is None else SeenAt(from_micros(one.at), one.reason is None) for one in known]
+
+    async def connected(self, hub: str) -> int:
+        """Return the number of connected devices and modules of a hub, over all workers."""
+        return (await self._broker.connected()).get(space_of(hub), 0)
+
+    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
+        """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
+        require_3_1_1(packet)
+        names: dict[str, str] = {}
+        try:
+            user = wire.parse_username(packet.username or "")
+            names = {"device_id": user.name, "hub": user.host}
+            seen = self._changes
+            hub, identity, token = await self.iothub.registry.authenticate(
+                user, pump.peer, packet.password, address=pump.address
+            )
+            check_client_id(identity, packet.client_id)
+            self.iothub.throttles.take(hub, ThrottleClass.CONNECTION)
+            if user.model_id:
+                await self.iothub.twins.model(hub, identity, user.model_id)
+            will = None if packet.will is None else _will_of(packet.will, identity.name)
+            space = self.space(hub.name)
+            is_of_policy = token is not None and token.policy in DEVICE_CONNECT
+            connection = HubConnection(self, pump, space, hub=hub, identity=identity, is_of_policy=is_of_policy)
+            expiry_s = 0 if packet.clean_start else NEVER
+            attached = await space.connect(Arrival(identity.name, connection, packet.clean_start, expiry_s, will))
+            connection.attach(attached)
+            if user.module_id is not None:
+                self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
+            try:
+                if seen != self._changes:  # new connections miss earlier events: authenticate again
+                    await self.iothub.registry.authenticate(user, pump.peer, packet.password, address=pump.address)
+            except BirthmarkError:
+                space.disconnect(attached, CloseReason.REFUSED, with_will=False)
+                raise
+            await self.iothub.routes.write_connection_event(hub.name, identity.name, is_connected=True)
+        except BirthmarkError as error:
+            error.add_facts(**names)
+            raise MqttRefusedError(connack_reason(error), error) from error
+        if token is not None:
+            self._tokens.add(token, connection)
+        return Admission(
+            connection=connection,
+            proved_by="" if token is None else f"device {hub.name}/{identity.name}",
+            session_present=attached.session_present,
+            keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
+            traffic=self.traffic,
+        )
+
+    # ---- service requests
+
+    def listen(self, bus: Bus) -> None:
+        """Handle requests from other workers for devices that are connected here."""
+        self._bus = bus
+        bus.serve(CallMethod, self._called)
+        bus.serve(Notify, self._notified)
+
+    async def _called(self, request: CallMethod) -> MethodReply:
+        return await self.methods.call(self.space(request.hub), request)
+
+    async def _notified(self, notification: Notify) -> EmptyReply:
+        attached = self.space(notification.hub).live.get(notification.device_id)
+        if not notification.topic:
+            self.notify_device(notification.hub, notification.device_id)
+        elif attached is not None and (wanted := attached.subscriptions.get(wire.DESIRED)) is not None:
+            attached.deliver(BrokerMessage(notification.topic, notification.payload, 1), wanted.qos, 0)
+        return EmptyReply()
+
+    # ---- hub events
+
+    def recheck(self, changed: DeviceChanged) -> None:
+        """Re-authenticate the connection of a changed identity, and its modules' where the device is disabled."""
+        self._changes += 1
+        attached = self.space(changed.hub).live.get(changed.device_id)
+        if attached is not None:
+            attached.connection.end(CloseReason.ADMINISTRATIVE)
+        if changed.is_off:
+            for connection in self._modules.pop((changed.hub, changed.device_id), ()):
+                connection.end(CloseReason.ADMINISTRATIVE)
+
+    def recheck_vouched(self, changed: HubCaChanged) -> None:
+        """Re-authenticate connections authenticated by a CA of the hub, where the CA was deleted."""
+        self._changes += 1
+        if changed.is_gone:
+            for attached in tuple(self.space(changed.hub).live.values()):
+                if isinstance(attached.connection, HubConnection) and attached.connection.is_vouched_for:
+                    attached.connection.end(CloseReason.ADMINISTRATIVE)
+
+    def recheck_policies(self, changed: HubsChanged) -> None:
+        """Re-authenticate connections with a token of a hub policy whose key may have changed."""
+        self._changes += 1
+        for attached in tuple(self.space(changed.hub).live.values()):
+            if isinstance(attached.connection, HubConnection) and attached.connection.is_of_policy:
+                attached.connection.end(CloseReason.ADMINISTRATIVE)
+
+    def everyone(self) -> tuple[HubConnection, ...]:
+        """Return every connection."""
+        return tuple(self._of(self.iothub.hubs.all()))
+
+    def recheck_connecting_clients(self) -> None:
+        """Re-authenticate connections between CONNECT and CONNACK after a revocation."""
+        self._changes += 1
+
+    def drop_hub(self, deleted: HubDeleted) -> None:
+        """Close all connections of a deleted hub."""
+        self._changes += 1
+        for attached in tuple(self.space(deleted.hub).live.values()):
+            attached.connection.end(CloseReason.ADMINISTRATIVE)
+
+    def _of(self, hubs: Iterable[Hub]) -> Iterator[HubConnection]:
+        for hub in hubs:
+            for attached in self.space(hub.name).live.values():
+                if isinstance(attached.connection, HubConnection):
+                    yield attached.connection
+
+
+def _will_of(will: WillPacket, name: str) -> Will:
+    """Return a device's will. Raise `WillInvalidError` or `PropertyBagError`."""
+    check_will(name, will.topic, will.qos)
+    return Will(BrokerMessage(will.topic, will.payload, will.qos, will.retain, publisher=name))

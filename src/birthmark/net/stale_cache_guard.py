@@ -1,0 +1,51 @@
+"""Guard that delays requests and packets while this worker's cache is stale (ADR 16).
+
+The cache of a single worker is always fresh.
+"""
+
+import asyncio
+from typing import Protocol
+
+from birthmark.errors import BirthmarkError
+from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
+
+_PATIENCE_S = 5.0
+
+
+class Freshness(Protocol):
+    """Whether a worker's cache is valid: others may have changed the data while it was stalled."""
+
+    @property
+    def is_fresh(self) -> bool: ...
+
+    async def wait_until_fresh(self) -> None:
+        """Wait until the cache is fresh. Raise the reason if it cannot become fresh."""
+        ...
+
+
+class RequireFresh:
+    """ASGI middleware that delays requests until the cache is fresh; after a timeout, they receive 503."""
+
+    def __init__(self, app: ASGIApp, freshness: Freshness) -> None:
+        self._app = app
+        self._freshness = freshness
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not self._freshness.is_fresh:
+            try:
+                async with asyncio.timeout(_PATIENCE_S):
+                    await self._freshness.wait_until_fresh()
+            except (BirthmarkError, TimeoutError):
+                await _busy(scope, send)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _busy(scope: Scope, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1013})
+        return
+    body = b"This worker does not know whether what it remembers is true; try again.\n"
+    headers = [(b"content-type", b"text/plain"), (b"retry-after", b"1"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

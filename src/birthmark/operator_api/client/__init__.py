@@ -1,0 +1,1 @@
+"""Clients of the operator API: its connection, saved sign-ins, the trusted server, and environment variables."""

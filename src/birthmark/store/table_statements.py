@@ -1,0 +1,136 @@
+"""Generic table statements: select rows by column values, select a page, delete and update.
+
+A condition is a column's name, with a parameter of the same name, or a clause. Without conditions, the primary key
+selects the row.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+from sqlalchemy import ColumnElement, Executable, Table, Update, bindparam, delete, or_, select, update
+
+from birthmark.store.compiled_statements import Engine, Statement, statement
+
+Condition: TypeAlias = str | ColumnElement[bool]
+
+
+def find(
+    table: Table, *conditions: Condition, of: Sequence[str] = (), order: Any = None, limit: int | None = None
+) -> Statement:
+    """Return a SELECT of the matching rows, with all columns or only those in `of`."""
+    return Statement(lambda _: _select(table, of).where(*_fitting(table, conditions)).order_by(order).limit(limit))
+
+
+def page(table: Table, key: str, *conditions: Condition, of: Sequence[str] = (), descending: bool = False) -> Statement:
+    """Return a SELECT of the `limit` rows whose `key` follows `after`.
+
+    In descending order an empty `after` precedes all rows.
+    """
+
+    def build(_engine: Engine) -> Executable:
+        column: ColumnElement[Any] = table.c[key]
+        after: ColumnElement[Any] = bindparam("after")
+        follows = or_(after == "", column < after) if descending else column > after
+        order = column.desc() if descending else column
+        fitting = _fitting(table, conditions) if conditions else []
+        made: Executable = _select(table, of).where(*fitting, follows).order_by(order).limit(bindparam("limit"))
+        return made
+
+    return Statement(build)
+
+
+def remove(table: Table, *conditions: Condition) -> Statement:
+    """Return a DELETE of the matching rows."""
+    return Statement(lambda _: delete(table).where(*_fitting(table, conditions)))
+
+
+def change(table: Table, columns: Iterable[str], *conditions: Condition) -> Statement:
+    """Return an UPDATE of `columns`; the parameters of the conditions are named `key_…`."""
+    names = tuple(columns)
+    return Statement(lambda _: _update(table, conditions).values({name: bindparam(name) for name in names}))
+
+
+def change_if_free(table: Table, columns: Iterable[str], *conditions: Condition) -> Statement:
+    """Return an UPDATE as from `change` that skips a row locked by another transaction, as if it did not match.
+
+    For commits of many rows that several processes write: PostgreSQL resolves a deadlock between them only after a
+    second.
+    """
+    keys = list(table.primary_key.columns)
+    fitting = _fitting(table, conditions, "key_")
+    free = select(keys[-1]).where(*fitting).with_for_update(skip_locked=True).correlate(None).scalar_subquery()
+    named = [key == bindparam(f"key_{key.name}") for key in keys[:-1]]
+    values: dict[str, Any] = {name: bindparam(name) for name in columns}
+    return statement(update(table).where(*named, keys[-1] == free).values(values))
+
+
+def remove_if_free(table: Table, *conditions: Condition) -> Statement:
+    """Return a DELETE as from `remove` that skips locked rows, as `change_if_free`; for tables with one key column."""
+    (key,) = table.primary_key.columns
+    free = select(key).where(*_fitting(table, conditions)).with_for_update(skip_locked=True)
+    return statement(delete(table).where(key == free.correlate(None).scalar_subquery()))
+
+
+def guard_unchanged(table: Table, *conditions: Condition) -> Statement:
+    """Return a write guard that requires a row to match the conditions, as an UPDATE without effect.
+
+    The row is locked until the commit ends. The parameters of the conditions are named `key_…`.
+    """
+    column = next(iter(table.primary_key.columns))
+    return Statement(lambda _: _update(table, conditions).values({column.name: column}))
+
+
+def guard_exists(table: Table, *conditions: Condition) -> Statement:
+    """Return a write guard that requires a matching row, with a shared lock.
+
+    Other transactions may also depend on the row or change it, but cannot delete it until the commit ends. The
+    parameters of the conditions (default: the primary key) are named `key_…`.
+    """
+    return _counted_on(table, conditions, may_change=True)
+
+
+def guard_locked(table: Table, *conditions: Condition) -> Statement:
+    """Return a write guard as from `guard_exists` that also blocks changes of the row until the commit ends.
+
+    Do not combine it with a change of the same row: two commits that hold the lock and then change the row deadlock.
+    """
+    return _counted_on(table, conditions, may_change=False)
+
+
+def _counted_on(table: Table, conditions: Sequence[Condition], *, may_change: bool) -> Statement:
+    column = next(iter(table.primary_key.columns))
+
+    def build(engine: Engine) -> Executable:
+        if engine == "sqlite":  # it has one writer anyway
+            return _update(table, conditions).values({column.name: column})
+        fitting = _fitting(table, conditions, "key_")
+        return select(column).where(*fitting).with_for_update(key_share=may_change, read=True)
+
+    return Statement(build)
+
+
+MOST_AMONG = 100
+_AMONG = tuple(f"among_{number}" for number in range(MOST_AMONG))
+
+
+def is_among(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return the condition that a column has one of several values; `these` returns its parameters."""
+    return column.in_([bindparam(name, type_=column.type) for name in _AMONG])
+
+
+def these(values: Sequence[Any]) -> dict[str, Any]:
+    """Return the parameters of `among`, for 1 to `MOST_AMONG` values."""
+    return dict(zip(_AMONG, [*values, *[values[-1]] * (MOST_AMONG - len(values))], strict=True))
+
+
+def _select(table: Table, of: Sequence[str]) -> Any:
+    return select(*(table.c[name] for name in of)) if of else select(table)
+
+
+def _update(table: Table, conditions: Sequence[Condition]) -> Update:
+    return update(table).where(*_fitting(table, conditions, "key_"))
+
+
+def _fitting(table: Table, conditions: Sequence[Condition], prefix: str = "") -> list[ColumnElement[bool]]:
+    named = conditions or [column.name for column in table.primary_key.columns]
+    return [table.c[one] == bindparam(prefix + one) if isinstance(one, str) else one for one in named]

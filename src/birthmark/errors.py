@@ -6,7 +6,7 @@ message. These are templates over the facts that the class declares as fields. A
 is a type error, and a template with an unknown fact fails at import. A property derives a fact from others. The message
 is safe for the caller; cause and fix are for the operator (`birthmark why`, the CLI).
 
-Not here: HTTP statuses, MQTT return codes and vendor error codes. Each package's `errors.py` has that table.
+Not here: HTTP statuses, MQTT return codes and vendor error codes. Each package's `error_mapping.py` has that table.
 """
 
 import contextlib

@@ -4,7 +4,7 @@ A worker is one process of a server; an embedded server has a single worker, whi
 delivered to all subscribers; a request is delivered to one worker, which replies. Both are frozen tagged structs, so
 that an adapter can send them to another machine.
 
-Transport is in the adapters; semantics are in the `events.py` and `ports.py` of each package.
+Transport is in the adapters; semantics are in the `domain_events.py` and `ports.py` of each package.
 """
 
 from collections.abc import Awaitable, Callable, Sequence

@@ -216,7 +216,7 @@ def parse_test_all(body: bytes) -> SampleMessage:
 
 
 def parse_test_one(body: bytes, hub: str) -> tuple[SampleMessage, HubRoute]:
-    """Parse the sample message and the route of a test of a single route."""
+    """Parse a request that tests one route: the sample message and the route."""
     asked: _Test = _read(read_json(body, dict[str, Any], BodyInvalidError), _Test)
     if asked.route is None:
         raise BodyInvalidError(detail="route is missing")

@@ -133,7 +133,8 @@ def reprovision(options: AgentOptions) -> None:
 def forget_time(options: AgentOptions) -> None:
     """Discard the time learned from a wrong server.
 
-    The machine's clock applies again and the servers are queried again. A running agent does the work.
+    The agent uses the machine's clock and queries the time servers again. If an agent is running, it performs the
+    operation.
     """
     try:
         tell(options.places.lock, ControlCommand.FORGET_TIME, SystemClock())

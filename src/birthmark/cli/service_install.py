@@ -20,11 +20,13 @@ from birthmark.file_ownership_and_sudo import as_root
 from birthmark.pki.hostname_verification import find_host_error
 from birthmark.untrusted_json_and_text import reason_of
 
-RootOption = Annotated[Path, typer.Option("--root", help="Root directory of an image. Default: this machine.")]
+RootOption = Annotated[Path, typer.Option("--root", help="Root directory of a system image. `/` is this machine.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Print the planned changes without making them.")]
 ProgramOption = Annotated[
     str | None,
-    typer.Option("--program", metavar="PATH", help="Path of birthmark for the service. Default: this one."),
+    typer.Option(
+        "--program", metavar="PATH", help="Path of the `birthmark` program for the service. Default: this program."
+    ),
 ]
 
 
@@ -49,7 +51,7 @@ def install_agent(
 ) -> None:
     """Install the agent as a service.
 
-    Creates user, file modes and unit. You can run it again; `uninstall` reverses it.
+    Creates the service's user and systemd unit, and sets file permissions. `uninstall` reverses it.
     """
     service = agent_service(_program(program), groups_of(root))
     _do(service, root, Installer.install, dry_run=dry_run, as_json=as_json)

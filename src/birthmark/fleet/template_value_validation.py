@@ -13,10 +13,10 @@ class ValueNotAllowedError(InvalidRequestError):
     """The template's result is not valid at the cloud."""
 
     code = "enroll.value_not_allowed"
-    cause = "{cloud} does not accept the template's result for {device}: {detail}."
+    cause = "{cloud} does not accept the value that the template generates for {device}: {detail}."
     fix = (
-        "Change it in the list, or remove it from the template. To print the permitted values: `birthmark"
-        " device template`"
+        "Correct the value in the device list, or remove the field from the template. To print the permitted values: "
+        "`birthmark device template`"
     )
     cloud: str
     detail: str

@@ -32,7 +32,10 @@ class LetInByPersonError(ForbiddenError):
     """The approver was invited remotely and could be the same person."""
 
     code = "people.let_in_by_person"
-    cause = "{who} was admitted by {by} with an invitation or a token, so that both could be the same person."
+    cause = (
+        "{by} admitted {who} with an invitation or a token. Both could be the same person, so {who} cannot give the "
+        "second approval."
+    )
     fix = "Invite {who} on the server's machine: `birthmark user invite {who}`"
     for_a_person = "the local administrator has to do it"
     by: str

@@ -20,7 +20,7 @@ _warning = partial(DoctorFinding, topic=Topic.BUS, severity=FindingSeverity.WARN
 
 
 def device_in(port: str) -> str:
-    """Return the bus in NXP's variable; empty if it names an access manager."""
+    """Return the bus device that NXP's variable names; empty if it names an access manager instead."""
     found = _DEVICE.fullmatch(port)
     return "" if found is None else found[1]
 

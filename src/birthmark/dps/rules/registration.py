@@ -84,9 +84,9 @@ class AllocationNotServedError(InvalidRequestError):
     """The allocation policy is not supported."""
 
     code = "dps.allocation_not_served"
-    cause = "The enrollment {enrollment} has the allocation policy {policy}."
+    cause = "The enrollment {enrollment} has the allocation policy {policy}, which is not supported."
     fix = (
-        "Use hashed, static or custom; geoLatency is not supported. This command uses hashed: `birthmark device "
+        "Use hashed, static or custom. To enroll a device with hashed: `birthmark device "
         'enroll --cert "$X509_CERT_FILE"`'
     )
     enrollment: str

@@ -40,8 +40,8 @@ class TpmMismatchError(AttestationError):
 
     code = "dps.tpm_mismatch"
     cause = (
-        "{registration_id} presented another {what} than the enrolled one. It is another device or has another TPM, "
-        "or its TPM was cleared."
+        "{registration_id} presented another {what} than the enrolled one. It is another device, or its TPM was "
+        "replaced or cleared."
     )
     fix = (
         "If the device was repaired, enroll its current keys: `birthmark device enroll {registration_id} "

@@ -57,9 +57,9 @@ def lines(
     unfinished: str = "",
     empty: str = "",
 ) -> str:
-    """Return a chart of up to four `series` over the same intervals, named `name` within its page.
+    """Return a chart of up to four `series` with the same intervals; `name` identifies the chart on its page.
 
-    `words` are the exact texts of the intervals. `unfinished` states that the last one is incomplete; empty if it is
+    `words` are the labels of the intervals. `unfinished` is the note for an incomplete last interval; empty if it is
     complete.
     """
     intervals = max((len(each.values) for each in series), default=0)

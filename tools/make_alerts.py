@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from birthmark import metrics
+from birthmark import metric_catalog
 from birthmark.alerts.model import AlertRule, Thresholds
 from birthmark.alerts.rules import RULES
 
@@ -29,7 +29,7 @@ PANELS = (
     ("Disk, free", "birthmark_disk_free_ratio", "part"),
     ("Waits to be handed on", "birthmark_outbox_events", "events"),
 )
-"""Title, expression and legend of each picture; every metric of them is one of `birthmark.metrics`."""
+"""Title, expression and legend of each picture; every metric of them is one of `birthmark.metric_catalog`."""
 _WIDE, _HIGH, _IN_A_ROW = 8, 7, 3
 
 
@@ -92,4 +92,4 @@ def dashboard_json() -> str:
 if __name__ == "__main__":
     RULES_FILE.write_text(rules_yaml())
     DASHBOARD.write_text(dashboard_json())
-    print(f"{len(RULES)} rules, {len(PANELS)} pictures of {len(metrics.CATALOGUE)} metrics")
+    print(f"{len(RULES)} rules, {len(PANELS)} pictures of {len(metric_catalog.CATALOGUE)} metrics")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import birthmark
-from birthmark.net.peer_limits import Limits
-from birthmark.server.loopback_http import BODY_LIMITS
+from birthmark.net.listener_limits import Limits
+from birthmark.server.health_and_operator_listeners import BODY_LIMITS
 
 SOURCE = Path(__file__).with_name("limits.md")
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "limits.md"

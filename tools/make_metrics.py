@@ -6,7 +6,7 @@ python tools/make_metrics.py
 from pathlib import Path
 
 import birthmark
-from birthmark.metrics import CATALOGUE, SECONDS, SIZES
+from birthmark.metric_catalog import CATALOGUE, SECONDS, SIZES
 
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "metrics.md"
 HEAD = f"""# Metrics

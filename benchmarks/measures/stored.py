@@ -10,7 +10,7 @@ from crowd import open_client
 from rig import Device, Rig, cpu_s, cpu_us_each
 from swarm import PAYLOAD, Broker
 
-from birthmark.broker.rules.filter_index import shape_of
+from birthmark.broker.rules.filter_shape_index import shape_of
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish, Subscribe
 from measures.fan_out import registered_at_aws

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from birthmark.file_ownership_and_sudo import hand_over_open
+from birthmark.ownership_and_sudo_commands import hand_over_open
 
 _PAUSE_S = 0.05
 _FLAGS = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

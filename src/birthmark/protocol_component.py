@@ -10,7 +10,7 @@ from starlette.routing import BaseRoute
 from birthmark.bus import Bus
 from birthmark.devices.ports import DeviceRecords
 from birthmark.errors import BirthmarkError
-from birthmark.metrics import Sample, Traffic
+from birthmark.metric_catalog import Sample, Traffic
 from birthmark.net.mqtt_driver import Accept, MqttPump
 
 Record: TypeAlias = Callable[[BirthmarkError, Request], str]

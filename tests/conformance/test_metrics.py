@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from birthmark.metrics import CATALOGUE
+from birthmark.metric_catalog import CATALOGUE
 from support.azure.clients import run_python
 from support.pki.est_curl import enroll_by_curl
 from support.server.scaled import WORKERS

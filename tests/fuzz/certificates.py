@@ -15,7 +15,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est
 from birthmark.est.rules.reenrollment import check_same_identity
 from birthmark.keys.file_key import check_no_pkcs12, pem_of_key
-from birthmark.pki import certificate_conformance_checks
+from birthmark.pki import single_certificate_checks
 from birthmark.pki.certificate_profiles import DEVICE, OCSP
 from birthmark.pki.certificates import (
     Certificate,
@@ -58,8 +58,8 @@ def use(certificate: Certificate) -> None:
         names_of(certificate.der)
     rules = (
         lambda: check_dates(certificate, NOON),
-        lambda: certificate_conformance_checks.check_client(certificate),
-        lambda: certificate_conformance_checks.check_conforming_issuer(certificate),
+        lambda: single_certificate_checks.check_client(certificate),
+        lambda: single_certificate_checks.check_conforming_issuer(certificate),
         lambda: check_host(certificate, "d.example"),
         lambda: check_host(certificate, "192.0.2.1"),
         lambda: build_chain(certificate, (ISSUING,), (ROOT,), NOON),

@@ -15,7 +15,7 @@ from birthmark.awsiot import wire as aws
 from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.request_router import OPERATIONS
 from birthmark.awsiot.model import Job, JobStatus, Shadow
-from birthmark.awsiot.rules import job_executions, provisioning_templates, shadows, topic_validation
+from birthmark.awsiot.rules import job_executions, mqtt_protocol_limits, provisioning_templates, shadows
 from birthmark.awsiot.rules.policy import ConnectionPermissions, parse_policy
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, facts_of
 from birthmark.awsiot.wire import jobs as job_wire
@@ -268,9 +268,9 @@ def response_topic(told: str) -> None:
 
 def aws_topics(told: str) -> None:
     checks: tuple[Callable[[], object], ...] = (
-        lambda: topic_validation.check_client_id(told, is_kept=True),
-        lambda: topic_validation.check_filter("d", told),
-        lambda: topic_validation.check_publish("d", told, 10, 1),
+        lambda: mqtt_protocol_limits.check_client_id(told, is_kept=True),
+        lambda: mqtt_protocol_limits.check_filter("d", told),
+        lambda: mqtt_protocol_limits.check_publish("d", told, 10, 1),
     )
     for check in checks:
         with contextlib.suppress(BirthmarkError):

@@ -15,7 +15,7 @@ from birthmark.audit.signed_heads import parse_head
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.awsiot.wire.index_query import parse_query
 from birthmark.device_transports.urls import parse_url
-from birthmark.doctor.rules import openssl
+from birthmark.doctor.rules import openssl_config
 from birthmark.dps import wire as dps
 from birthmark.dps.rules.queries import read_query as read_enrollments_query
 from birthmark.fleet import enrollment_template
@@ -26,11 +26,11 @@ from birthmark.pki.names_and_registration_ids import parse_registration_id
 from birthmark.pki.tpm_public_key import parse_tpm_public
 from birthmark.pki.tpm_sealed_key import parse_sealed
 from birthmark.secure_elements.atecc.simulator import packet
-from birthmark.secure_elements.dps_assignment_data_object import read_memory
+from birthmark.secure_elements.dps_assignment_codec import read_memory
 from birthmark.secure_elements.token_object_management import guess
-from birthmark.server.cluster.machine_file import made as made_machine
-from birthmark.server.cluster.machine_file import parse as parse_machine
-from birthmark.server.cluster.machine_file import render as render_machine
+from birthmark.server.cluster.node_identity_and_invitation import made as made_machine
+from birthmark.server.cluster.node_identity_and_invitation import parse as parse_machine
+from birthmark.server.cluster.node_identity_and_invitation import render as render_machine
 from birthmark.server.cluster.sealed_files import KEY_BYTES, files_in
 from birthmark.swarm.model import TargetKind
 from birthmark.swarm.scenario.example import example
@@ -410,7 +410,7 @@ _ALL = (
         protocols.est_pacing,
     ),
     Target("http-answer", mutate_bytes, _HTTP, protocols.http_answer),
-    Target("openssl-conf", mutate_text, _OPENSSL, protocols.text(openssl.parse)),
+    Target("openssl-conf", mutate_text, _OPENSSL, protocols.text(openssl_config.parse)),
     Target("agent-config", mutate_text, _TOML, protocols.agent_config),
     Target("enroll-template", mutate_text, (enrollment_template.example().encode(),), protocols.template),
     Target("swarm-scenario", mutate_text, _SCENARIO, protocols.swarm_scenario),

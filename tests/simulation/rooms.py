@@ -20,7 +20,7 @@ from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.ca.root_generation_directories import Generations
 from birthmark.ca.root_rollover import Rollovers
 from birthmark.errors import UnavailableError
-from birthmark.server import installation_record
+from birthmark.server import database_installation_facts
 from birthmark.server.composition_root import Rooms, open_rooms
 from birthmark.server.mqtt_and_http_dispatch import Applications
 from birthmark.server.settings import Settings
@@ -63,8 +63,8 @@ class RoomWorker:
         database = cast("Database", GatedEngine(world, self.name, self.engine))
         settings, rollovers = self.house.settings, self.house.rollovers(database)
         number, id_ = (
-            await installation_record.ensure_worker_number(database),
-            await installation_record.ensure_installation_id(database, entropy),
+            await database_installation_facts.ensure_worker_number(database),
+            await database_installation_facts.ensure_installation_id(database, entropy),
         )
         bus = NatsBus(database, self.process.line.as_client, id_, self.name, number=number)
         rooms = self.rooms = await open_rooms(settings, rollovers, database, bus, clock, entropy, None)

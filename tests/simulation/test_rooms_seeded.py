@@ -21,7 +21,7 @@ from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.rules import twins as twin_rules
-from birthmark.store.event_codec import kind_of
+from birthmark.store.event_base_and_codec import kind_of
 from birthmark.store.table_statements import change
 from simulation.aws import DELTA, TOPIC, Account, an_account
 from simulation.hub import Hub, a_hub

@@ -20,7 +20,7 @@ from birthmark.bus.ports import ASK_S, BusRequest, NoAnswerError, R, WorkerUnrea
 from birthmark.errors import BirthmarkError
 from birthmark.store import Changes, Database, Event, Statement
 from birthmark.store.database import Hear, Heard, Row, SharedDatabase
-from birthmark.store.event_codec import E, decode_event, kind_of
+from birthmark.store.event_base_and_codec import E, decode_event, kind_of
 from birthmark.store.sqlite import DatabaseUnavailableError
 from simulation.confirming import confirmed_by
 from support.fakes import FakeClock

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.file_ownership_and_sudo import transfer_ownership
+from birthmark.ownership_and_sudo_commands import transfer_ownership
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
 

@@ -14,7 +14,7 @@ from birthmark.agent.identity_lifecycle import PayloadInvalidError
 from birthmark.cli.chip import ProofUnreadableError
 from birthmark.cli.output.command_output import FileExistsAlreadyError
 from birthmark.errors import BirthmarkError
-from birthmark.manifests.bundle.intake_errors import BundleDamagedError, StationUnusableError
+from birthmark.manifests.bundle.chip_intake_errors import BundleDamagedError, StationUnusableError
 from birthmark.operator_api.client.saved_login import LoginDamagedError
 from birthmark.secure_elements.errors import ElementExistsError, ElementProofInvalidError
 from birthmark.swarm.errors import DirectoryForeignError

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 
 import birthmark
 from birthmark.agent.config import read_config
-from birthmark.agent.config.config_values import DpsSource, PreloadedIdentity
+from birthmark.agent.config.model import DpsSource, PreloadedIdentity
 from birthmark.agent.identity_lifecycle import payload_of
 from birthmark.cli.device_enroll_shipment import template_of
 from birthmark.cli.options.device_enrollment import DeviceOptions
 from birthmark.cli.output.command_output import FileEncodingError, read_file, read_text
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
-from birthmark.device_transports.openssl.tls import client_context
+from birthmark.device_transports.openssl.tls_context import client_context
 from birthmark.errors import BirthmarkError
 from birthmark.est.wire import decode_body
 from birthmark.fleet.target_profiles import _secret, _tables, azure_profile
@@ -34,8 +34,8 @@ from birthmark.manifests.manifest_chunks import count_of
 from birthmark.pki.certificates import parse_any, parse_bundle
 from birthmark.pki.pem_armor import unarmor
 from birthmark.secure_elements.exec import HOOK
-from birthmark.server.cluster.machine_file import made, render
-from birthmark.server.cluster.machine_file import parse as parse_invitation
+from birthmark.server.cluster.node_identity_and_invitation import made, render
+from birthmark.server.cluster.node_identity_and_invitation import parse as parse_invitation
 from birthmark.server.settings import read_settings
 from birthmark.text_file_encodings import (
     decode_text,

@@ -5,10 +5,10 @@ from datetime import timedelta
 
 from birthmark.agent.certificate_sources import MakeLinks, cloud_trust
 from birthmark.agent.clock_sync_transports import AskTime
-from birthmark.agent.config.config_values import AgentConfig
+from birthmark.agent.config.model import AgentConfig
 from birthmark.agent.identity_lifecycle import Agent
-from birthmark.agent.identity_store import IdentityStore
 from birthmark.agent.key_store import KeyStore
+from birthmark.agent.preloaded_and_issued_identities import IdentityStore
 from birthmark.agent.state import AgentState, boot_id, read_state
 from birthmark.agent.state_directory import AgentPaths
 from birthmark.agent.trusted_clock import BUILT, Timekeeper

@@ -20,17 +20,17 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from birthmark.agent.certificate_slot import HeldIdentity
-from birthmark.agent.certificate_uses import EXTENSIONS, CertificateUse, ManagedCertificate
-from birthmark.agent.config.certificate_issuers import ATTRIBUTES
-from birthmark.agent.config.config_values import (
+from birthmark.agent.config.certificate_issuance import ATTRIBUTES
+from birthmark.agent.config.model import (
     AzureIssuance,
     EstIssuance,
     IssuedIdentity,
     LocalIssuance,
     PreloadedIdentity,
 )
-from birthmark.agent.identity_store import CertificateMissingError, IdentityStore
+from birthmark.agent.issued_certificates import EXTENSIONS, CertificateUse, ManagedCertificate
 from birthmark.agent.key_store import HeldKey
+from birthmark.agent.preloaded_and_issued_identities import CertificateMissingError, IdentityStore
 from birthmark.agent.root_rollover import FollowedAnchors
 from birthmark.agent.state_directory import LOCAL_CA
 from birthmark.clock_and_entropy import Clock, Entropy

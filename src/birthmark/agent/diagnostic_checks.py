@@ -18,8 +18,7 @@ from typing import NamedTuple, TypeAlias
 from birthmark import __version__, flock
 from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.certificate_sources import est_trust, subject_of
-from birthmark.agent.certificate_uses import ManagedCertificate
-from birthmark.agent.config.config_values import (
+from birthmark.agent.config.model import (
     DpsSource,
     EstIssuance,
     IssuedIdentity,
@@ -28,13 +27,14 @@ from birthmark.agent.config.config_values import (
     SymmetricKeySource,
 )
 from birthmark.agent.identity_lifecycle import Agent, Held
+from birthmark.agent.issued_certificates import ManagedCertificate
 from birthmark.agent.renewal_policy import Renewal, warn_at
 from birthmark.agent.state_directory import EDGE_CA, LOCAL_CA
 from birthmark.agent.symmetric_key_identity import open_shared
 from birthmark.agent.tpm_identity import open_tpm
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import check_dates
-from birthmark.device_transports.openssl.tls import client_context, translate_error
+from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import EstClient
 from birthmark.keys.cryptography_key_adapter import default_scheme

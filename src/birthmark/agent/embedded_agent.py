@@ -25,7 +25,7 @@ from pathlib import Path
 from birthmark.agent.agent_factory import open_agent
 from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.config import ConfigUnsupportedError, ManualSource, read_config
-from birthmark.agent.config.config_values import SymmetricKeySource
+from birthmark.agent.config.model import SymmetricKeySource
 from birthmark.agent.control_socket import ControlCommand, ControlServer, answering
 from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.renewal_scheduler import NEVER_S, RenewalScheduler, RenewalTurn, taken_by
@@ -33,7 +33,7 @@ from birthmark.agent.running_instance import AgentRunningError, locked
 from birthmark.agent.state_directory import DEVICE_ID, AgentPaths, control_socket_of
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
-from birthmark.device_transports.openssl.tls import client_context
+from birthmark.device_transports.openssl.tls_context import client_context
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.file_key import FileKey

@@ -25,9 +25,8 @@ from birthmark.agent.certificate_sources import (
     MakeLinks,
     trusting_by,
 )
-from birthmark.agent.certificate_uses import ManagedCertificate, managed_by
 from birthmark.agent.clock_sync_transports import AskTime, ClockSyncTransports, TimeServers, time_urls
-from birthmark.agent.config.config_values import (
+from birthmark.agent.config.model import (
     AgentConfig,
     AwsSource,
     AzureIssuance,
@@ -38,8 +37,9 @@ from birthmark.agent.config.config_values import (
     PreloadedIdentity,
     SymmetricKeySource,
 )
-from birthmark.agent.identity_store import IdentityStore
+from birthmark.agent.issued_certificates import ManagedCertificate, managed_by
 from birthmark.agent.key_store import TOKEN_TROUBLE
+from birthmark.agent.preloaded_and_issued_identities import IdentityStore
 from birthmark.agent.renewal_policy import Renewal, chance_of, moment_in
 from birthmark.agent.root_rollover import FollowedAnchors
 from birthmark.agent.state import AgentState, LastError, PlannedRenewal, keep, write_state

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import Mechanism
 
-from birthmark.agent.config.config_values import KeyLocation, TokenLocation, TokenSettings
+from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
 from birthmark.agent.state_directory import AgentPaths, move_file, next_of, remove_file, write_file
 from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, UnavailableError

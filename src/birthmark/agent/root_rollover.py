@@ -16,11 +16,11 @@ from pathlib import Path
 from birthmark.agent.state_directory import write_file
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.errors import BirthmarkError
-from birthmark.pki import certificate_conformance_checks
-from birthmark.pki.certificate_conformance_checks import ChainError
+from birthmark.pki import single_certificate_checks
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
 from birthmark.pki.extension_parser import SERVER_AUTH
 from birthmark.pki.path_validation import SignatureCache, Signatures, TooMuchWorkError, build_chain, check_dates
+from birthmark.pki.single_certificate_checks import ChainError
 
 log = logging.getLogger(__name__)
 MAX_STEPS = 8
@@ -112,10 +112,10 @@ def _is_sound(certificate: Certificate, now: datetime | None = None) -> bool:
     if not says.is_ca or says.unknown_critical or "key_cert_sign" not in (says.key_usage or {"key_cert_sign"}):
         return False
     try:
-        certificate_conformance_checks.check_strength(certificate)
-        certificate_conformance_checks.check_conforming(certificate)
-        certificate_conformance_checks.check_conforming_issuer(certificate)
-        certificate_conformance_checks.check_purpose(certificate, SERVER_AUTH)
+        single_certificate_checks.check_strength(certificate)
+        single_certificate_checks.check_conforming(certificate)
+        single_certificate_checks.check_conforming_issuer(certificate)
+        single_certificate_checks.check_purpose(certificate, SERVER_AUTH)
         if now is not None:
             check_dates(certificate, now)
     except ChainError:

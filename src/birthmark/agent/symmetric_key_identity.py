@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from birthmark.agent.config.config_values import SymmetricKeySource
+from birthmark.agent.config.model import SymmetricKeySource
 from birthmark.agent.config.provisioning import secret_of
 from birthmark.agent.key_store import KeyStore
 from birthmark.auth.sas import hmac_sha256, render_sas

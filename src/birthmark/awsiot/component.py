@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 
-from birthmark import metrics
+from birthmark import metric_catalog
 from birthmark.awsiot.domain_events import (
     AccessKeyRemoved,
     AuthorizerChanged,
@@ -26,7 +26,7 @@ from birthmark.bus import Bus
 from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
-from birthmark.metrics import Sample
+from birthmark.metric_catalog import Sample
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.pki.names_and_registration_ids import fold
 from birthmark.protocol_component import Component
@@ -139,20 +139,20 @@ class AwsComponent(Component):
         bus.on(CertificateChanged, connections.certificate_changed)
 
     def samples(self) -> Iterable[Sample]:
-        yield Sample(metrics.SHADOWS, (), self._aws.shadows.updates)
+        yield Sample(metric_catalog.SHADOWS, (), self._aws.shadows.updates)
         yield from self._of_rules()
 
     def _of_rules(self) -> Iterator[Sample]:
         engine, queue = self._aws.rules.engine, self._aws.rules.queue
-        yield Sample(metrics.RULE_LAG, (), engine.lag_s)
-        yield Sample(metrics.RULE_MISSED, (), engine.missed)
+        yield Sample(metric_catalog.RULE_LAG, (), engine.lag_s)
+        yield Sample(metric_catalog.RULE_MISSED, (), engine.missed)
         for rule, count in sorted(engine.matched.items()):
-            yield Sample(metrics.RULE_SEEN, (rule,), count)
+            yield Sample(metric_catalog.RULE_SEEN, (rule,), count)
         outcomes = {"sent": engine.gone + queue.carried, "put_aside": queue.aside, "dropped": queue.dropped}
         for outcome, by_lane in outcomes.items():
             for lane, count in sorted(by_lane.items()):
                 rule, _, action = lane.rpartition("/")
-                yield Sample(metrics.RULE_SENT, (rule, action, outcome), count)
+                yield Sample(metric_catalog.RULE_SENT, (rule, action, outcome), count)
 
     async def stop(self) -> None:
         await self._aws.keys.stop()

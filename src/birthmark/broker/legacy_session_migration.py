@@ -2,7 +2,7 @@
 
 from birthmark.broker import store
 from birthmark.broker.model import BrokerMessage, encode_messages
-from birthmark.broker.rules.filter_index import shape_of
+from birthmark.broker.rules.filter_shape_index import shape_of
 from birthmark.store import Changes, Database
 
 _SPACE = "aws"

@@ -23,12 +23,12 @@ from birthmark.broker.connected_session import ConnectedSession, Observer
 from birthmark.broker.connection_admin import ConnectionAdmin
 from birthmark.broker.errors import SessionShareUsedError, SessionTakenError, TooManySessionsError
 from birthmark.broker.keyed_lock import KeyedLock
+from birthmark.broker.live_connections import ClientPresence, LastContact
 from birthmark.broker.message_fan_out import MessagePublisher
 from birthmark.broker.model import BrokerMessage, SessionRecord, Subscription, Will, decode_messages, decode_will
 from birthmark.broker.ports import ClientConnection, PublishListener
-from birthmark.broker.presence import ClientPresence, LastContact
 from birthmark.broker.retained_messages import RetainedMessages
-from birthmark.broker.rules import session_ownership
+from birthmark.broker.rules import session_ownership_columns
 from birthmark.broker.rules.principal_quotas import Portions, SpaceRules, bounds_of_sessions
 from birthmark.broker.rules.send_window import SendWindow
 from birthmark.broker.subscriptions import Subscriptions
@@ -333,13 +333,13 @@ class Namespace(ClientPresence):
         self, arrival: Arrival, record: SessionRecord | None, old: ConnectedSession | None, *, goes_on: bool
     ) -> SendWindow:
         before = None if old is None else old.outgoing
-        return session_ownership.resumed_window(record, before, arrival.window, goes_on=goes_on)
+        return session_ownership_columns.resumed_window(record, before, arrival.window, goes_on=goes_on)
 
     def _finish_previous(self, client: str, record: SessionRecord, *, goes_on: bool) -> None:
         """Complete the previous connection's pending work: its worker was killed, or its will is delayed."""
-        if session_ownership.will_is_due(record, self.worker, goes_on=goes_on):
+        if session_ownership_columns.will_is_due(record, self.worker, goes_on=goes_on):
             self._send_will(client, will_of(record.will))
-        if session_ownership.was_lost(record, self.worker):
+        if session_ownership_columns.was_lost(record, self.worker):
             self.observer.lost(client, record.epoch)
 
     def _claim(
@@ -353,7 +353,7 @@ class Namespace(ClientPresence):
     ) -> tuple[int, bool]:
         """Add the changes that assign the session to this worker; return its epoch and whether it is stored."""
         may_skip = self._broker.is_alone and not self.rules.routes and arrival.will is None
-        state = session_ownership.claimed_columns(self.worker, arrival.will, arrival.expiry_s, self.now())
+        state = session_ownership_columns.claimed_columns(self.worker, arrival.will, arrival.expiry_s, self.now())
         if record is None:
             if may_skip:
                 return 0, False  # the first subscription adds the row
@@ -364,7 +364,7 @@ class Namespace(ClientPresence):
         if may_skip and goes_on and record.expires_at is None and record.owner is None:
             return record.epoch, False
         if outgoing is not None:
-            state |= session_ownership.positions(outgoing)
+            state |= session_ownership_columns.positions(outgoing)
         epoch = self._next_epoch(record.epoch + 1)
         name: dict[str, Any] = {"key_space": self.name, "key_client": arrival.client}
         seen: dict[str, Any] = {"key_epoch": record.epoch, "key_tail": record.tail}
@@ -514,10 +514,10 @@ class Namespace(ClientPresence):
         if not expiry_s:
             await self.forget(attached.client, epoch=attached.epoch)
             return
-        state = session_ownership.released_columns(expiry_s, will, delay_s, self.reason(attached.client), now)
+        state = session_ownership_columns.released_columns(expiry_s, will, delay_s, self.reason(attached.client), now)
         changes = Changes()
         if outgoing is not None:
-            state |= session_ownership.positions(outgoing)
+            state |= session_ownership_columns.positions(outgoing)
             changes.run(store.DROP_SETTLED, space=self.name, client=attached.client, upto=outgoing.cursor)
         changes.run(store.RELEASE, expect=1, **state, **attached.fence)
         with contextlib.suppress(ChangedMeanwhileError):  # already owned by another
@@ -575,7 +575,7 @@ class Namespace(ClientPresence):
         if record.expiry_s:
             fence = {f"key_{key}": value for key, value in name.items()}
             fence |= {"key_epoch": record.epoch, "key_owner": record.owner}
-            state = session_ownership.freed_columns(record, delay_s, now)
+            state = session_ownership_columns.freed_columns(record, delay_s, now)
             with contextlib.suppress(ChangedMeanwhileError):
                 await self._database.commit(Changes().run(store.FREE, expect=1, **state, **fence))
                 if will is not None and not delay_s:

@@ -8,8 +8,8 @@ from birthmark.broker import store
 from birthmark.broker.broker_context import BrokerContext, CountedNamespace
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import Subscription
-from birthmark.broker.rules.filter_index import shape_of
-from birthmark.broker.rules.session_ownership import unclaimed_columns
+from birthmark.broker.rules.filter_shape_index import shape_of
+from birthmark.broker.rules.session_ownership_columns import unclaimed_columns
 from birthmark.broker.topic_router import TopicRouter
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, may_be_kept

@@ -10,7 +10,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, BrokerMessage, Subscription
-from birthmark.broker.rules.filter_index import RouteCache, Shapes, shape_of
+from birthmark.broker.rules.filter_shape_index import RouteCache, Shapes, shape_of
 
 PORTION = 256
 """Maximum number of receivers per time slice; larger fan-outs alternate with other work."""

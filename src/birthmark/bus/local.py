@@ -18,7 +18,7 @@ from birthmark.bus.ports import ASK_S, BusRequest, NoAnswerError, R, WorkerUnrea
 from birthmark.errors import BirthmarkError
 from birthmark.store import Database
 from birthmark.store.database import Heard, Row
-from birthmark.store.event_codec import E, Event, decode_event, kind_of
+from birthmark.store.event_base_and_codec import E, Event, decode_event, kind_of
 from birthmark.store.reloading_cache import UNSURE_S
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 

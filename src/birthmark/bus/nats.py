@@ -46,7 +46,7 @@ from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.store import Database, Event, statement
 from birthmark.store.core_tables import outbox
 from birthmark.store.database import Heard, Row
-from birthmark.store.event_codec import encode_event, kind_of, kinds
+from birthmark.store.event_base_and_codec import encode_event, kind_of, kinds
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised, told
 from birthmark.untrusted_json_and_text import reason_of
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from birthmark.errors import UnavailableError
-from birthmark.store.event_codec import E, Event
+from birthmark.store.event_base_and_codec import E, Event
 
 ASK_S = 5.0
 

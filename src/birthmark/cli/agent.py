@@ -18,11 +18,11 @@ from birthmark.agent.running_instance import AgentInProgramError, AgentNotRunnin
 from birthmark.agent.running_instance import stop as stop_running
 from birthmark.agent.state_directory import DEVICE_ID
 from birthmark.cli.low_memory_agent_process import become
+from birthmark.cli.option_checks_and_confirmation import only_typed
 from birthmark.cli.options.agent import AgentOptions
 from birthmark.cli.options.duration import DurationParser
 from birthmark.cli.output.command_output import FAILED, emit, say
 from birthmark.cli.output.table import wrap_to_terminal
-from birthmark.cli.write_preconditions import only_typed
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import Certificate

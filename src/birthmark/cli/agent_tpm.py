@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.agent.config.config_values import DpsSource
+from birthmark.agent.config.model import DpsSource
 from birthmark.cli.options.agent import AgentOptions
 from birthmark.cli.output.command_output import emit
 from birthmark.dps.wire import registration_id_of, tpm_json

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.json_arguments import object_of
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.output.command_output import read_text, say
 from birthmark.cli.output.follow_mode import announce_first, until_interrupted
-from birthmark.cli.write_preconditions import only
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 
 _KEY_COLUMNS = ("access_key_id", "name", "may", "created")

@@ -15,6 +15,7 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from birthmark.cli.option_checks_and_confirmation import only, only_typed
 from birthmark.cli.options.chip_and_pin import CHIP_OPTIONS, ChipOutputOptions
 from birthmark.cli.options.row_filter import PickOptions
 from birthmark.cli.output.command_output import (
@@ -27,7 +28,6 @@ from birthmark.cli.output.command_output import (
     read_file,
     say,
 )
-from birthmark.cli.write_preconditions import only, only_typed
 from birthmark.errors import InvalidRequestError, NotFoundError
 from birthmark.keys.cryptography_key_adapter import PublicKey, render_uri_pem
 from birthmark.keys.pin import Pin
@@ -35,7 +35,7 @@ from birthmark.keys.pkcs11_token import TokenInfo
 from birthmark.pki.certificates import parse_bundle
 from birthmark.secure_elements.backends import list_chips
 from birthmark.secure_elements.chip_profiles import Algorithm, profile_of
-from birthmark.secure_elements.dps_assignment_data_object import Layout
+from birthmark.secure_elements.dps_assignment_codec import Layout
 from birthmark.secure_elements.element_session import Element
 from birthmark.secure_elements.errors import (
     ElementDataTooLargeError,

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.chip_and_pin import ChipOptions
-from birthmark.cli.write_preconditions import only
 from birthmark.keys.pkcs11_library_lifecycle import stop_library
 from birthmark.secure_elements import exec as element_exec
 from birthmark.secure_elements.exec import KeyAccess

@@ -11,23 +11,23 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.option_checks_and_confirmation import only, only_typed
 from birthmark.cli.options.chip_and_pin import CHIP_OPTIONS, ChipOutputOptions
 from birthmark.cli.output.command_output import SOME_ROWS_REFUSED, about, emit, print_row_error, read_file
 from birthmark.cli.output.table import format_count
-from birthmark.cli.write_preconditions import only, only_typed
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import PinWrongError
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library_lifecycle import stop_library
 from birthmark.keys.possession import sign_nonce
+from birthmark.manifests.bundle.chip_intake_errors import BundleDamagedError, ManufacturerUnknownError, NotThisChipError
 from birthmark.manifests.bundle.chip_proof_rules import check_names, path_above, root_name
-from birthmark.manifests.bundle.intake_errors import BundleDamagedError, ManufacturerUnknownError, NotThisChipError
 from birthmark.manifests.bundle.intake_records import ChipIntake
 from birthmark.manifests.bundle.station import Station, open_station
-from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.pki.path_validation import SignatureCache
+from birthmark.pki.single_certificate_checks import ChainError
 from birthmark.secure_elements.element_session import Element
 from birthmark.text_file_encodings import plain_text, utf_16_of
 from birthmark.untrusted_json_and_text import printable

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.option_checks_and_confirmation import only, only_typed
 from birthmark.cli.output.command_output import emit
 from birthmark.cli.simulated_chip_list import add_simulated_chip
-from birthmark.cli.write_preconditions import only, only_typed
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.secure_elements.atecc.chip import CHIP_FILE
 from birthmark.secure_elements.atecc.simulated_factory import KINDS, SoftwareAtecc, create_atecc

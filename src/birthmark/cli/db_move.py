@@ -43,7 +43,7 @@ def move(
         redact_url,
     )
     from birthmark.server.backup.restore import check_url
-    from birthmark.server.installation_record import DatabaseMovedError
+    from birthmark.server.database_installation_facts import DatabaseMovedError
 
     try:
         settings = settings_of(config, data, database)

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import Progress, track
 
 from birthmark.cli.manifest import entries_of
+from birthmark.cli.option_checks_and_confirmation import CannotWorkError
 from birthmark.cli.options.report import opened
 from birthmark.cli.output.bulk_summary import BulkSummary, print_pause
 from birthmark.cli.output.command_output import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_text, without
 from birthmark.cli.output.table import format_count
-from birthmark.cli.write_preconditions import CannotWorkError
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.fleet.adaptive_concurrency import PacedTarget

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birthmark import atomic_files
+from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.device_enrollment import DeviceOptions
 from birthmark.cli.output.command_output import FileExistsAlreadyError
-from birthmark.cli.write_preconditions import only
 from birthmark.dps.wire import TpmAttestation, parse_tpm, registration_id_of
 
 if TYPE_CHECKING:

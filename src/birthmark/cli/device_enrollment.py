@@ -13,6 +13,7 @@ from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.device_enroll_without_certificate import TpmOptions, check_file, enroll_keys, enroll_tpm
 from birthmark.cli.manifest import ManifestOptions, count_entries
+from birthmark.cli.option_checks_and_confirmation import CannotWorkError, confirm, device_with, only
 from birthmark.cli.options.device_enrollment import (
     CloudName,
     DeviceOptions,
@@ -33,7 +34,6 @@ from birthmark.cli.options.row_filter import PickOptions
 from birthmark.cli.options.server import presented_certificate, show
 from birthmark.cli.output.command_output import UsageError, emit, read_ca_certificate, read_device_certificate, say
 from birthmark.cli.output.device_revocation_marks import mark_revoked_rows, print_revocation_notices
-from birthmark.cli.write_preconditions import CannotWorkError, confirm, device_with, only
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import InvalidRequestError
 from birthmark.operator_api.client.api_client import client_for

@@ -14,6 +14,7 @@ from birthmark.cli.device_state_poller import PatienceOptions, told_and_kept
 from birthmark.cli.device_state_poller import follow as follow_all
 from birthmark.cli.device_state_poller import move as move_all
 from birthmark.cli.manifest import ManifestOptions, count_entries
+from birthmark.cli.option_checks_and_confirmation import confirm, only, only_typed
 from birthmark.cli.options.device_enrollment import (
     PLACES,
     CloudName,
@@ -30,7 +31,6 @@ from birthmark.cli.options.server import DataOption
 from birthmark.cli.output.bulk_summary import BulkSummary, print_pause
 from birthmark.cli.output.command_output import emit, without
 from birthmark.cli.output.table import format_count
-from birthmark.cli.write_preconditions import confirm, only, only_typed
 from birthmark.fleet.device_migration import Move
 from birthmark.fleet.device_progress import Goal
 from birthmark.fleet.enrollment_rollback_journal import Journal

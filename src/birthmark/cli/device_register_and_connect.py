@@ -18,17 +18,17 @@ from typing import Annotated, Any, assert_never
 import typer
 
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.option_checks_and_confirmation import only, only_typed
 from birthmark.cli.options.device_identity import IdentityOptions, OpenedIdentity
 from birthmark.cli.options.duration import DurationParser
 from birthmark.cli.output.command_output import UsageError, emit, without
-from birthmark.cli.write_preconditions import only, only_typed
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.device_transports.errors import MqttRefusedError
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.device_transports.urls import UrlInvalidError, parse_url
 from birthmark.dps.client import DpsTarget, HubAssignment, register_by_https, register_by_mqtt
 from birthmark.iothub.client import HubClient, connect_hub
-from birthmark.secure_elements.dps_assignment_data_object import Assignment, Layout
+from birthmark.secure_elements.dps_assignment_codec import Assignment, Layout
 from birthmark.secure_elements.element_session import Element
 from birthmark.secure_elements.errors import ElementLayoutTooSmallError, ElementNoMemoryError
 from birthmark.untrusted_json_and_text import printable

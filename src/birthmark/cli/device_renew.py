@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.option_checks_and_confirmation import OptionNotApplicableError, confirm
 from birthmark.cli.options.certificate_inventory import parse_within
 from birthmark.cli.options.device_enrollment import TargetOptions, WriteOptions
 from birthmark.cli.output.command_output import emit, read_device_certificate, without
-from birthmark.cli.write_preconditions import OptionNotApplicableError, confirm
 from birthmark.durations import FORMS
 from birthmark.untrusted_json_and_text import printable
 

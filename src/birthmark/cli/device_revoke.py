@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.option_checks_and_confirmation import confirm
 from birthmark.cli.options.device_enrollment import (
     PLACES,
     CloudName,
@@ -19,7 +20,6 @@ from birthmark.cli.options.device_enrollment import (
 from birthmark.cli.options.server import ServerOutputOptions, at, show
 from birthmark.cli.output.command_output import SOME_ROWS_REFUSED
 from birthmark.cli.output.table import format_count
-from birthmark.cli.write_preconditions import confirm
 from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.pki.certificates import Thumbprint

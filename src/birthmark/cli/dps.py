@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.output.command_output import (
     UsageError,
@@ -25,7 +26,6 @@ from birthmark.cli.policy_keys import (
     show_keys,
     show_policies,
 )
-from birthmark.cli.write_preconditions import only
 
 _COLUMNS = ("name", "id_scope", "host", "linked_hubs")
 CA_COLUMNS = ("name", "subject", "verified", "not_after", "thumbprint")

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from birthmark.cli.option_checks_and_confirmation import only_typed
 from birthmark.cli.options.duration import DurationParser
 from birthmark.cli.options.server import ServerOptions
-from birthmark.cli.write_preconditions import only_typed
 
 _GRACE_S = 3
 """Seconds to wait for a server that the shell has just started with `serve &`."""

@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from birthmark import atomic_files
+from birthmark.cli.option_checks_and_confirmation import confirm
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.output.command_output import FileExistsAlreadyError, emit, say, written_as
 from birthmark.cli.output.follow_mode import until_interrupted
-from birthmark.cli.write_preconditions import confirm
 from birthmark.untrusted_json_and_text import printable
 
 _COLUMNS = ("name", "url", "types", "paused", "failing_since", "problem")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from birthmark.cli.dps import CA_COLUMNS, CaName, proof_of
+from birthmark.cli.option_checks_and_confirmation import confirm, only, only_typed
 from birthmark.cli.options.duration import DurationParser
 from birthmark.cli.options.json_arguments import json_of, object_of
 from birthmark.cli.options.server import (
@@ -41,7 +42,6 @@ from birthmark.cli.policy_keys import (
     show_policies,
 )
 from birthmark.cli.serve import NOT_IN_CERTIFICATE
-from birthmark.cli.write_preconditions import confirm, only, only_typed
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.untrusted_json_and_text import printable
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.hub import HubOption
+from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.json_arguments import object_of
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.output.command_output import emit, say
 from birthmark.cli.output.follow_mode import announce_first, parse_since, until_interrupted
-from birthmark.cli.write_preconditions import only
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.sigint_delay import uninterrupted
 

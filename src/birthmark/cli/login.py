@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.output.command_output import FileMissingError, emit, read_file, say, written_as
-from birthmark.cli.write_preconditions import only
 from birthmark.errors import BirthmarkError, about
 from birthmark.operator_api.client.api_client import RemoteClient
 from birthmark.operator_api.client.initial_server_trust import roots_of

@@ -17,6 +17,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.manifest_merge import StationsOptions, is_bundle
+from birthmark.cli.option_checks_and_confirmation import OptionNotApplicableError, only
 from birthmark.cli.options.server import show
 from birthmark.cli.output.bulk_summary import Refusals
 from birthmark.cli.output.command_output import (
@@ -30,7 +31,6 @@ from birthmark.cli.output.command_output import (
     typed_command_with,
 )
 from birthmark.cli.output.table import format_count
-from birthmark.cli.write_preconditions import OptionNotApplicableError, only
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.untrusted_json_and_text import printable

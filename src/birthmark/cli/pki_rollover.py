@@ -4,9 +4,9 @@ from typing import Annotated, Any
 
 import typer
 
+from birthmark.cli.option_checks_and_confirmation import confirm
 from birthmark.cli.options.server import ServerOutputOptions, at
 from birthmark.cli.output.command_output import emit
-from birthmark.cli.write_preconditions import confirm
 
 _AT = at("ca", "rollover")
 _NOW = {

@@ -20,7 +20,7 @@ from birthmark.cli.options.server import ServerOptions, ServerOutputOptions, sho
 from birthmark.cli.output.command_output import emit, read_file, replacing
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.durations import FORMS
-from birthmark.operator_api.database_location import has_own_file
+from birthmark.operator_api.database_location_record import has_own_file
 
 _MAX_FILE = 1 << 20
 _LATEST = 100
@@ -176,7 +176,7 @@ def verify_audit_chains(
 async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
     from birthmark.audit.chain_verification import verify_chains
     from birthmark.audit.signed_heads import AuditKey, parse_heads
-    from birthmark.audit.verified_chain_views import entries, report
+    from birthmark.audit.verified_chain_json import entries, report
     from birthmark.ca.key_files import read_private
     from birthmark.store.schema_revision import ReadOnlySqlite
 

@@ -17,7 +17,7 @@ from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.output.command_output import FileExistsAlreadyError, UsageError, again, emit, without, working
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.keys.pin import Pin
-from birthmark.operator_api.database_location import find_recorded_location, plain
+from birthmark.operator_api.database_location_record import find_recorded_location, plain
 from birthmark.untrusted_json_and_text import printable
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ import typer
 
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.option_checks_and_confirmation import confirm
 from birthmark.cli.options.server import ListOptions, ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.output.command_output import FileExistsAlreadyError, UsageError, emit, without, working, written_as
 from birthmark.cli.server_backup import Database, run_with_cleanup
-from birthmark.cli.write_preconditions import confirm
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 
 _AT, _COLUMNS = at("server", "machines"), ("name", "host", "workers", "leads", "here")

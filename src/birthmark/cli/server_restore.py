@@ -12,8 +12,8 @@ from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.output.command_output import emit, read_file, without, working
 from birthmark.cli.server_backup import Database, PassphraseOptions, run_with_cleanup
 from birthmark.clock_and_entropy import SystemClock
-from birthmark.file_ownership_and_sudo import starting
 from birthmark.keys.pin import check_blanks
+from birthmark.ownership_and_sudo_commands import starting
 from birthmark.untrusted_json_and_text import printable
 
 
@@ -48,8 +48,8 @@ def restore(
     """
     from birthmark.server.backup.archive import BackupUnreadableError
     from birthmark.server.backup.database_copy_and_import import DatabaseNotEmptyError
-    from birthmark.server.backup.exported_audit_verification import ReplayRefusedError
     from birthmark.server.backup.restore import RestoreTargetError, restore_backup
+    from birthmark.server.backup.verified_audit_export import ReplayRefusedError
 
     read_file(file, 0)  # like any missing file
     if replay is not None:
@@ -94,7 +94,7 @@ def restore(
 
 def format_start_command(data: Path, database: str | None) -> str:
     """Return the command that starts the restored server, without the password of its database."""
-    from birthmark.server.cluster.machine_file import machine_of
+    from birthmark.server.cluster.node_identity_and_invitation import machine_of
 
     first = []
     if database is not None and (hidden := _without_password(database)) != database:

@@ -16,7 +16,7 @@ from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.output.command_output import FileUnusableError, say, without
 from birthmark.cli.service_installer import Installer, InstallStep, groups_of
 from birthmark.cli.systemd_units import SystemdService, agent_service, is_hidden, server_service
-from birthmark.file_ownership_and_sudo import as_root
+from birthmark.ownership_and_sudo_commands import as_root
 from birthmark.pki.hostname_verification import find_host_error
 from birthmark.untrusted_json_and_text import reason_of
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.option_checks_and_confirmation import confirm, only
 from birthmark.cli.options.server import ListOptions, RemoveOptions, at
 from birthmark.cli.output.command_output import ActionNeededError, again, say
-from birthmark.cli.write_preconditions import confirm, only
 from birthmark.keys.pin import Pin
 from birthmark.untrusted_json_and_text import printable
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.option_checks_and_confirmation import confirm, only
 from birthmark.cli.options.server import DataOption
 from birthmark.cli.output.command_output import (
     FAILED,
@@ -27,7 +28,6 @@ from birthmark.cli.output.command_output import (
     say,
     without,
 )
-from birthmark.cli.write_preconditions import confirm, only
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.operator_api.client.api_client import DEFAULT_DATA
 from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, TargetKind

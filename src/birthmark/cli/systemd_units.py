@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from birthmark.file_ownership_and_sudo import AGENT as AGENT_USER
+from birthmark.ownership_and_sudo_commands import AGENT as AGENT_USER
 
 SERVER_USER = "birthmark"
 

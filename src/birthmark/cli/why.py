@@ -13,18 +13,18 @@ import typer
 
 from birthmark.cli.device_find_and_show import show_device
 from birthmark.cli.log_patterns import diagnostics_in, harmless_in, refusals_in, tracking_ids_in
+from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.certificate_inventory import parse_within
 from birthmark.cli.options.server import ServerOptions, ServerOutputOptions, show
 from birthmark.cli.output.client_refusal_log import noted
 from birthmark.cli.output.command_output import NOT_FOUND
 from birthmark.cli.output.table import wrap_to_terminal
 from birthmark.cli.refusal_correlation import Row, ThisServer, correlate_refusals
-from birthmark.cli.write_preconditions import only
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.durations import FORMS
 from birthmark.errors import BirthmarkError
 from birthmark.operator_api.client.api_client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints
-from birthmark.operator_api.database_location import has_own_file
+from birthmark.operator_api.database_location_record import has_own_file
 from birthmark.untrusted_json_and_text import printable
 
 _FEWEST_WORDS = 3  # fewer match any text

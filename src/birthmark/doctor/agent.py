@@ -8,7 +8,7 @@ from pathlib import Path
 
 from birthmark.agent.agent_factory import open_agent
 from birthmark.agent.config import AgentConfig, PreloadedIdentity, read_config
-from birthmark.agent.config.config_values import KeyLocation, TokenLocation
+from birthmark.agent.config.model import KeyLocation, TokenLocation
 from birthmark.agent.diagnostic_checks import Check, CheckResult, Checks
 from birthmark.agent.state_directory import AgentPaths
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy

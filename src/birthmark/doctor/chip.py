@@ -16,7 +16,7 @@ from birthmark.doctor.facts import ChipFacts, ChipSelection, FileFacts, ProbeExi
 from birthmark.doctor.file_inspection import bytes_of, inspect_file, libraries, machine_of, text_of, this_machine
 from birthmark.doctor.pkcs11_probe import ProbeAnswer, ProbeQuestion
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
-from birthmark.secure_elements.atecc.pkcs11_token_adapter import is_atecc
+from birthmark.secure_elements.atecc.emulated_pkcs11_token import is_atecc
 from birthmark.text_file_encodings import format_trim_command, plain_text
 from birthmark.untrusted_json_and_text import decode_json
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from birthmark.doctor.facts import BusFacts, OpensslFacts
 from birthmark.doctor.file_inspection import inspect_file, libraries, text_of
-from birthmark.doctor.rules import chip_bus, openssl
+from birthmark.doctor.rules import i2c_bus_and_scp03, openssl_config
 from birthmark.doctor.rules.chip import NXP_LIBRARY
 from birthmark.doctor.setting_sources import SourcedSetting
 
@@ -40,15 +40,15 @@ def look_at_openssl(setting: SourcedSetting | None, root: Path) -> OpensslFacts 
     if setting is None:
         return None
     path = Path(setting.value)
-    sections = openssl.parse(text_of(path))
-    missing = tuple(one for one in openssl.paths_in(sections) if not Path(one).exists())
+    sections = openssl_config.parse(text_of(path))
+    missing = tuple(one for one in openssl_config.paths_in(sections) if not Path(one).exists())
     return OpensslFacts(setting, inspect_file(path), sections, missing, tuple(libraries(root)))
 
 
 def look_at_bus(settings: Mapping[str, SourcedSetting], root: Path) -> BusFacts:
     """Return the bus settings of the secure element."""
     port, scp03, module = (settings.get(one) for one in ("EX_SSS_BOOT_SSS_PORT", "EX_SSS_BOOT_SCP03_PATH", "module"))
-    device = "" if port is None else chip_bus.device_in(port.value)
+    device = "" if port is None else i2c_bus_and_scp03.device_in(port.value)
     devices = () if not device else tuple(str(one) for one in sorted(Path(device).parent.glob("i2c-*")))
     keys = None if scp03 is None else Path(scp03.value)
     main = root / "etc/cryptoauthlib/cryptoauthlib.conf"

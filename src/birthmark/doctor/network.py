@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from birthmark.agent.trusted_clock import BUILT
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import StatedTime, ask_time
-from birthmark.device_transports.openssl.tls import client_context, translate_error
+from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.doctor.facts import ClockFacts, EndpointFacts, ProxyFacts, Reachable, ServerFacts
 from birthmark.doctor.rules.network import is_bypassed
 from birthmark.doctor.setting_sources import SourcedSetting

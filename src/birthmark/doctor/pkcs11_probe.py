@@ -25,7 +25,7 @@ from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library_lifecycle import kind_of, load_library, stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token, bytes_of, text_of
-from birthmark.secure_elements.atecc.pkcs11_token_adapter import AteccToken, is_atecc, list_atecc
+from birthmark.secure_elements.atecc.emulated_pkcs11_token import AteccToken, is_atecc, list_atecc
 from birthmark.untrusted_json_and_text import decode_json
 
 MAX_QUESTION_BYTES = 64 * 1024

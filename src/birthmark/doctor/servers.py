@@ -17,7 +17,6 @@ from birthmark.doctor.facts import FileFacts, MismatchedVariable, Reachable, Ser
 from birthmark.doctor.file_inspection import inspect_file
 from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.errors import BirthmarkError
-from birthmark.file_ownership_and_sudo import as_owner, other_owner, starting
 from birthmark.operator_api.client.api_client import (
     DEFAULT_DATA,
     OperatorClient,
@@ -26,6 +25,7 @@ from birthmark.operator_api.client.api_client import (
 )
 from birthmark.operator_api.client.vendor_tool_environment import variables
 from birthmark.operator_api.data_directory_lock import is_served
+from birthmark.ownership_and_sudo_commands import as_owner, other_owner, starting
 
 _CAS = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS")
 _HOSTS = (

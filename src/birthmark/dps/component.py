@@ -8,7 +8,7 @@ from functools import partial
 
 from starlette.routing import BaseRoute
 
-from birthmark import metrics
+from birthmark import metric_catalog
 from birthmark.clock_and_entropy import Clock, format_utc
 from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
@@ -18,7 +18,7 @@ from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.dps.wire import is_dps_username
 from birthmark.errors import BirthmarkError
-from birthmark.metrics import Sample
+from birthmark.metric_catalog import Sample
 from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.pki.names_and_registration_ids import fold, parse_registration_id
 from birthmark.protocol_component import Component, Record
@@ -160,7 +160,7 @@ class DpsComponent(Component):
         return self.devices.mqtt.accept if is_dps_username(username) else None
 
     def samples(self) -> Iterable[Sample]:
-        return (Sample(metrics.REGISTRATIONS, (), self._registrations.count),)
+        return (Sample(metric_catalog.REGISTRATIONS, (), self._registrations.count),)
 
     async def stop(self) -> None:
         await self._instances.stop()

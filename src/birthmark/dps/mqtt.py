@@ -18,7 +18,7 @@ from birthmark.dps.rules.attestation import check_client_id, check_same
 from birthmark.dps.service import Registrations
 from birthmark.dps.service.attester import AttestedClaim
 from birthmark.errors import BirthmarkError, ThrottledError
-from birthmark.metrics import Traffic
+from birthmark.metric_catalog import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.mqtt_driver import MqttPump

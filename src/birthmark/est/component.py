@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from shlex import join
 
-from birthmark import metrics
+from birthmark import metric_catalog
 from birthmark.ca.service import CertificateAuthority
 from birthmark.devices.model import DevicePart, RevocationOutcome, RevokedPart
 from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, RevocationOrder
 from birthmark.errors import BACKTICK, shell_word
 from birthmark.est.service import EstCredentials, EstService, RegistrationAuthorities
 from birthmark.est.service.approvals import EnrollmentApprovals
-from birthmark.metrics import Sample
+from birthmark.metric_catalog import Sample
 from birthmark.pki.names_and_registration_ids import fold
 from birthmark.protocol_component import Component
 
@@ -92,4 +92,4 @@ class EstComponent(Component):
         self._est = est
 
     def samples(self) -> Iterable[Sample]:
-        return (Sample(metrics.RENEWED, (), self._est.renewals),)
+        return (Sample(metric_catalog.RENEWED, (), self._est.renewals),)

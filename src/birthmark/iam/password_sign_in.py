@@ -20,7 +20,7 @@ from birthmark.iam.browser_sessions import BrowserSessions
 from birthmark.iam.device_removal_quota import inviter_of
 from birthmark.iam.login_backoff import Pauses
 from birthmark.iam.model import MACHINE_USER, Invitation
-from birthmark.iam.passwords import Passwords, check_password
+from birthmark.iam.password_policy_and_hashes import Passwords, check_password
 from birthmark.iam.service import InvitationRefusedError, People
 from birthmark.iam.sign_in_model import Browser, Password
 from birthmark.iam.store import ADD_INVITATION, INVITATION, INVITATIONS, REDEEM, REMOVE_INVITATIONS

@@ -32,7 +32,7 @@ from birthmark.iam.model import (
     UserRole,
     is_place,
 )
-from birthmark.iam.role_scope_integrity import ANYWHERE, Commit, PlaceMissingError, ScopeDirectory
+from birthmark.iam.role_scope_ports import ANYWHERE, Commit, PlaceMissingError, ScopeDirectory
 from birthmark.net.fair_scheduler import count_for
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, to_micros

@@ -10,7 +10,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute
 
-from birthmark import metrics
+from birthmark import metric_catalog
 from birthmark.bus import Bus
 from birthmark.clock_and_entropy import format_utc
 from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
@@ -22,7 +22,7 @@ from birthmark.iothub.model import Device, Hub, space_of
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import is_hub_username
-from birthmark.metrics import Sample
+from birthmark.metric_catalog import Sample
 from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.protocol_component import Component, Record
 from birthmark.store import Database, Statement
@@ -153,23 +153,23 @@ class HubComponent(Component):
     def samples(self) -> Iterable[Sample]:
         yield from self._of_streams()
         for by, count in sorted(self._iothub.twins.updates.items()):
-            yield Sample(metrics.TWINS, (by,), count)
+            yield Sample(metric_catalog.TWINS, (by,), count)
         for outcome, count in sorted(self._calls.calls.items()):
-            yield Sample(metrics.METHODS, (outcome,), count)
+            yield Sample(metric_catalog.METHODS, (outcome,), count)
 
     def _of_streams(self) -> Iterator[Sample]:
         """Yield telemetry and routing metrics per hub."""
         for hub, stream in self._iothub.telemetry.streams().items():
-            yield Sample(metrics.TELEMETRY, (hub,), stream.messages)
-            yield Sample(metrics.STREAM_COMMITS, (hub,), stream.commits)
-            yield Sample(metrics.KEPT_COMMITS, (hub,), stream.kept_commits)
-            yield Sample(metrics.KEPT_BYTES, (hub,), stream.kept_bytes)
+            yield Sample(metric_catalog.TELEMETRY, (hub,), stream.messages)
+            yield Sample(metric_catalog.STREAM_COMMITS, (hub,), stream.commits)
+            yield Sample(metric_catalog.KEPT_COMMITS, (hub,), stream.kept_commits)
+            yield Sample(metric_catalog.KEPT_BYTES, (hub,), stream.kept_bytes)
         for (hub, outcome), count in sorted(self._iothub.routes.outcomes().items()):
-            yield Sample(metrics.ROUTED, (hub, outcome), count)
+            yield Sample(metric_catalog.ROUTED, (hub, outcome), count)
 
     async def stored_samples(self) -> AsyncIterator[Sample]:
         for hub, lag_s in sorted((await self._iothub.routes.lags()).items()):
-            yield Sample(metrics.ROUTES_LAG, (hub,), lag_s)
+            yield Sample(metric_catalog.ROUTES_LAG, (hub,), lag_s)
 
     async def settle(self) -> None:
         await self._iothub.routes.wait_for_events()

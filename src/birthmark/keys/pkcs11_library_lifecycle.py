@@ -15,7 +15,7 @@ from pkcs11 import exceptions as p11
 
 from birthmark.keys.errors import ModuleBrokenError, ModuleMissingError, SoftHsmMissingError
 from birthmark.keys.native_library_lock import NativeLock
-from birthmark.keys.pkcs11_thread_safety import SharedLibrary
+from birthmark.keys.pkcs11_os_locks import SharedLibrary
 
 LOCK = NativeLock()
 """Lock for every call into the library."""

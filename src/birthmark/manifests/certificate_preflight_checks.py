@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from birthmark.manifests.manifest_entry import ManifestEntry
-from birthmark.pki.certificate_conformance_checks import (
+from birthmark.pki.certificates import Certificate, CertificateInvalidError
+from birthmark.pki.single_certificate_checks import (
     ChainError,
     check_client,
     check_conforming,
     check_conforming_issuer,
     check_strength,
 )
-from birthmark.pki.certificates import Certificate, CertificateInvalidError
 
 
 def doubts_of(certificate: Certificate, now: datetime, *, needs_common_name: bool) -> list[str]:

@@ -3,7 +3,7 @@
 from typing import ClassVar
 
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.pki.certificate_conformance_checks import CertificateNonconformingError
+from birthmark.pki.single_certificate_checks import CertificateNonconformingError
 
 
 class ManifestError(InvalidRequestError):

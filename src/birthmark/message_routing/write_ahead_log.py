@@ -12,7 +12,7 @@ import msgspec
 from birthmark.broker.database_stream import MAX_BURST, SqlStream
 from birthmark.broker.model import Done
 from birthmark.broker.publisher_backpressure import UNWRITTEN_BYTES, InFlightBudget
-from birthmark.broker.rules.filter_index import Shapes, shape_of
+from birthmark.broker.rules.filter_shape_index import Shapes, shape_of
 from birthmark.broker.rules.stream_partitions_and_positions import key_of
 
 

@@ -30,7 +30,7 @@ from birthmark.net.errors import (
 )
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.header_case import Capitals
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.net.tls import TlsPeer
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from birthmark.net.errors import (
     slow_peer_facts,
 )
 from birthmark.net.fair_scheduler import SLICE_S, Backlog, now
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.net.quota_key import share_of
 from birthmark.net.send_buffer_quota import SMALL_BYTES
 from birthmark.net.tls import NO_PEER, WAY, TlsPeer, certificate_of, peer_of

@@ -11,7 +11,7 @@ from birthmark.errors import (
     ThrottledError,
     UnauthenticatedError,
 )
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names_and_registration_ids import SEND_LESS
 

@@ -22,7 +22,7 @@ from birthmark.net.dual_protocol_connection import MQTT_CONNECT, Connection, Con
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.fair_scheduler import SLICE_S, Backlog
 from birthmark.net.fair_scheduler import now as work_time
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.net.proxy_protocol import Proxies
 from birthmark.net.quota_key import owner_of, share_of
 from birthmark.net.send_buffer_quota import SendBufferQuota

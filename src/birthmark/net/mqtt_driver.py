@@ -20,7 +20,7 @@ from weakref import WeakKeyDictionary
 
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError
-from birthmark.metrics import Traffic
+from birthmark.metric_catalog import Traffic
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole, MqttState
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from birthmark import errors
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.metrics import Traffic
+from birthmark.metric_catalog import Traffic
 from birthmark.mqtt.packets import LEVEL_5, Connect, Publish, Subscribe, Unsubscribe
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyValue
 from birthmark.mqtt.reason_codes import ReasonCode

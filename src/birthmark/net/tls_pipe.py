@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 from OpenSSL import SSL
 
-from birthmark.pki.certificate_conformance_checks import MAX_EXPONENT_BITS, MAX_RSA_BITS
+from birthmark.pki.single_certificate_checks import MAX_EXPONENT_BITS, MAX_RSA_BITS
 
 RECORD_BYTES = 16384
 # ALPN values of our clouds' clients; others (h2) are ignored, never rejected: a handshake must not fail because of

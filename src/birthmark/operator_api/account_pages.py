@@ -14,7 +14,7 @@ from birthmark.auth.principals import Caller
 from birthmark.errors import ThrottledError, UnauthenticatedError
 from birthmark.iam.device_authorization_grant import CodeUnknownError, DeviceCodeFlow, printable_code
 from birthmark.iam.model import MACHINE_USER
-from birthmark.iam.passwords import PasswordUnfitError
+from birthmark.iam.password_policy_and_hashes import PasswordUnfitError
 from birthmark.operator_api.cookie_request_guard import address_of, csrf_of
 from birthmark.operator_api.html_page_elements import button, entry, form, hidden, link, page, paragraph, rows, see
 from birthmark.operator_api.name_validation import OperatorRequestError

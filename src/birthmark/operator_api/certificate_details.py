@@ -9,7 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from birthmark.auth.permission_statements import Right
-from birthmark.ca.certificate_inventory import CertificateQuery, Inventory
+from birthmark.ca.certificate_inventory_queries import CertificateQuery, Inventory
 from birthmark.ca.model import IssuedCertificate, key_digest
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.service import CertificateAuthority

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.auth.permission_statements import Right
-from birthmark.ca.certificate_inventory import CertificateQuery, Inventory
+from birthmark.ca.certificate_inventory_queries import CertificateQuery, Inventory
 from birthmark.ca.service import CertificateAuthority
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.certificate_views import inventory_view, issuer_of

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 from birthmark.auth.permission_statements import Right
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
-from birthmark.operator_api.hubs_and_telemetry import ServedNames
+from birthmark.operator_api.hubs_cas_and_telemetry import ServedNames
 from birthmark.pki.certificates import Certificate
 
 

@@ -25,8 +25,8 @@ from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.cookie_request_guard import local_path
 from birthmark.operator_api.html_page_elements import link, page, paragraph
 from birthmark.operator_api.name_validation import OperatorRequestError
-from birthmark.operator_api.password_and_invitation_pages import WITH
 from birthmark.operator_api.sign_in_handler_base import SignInHandlers, browser_of
+from birthmark.operator_api.sign_in_pages import WITH
 from birthmark.operator_api.user_access import Reached, may_administer, view_once
 from birthmark.untrusted_json_and_text import decode_json
 

@@ -7,10 +7,10 @@ import ipaddress
 from collections.abc import Sequence
 from contextlib import suppress
 
-from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.extension_parser import names_of
 from birthmark.pki.name_constraints import is_host_name
+from birthmark.pki.single_certificate_checks import ChainError
 
 
 def find_host_error(host: str) -> str:

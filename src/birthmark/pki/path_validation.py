@@ -17,12 +17,12 @@ from datetime import datetime
 from typing import TypeVar
 
 from birthmark.errors import BirthmarkError
-from birthmark.pki import certificate_conformance_checks
-from birthmark.pki.certificate_conformance_checks import ChainError
+from birthmark.pki import single_certificate_checks
 from birthmark.pki.certificates import Certificate, Thumbprint, is_signed_by
 from birthmark.pki.extension_parser import names_of
 from birthmark.pki.name_constraints import NameUnusableError, find_excluded_name
 from birthmark.pki.names_and_registration_ids import MAKE_CA, MAKE_CERTIFICATE, SEND_LESS
+from birthmark.pki.single_certificate_checks import ChainError
 
 MAX_DEPTH = 8
 MAX_BAG = 32
@@ -158,9 +158,7 @@ class SignatureCache:
             self._verdicts.move_to_end(pair)
             return verdict
         try:
-            certificate_conformance_checks.check_strength(
-                issuer
-            )  # a foreign key may be as large as the certificate allows
+            single_certificate_checks.check_strength(issuer)  # a foreign key may be as large as the certificate allows
             verdict = is_signed_by(certificate, issuer)
         except ChainError:
             verdict = False
@@ -245,7 +243,7 @@ def build_chain(
         raise ChainTooLongError(count=len(bag))
     verdicts = cache if isinstance(cache, Signatures) else Signatures(cache or SignatureCache(max_entries=_MAX_STEPS))
     if purpose is not None:
-        certificate_conformance_checks.check_purpose(leaf, purpose)
+        single_certificate_checks.check_purpose(leaf, purpose)
     trusted = {one.thumbprint: one for one in anchors if allow_partial or verdicts.is_self_signed(one)}
     search = _Search(trusted, _by_subject([*trusted.values(), *bag]), now, verdicts, max_intermediates)
     found = search.extend((leaf,))
@@ -340,10 +338,10 @@ class _Search:
         return max(self.failures, key=lambda failure: failure[0])[1]
 
     def _check_alone(self, certificate: Certificate, *, is_leaf: bool) -> None:
-        certificate_conformance_checks.check_strength(certificate)
-        certificate_conformance_checks.check_conforming(certificate)
+        single_certificate_checks.check_strength(certificate)
+        single_certificate_checks.check_conforming(certificate)
         if not is_leaf:
-            certificate_conformance_checks.check_conforming_issuer(certificate)
+            single_certificate_checks.check_conforming_issuer(certificate)
         if unknown := certificate.extensions.unknown_critical:
             raise UnknownCriticalExtensionError(subject=certificate.subject_text, oid=unknown[0])
         check_dates(certificate, self.now)

@@ -13,7 +13,7 @@ from typing import TypeAlias
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.certificate_conformance_checks import has_roca_pattern
+from birthmark.pki.single_certificate_checks import has_roca_pattern
 
 MAX_PUBLIC_BYTES = 1024
 ALG_RSA, ALG_ECC, ALG_AES, ALG_CFB, ALG_NULL = 0x0001, 0x0023, 0x0006, 0x0043, 0x0010

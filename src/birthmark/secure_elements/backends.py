@@ -4,7 +4,7 @@ from pathlib import Path
 
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_token import Pkcs11Token, TokenInfo, list_tokens
-from birthmark.secure_elements.atecc.pkcs11_token_adapter import AteccToken, is_atecc, list_atecc
+from birthmark.secure_elements.atecc.emulated_pkcs11_token import AteccToken, is_atecc, list_atecc
 from birthmark.secure_elements.element_session import Element
 from birthmark.secure_elements.errors import ChipWithoutTlsError
 

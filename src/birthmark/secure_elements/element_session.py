@@ -25,7 +25,7 @@ from birthmark.pki.certificates import Certificate, CertificateInvalidError, par
 from birthmark.pki.issuance import hash_for
 from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.secure_elements.chip_profiles import Algorithm, ChipProfile, profile_of
-from birthmark.secure_elements.dps_assignment_data_object import (
+from birthmark.secure_elements.dps_assignment_codec import (
     Assignment,
     AssignmentMemory,
     Layout,

@@ -16,7 +16,7 @@ from birthmark.keys.pkcs11_token import bytes_of, text_of
 from birthmark.keys.se050_labels import label_of, object_id_of, swapped
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
 from birthmark.secure_elements.chip_profiles import Algorithm, KeySlot
-from birthmark.secure_elements.dps_assignment_data_object import Layout, is_blank, read_memory
+from birthmark.secure_elements.dps_assignment_codec import Layout, is_blank, read_memory
 from birthmark.secure_elements.errors import ElementMemoryInvalidError
 from birthmark.untrusted_json_and_text import decode_json, printable
 

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from birthmark import metrics
+from birthmark import metric_catalog
 from birthmark.ca.domain_events import CertificateIssued, CertificateRevoked
 from birthmark.devices.certificate_records import CertificateRecords
-from birthmark.metrics import Sample
+from birthmark.metric_catalog import Sample
 from birthmark.protocol_component import Component
 from birthmark.store.database import Heard
 
@@ -32,9 +32,9 @@ class CaComponent(Component):
 
     def samples(self) -> Iterable[Sample]:
         for profile, count in sorted(self._issued.items()):
-            yield Sample(metrics.ISSUED, (profile,), count)
-        yield Sample(metrics.REVOKED, (), self._revoked)
+            yield Sample(metric_catalog.ISSUED, (profile,), count)
+        yield Sample(metric_catalog.REVOKED, (), self._revoked)
         hierarchy = self._authority.hierarchy
         ends = {"root": hierarchy.anchor} | {str(of): one.certificate for of, one in hierarchy.issuers.items()}
         for of, certificate in sorted(ends.items()):
-            yield Sample(metrics.CERTIFICATE_ENDS, (of,), certificate.not_after.timestamp())
+            yield Sample(metric_catalog.CERTIFICATE_ENDS, (of,), certificate.not_after.timestamp())

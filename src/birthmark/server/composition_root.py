@@ -46,9 +46,9 @@ from birthmark.iam.browser_sessions import BrowserSessions
 from birthmark.iam.device_authorization_grant import DeviceCodeFlow
 from birthmark.iam.idempotency import IdempotencyStore
 from birthmark.iam.oidc import Providers
+from birthmark.iam.password_policy_and_hashes import Passwords
 from birthmark.iam.password_sign_in import SignIn
-from birthmark.iam.passwords import Passwords
-from birthmark.iam.role_scope_integrity import PlaceMissingError
+from birthmark.iam.role_scope_ports import PlaceMissingError
 from birthmark.iam.service import People
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
@@ -69,12 +69,12 @@ from birthmark.rate_limits import RateLimits
 from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import PresentedRequest
 from birthmark.server.ca_component import CaComponent
+from birthmark.server.cross_worker_certificate_lookup import presented_here
 from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps, create_certificate_orders
 from birthmark.server.enrollment_group_rollover import GroupsOfRoots
 from birthmark.server.est_settings import build_est_settings
 from birthmark.server.function_and_role_files import cas_of, functions_of, roles_of, servers_of
 from birthmark.server.oidc_settings import providers_of
-from birthmark.server.refused_certificate_lookup import presented_here
 from birthmark.server.revoked_connection_termination import EndConnectionsRequest
 from birthmark.server.settings import Settings
 from birthmark.store import Changes, Database

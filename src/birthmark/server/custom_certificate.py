@@ -25,12 +25,12 @@ from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.keys.errors import KeyFileIsPkcs12Error
 from birthmark.keys.file_key import check_no_pkcs12, find_conversion_command, pem_of_key
 from birthmark.net.tls import server_context
-from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.pki.certificates import Certificate, CertificateIsPkcs12Error, parse_bundle
 from birthmark.pki.der import is_der, is_pkcs7
 from birthmark.pki.hostname_verification import check_host
 from birthmark.pki.issuance import SigningKey
+from birthmark.pki.single_certificate_checks import ChainError
 from birthmark.server.server_certificate_renewal import FreshContext
 from birthmark.text_file_encodings import unseen_in_pem
 

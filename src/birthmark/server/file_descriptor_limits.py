@@ -9,7 +9,7 @@ import logging
 import resource
 
 from birthmark.errors import PolicyError
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 
 log = logging.getLogger(__name__)
 

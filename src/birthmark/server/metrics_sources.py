@@ -4,9 +4,9 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
-from birthmark import metrics
+from birthmark import metric_catalog
 from birthmark.broker.store import COUNT_LETTERS
-from birthmark.metrics import Distribution, Sample, Traffic
+from birthmark.metric_catalog import Distribution, Sample, Traffic
 from birthmark.operator_api.server_certificate_and_settings import OwnEnd
 from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.server.composition_root import Rooms
@@ -24,7 +24,7 @@ class MetricsSource:
         self._rooms, self._alerting, self._certificate = rooms, alerting, certificate
         self.handshakes: Counter[tuple[str, str]] = Counter()
         """Handshakes of the ports, which keep their own counters."""
-        self._lag = Distribution(metrics.SECONDS)
+        self._lag = Distribution(metric_catalog.SECONDS)
 
     async def run_loop_lag_monitor(self) -> None:
         """Measure the lag of the event loop until cancelled."""
@@ -57,43 +57,43 @@ class MetricsSource:
     def _rest(self) -> Iterator[Sample]:
         rooms, commits = self._rooms, self._rooms.database.commits
         for metric, by_code in (
-            (metrics.REFUSALS, rooms.ledger.counts),
-            (metrics.FAILED_RENEWALS, rooms.ledger.failed_renewals),
+            (metric_catalog.REFUSALS, rooms.ledger.counts),
+            (metric_catalog.FAILED_RENEWALS, rooms.ledger.failed_renewals),
         ):
             yield from (Sample(metric, (code,), count) for code, count in sorted(by_code.items()))
-        yield Sample(metrics.COMMITS, (), commits.seconds)
-        yield Sample(metrics.COMMITTED, (), commits.sizes)
-        yield Sample(metrics.WAITING, (), commits.waiting)
-        yield Sample(metrics.LAG, (), self._lag)
+        yield Sample(metric_catalog.COMMITS, (), commits.seconds)
+        yield Sample(metric_catalog.COMMITTED, (), commits.sizes)
+        yield Sample(metric_catalog.WAITING, (), commits.waiting)
+        yield Sample(metric_catalog.LAG, (), self._lag)
         for exchange, count in sorted(self.handshakes.items()):
-            yield Sample(metrics.HANDSHAKES, exchange, count)
+            yield Sample(metric_catalog.HANDSHAKES, exchange, count)
         for work, count in sorted(FAILURES.items()):
-            yield Sample(metrics.FAILED, (work,), count)
+            yield Sample(metric_catalog.FAILED, (work,), count)
         if self._certificate is not None:
-            yield Sample(metrics.CERTIFICATE_ENDS, ("server",), self._certificate.leaf.not_after.timestamp())
-            yield Sample(metrics.CERTIFICATE_TAKEN, (), 0 if self._certificate.certificate_error else 1)
+            yield Sample(metric_catalog.CERTIFICATE_ENDS, ("server",), self._certificate.leaf.not_after.timestamp())
+            yield Sample(metric_catalog.CERTIFICATE_TAKEN, (), 0 if self._certificate.certificate_error else 1)
 
     def _iter_machine_samples(self) -> Iterator[Sample]:
         """Yield the samples that each worker measures on its machine, and those that the alert evaluator reads."""
         if (own := self._alerting.own) is not None:
-            yield Sample(metrics.DISK_FREE, (), own.disk_free)
-            yield Sample(metrics.CLOCK_STEADY, (), int(own.is_clock_steady))
+            yield Sample(metric_catalog.DISK_FREE, (), own.disk_free)
+            yield Sample(metric_catalog.CLOCK_STEADY, (), int(own.is_clock_steady))
             if own.clock_off_us is not None:
-                yield Sample(metrics.CLOCK_OFF, (), own.clock_off.total_seconds())
+                yield Sample(metric_catalog.CLOCK_OFF, (), own.clock_off.total_seconds())
         if (last := self._alerting.last) is None:
             return
-        yield Sample(metrics.UNRENEWED, (), last.unrenewed)
+        yield Sample(metric_catalog.UNRENEWED, (), last.unrenewed)
         for one in last.lists:
-            yield Sample(metrics.LISTS_END, (one.name,), one.at.timestamp())
-        yield Sample(metrics.OUTBOX_AGE, (), last.outbox.total_seconds())
+            yield Sample(metric_catalog.LISTS_END, (one.name,), one.at.timestamp())
+        yield Sample(metric_catalog.OUTBOX_AGE, (), last.outbox.total_seconds())
         for one in last.failing:
-            yield Sample(metrics.HOOKS_FAILING, (one.name,), (last.now - one.at).total_seconds())
+            yield Sample(metric_catalog.HOOKS_FAILING, (one.name,), (last.now - one.at).total_seconds())
         for rule, count in self._alerting.firing.items():
-            yield Sample(metrics.ALERTS, (rule,), count)
+            yield Sample(metric_catalog.ALERTS, (rule,), count)
 
     async def _iter_database_samples(self) -> AsyncIterator[Sample]:
         """Yield the metrics that require a database query."""
-        for metric, statement in ((metrics.OUTBOX, COUNT_OUTBOX), (metrics.LETTERS, COUNT_LETTERS)):
+        for metric, statement in ((metric_catalog.OUTBOX, COUNT_OUTBOX), (metric_catalog.LETTERS, COUNT_LETTERS)):
             row = await self._rooms.database.one(statement)
             yield Sample(metric, (), row["total"] if row is not None else 0)
         for one in self._rooms.components:
@@ -105,13 +105,13 @@ def _of_connections(cloud: str, traffic: Traffic, stored: int, full: int) -> Ite
     """Yield the metrics of one cloud's MQTT connections; `stored` sessions, and messages of a `full` queue."""
     is_open, totals = traffic.is_open(), traffic.totals()
     for level, protocol in _PROTOCOLS.items():
-        yield Sample(metrics.CONNECTIONS, (cloud, protocol), is_open.get(level, 0))
-    yield Sample(metrics.SESSIONS, (cloud,), stored)
+        yield Sample(metric_catalog.CONNECTIONS, (cloud, protocol), is_open.get(level, 0))
+    yield Sample(metric_catalog.SESSIONS, (cloud,), stored)
     for qos in "01":
-        yield Sample(metrics.RECEIVED, (cloud, qos), totals[f"received_{qos}"])
-        yield Sample(metrics.SENT, (cloud, qos), totals[f"sent_{qos}"])
-    yield Sample(metrics.RECEIVED_BYTES, (cloud,), totals["received_bytes"])
-    yield Sample(metrics.SENT_BYTES, (cloud,), totals["sent_bytes"])
+        yield Sample(metric_catalog.RECEIVED, (cloud, qos), totals[f"received_{qos}"])
+        yield Sample(metric_catalog.SENT, (cloud, qos), totals[f"sent_{qos}"])
+    yield Sample(metric_catalog.RECEIVED_BYTES, (cloud,), totals["received_bytes"])
+    yield Sample(metric_catalog.SENT_BYTES, (cloud,), totals["sent_bytes"])
     dropped = {"denied": traffic.denied, "slow": traffic.slow, "queue_full": full}
     for reason, count in dropped.items():
-        yield Sample(metrics.DROPPED, (cloud, reason), count)
+        yield Sample(metric_catalog.DROPPED, (cloud, reason), count)

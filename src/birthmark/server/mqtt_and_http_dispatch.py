@@ -38,17 +38,17 @@ from birthmark.net.tls import TlsPeer
 from birthmark.operator_api import (
     audit,
     aws_keys_and_overview,
-    dps_administration,
+    device_certificate_history,
+    dps_instances_and_cas,
     est_users_and_certificates,
     hub_device_identities,
     hub_message_routing,
     hub_queries,
     hub_twins_methods_messages,
-    hubs_and_telemetry,
+    hubs_cas_and_telemetry,
     refusals,
     rollover,
     server_certificate_and_settings,
-    thumbprint_history,
 )
 from birthmark.operator_api.account_pages import OwnPages
 from birthmark.operator_api.alerts import alert_endpoints
@@ -65,18 +65,18 @@ from birthmark.operator_api.device_enrollment import enrolling_endpoints
 from birthmark.operator_api.devices import device_endpoints
 from birthmark.operator_api.events_and_webhooks import event_endpoints, webhook_endpoints
 from birthmark.operator_api.openapi import openapi
-from birthmark.operator_api.password_and_invitation_pages import SignInPages
 from birthmark.operator_api.policy_keys import key_endpoints
 from birthmark.operator_api.sessions_and_passwords import ProviderPages, asking_endpoints, session_endpoints
 from birthmark.operator_api.sign_in_handler_base import SignInHandlers
+from birthmark.operator_api.sign_in_pages import SignInPages
 from birthmark.operator_api.user_access import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.server.cluster.file_sync import FileSync
 from birthmark.server.composition_root import Rooms
 from birthmark.server.counter_verification import PERIODS, Figures
+from birthmark.server.cross_worker_certificate_lookup import create_cluster_lookup
 from birthmark.server.dps_enrollment import ServerEnrollment
 from birthmark.server.metrics_sources import MetricsSource
-from birthmark.server.refused_certificate_lookup import create_cluster_lookup
 from birthmark.server.settings import ServedCloud, Settings
 from birthmark.server.settings_view import views_of
 
@@ -317,16 +317,16 @@ class Applications:
         """Return every route of the operator interface."""
         rooms, host = self._rooms, self._settings.host_name
         return [
-            *dps_administration.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
-            *dps_administration.show_endpoints(rooms.instances, rooms.authorities),
-            *dps_administration.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
+            *dps_instances_and_cas.endpoints(rooms.instances, rooms.registrations, rooms.iothub.hubs, host),
+            *dps_instances_and_cas.show_endpoints(rooms.instances, rooms.authorities),
+            *dps_instances_and_cas.ca_endpoints(rooms.instances, rooms.authorities, rooms.enrollments),
             *enrolling_endpoints(ServerEnrollment(rooms, self._clock)),
             *key_endpoints(rooms.instances, rooms.iothub, rooms.port),
-            *hubs_and_telemetry.endpoints(rooms.iothub, rooms.instances, served),
-            *hubs_and_telemetry.ca_endpoints(rooms.iothub),
+            *hubs_cas_and_telemetry.endpoints(rooms.iothub, rooms.instances, served),
+            *hubs_cas_and_telemetry.ca_endpoints(rooms.iothub),
             *hub_message_routing.endpoints(rooms.iothub),
             *hub_device_identities.endpoints(rooms.iothub, rooms.hub_devices),
-            *thumbprint_history.endpoints(rooms.iothub, rooms.database),
+            *device_certificate_history.endpoints(rooms.iothub, rooms.database),
             *hub_device_identities.show_endpoints(rooms.iothub, rooms.hub_devices),
             *hub_queries.endpoints(rooms.iothub, rooms.hub_devices),
             *hub_twins_methods_messages.endpoints(rooms.iothub, rooms.hub_devices),

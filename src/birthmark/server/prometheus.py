@@ -9,7 +9,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from birthmark.metrics import CATALOGUE, Distribution, Metric, MetricKind, Sample
+from birthmark.metric_catalog import CATALOGUE, Distribution, Metric, MetricKind, Sample
 
 _FAMILIES: Mapping[MetricKind, type[CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily]] = {
     MetricKind.COUNTER: CounterMetricFamily,

@@ -26,29 +26,29 @@ from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub.domain_events import HubsChanged
 from birthmark.net.bounded_http import ASGIApp, HttpService
 from birthmark.net.listener import Listeners, MakeProtocol
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.net.proxy_protocol import among, networks_of
-from birthmark.operator_api.database_location import NAME, DatabaseLocation, plain
+from birthmark.operator_api.database_location_record import NAME, DatabaseLocation, plain
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import SigningKey
-from birthmark.server import installation_record
+from birthmark.server import database_installation_facts
 from birthmark.server.cluster.file_sync import FileSync
-from birthmark.server.cluster.machine_file import check_bus, format_machine_name, machine_of
+from birthmark.server.cluster.node_identity_and_invitation import check_bus, format_machine_name, machine_of
 from birthmark.server.composition_root import Rooms, open_rooms
 from birthmark.server.counter_verification import Figures
 from birthmark.server.custom_certificate import OwnCertificate, run_recording_loop
 from birthmark.server.data_dir import DataDirectory
+from birthmark.server.database_installation_facts import DEFAULT, ensure_defaults
 from birthmark.server.device_endpoint_files import describe, redact_endpoints
 from birthmark.server.external_ca import run_ca_refresh_loop, upstream_of
 from birthmark.server.file_descriptor_limits import fit_limits_to_descriptors, for_console, shared_by
-from birthmark.server.installation_record import DEFAULT, ensure_defaults
-from birthmark.server.loopback_http import body_limit, operator_service, serve_plain, serve_unix_socket
+from birthmark.server.health_and_operator_listeners import body_limit, operator_service, serve_plain, serve_unix_socket
 from birthmark.server.mqtt_and_http_dispatch import Applications
 from birthmark.server.secret_column_encryption import unlock
 from birthmark.server.server_certificate_renewal import FreshContext
 from birthmark.server.settings import ServedCloud, Settings
 from birthmark.server.workers.parent_http_front_end import ForWhoAsks
-from birthmark.server.workers.worker_assignment import WorkerContext
+from birthmark.server.workers.worker_process_configuration import WorkerContext
 from birthmark.store import Database, DatabaseLock, hold_database, open_database
 from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.database import Heard
@@ -184,8 +184,8 @@ class Server:
         connection = await connected(self._place.bus, tls)
         self._closers.append(connection.close)
         number, id_ = (
-            await installation_record.ensure_worker_number(database),
-            await installation_record.ensure_installation_id(database, self._entropy),
+            await database_installation_facts.ensure_worker_number(database),
+            await database_installation_facts.ensure_installation_id(database, self._entropy),
         )
         return NatsBus(database, connection, id_, incarnation, number=number)
 
@@ -200,20 +200,20 @@ class Server:
         signer = AuditKey(self._data.secret("audit.seed"))
         database = await open_database(settings.database_url, self._clock, worker=self._place.name, signer=signer)
         self._closers.append(database.close)
-        await installation_record.check_not_restoring_or_moved(database, settings.directory)
-        await installation_record.note_holder(database, hold)
+        await database_installation_facts.check_not_restoring_or_moved(database, settings.directory)
+        await database_installation_facts.note_holder(database, hold)
         if self._place.is_first:
-            await installation_record.forget_outboxes(database, self._place.is_name_unused)
+            await database_installation_facts.forget_outboxes(database, self._place.is_name_unused)
         await unlock(database, ColumnCipher.of(self._data.secret("est.seed").encode()))
         sharing = self._sharing = self._shared(database)
-        root = await installation_record.root_of(database)
+        root = await database_installation_facts.root_of(database)
         # Only version 0.1.0 left rows without a signed head, and it recorded no root either.
         is_unsigned = is_key_new and root == UNNOTED
         found = await record_chain_break(database, signer, is_key_new=is_unsigned, is_used=root is not None)
         if found is not None:
             log.error("audit.break", extra={"reason": found})
         hierarchy = self._data.hierarchy(root, settings.ca.places, settings.ca.passphrase)
-        await installation_record.note_root(database, hierarchy.anchor)
+        await database_installation_facts.note_root(database, hierarchy.anchor)
         told = DatabaseLocation(
             plain(settings.database_url, settings.directory),
             None if self._config is None else str(self._config.resolve()),
@@ -230,7 +230,7 @@ class Server:
             return
         database = await open_database(self.settings.database_url, self._clock, worker=f"{self._place.name}-settles")
         try:
-            await installation_record.check_not_restoring_or_moved(database, self.settings.directory)
+            await database_installation_facts.check_not_restoring_or_moved(database, self.settings.directory)
             await self._shared(database).synchronize()
         finally:
             await database.close()

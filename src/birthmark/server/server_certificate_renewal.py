@@ -9,10 +9,10 @@ from OpenSSL import SSL
 
 from birthmark.errors import BirthmarkError
 from birthmark.net.tls import server_context
-from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.hostname_verification import check_host, hosts_of
 from birthmark.pki.issuance import SigningKey
+from birthmark.pki.single_certificate_checks import ChainError
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 
 log = logging.getLogger(__name__)

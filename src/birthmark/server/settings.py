@@ -16,7 +16,7 @@ from birthmark.broker.rules.principal_quotas import MAX_RETAINED, MAX_SESSIONS, 
 from birthmark.errors import InvalidRequestError
 from birthmark.iam.device_removal_quota import MOST_A_DAY
 from birthmark.iothub.service.telemetry_streams import KEEP_BYTES, KEEP_S
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.net.proxy_protocol import networks_of
 from birthmark.outbound import ssrf_guard as outside
 from birthmark.outbound.mail_config import Tls

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.server.settings import Settings
 from birthmark.server.settings_descriptions import TEXTS
 

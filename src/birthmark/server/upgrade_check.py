@@ -14,10 +14,10 @@ import msgspec
 from birthmark import __version__, atomic_files, flock
 from birthmark.ca.root_generation_directories import directories_of
 from birthmark.errors import BirthmarkError, ConflictError, NotFoundError, UnavailableError
-from birthmark.file_ownership_and_sudo import transfer_ownership
 from birthmark.operator_api.data_directory_lock import NAME as LOCK
+from birthmark.ownership_and_sudo_commands import transfer_ownership
 from birthmark.server.data_dir import RESTORING, UNFINISHED, RestoreUnfinishedError
-from birthmark.server.installation_record import MOVED, DatabaseMovedError
+from birthmark.server.database_installation_facts import MOVED, DatabaseMovedError
 from birthmark.store import schema_migration
 from birthmark.store.schema_revision import Schema, UnreadableDatabaseError, schema_of
 from birthmark.untrusted_json_and_text import decode_json

@@ -17,7 +17,7 @@ from birthmark.store.compiled_statements import Statement, empty, insert, statem
 from birthmark.store.core_tables import metadata, partial_index
 from birthmark.store.database import Database, may_be_kept
 from birthmark.store.database_lock import DatabaseLock, hold_database, open_database
-from birthmark.store.event_codec import Event
+from birthmark.store.event_base_and_codec import Event
 from birthmark.store.unit_of_work import AuditRow, Changes, retry_on_conflict
 
 __all__ = [

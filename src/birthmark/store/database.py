@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
-from birthmark.metrics import SECONDS, SIZES, Distribution
+from birthmark.metric_catalog import SECONDS, SIZES, Distribution
 from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.compiled_statements import Statement
-from birthmark.store.event_codec import Event
+from birthmark.store.event_base_and_codec import Event
 from birthmark.store.unit_of_work import Changes
 from birthmark.supervised_tasks import note, told
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar, cast
 from birthmark.errors import UnavailableError
 from birthmark.store.compiled_statements import Statement
 from birthmark.store.database import Database, Heard, Row, may_be_kept
-from birthmark.store.event_codec import Event
+from birthmark.store.event_base_and_codec import Event
 from birthmark.supervised_tasks import cancel_and_wait, start_supervised
 
 _T = TypeVar("_T")

@@ -24,7 +24,7 @@ from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.compiled_statements import Statement
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
-from birthmark.store.event_codec import encode_event, kind_of
+from birthmark.store.event_base_and_codec import encode_event, kind_of
 from birthmark.store.unit_of_work import Changes
 from birthmark.untrusted_json_and_text import reason_of
 

@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar
 from birthmark.actor import Actor
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
 from birthmark.store.compiled_statements import Statement
-from birthmark.store.event_codec import Event
+from birthmark.store.event_base_and_codec import Event
 
 T = TypeVar("T")
 

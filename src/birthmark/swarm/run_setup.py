@@ -46,7 +46,7 @@ def target_of(scenario: Scenario, data: Path, environment: Mapping[str, str]) ->
     """Return the target of a scenario."""
     facts: Mapping[str, Any] = {}
     if scenario.wish.where.is_local:
-        from birthmark.swarm.local_server_records import local_facts  # it needs packages that other targets do not
+        from birthmark.swarm.local_server_registration import local_facts  # it needs packages that other targets do not
 
         facts = local_facts(data, scenario.wish.where)
     return resolve(scenario.wish, facts, environment)
@@ -107,7 +107,7 @@ class SetupBuilder:
             password.check_blanks()
             yield EstAccount(identities.est_user, password.reveal())
         elif self.scenario.wish.where.is_local:
-            from birthmark.swarm.local_server_records import create_temporary_account
+            from birthmark.swarm.local_server_registration import create_temporary_account
 
             with create_temporary_account(self.data, self.entropy) as account:
                 yield account
@@ -119,7 +119,7 @@ class SetupBuilder:
         where, origin = scenario.wish.where, scenario.identities.origin
         if not where.is_local or origin is Origin.FILES:
             return ""
-        from birthmark.swarm.local_server_records import put_on_record, revoke
+        from birthmark.swarm.local_server_registration import put_on_record, revoke
 
         revoked = those_with(scenario, Fault.REVOKED)
         shelf.note_revoked(revoked)
@@ -127,7 +127,7 @@ class SetupBuilder:
             with contextlib.suppress(ConflictError):  # revoked earlier
                 revoke(self.data, shelf.leaf_of(name))
         if where.is_aws:
-            from birthmark.swarm.local_server_records import put_things_on_record
+            from birthmark.swarm.local_server_registration import put_things_on_record
 
             over = those_with(scenario, Fault.EXPIRED)  # these cannot register
             return put_things_on_record(self.data, [one for one in names_of(scenario) if one not in over], shelf)

@@ -49,7 +49,7 @@ from birthmark.secure_elements.chip_profiles import PROFILES
 from birthmark.secure_elements.softhsm_element import create_software_element
 from birthmark.testing import provoked_refusals, stdin_commands
 from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
-from birthmark.testing.identity_command_results import (
+from birthmark.testing.issued_device_identities import (
     AwsIdentity,
     AzureIdentity,
     ChipFiles,

@@ -12,7 +12,7 @@ from urllib.parse import quote
 import msgspec
 
 from birthmark.testing.errors import NotProvokedError
-from birthmark.testing.identity_command_results import AwsIdentity, AzureIdentity, EstIdentity, Subject
+from birthmark.testing.issued_device_identities import AwsIdentity, AzureIdentity, EstIdentity, Subject
 
 if TYPE_CHECKING:
     from birthmark.testing.device_and_fault_factory import DeviceFactory

@@ -17,7 +17,7 @@ from birthmark.broker.rules.leases import LEASE_S
 from birthmark.bus import Bus, LocalBus
 from birthmark.bus.nats import OPTIONS, NatsBus
 from birthmark.store import Database, Event, open_database
-from birthmark.store.event_codec import encode_event, kind_of
+from birthmark.store.event_base_and_codec import encode_event, kind_of
 from simulation import virtual as simulation
 from support.fakes import FakeClock
 from support.services.nats_server import a_nats_server

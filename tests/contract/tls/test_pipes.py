@@ -15,7 +15,7 @@ from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.net import dual_protocol_connection, tls, tls_pipe, tls_pipe_cffi, tls_pipe_pyopenssl
 from birthmark.net.listener import Listeners
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.net.tls import TlsPeer, peer_of, server_context
 from birthmark.net.tls_pipe import TlsBrokenError, TlsEndedError, TlsPipe, TlsWay
 from birthmark.pki import certificate_profiles

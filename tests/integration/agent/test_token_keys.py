@@ -13,8 +13,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
-from birthmark.agent.config.config_values import KeyLocation, TokenLocation, TokenSettings
 from birthmark.agent.config.key_and_file_uris import token_of
+from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
 from birthmark.agent.key_store import AgentTokenError, KeyStore
 from birthmark.agent.state_directory import DEVICE_ID, EST_ID, AgentPaths
 from birthmark.keys.cryptography_key_adapter import default_scheme

@@ -12,7 +12,7 @@ import pytest
 from birthmark.awsiot.rules.topic_rule_evaluation import RuleLoopError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.composition import HELD_SPACE, RULES_SPACE
-from birthmark.awsiot.store.topic_rules import CHANGE_RULE
+from birthmark.awsiot.store.topic_rules_and_streams import CHANGE_RULE
 from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage
@@ -413,7 +413,7 @@ async def test_rules_hold_for_what_another_worker_made_of_them(database_url: str
 
 async def test_a_thousand_rules_and_no_more(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from birthmark.awsiot.rules.topic_rule_evaluation import RulesFullError
-    from birthmark.awsiot.store import topic_rules as store
+    from birthmark.awsiot.store import topic_rules_and_streams as store
 
     monkeypatch.setattr(store, "MAX_RULES", 3)
     async with a_world(database_url) as world:

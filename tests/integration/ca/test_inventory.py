@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca.certificate_inventory import CertificateQuery, Inventory, statement_for
+from birthmark.ca.certificate_inventory_queries import CertificateQuery, Inventory, statement_for
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.pki.certificate_profiles import DEVICE, EST_IDENTITY, FOR_REQUESTS, LDEVID

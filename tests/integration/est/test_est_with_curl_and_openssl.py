@@ -14,7 +14,7 @@ from birthmark.clock_and_entropy import SystemClock
 from birthmark.est import wire
 from birthmark.net.bounded_http import HttpService
 from birthmark.net.listener import Listeners
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.net.tls import server_context
 from birthmark.pki.certificates import parse_bundle
 from conftest import free_port

@@ -25,8 +25,8 @@ from birthmark.iam.device_authorization_grant import (
     TooManyAskingError,
 )
 from birthmark.iam.model import UserRole
+from birthmark.iam.password_policy_and_hashes import Passwords
 from birthmark.iam.password_sign_in import SignIn, SignInPausedError
-from birthmark.iam.passwords import Passwords
 from birthmark.iam.service import CreatedToken, People
 from birthmark.store import open_database
 from support.fakes import FakeClock, SeededEntropy

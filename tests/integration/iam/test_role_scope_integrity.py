@@ -17,7 +17,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.iam.approvals import ApprovalRequiredError, Approvals
 from birthmark.iam.approvals_model import ApprovalRequest
 from birthmark.iam.model import UserRole
-from birthmark.iam.role_scope_integrity import PlaceMissingError
+from birthmark.iam.role_scope_ports import PlaceMissingError
 from birthmark.iam.service import People
 from birthmark.iothub.service.hubs_and_authorization import Hubs
 from birthmark.late_reference import Ref

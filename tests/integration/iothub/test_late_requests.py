@@ -15,8 +15,8 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.http import routes
 from birthmark.iothub.model import TelemetryMessage
-from birthmark.iothub.mqtt import service_call_dispatcher
-from birthmark.iothub.mqtt.service_call_dispatcher import DevicesByBus
+from birthmark.iothub.mqtt import cross_worker_device_calls
+from birthmark.iothub.mqtt.cross_worker_device_calls import DevicesByBus
 from birthmark.iothub.rules.direct_methods import (
     MAX_LEVELS,
     MAX_PAYLOAD_BYTES,
@@ -130,7 +130,7 @@ async def test_a_device_that_was_called_may_answer_while_the_server_stops(tmp_pa
 
 
 async def test_who_waits_long_looks_for_a_device_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_call_dispatcher, "_LOOK_S", 0.001)
+    monkeypatch.setattr(cross_worker_device_calls, "_LOOK_S", 0.001)
     async with a_world(tmp_path) as world:
         devices, looks = calling(world), list[str]()
         space = world.connections.space("main")

@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 from birthmark.net.bounded_http import HttpService
 from birthmark.net.listener import ClearConnection
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.net.tls import NO_PEER
 from support.fakes import FakeClock
 

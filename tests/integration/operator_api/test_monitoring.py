@@ -13,7 +13,7 @@ from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.rules.stream_partitions_and_positions import BEGINNING, Positions, key_of, parse_positions
 from birthmark.iothub.model import Hub, TelemetryMessage
 from birthmark.operator_api import message_stream_pages
-from birthmark.operator_api.hubs_and_telemetry import _message_view
+from birthmark.operator_api.hubs_cas_and_telemetry import _message_view
 from birthmark.operator_api.message_stream_pages import StreamQuery, pages
 from birthmark.store import open_database, to_micros
 from support.fakes import FakeClock

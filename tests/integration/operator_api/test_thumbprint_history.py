@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.iothub import wire
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication
-from birthmark.operator_api.thumbprint_history import _names_of, _told_of, history
+from birthmark.operator_api.device_certificate_history import _names_of, _told_of, history
 from support.azure.issuing_world import IssuingWorld, an_issuing_world
 from support.pki.pki_builders import a_key
 

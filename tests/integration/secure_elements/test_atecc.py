@@ -22,11 +22,11 @@ from birthmark.pki.certificates import Certificate, parse_bundle, parse_der
 from birthmark.secure_elements.atecc.certificates import VARIABLE, compress_certificate, padded_point
 from birthmark.secure_elements.atecc.chip import AteccChip, load_memory, save_memory
 from birthmark.secure_elements.atecc.compressed_certificate import build_compressed
-from birthmark.secure_elements.atecc.pkcs11_token_adapter import AteccToken
+from birthmark.secure_elements.atecc.emulated_pkcs11_token import AteccToken
 from birthmark.secure_elements.atecc.simulated_factory import KINDS, SoftwareAtecc, create_atecc
 from birthmark.secure_elements.atecc.simulator import SoftwareChip
 from birthmark.secure_elements.chip_profiles import ATECC608, Algorithm
-from birthmark.secure_elements.dps_assignment_data_object import Assignment, Layout
+from birthmark.secure_elements.dps_assignment_codec import Assignment, Layout
 from birthmark.secure_elements.element_session import Element
 from birthmark.secure_elements.errors import ElementDataOccupiedError, ElementKeyExistsError
 from birthmark.secure_elements.possession import check_proof, prove

@@ -34,7 +34,7 @@ from birthmark.pki.csr import parse_csr
 from birthmark.pki.issuance import self_signed
 from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.secure_elements.chip_profiles import Algorithm
-from birthmark.secure_elements.dps_assignment_data_object import Assignment, Layout
+from birthmark.secure_elements.dps_assignment_codec import Assignment, Layout
 from birthmark.secure_elements.element_session import Element
 from birthmark.secure_elements.errors import (
     ElementCertificateMismatchError,

@@ -41,7 +41,7 @@ from birthmark.server.backup.directory_walk import open_below, read_linked
 from birthmark.server.backup.restore import STEP, RestoreTargetError, restore_backup
 from birthmark.server.counter_verification import Figures
 from birthmark.server.data_dir import RESTORING, DataDirectory, RestoreUnfinishedError
-from birthmark.server.installation_record import check_not_restoring_or_moved
+from birthmark.server.database_installation_facts import check_not_restoring_or_moved
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, Database, insert, open_database
 from birthmark.store.core_tables import server_facts

@@ -10,14 +10,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from birthmark import metrics
+from birthmark import metric_catalog
 from birthmark.bus import Bus
 from birthmark.bus.local import LocalBus
 from birthmark.devices.model import DeviceCounts, DeviceFilter, DevicePart, DeviceState
 from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.devices.revocation import DeviceRevoker
 from birthmark.devices.search import DeviceSearch
-from birthmark.metrics import Sample
+from birthmark.metric_catalog import Sample
 from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.protocol_component import Component, Record
 from birthmark.server.metrics_sources import MetricsSource
@@ -79,7 +79,7 @@ class MeterComponent(Component):
         self.came.append("subscribed")
 
     def samples(self) -> Iterable[Sample]:
-        yield Sample(metrics.REGISTRATIONS, (), len(self.devices.meters))
+        yield Sample(metric_catalog.REGISTRATIONS, (), len(self.devices.meters))
 
     async def settle(self) -> None:
         self.came.append("settled")
@@ -116,7 +116,7 @@ async def test_its_metrics_are_served_and_it_is_subscribed_and_stopped(tmp_path:
         meters = MeterComponent(MeterRecords(a=True, b=False))
         more = replace(rooms, components=[*rooms.components, meters])
         metering = MetricsSource(more, cast("Any", NoAlerting()))
-        assert Sample(metrics.REGISTRATIONS, (), 2) in await metering.samples()
+        assert Sample(metric_catalog.REGISTRATIONS, (), 2) in await metering.samples()
         more.subscribe(LocalBus(rooms.database))
         await more.settled()
         await more.stop()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.server.installation_record import ensure_worker_number, forget_outboxes
+from birthmark.server.database_installation_facts import ensure_worker_number, forget_outboxes
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import Changes, insert, open_database
 from birthmark.store.core_tables import COUNT_OUTBOX, server_facts

@@ -26,10 +26,10 @@ from birthmark.server.backup.restore import restore_backup
 from birthmark.server.cluster.ca_and_seed_files import collect_shared_files, replace_shared_files
 from birthmark.server.cluster.cluster_join import MachineOccupiedError, join
 from birthmark.server.cluster.file_sync import FileSync, MachineAloneError, MachineElsewhereError
-from birthmark.server.cluster.machine_file import FILE, ClusterNode, InvitationRefusedError, machine_of
+from birthmark.server.cluster.node_identity_and_invitation import FILE, ClusterNode, InvitationRefusedError, machine_of
 from birthmark.server.cluster.sealed_files import SharedUnreadableError
 from birthmark.server.data_dir import DataDirectory, RecordsLostError
-from birthmark.server.installation_record import note_root
+from birthmark.server.database_installation_facts import note_root
 from birthmark.store import Changes, Database, open_database, statement, upsert
 from birthmark.store.core_tables import server_facts
 from conftest import empty_database

@@ -17,7 +17,7 @@ from birthmark.clock_and_entropy import SystemClock
 from birthmark.server.backup import database_copy_and_import, database_move
 from birthmark.server.backup.database_move import MovedOtherwiseError, MoveTargetInUseError, move_database, redact_url
 from birthmark.server.data_dir import MOVING, DataDirectory
-from birthmark.server.installation_record import DatabaseMovedError, check_not_restoring_or_moved
+from birthmark.server.database_installation_facts import DatabaseMovedError, check_not_restoring_or_moved
 from birthmark.store import Database, hold_database, open_database
 from birthmark.store.database_lock import DatabaseInUseError
 from support.fakes import SeededEntropy

@@ -28,8 +28,8 @@ from birthmark.est import store as est_store
 from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
 from birthmark.iothub import store as hub_store
-from birthmark.server.backup.exported_audit_verification import AuditExport, ReplayRefusedError, read_export
 from birthmark.server.backup.removal_replay import ACTIONS, ReplayedRevocation, replay_rows
+from birthmark.server.backup.verified_audit_export import AuditExport, ReplayRefusedError, read_export
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 from support.pki.pki_builders import a_ca, a_key

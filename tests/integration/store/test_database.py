@@ -9,7 +9,7 @@ from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.store import Changes, Event, statement
 from birthmark.store.core_tables import audit
 from birthmark.store.database import ValueRefusedError
-from birthmark.store.event_codec import decode_event
+from birthmark.store.event_base_and_codec import decode_event
 from birthmark.store.signed_audit_chain import GENESIS, link
 from birthmark.store.unit_of_work import AuditRow
 from support.store.store_table import ADD, ALL, BUMP, GET, PUT, ThingTold, a_database

@@ -11,7 +11,7 @@ from birthmark.audit.chain_verification import verify_chains
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.errors import ConflictError, NotFoundError
 from birthmark.store import Changes, open_database, upsert
-from birthmark.store.event_codec import decode_event
+from birthmark.store.event_base_and_codec import decode_event
 from birthmark.store.table_statements import remove
 from support.fakes import FakeClock
 from support.store.store_table import ADD, ALL, BUMP, PUT, ThingTold, make_table, things

@@ -32,7 +32,7 @@ from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.state_directory import AgentPaths
 from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
-from birthmark.device_transports.openssl.tls import client_context
+from birthmark.device_transports.openssl.tls_context import client_context
 from birthmark.device_transports.ports import HttpResponse, ReceivedMessage
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est_wire

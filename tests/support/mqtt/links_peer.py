@@ -18,9 +18,9 @@ from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, Unsubscr
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.bounded_http import HttpService
 from birthmark.net.listener import Listeners
+from birthmark.net.listener_limits import Limits
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.mqtt_service_interface import Admission, CloseReason, MqttRefusedError
-from birthmark.net.peer_limits import Limits
 from birthmark.net.tls import server_context
 from birthmark.pki import certificate_profiles
 from support.pki.pki_builders import Holder, a_ca, a_device

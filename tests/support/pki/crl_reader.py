@@ -7,8 +7,8 @@ from itertools import pairwise
 
 from cryptography import x509
 
-from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import UNREADABLE, Certificate
+from birthmark.pki.single_certificate_checks import ChainError
 
 MAX_CRL_BYTES = 16 * 1024 * 1024
 _UNREADABLE = (*UNREADABLE, x509.DuplicateExtension)

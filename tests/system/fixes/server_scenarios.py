@@ -100,7 +100,7 @@ WITH_LITTLE_ROOM = patched(
 
 WITHOUT_WORKERS = patched(
     "import asyncio, json",
-    "from birthmark.server.workers.worker_client import WorkerRequest",
+    "from birthmark.server.workers.worker_http_client import WorkerRequest",
     "from birthmark.server.workers.parent_http_front_end import Front",
     "def ask(self, *_):",
     "    front = Front((), self.data, has_metrics=False)",

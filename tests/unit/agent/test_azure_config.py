@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config import AzureIssuance, ConfigInvalidError, IssuedIdentity, PreloadedIdentity, parse_config
-from birthmark.agent.config.config_values import TokenLocation
+from birthmark.agent.config.model import TokenLocation
 
 FILE = Path("/etc/aziot/config.toml")
 DPS = """\

@@ -22,7 +22,7 @@ from birthmark.agent.config import (
     parse_config,
     read_config,
 )
-from birthmark.agent.config.config_values import TokenLocation
+from birthmark.agent.config.model import TokenLocation
 from birthmark.agent.renewal_policy import RenewalSpan
 from birthmark.errors import BirthmarkError
 from birthmark.secure_elements.chip_profiles import Algorithm

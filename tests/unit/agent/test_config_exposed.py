@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config.drop_in_files import read_config
-from birthmark.file_ownership_and_sudo import AGENT
+from birthmark.ownership_and_sudo_commands import AGENT
 
 SECRET = """\
 hostname = "device-1"

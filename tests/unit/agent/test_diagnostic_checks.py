@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
-from birthmark.agent.config.config_values import PreloadedIdentity
+from birthmark.agent.config.model import PreloadedIdentity
 from birthmark.agent.diagnostic_checks import Check, CheckResult, Checks
 from birthmark.agent.identity_lifecycle import Agent
-from birthmark.agent.identity_store import CertificateMissingError
+from birthmark.agent.preloaded_and_issued_identities import CertificateMissingError
 from birthmark.agent.running_instance import locked
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import StatedTime

@@ -8,7 +8,7 @@ from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.certificate_sources import NotAuthorityError
 from birthmark.agent.config import IssuedIdentity, LocalIssuance
 from birthmark.agent.identity_lifecycle import Agent
-from birthmark.agent.identity_store import CertificateMissingError
+from birthmark.agent.preloaded_and_issued_identities import CertificateMissingError
 from birthmark.agent.state_directory import EDGE_CA, LOCAL_CA
 from birthmark.est.wire import parse_certs_only, parse_csr, render_certs_only
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA

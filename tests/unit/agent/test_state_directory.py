@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.certificate_slot import HeldIdentity
-from birthmark.agent.identity_store import CertificateMissingError
+from birthmark.agent.preloaded_and_issued_identities import CertificateMissingError
 from birthmark.agent.state import recall
 from birthmark.agent.state_directory import AgentPaths, StateNotWritableError, remove_file, write_file
 from support.agent.world import CONFIG, World

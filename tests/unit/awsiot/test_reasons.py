@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.awsiot.error_mapping import REASONS, reason_of, suback_reason_of
-from birthmark.awsiot.rules import topic_validation
+from birthmark.awsiot.rules import mqtt_protocol_limits
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.broker.errors import SessionTakenError
 from birthmark.errors import BirthmarkError, ThrottledError
@@ -21,9 +21,9 @@ def test_disconnect_can_say_it(code: int) -> None:
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (topic_validation.TopicInvalidError(detail="x", thing="t", topic="a/#/b"), 0x8F),
-        (topic_validation.ReservedTopicError(thing="t", topic="$aws/x"), 0x8F),
-        (topic_validation.TooManyFiltersError(count=1, limit=1, scope="", thing="t"), 0x97),
+        (mqtt_protocol_limits.TopicInvalidError(detail="x", thing="t", topic="a/#/b"), 0x8F),
+        (mqtt_protocol_limits.ReservedTopicError(thing="t", topic="$aws/x"), 0x8F),
+        (mqtt_protocol_limits.TooManyFiltersError(count=1, limit=1, scope="", thing="t"), 0x97),
     ],
 )
 def test_suback_can_say_it(error: BirthmarkError, code: int) -> None:

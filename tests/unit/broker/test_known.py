@@ -2,14 +2,14 @@
 
 import pytest
 
-from birthmark.broker.rules import filter_index
-from birthmark.broker.rules.filter_index import RouteCache
+from birthmark.broker.rules import filter_shape_index
+from birthmark.broker.rules.filter_shape_index import RouteCache
 
 
 @pytest.fixture(autouse=True)
 def bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filter_index, "MAX_TOPICS", 3)
-    monkeypatch.setattr(filter_index, "MAX_RECEIVERS", 10)
+    monkeypatch.setattr(filter_shape_index, "MAX_TOPICS", 3)
+    monkeypatch.setattr(filter_shape_index, "MAX_RECEIVERS", 10)
 
 
 def test_topics_that_lead_to_the_same_filters_share_what_they_lead_to() -> None:

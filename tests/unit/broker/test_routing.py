@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import NO_LOCAL, RETAIN_AS_PUBLISHED, BrokerMessage, Subscription, subscription_of
-from birthmark.broker.rules import filter_index as remembering
-from birthmark.broker.rules.filter_index import Shapes, shape_of
+from birthmark.broker.rules import filter_shape_index as remembering
+from birthmark.broker.rules.filter_shape_index import Shapes, shape_of
 from birthmark.broker.topic_router import TopicRoute, TopicRouter, weight_of
 from birthmark.mqtt.topics import is_valid_filter, matches
 

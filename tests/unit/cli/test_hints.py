@@ -18,7 +18,7 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.delenv("BIRTHMARK_DATA", raising=False)
     monkeypatch.setattr(machine_specific_hints, "SERVICE_DATA", data)
     monkeypatch.setattr(machine_specific_hints, "other_owner", {data: "birthmark"}.get)
-    monkeypatch.setattr("birthmark.file_ownership_and_sudo.other_owner", lambda path: None)
+    monkeypatch.setattr("birthmark.ownership_and_sudo_commands.other_owner", lambda path: None)
     monkeypatch.setattr("sys.argv", ["birthmark", "hub", "ls"])
     monkeypatch.setattr("shutil.which", "/usr/bin/{}".format)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.cli.server_restore import format_start_command
-from birthmark.server.cluster.machine_file import made, note
+from birthmark.server.cluster.node_identity_and_invitation import made, note
 
 
 def test_the_database_is_named_where_it_is_none_of_the_directory(tmp_path: Path) -> None:

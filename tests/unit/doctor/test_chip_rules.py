@@ -16,7 +16,7 @@ from birthmark.doctor.facts import (
 )
 from birthmark.doctor.findings import DoctorFinding, FindingSeverity
 from birthmark.doctor.pkcs11_probe import _held_back
-from birthmark.doctor.rules import chip, chip_bus
+from birthmark.doctor.rules import chip, i2c_bus_and_scp03
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
 PORT = SourcedSetting(SettingSource.VARIABLE, "EX_SSS_BOOT_SSS_PORT", "/dev/i2c-1:0x48")
@@ -90,17 +90,17 @@ def test_a_chip_that_opens_is_right() -> None:
 
 def test_a_bus_of_another_user_is_the_administrators() -> None:
     seen = BusFacts(PORT, FileFacts("/dev/i2c-1", exists=True, mode=0o660, reason="permission denied"))
-    found = next(chip_bus.findings(seen))
+    found = next(i2c_bus_and_scp03.findings(seen))
     assert (found.code, found.command) == ("doctor.bus_closed", 'sudo usermod -aG i2c "$(id -un)"')
 
 
 def test_no_bus_at_all_is_the_boards() -> None:
-    found = next(chip_bus.findings(BusFacts(PORT, FileFacts("/dev/i2c-1"))))
+    found = next(i2c_bus_and_scp03.findings(BusFacts(PORT, FileFacts("/dev/i2c-1"))))
     assert (found.code, bool(found.for_a_person), found.command) == ("doctor.bus_missing", True, "")
 
 
 def test_an_access_manager_is_no_bus() -> None:
-    assert chip_bus.device_in("127.0.0.1:8040") == ""
+    assert i2c_bus_and_scp03.device_in("127.0.0.1:8040") == ""
 
 
 MODULE = SourcedSetting(SettingSource.VARIABLE, "BIRTHMARK_PKCS11_MODULE", "/lib.so")
@@ -283,7 +283,7 @@ ON_BUS = BusFacts(PORT, FileFacts("/dev/i2c-1", exists=True), scp03=SCP03, scp03
 
 
 def codes(seen: BusFacts) -> list[str]:
-    return [found.code for found in chip_bus.findings(seen)]
+    return [found.code for found in i2c_bus_and_scp03.findings(seen)]
 
 
 @pytest.mark.parametrize(
@@ -304,17 +304,19 @@ def test_who_can_listen_on_the_way_to_an_se050_is_told(seen: BusFacts, told: lis
 
 
 def test_a_bus_that_is_not_there_gives_way_to_one_that_is_with_the_chips_address() -> None:
-    found = next(chip_bus.findings(replace(ON_BUS, device=FileFacts("/dev/i2c-1"), devices=("/dev/i2c-7",))))
+    found = next(i2c_bus_and_scp03.findings(replace(ON_BUS, device=FileFacts("/dev/i2c-1"), devices=("/dev/i2c-7",))))
     assert found.command == "export EX_SSS_BOOT_SSS_PORT=/dev/i2c-7:0x48"
 
 
 def test_an_address_with_eight_bits_is_written_with_seven() -> None:
-    found = next(chip_bus.findings(replace(ON_BUS, port=replace(PORT, value="/dev/i2c-1:0x90"))))
+    found = next(i2c_bus_and_scp03.findings(replace(ON_BUS, port=replace(PORT, value="/dev/i2c-1:0x90"))))
     assert (found.code, found.command) == ("doctor.bus_address", "export EX_SSS_BOOT_SSS_PORT=/dev/i2c-1:0x48")
 
 
 def test_microchips_library_takes_eight_bits_and_a_directory_that_is_there() -> None:
     conf = ("/etc/cryptoauthlib/0.conf", "interface = i2c,0x60\ninterface = i2c,0xC0\n")
-    address, store = chip_bus.findings(BusFacts(microchip=(conf,), filestore=FileFacts("/var/lib/cryptoauthlib")))
+    address, store = i2c_bus_and_scp03.findings(
+        BusFacts(microchip=(conf,), filestore=FileFacts("/var/lib/cryptoauthlib"))
+    )
     assert address.command == "sed -i /interface/s/0x60/0xc0/ /etc/cryptoauthlib/0.conf"
     assert store.command == "mkdir -p /var/lib/cryptoauthlib"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.doctor.facts import FileFacts, OpensslFacts
-from birthmark.doctor.rules import openssl
+from birthmark.doctor.rules import openssl_config
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
 CONF = SourcedSetting(SettingSource.VARIABLE, "OPENSSL_CONF", "/openssl.cnf")
@@ -12,8 +12,8 @@ ENGINE = "openssl_conf = a\n[a]\nengines = b\n[b]\ne4sss = c\n[c]\ndynamic_path 
 
 
 def found_in(text: str, *missing: str) -> list[str]:
-    seen = OpensslFacts(CONF, FileFacts("/openssl.cnf", exists=True, mode=0o600), openssl.parse(text), missing)
-    return [one.code for one in openssl.findings(seen)]
+    seen = OpensslFacts(CONF, FileFacts("/openssl.cnf", exists=True, mode=0o600), openssl_config.parse(text), missing)
+    return [one.code for one in openssl_config.findings(seen)]
 
 
 def test_an_engine_that_is_there_is_right() -> None:
@@ -21,7 +21,7 @@ def test_an_engine_that_is_there_is_right() -> None:
 
 
 def test_an_engine_that_is_not_there_is_told() -> None:
-    (path,) = openssl.paths_in(openssl.parse(ENGINE))
+    (path,) = openssl_config.paths_in(openssl_config.parse(ENGINE))
     assert found_in(ENGINE, path) == ["doctor.openssl_module_missing"]
 
 
@@ -35,7 +35,7 @@ def test_no_providers_at_all_are_right() -> None:
 
 
 def test_a_configuration_that_is_not_there_is_named_no_more() -> None:
-    (found,) = openssl.findings(OpensslFacts(CONF, FileFacts("/openssl.cnf")))
+    (found,) = openssl_config.findings(OpensslFacts(CONF, FileFacts("/openssl.cnf")))
     assert (found.code, found.command) == ("doctor.openssl_conf_missing", "unset OPENSSL_CONF")
 
 
@@ -52,4 +52,4 @@ def test_a_provider_that_shares_its_keys_is_told_and_default_stays_active_beside
 
 @given(st.text(max_size=2000))
 def test_any_text_is_understood_somehow(text: str) -> None:
-    found_in(text, *openssl.paths_in(openssl.parse(text)))
+    found_in(text, *openssl_config.paths_in(openssl_config.parse(text)))

@@ -9,7 +9,7 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import IssuedCertificate
 from birthmark.est.model import CallerProof, EstLabel, LateRenewalRule
 from birthmark.est.rules.csr_attributes_and_template import KeyEncryptionUnsupportedError, request_for_key
-from birthmark.est.rules.label_renewal_policy import is_unknown_at, late_renewal_at
+from birthmark.est.rules.label_certificate_acceptance import is_unknown_at, late_renewal_at
 from birthmark.est.rules.late_renewal import GracePeriodExpiredError
 from birthmark.pki.certificate_profiles import EDGE_CA
 from birthmark.pki.csr import parse_csr

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from argon2 import PasswordHasher
 
-from birthmark.iam.passwords import Passwords, PasswordUnfitError, check_password
+from birthmark.iam.password_policy_and_hashes import Passwords, PasswordUnfitError, check_password
 from support.fakes import SeededEntropy
 
 CHEAP = PasswordHasher(1, 8, 1)

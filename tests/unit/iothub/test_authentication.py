@@ -17,8 +17,8 @@ from birthmark.iothub.rules.authentication import (
     check_client_id,
 )
 from birthmark.pki import certificate_profiles
-from birthmark.pki.certificate_conformance_checks import WrongPurposeError
 from birthmark.pki.path_validation import CertificateExpiredError
+from birthmark.pki.single_certificate_checks import WrongPurposeError
 from support.azure.sas_tokens import make_sas
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device

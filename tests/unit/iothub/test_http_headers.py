@@ -8,7 +8,7 @@ import pytest
 from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.iothub.http.message_headers import BATCH, c2d_message_of, headers_of, telemetry_of
 from birthmark.iothub.model import C2dMessage, DeviceId, TelemetryMessage
-from birthmark.iothub.rules.device_publish_topics import BatchInvalidError
+from birthmark.iothub.rules.publish_refusals import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError
 
 D = DeviceId("d")

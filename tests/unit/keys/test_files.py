@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
-from birthmark.device_transports.openssl.tls import client_context
+from birthmark.device_transports.openssl.tls_context import client_context
 from birthmark.keys.cryptography_key_adapter import Scheme, as_private_key, default_scheme
 from birthmark.keys.errors import (
     KeyFileExposedError,

@@ -24,8 +24,8 @@ from birthmark.manifests.certificate_lists import (
 from birthmark.manifests.errors import ChainBrokenError, DuplicateEntryError, MalformedEntryError, ManifestError
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.pki import certificate_profiles
-from birthmark.pki.certificate_conformance_checks import CertificateNonconformingError
 from birthmark.pki.certificates import Certificate
+from birthmark.pki.single_certificate_checks import CertificateNonconformingError
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
 

@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 
 from birthmark.errors import BirthmarkError
-from birthmark.manifests.bundle import intake_errors
+from birthmark.manifests.bundle import chip_intake_errors
 from birthmark.manifests.bundle.intake_records import ChipIntake
 from birthmark.manifests.bundle.station import open_station
 from birthmark.pki import certificate_profiles
@@ -33,13 +33,13 @@ def test_the_first_use_makes_a_key_for_its_owner_alone(line: Line) -> None:
 def test_a_chip_that_is_copied_without_its_key_is_not_taken_in(line: Line) -> None:
     line.take(a_chip("chip-1"), "B-1")
     before = line.bundle.read_bytes()
-    with pytest.raises(intake_errors.NotThisChipError):
+    with pytest.raises(chip_intake_errors.NotThisChipError):
         line.take(a_chip("chip-2"), "B-2", signer=a_chip("chip-3"))
     assert line.bundle.read_bytes() == before
 
 
 def test_a_refused_first_chip_begins_no_bundle(line: Line) -> None:
-    with pytest.raises(intake_errors.NotThisChipError):
+    with pytest.raises(chip_intake_errors.NotThisChipError):
         line.take(a_chip("chip-2"), "B-2", signer=a_chip("chip-3"))
     assert list(line.directory.glob("intake-*")) == []
 
@@ -47,7 +47,7 @@ def test_a_refused_first_chip_begins_no_bundle(line: Line) -> None:
 def test_the_same_again_is_told_as_taken(line: Line) -> None:
     chip = a_chip()
     line.take(chip, "B-1")
-    with pytest.raises(intake_errors.TakenAlreadyError) as told:
+    with pytest.raises(chip_intake_errors.TakenAlreadyError) as told:
         line.take(chip, "B-1")
     assert told.value.line == 2
 
@@ -55,20 +55,20 @@ def test_the_same_again_is_told_as_taken(line: Line) -> None:
 def test_a_chip_is_on_one_board_alone(line: Line) -> None:
     chip = a_chip()
     line.take(chip, "B-1")
-    with pytest.raises(intake_errors.ChipOfAnotherBoardError):
+    with pytest.raises(chip_intake_errors.ChipOfAnotherBoardError):
         line.take(chip, "B-2")
 
 
 def test_a_new_certificate_makes_no_other_chip_of_a_key(line: Line) -> None:
     chip = a_chip("chip-1")
     line.take(chip, "B-1")
-    with pytest.raises(intake_errors.ChipOfAnotherBoardError):
+    with pytest.raises(chip_intake_errors.ChipOfAnotherBoardError):
         line.take(a_device(None, "renamed", key=chip.private_key), "B-2")
 
 
 def test_a_board_has_one_chip_alone(line: Line) -> None:
     line.take(a_chip("chip-1"), "B-1")
-    with pytest.raises(intake_errors.BoardOfAnotherChipError):
+    with pytest.raises(chip_intake_errors.BoardOfAnotherChipError):
         line.take(a_chip("chip-2"), "B-1")
 
 
@@ -77,13 +77,13 @@ def test_what_is_in_a_sealed_bundle_is_remembered(line: Line) -> None:
     line.take(chip, "B-1")
     line.seal()
     line.take(a_chip("chip-2"), "B-2")
-    with pytest.raises(intake_errors.ChipOfAnotherBoardError) as told:
+    with pytest.raises(chip_intake_errors.ChipOfAnotherBoardError) as told:
         line.take(chip, "B-3")
     assert (told.value.bundle.name, told.value.line) == ("intake-0001.jsonl", 2)
 
 
 def test_a_name_with_a_quotation_mark_is_refused(line: Line) -> None:
-    with line.station() as station, pytest.raises(intake_errors.NameUnusableError):
+    with line.station() as station, pytest.raises(chip_intake_errors.NameUnusableError):
         station.ask(a_wish(a_chip(), 'B"1'))
 
 
@@ -111,7 +111,7 @@ def test_sealing_twice_is_sealing_once(line: Line) -> None:
 
 def test_there_is_nothing_to_seal_where_nothing_was_taken_in(line: Line) -> None:
     with (
-        pytest.raises(intake_errors.NothingTakenError),
+        pytest.raises(chip_intake_errors.NothingTakenError),
         open_station(line.directory, clock=line.clock, entropy=line.entropy, may_begin=False),
     ):
         raise AssertionError("it was opened")
@@ -120,7 +120,7 @@ def test_there_is_nothing_to_seal_where_nothing_was_taken_in(line: Line) -> None
 
 def test_two_do_not_write_at_a_time(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("birthmark.manifests.bundle.station._PATIENCE", 1)
-    with line.station(), pytest.raises(intake_errors.StationBusyError), line.station():
+    with line.station(), pytest.raises(chip_intake_errors.StationBusyError), line.station():
         raise AssertionError("both have it")
 
 
@@ -172,7 +172,7 @@ def test_a_last_line_that_lost_only_its_end_is_kept(line: Line, ending: bytes, *
     line.bundle.write_bytes(whole[:-1] + ending)
     with line.station() as station:
         assert station.torn is None
-        with pytest.raises(intake_errors.ChipOfAnotherBoardError):
+        with pytest.raises(chip_intake_errors.ChipOfAnotherBoardError):
             station.ask(a_wish(chip, "B-9"))
         assert line.bundle.read_bytes() == whole
         take(station, a_chip("chip-2"), "B-2")
@@ -207,14 +207,14 @@ def test_a_station_without_its_certificate_makes_it_while_nothing_was_taken_in(l
 def test_a_station_that_lost_a_file_makes_no_other_in_silence(line: Line, file: str) -> None:
     line.take(a_chip())
     (line.directory / file).unlink()
-    with pytest.raises(intake_errors.StationUnusableError):
+    with pytest.raises(chip_intake_errors.StationUnusableError):
         line.take(a_chip("chip-2"), "B-2")
 
 
 def test_a_key_of_another_certificate_does_not_sign(line: Line) -> None:
     line.take(a_chip())
     (line.directory / "station.pem").write_text(a_device(None, "other").certificate.pem())
-    with pytest.raises(intake_errors.StationUnusableError):
+    with pytest.raises(chip_intake_errors.StationUnusableError):
         line.take(a_chip("chip-2"), "B-2")
 
 
@@ -243,7 +243,7 @@ def test_anything_else_ends_the_work_and_loses_nothing(line: Line, how: str) -> 
     line.take(a_chip("chip-2"), "B-2")
     left = b"\n".join(spoilt(line.lines)[how]) + (b"" if any(part in how for part in _WITHOUT_END) else b"\n")
     line.bundle.write_bytes(left)
-    with pytest.raises(intake_errors.BundleDamagedError):
+    with pytest.raises(chip_intake_errors.BundleDamagedError):
         line.take(a_chip("chip-3"), "B-3")
     assert line.bundle.read_bytes() == left
 
@@ -253,7 +253,7 @@ def test_a_bundle_in_the_middle_without_its_seal_ends_the_work(line: Line) -> No
     line.sealed(1, "second")
     first = line.directory / "intake-0001.jsonl"
     first.write_bytes(b"".join(one + b"\n" for one in first.read_bytes().splitlines()[:-1]))
-    with pytest.raises(intake_errors.BundleDamagedError):
+    with pytest.raises(chip_intake_errors.BundleDamagedError):
         line.take(a_chip("chip-3"), "B-3")
 
 
@@ -294,11 +294,11 @@ def test_the_fix_of_a_bundle_in_another_form_writes_it_back(line: Line, form: st
         line.seal()
     whole = line.bundle.read_bytes()
     line.bundle.write_bytes(FORMS[form](whole))
-    with pytest.raises(intake_errors.BundleDamagedError) as told, line.station():
+    with pytest.raises(chip_intake_errors.BundleDamagedError) as told, line.station():
         raise AssertionError("it was opened")
     subprocess.run(["sh", "-c", told.value.explain_fix().split("`")[1]], check=True)
     assert line.bundle.read_bytes() == whole
-    with line.station() as station, pytest.raises(intake_errors.ChipOfAnotherBoardError):
+    with line.station() as station, pytest.raises(chip_intake_errors.ChipOfAnotherBoardError):
         station.ask(a_wish(chip, "B-9"))
 
 

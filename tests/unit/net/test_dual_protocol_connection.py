@@ -16,7 +16,7 @@ from birthmark.net import fair_scheduler
 from birthmark.net.dual_protocol_connection import Connection, ConnectionHost
 from birthmark.net.fair_scheduler import SLICE_S, TURN_S, Backlog
 from birthmark.net.listener import ClearConnection, Listeners, _Port
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.net.send_buffer_quota import SMALL_BYTES
 from support.fakes import FakeClock
 

@@ -7,7 +7,7 @@ import pytest
 from birthmark.errors import BirthmarkError
 from birthmark.net.dual_protocol_connection import Connection
 from birthmark.net.listener import Listeners
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.net.tls import NO_PEER, TlsPeer
 from support.fakes import FakeClock
 from support.pki.pki_builders import a_device

@@ -10,8 +10,8 @@ from starlette.applications import Starlette
 from birthmark.net.bounded_http import HttpService
 from birthmark.net.dual_protocol_connection import Connection
 from birthmark.net.errors import WebSocketSubprotocolError
+from birthmark.net.listener_limits import Limits
 from birthmark.net.mqtt_websocket import _CLOSE_S, _OverWebSocket, choose_subprotocol
-from birthmark.net.peer_limits import Limits
 
 
 def test_mqtts_keep_alive_is_the_only_clock() -> None:

@@ -40,7 +40,7 @@ def test_endpoints_are_read(tmp_path: Path) -> None:
 def test_a_service_may_be_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`systemctl start`, and an upgrade of the package, return before it answers."""
     monkeypatch.setattr(client_module, "SERVICE_DATA", tmp_path)
-    monkeypatch.setattr("birthmark.file_ownership_and_sudo.SERVICE_DATA", tmp_path)
+    monkeypatch.setattr("birthmark.ownership_and_sudo_commands.SERVICE_DATA", tmp_path)
     fix = client_module.not_running(tmp_path, "no such file").explain_fix()
     assert "Start it if it is not running: `systemctl start birthmark-server`; " in fix
     assert "started a moment ago" in fix

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.operator_api.database_location import plain
+from birthmark.operator_api.database_location_record import plain
 
 
 @pytest.mark.parametrize(

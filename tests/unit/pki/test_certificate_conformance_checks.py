@@ -5,13 +5,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from birthmark.pki.certificate_conformance_checks import (
-    CertificateNonconformingError,
-    KeyStrengthError,
-    WrongPurposeError,
-    check_client,
-    check_strength,
-)
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.extension_parser import CLIENT_AUTH, SERVER_AUTH
 from birthmark.pki.path_validation import (
@@ -21,6 +14,13 @@ from birthmark.pki.path_validation import (
     TooMuchWorkError,
     build_chain,
     decide_in_steps,
+)
+from birthmark.pki.single_certificate_checks import (
+    CertificateNonconformingError,
+    KeyStrengthError,
+    WrongPurposeError,
+    check_client,
+    check_strength,
 )
 from support.fakes import NOON
 from support.pki.odd_certificates import ODD_EXTENSIONS, a_certificate, a_root, anchors, usage, with_extension

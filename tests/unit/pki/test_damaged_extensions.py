@@ -8,10 +8,10 @@ from cryptography import x509
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki.certificate_conformance_checks import CertificateNonconformingError, check_conforming
 from birthmark.pki.certificates import CertificateInvalidError, parse_der
 from birthmark.pki.extension_parser import names_of, read_extensions
 from birthmark.pki.name_constraints import MAX_CONSTRAINTS
+from birthmark.pki.single_certificate_checks import CertificateNonconformingError, check_conforming
 from fuzz.certificates import use
 from fuzz.mutate import lists_of, read_der, tlv, write_der
 from support.pki.odd_certificates import CHANGES, a_certificate, odd_certificate

@@ -5,8 +5,8 @@ import ipaddress
 import pytest
 from cryptography import x509
 
-from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.hostname_verification import check_host
+from birthmark.pki.single_certificate_checks import ChainError
 from support.pki.odd_certificates import a_certificate
 
 NAMES = x509.SubjectAlternativeName(

@@ -7,11 +7,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl_encoder import Revocation, build_crl
 from birthmark.pki.hostname_verification import check_host
 from birthmark.pki.path_validation import build_chain
+from birthmark.pki.single_certificate_checks import ChainError
 from support.fakes import NOON
 from support.pki.crl_reader import check_crls, parse_crl
 from support.pki.odd_certificates import a_certificate, a_root, usage

@@ -9,7 +9,6 @@ from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID, Ob
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.pki.certificate_conformance_checks import has_roca_pattern
 from birthmark.pki.csr import (
     CHANGE_SUBJECT_NAME,
     CsrExtensionRefusedError,
@@ -24,6 +23,7 @@ from birthmark.pki.csr import (
     parse_csr,
 )
 from birthmark.pki.names_and_registration_ids import name_of
+from birthmark.pki.single_certificate_checks import has_roca_pattern
 from support.pki.pki_builders import a_csr, a_key, an_rsa_key
 
 CSR = a_csr("device-1")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.secure_elements.dps_assignment_data_object import (
+from birthmark.secure_elements.dps_assignment_codec import (
     Assignment,
     AssignmentMemory,
     Layout,

@@ -5,13 +5,15 @@ import re
 import subprocess
 from pathlib import Path
 
-from birthmark import metrics
+from birthmark import metric_catalog
 from birthmark.alerts.rules import RULES
 from support.tools_pages import alert_files
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
-NAMES = {one.name for one in metrics.CATALOGUE}
-HISTOGRAMS = {f"{one.name}_bucket" for one in metrics.CATALOGUE if one.kind is metrics.MetricKind.HISTOGRAM}
+NAMES = {one.name for one in metric_catalog.CATALOGUE}
+HISTOGRAMS = {
+    f"{one.name}_bucket" for one in metric_catalog.CATALOGUE if one.kind is metric_catalog.MetricKind.HISTOGRAM
+}
 TESTS = """
 rule_files: [prometheus-rules.yml]
 evaluation_interval: 1m

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.server.loopback_http import _ByAddress
+from birthmark.server.health_and_operator_listeners import _ByAddress
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.server.file_descriptor_limits import shared_by
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.server.cluster.machine_file import (
+from birthmark.server.cluster.node_identity_and_invitation import (
     BusMissingError,
     ClusterNode,
     InvitationRefusedError,
@@ -27,7 +27,7 @@ from birthmark.server.cluster.sealed_files import (
     seal,
     unseal,
 )
-from birthmark.server.workers.worker_assignment import WorkerConfig, WorkerContext
+from birthmark.server.workers.worker_process_configuration import WorkerConfig, WorkerContext
 
 KEY, NONCE, INSTALLATION = bytes(range(KEY_BYTES)), bytes(NONCE_BYTES), "0f" * 12
 FILES = {"root.pem": b"certificate", "root.key": b"secret"}

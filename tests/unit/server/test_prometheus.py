@@ -5,8 +5,8 @@ import re
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from birthmark import metrics
-from birthmark.metrics import CATALOGUE, Distribution, MetricKind, Sample
+from birthmark import metric_catalog
+from birthmark.metric_catalog import CATALOGUE, Distribution, MetricKind, Sample
 from birthmark.server.prometheus import render
 from support.tools_pages import metrics_page
 
@@ -25,9 +25,9 @@ def test_samples_keep_labels_and_values_in_both_formats() -> None:
     for value in (0.05, 0.1, 0.5, 7.0):
         seconds.observe(value)
     samples = [
-        Sample(metrics.REFUSALS, ('a"b\n',), 3),
-        Sample(metrics.CONNECTIONS, ("aws", "5"), 2),
-        Sample(metrics.COMMITS, (), seconds),
+        Sample(metric_catalog.REFUSALS, ('a"b\n',), 3),
+        Sample(metric_catalog.CONNECTIONS, ("aws", "5"), 2),
+        Sample(metric_catalog.COMMITS, (), seconds),
     ]
     for accept, parse in (("", text_string_to_metric_families), (OPEN, parse_openmetrics)):
         content, _ = render(samples, accept)

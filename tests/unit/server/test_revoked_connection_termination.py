@@ -7,7 +7,7 @@ from typing import Any
 
 from birthmark.ca.domain_events import CertificateRevoked
 from birthmark.ca.revocation import CertificateRevokedError, digest_of
-from birthmark.metrics import Traffic
+from birthmark.metric_catalog import Traffic
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.pki.certificates import Certificate
 from birthmark.server.revoked_connection_termination import EndConnectionsRequest

@@ -10,7 +10,7 @@ import pytest
 
 from birthmark.testing.cloud import AwsThing, AzureDevice, Cloud
 from birthmark.testing.errors import NotProvokedError
-from birthmark.testing.identity_command_results import AwsIdentity, AzureIdentity, Files
+from birthmark.testing.issued_device_identities import AwsIdentity, AzureIdentity, Files
 
 ENDPOINTS: Mapping[str, Any] = MappingProxyType({"trust_bundle": "/data/trust.pem"})
 IDENTITY = AzureIdentity(

@@ -1,6 +1,7 @@
 """Agent configuration: Azure's super-config, read once; errors are reported with file, line, and key."""
 
-from birthmark.agent.config.config_values import (
+from birthmark.agent.config.drop_in_files import read_config
+from birthmark.agent.config.model import (
     AgentConfig,
     AwsSource,
     AzureIssuance,
@@ -12,7 +13,6 @@ from birthmark.agent.config.config_values import (
     PreloadedIdentity,
     SymmetricKeySource,
 )
-from birthmark.agent.config.drop_in_files import read_config
 from birthmark.agent.config.parser import parse_config
 from birthmark.agent.config.toml_tables import ConfigInvalidError, ConfigMissingError, ConfigUnsupportedError
 

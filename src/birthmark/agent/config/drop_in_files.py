@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from birthmark.agent.config import config_values
+from birthmark.agent.config import model
 from birthmark.agent.config.parser import parse_config
 from birthmark.agent.config.toml_tables import ConfigInvalidError, ConfigMisnamedError, ConfigMissingError
-from birthmark.file_ownership_and_sudo import as_root, as_root_with, restrict_command
+from birthmark.ownership_and_sudo_commands import as_root, as_root_with, restrict_command
 from birthmark.text_file_encodings import decode_text, foreign_line, format_conversion_fix, not_utf_8
 from birthmark.untrusted_json_and_text import reason_of
 
@@ -30,7 +30,7 @@ _SECRETS = "password|connection_string|symmetric_key|device_id_pk|endorsement|ow
 _SECRET = re.compile(rf"(?m)^[ \t]*({_SECRETS})[ \t]*=(?!.*uri *=)")
 
 
-def read_config(file: Path) -> config_values.AgentConfig:
+def read_config(file: Path) -> model.AgentConfig:
     """Load and parse a configuration. Raise `ConfigMissingError` or one of the config errors."""
     text, seen = _read(file)
     files = [(file, text, seen)]
@@ -128,12 +128,12 @@ def _path_with_txt_suffix(file: Path) -> Path:
     return file.with_name(f"{file.name}.txt")
 
 
-def _find_misnamed_files(file: Path) -> list[config_values.ConfigWarning]:
+def _find_misnamed_files(file: Path) -> list[model.ConfigWarning]:
     """Return warnings for drop-in files that are ignored because of their names."""
     beside = sorted(file.with_suffix(".d").glob("*.[Tt][Oo][Mm][Ll]*"))
     found = [one for one in beside if one.suffix != ".toml" and one.name.lower().endswith((".toml", ".toml.txt"))]
     return [
-        config_values.ConfigWarning(1, "(name)", "does not end in .toml and is ignored: rename it", one)
+        model.ConfigWarning(1, "(name)", "does not end in .toml and is ignored: rename it", one)
         for one in found[:MAX_FILES]
     ]
 
@@ -175,7 +175,7 @@ def _fix_for(file: Path, error: OSError) -> str | None:
     return f'For a Birthmark server, create the missing file: `{command} && rm -f "$made"`'
 
 
-def _find_exposed_secrets(file: Path, text: str, status: os.stat_result) -> list[config_values.ConfigWarning]:
+def _find_exposed_secrets(file: Path, text: str, status: os.stat_result) -> list[model.ConfigWarning]:
     """Return a warning for the first secret in a file that other users can read.
 
     A file owned by root that one group may read is accepted: the agent's service does not run as root.
@@ -186,4 +186,4 @@ def _find_exposed_secrets(file: Path, text: str, status: os.stat_result) -> list
     mode = f"{status.st_mode & 0o777:04o}"
     detail = f"is in a file that other users can read (mode {mode}): {restrict_command(file, status.st_uid)}"
     line = text[: secret.start()].count("\n") + 1
-    return [config_values.ConfigWarning(line, secret[1], detail, file)]
+    return [model.ConfigWarning(line, secret[1], detail, file)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
 
-from birthmark.agent.config.config_values import KeyLocation, PreloadedIdentity, TokenLocation
+from birthmark.agent.config.model import KeyLocation, PreloadedIdentity, TokenLocation
 from birthmark.agent.config.toml_tables import MistakeError, Read, Table, text_like
 from birthmark.errors import BirthmarkError
 from birthmark.keys.pin import Pin

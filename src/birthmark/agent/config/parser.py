@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from birthmark.agent.config import config_values
-from birthmark.agent.config.certificate_issuers import parse_edge_ca, parse_issuers
+from birthmark.agent.config import model
+from birthmark.agent.config.certificate_issuance import parse_edge_ca, parse_issuers
 from birthmark.agent.config.jobs import parse_jobs
 from birthmark.agent.config.key_and_file_uris import file_of, key_of, take_key, token_of
 from birthmark.agent.config.provisioning import parse_source
@@ -124,7 +124,7 @@ _ALGORITHMS = {
 _LIBRARY = '`pkcs11_lib_path = "/usr/lib/softhsm/libsofthsm2.so"`, or the chip\'s own library'
 
 
-def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()) -> config_values.AgentConfig:
+def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()) -> model.AgentConfig:
     """Return the configuration in the text, overridden by the `further` files.
 
     Raise `ConfigInvalidError` or `ConfigUnsupportedError`, which lists all errors.
@@ -138,7 +138,7 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
     for name, least in (("cloud_timeout_sec", _MIN_CLOUD_TIMEOUT_S), ("cloud_retries", 0)):
         top.take(name, number_from(least))  # known but has no effect yet
     tpm = parse_tpm(top.table("tpm"))
-    config = config_values.AgentConfig(
+    config = model.AgentConfig(
         file=file,
         hostname=top.take("hostname", TEXT),
         source=parse_source(top, issuers, tpm),
@@ -149,7 +149,7 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
         preloaded_certs=_preloaded_certs(top.table("preloaded_certs")),
         trust_bundle=top.take("trust_bundle_cert", file_of),
         digest=hashlib.sha256("\0".join(one for _, one in texts).encode()).hexdigest(),
-        local_ca=issuers.local_ca if isinstance(issuers.local_ca, config_values.IssuedIdentity) else None,
+        local_ca=issuers.local_ca if isinstance(issuers.local_ca, model.IssuedIdentity) else None,
         edge_ca=parse_edge_ca(top.table("edge_ca"), issuers, is_wanted="edge_ca" in top),
         jobs=parse_jobs(top.table("jobs")) if "jobs" in top else None,
         localid=_localid(top.table("localid")) if "localid" in top else None,
@@ -161,7 +161,7 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
         table.wrong(name, detail, f"Under `[aziot_keys]`: {_LIBRARY}")
     if (
         config.jobs is not None
-        and not isinstance(config.source, config_values.AwsSource)
+        and not isinstance(config.source, model.AwsSource)
         and not source.has_mistakes("provisioning")
     ):
         top.wrong("jobs", "is for devices of an AWS account alone", 'Under `[provisioning]`: `source = "aws"`')
@@ -175,13 +175,13 @@ def parse_config(file: Path, text: str, further: Sequence[tuple[Path, str]] = ()
     return replace(config, warnings=tuple(source.warnings))
 
 
-def _token_settings(table: Table) -> tuple[config_values.TokenSettings | None, Algorithm]:
+def _token_settings(table: Table) -> tuple[model.TokenSettings | None, Algorithm]:
     module, base = table.take("pkcs11_lib_path", TEXT), take_key(table, "pkcs11_base_slot", token_of)
     algorithm = table.take("key_algorithm", _algorithm_of) or Algorithm.P256
     table.finish()
     if module is None and base is not None:
         table.wrong("pkcs11_lib_path", "is missing", _LIBRARY)
-    return None if module is None else config_values.TokenSettings(Path(module), base), algorithm
+    return None if module is None else model.TokenSettings(Path(module), base), algorithm
 
 
 def _algorithm_of(value: object) -> Algorithm:
@@ -191,7 +191,7 @@ def _algorithm_of(value: object) -> Algorithm:
     return found
 
 
-def _preloaded_keys(table: Table) -> Mapping[str, config_values.KeyLocation]:
+def _preloaded_keys(table: Table) -> Mapping[str, model.KeyLocation]:
     found = {name: take_key(table, name, key_of) for name in table.names}
     return {name: location for name, location in found.items() if location is not None}
 
@@ -208,9 +208,9 @@ def _preloaded_certs(table: Table) -> Mapping[str, tuple[Path, ...]]:
     return single | named
 
 
-def _localid(table: Table) -> config_values.LocalId:
+def _localid(table: Table) -> model.LocalId:
     days = table.take("days", number_from(1))
-    found = config_values.LocalId(table.take("domain", TEXT), days or _LOCAL_DAYS)
+    found = model.LocalId(table.take("domain", TEXT), days or _LOCAL_DAYS)
     if "domain" not in table:
         table.wrong("domain", "is missing", '`domain = "example.com"`')
     table.finish()

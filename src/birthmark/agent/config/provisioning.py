@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from birthmark.agent.config import config_values
-from birthmark.agent.config.certificate_issuers import Issuers, parse_issued
+from birthmark.agent.config import model
+from birthmark.agent.config.certificate_issuance import Issuers, parse_issued
 from birthmark.agent.config.key_and_file_uris import file_of, key_of, take_key, take_pair
 from birthmark.agent.config.toml_tables import ANY, TEXT, MistakeError, Table, kind_of, text_like
 from birthmark.agent.state_directory import DEVICE_ID
@@ -33,18 +33,16 @@ _REGISTRATION_ID = re.compile("[A-Za-z0-9._:-]+")
 _MAX_KEY_CHARS = 512
 
 # Placeholder for an invalid value; never used, because the file is rejected.
-_NO_IDENTITY = config_values.PreloadedIdentity(Path(), Path())
-_NO_SOURCE = config_values.ManualSource("", "", _NO_IDENTITY)
+_NO_IDENTITY = model.PreloadedIdentity(Path(), Path())
+_NO_SOURCE = model.ManualSource("", "", _NO_IDENTITY)
 
 
-def parse_source(
-    top: Table, issuers: Issuers, tpm: TpmSettings
-) -> config_values.DpsSource | config_values.ManualSource:
+def parse_source(top: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSource | model.ManualSource:
     """Return the source in `[provisioning]`."""
     parents = {name: top.take(name, TEXT) for name in ("parent_hostname", "local_gateway_hostname")}
     named = next((name for name, parent in parents.items() if parent is not None), None)
     table = top.need_table("provisioning")
-    found: config_values.DpsSource | config_values.ManualSource = _NO_SOURCE
+    found: model.DpsSource | model.ManualSource = _NO_SOURCE
     match table.need("source", '"dps", "manual" or "aws"'):
         case "dps":
             if named is not None:
@@ -64,7 +62,7 @@ def parse_source(
     return found
 
 
-def _dps(table: Table, issuers: Issuers, tpm: TpmSettings) -> config_values.DpsSource:
+def _dps(table: Table, issuers: Issuers, tpm: TpmSettings) -> model.DpsSource:
     target = _target(table, table.need("global_endpoint", f'"{_AZURE}"'))
     scope = table.need("id_scope", '"0ne00ABCDEF"')
     payload = table.table("payload")
@@ -77,9 +75,9 @@ def _dps(table: Table, issuers: Issuers, tpm: TpmSettings) -> config_values.DpsS
     name = "?" if registration_id is None and "registration_id" in attestation else registration_id
     name = _check_common_name(attestation, "registration_id", name, attestation)
     identity = _identity(attestation, name, issuers, "symmetric_key", "symmetric_key", tpm)
-    if isinstance(identity, config_values.SymmetricKeySource | TpmSettings) and name is None:
+    if isinstance(identity, model.SymmetricKeySource | TpmSettings) and name is None:
         attestation.wrong("registration_id", "is missing", '`registration_id = "my-device"`')
-    return config_values.DpsSource(target.host, target.port, scope, registration_id, identity, sent)
+    return model.DpsSource(target.host, target.port, scope, registration_id, identity, sent)
 
 
 def _target(table: Table, url: str) -> HttpTarget:
@@ -92,7 +90,7 @@ def _target(table: Table, url: str) -> HttpTarget:
         return parse_url(_AZURE)
 
 
-def _manual(table: Table, issuers: Issuers) -> config_values.ManualSource:
+def _manual(table: Table, issuers: Issuers) -> model.ManualSource:
     if "connection_string" in table:
         for name in ("iothub_hostname", "device_id", "authentication"):
             if table.take(name, ANY) is not None:
@@ -106,27 +104,27 @@ def _manual(table: Table, issuers: Issuers) -> config_values.ManualSource:
     authentication = table.need_table("authentication")
     certified_name = _check_common_name(table, "device_id", device_id, authentication)
     identity = _identity(authentication, certified_name, issuers, "sas", "device_id_pk")
-    if isinstance(identity, config_values.IssuedIdentity) and isinstance(identity.by, config_values.AzureIssuance):
+    if isinstance(identity, model.IssuedIdentity) and isinstance(identity.by, model.AzureIssuance):
         authentication.wrong("identity_cert", "is issued by azure, with the registration", '`source = "dps"`')
-    return config_values.ManualSource(hub, device_id, identity)
+    return model.ManualSource(hub, device_id, identity)
 
 
-def _aws(table: Table, issuers: Issuers) -> config_values.AwsSource:
+def _aws(table: Table, issuers: Issuers) -> model.AwsSource:
     endpoint = table.need("endpoint", '"PREFIX-ats.iot.us-east-1.amazonaws.com"')
     thing = table.take("thing_name", _thing_of) or ""
     if "thing_name" not in table:
         table.wrong("thing_name", "is missing", '`thing_name = "my-device"`')
     authentication = table.need_table("authentication")
     name = _check_common_name(table, "thing_name", thing or "?", authentication)
-    identity: config_values.DeviceIdentity = _NO_IDENTITY
+    identity: model.DeviceIdentity = _NO_IDENTITY
     if authentication.take("method", TEXT) == "x509":
         identity = _issued_or_preloaded(authentication, name, issuers)
     else:
         authentication.wrong("method", "must be x509: AWS knows devices by certificates", '`method = "x509"`')
-    if isinstance(identity, config_values.IssuedIdentity) and isinstance(identity.by, config_values.AzureIssuance):
+    if isinstance(identity, model.IssuedIdentity) and isinstance(identity.by, model.AzureIssuance):
         authentication.wrong("identity_cert", "is issued by azure, with the registration", '`source = "dps"`')
     authentication.finish()
-    return config_values.AwsSource(endpoint, thing, identity)
+    return model.AwsSource(endpoint, thing, identity)
 
 
 def _thing_of(value: object) -> str:
@@ -150,7 +148,7 @@ def _check_common_name(table: Table, key: str, name: str | None, holder: Table) 
         return "?"
 
 
-def _connection_string_of(value: object) -> config_values.ManualSource:
+def _connection_string_of(value: object) -> model.ManualSource:
     parts = dict(part.split("=", 1) for part in text_like(_STRING)(value).split(";") if "=" in part)
     if parts.get("x509", "").lower() == "true":
         raise MistakeError("belongs to a device with a certificate", _OF_CERTIFICATE)
@@ -160,8 +158,8 @@ def _connection_string_of(value: object) -> config_values.ManualSource:
     for name, allowed in (("HostName", _HOST), ("DeviceId", _DEVICE_ID)):
         if odd := _find_invalid_character(parts[name], allowed):
             raise MistakeError(f"has {odd} in its {name}", _STRING)
-    key = config_values.SymmetricKeySource(_secret(parts["SharedAccessKey"]))
-    return config_values.ManualSource(parts["HostName"], parts["DeviceId"], key)
+    key = model.SymmetricKeySource(_secret(parts["SharedAccessKey"]))
+    return model.ManualSource(parts["HostName"], parts["DeviceId"], key)
 
 
 def _identity(
@@ -171,10 +169,10 @@ def _identity(
     shared_method: str,
     shared_key: str,
     tpm: TpmSettings | None = None,
-) -> config_values.DeviceIdentity:
+) -> model.DeviceIdentity:
     """Return the identity in `table`: `attestation`, which also allows `tpm`, or `authentication`."""
     method = table.need("method", '"x509"')
-    found: config_values.DeviceIdentity = _NO_IDENTITY
+    found: model.DeviceIdentity = _NO_IDENTITY
     if method == shared_method:
         found = _symmetric_key(table, shared_key)
     elif method == "tpm" and tpm is not None:
@@ -189,19 +187,19 @@ def _identity(
     return found
 
 
-def _symmetric_key(table: Table, name: str) -> config_values.SymmetricKeySource:
+def _symmetric_key(table: Table, name: str) -> model.SymmetricKeySource:
     accepted = _KEY.replace("{name}", name)
     if name not in table:
         table.wrong(name, "is missing", accepted)
-        return config_values.SymmetricKeySource()
+        return model.SymmetricKeySource()
     if (shape := table.take(name, kind_of(dict[str, Any], "must be a table", _KEY))) is None:
-        return config_values.SymmetricKeySource()
+        return model.SymmetricKeySource()
     inner = table.table(name)
     value, location = inner.take("value", lambda found: _secret(TEXT(found))), take_key(inner, "uri", key_of)
     if ("value" in shape) == ("uri" in shape):
         table.wrong(name, "needs value or uri, and not both", accepted)
     inner.finish()
-    return config_values.SymmetricKeySource(value, location)
+    return model.SymmetricKeySource(value, location)
 
 
 def _secret(text: str) -> bytes:
@@ -224,7 +222,7 @@ def secret_of(text: str) -> bytes | None:
 
 def _issued_or_preloaded(
     table: Table, registration_id: str | None, issuers: Issuers
-) -> config_values.PreloadedIdentity | config_values.IssuedIdentity:
+) -> model.PreloadedIdentity | model.IssuedIdentity:
     if isinstance(table.take("identity_cert", ANY), dict):
         if table.take("identity_pk", ANY) is not None:
             table.warn("identity_pk", "is ignored: the certificate is issued, and the agent generates its key")

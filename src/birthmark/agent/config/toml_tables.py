@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 
-from birthmark.agent.config.config_values import ConfigWarning
+from birthmark.agent.config.model import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text_file_encodings import to_lines
 from birthmark.toml_validation import TomlError, lines_of, parse

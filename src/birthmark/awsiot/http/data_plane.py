@@ -8,9 +8,9 @@ import msgspec
 
 from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
-from birthmark.awsiot.rules import topic_validation
+from birthmark.awsiot.rules import mqtt_protocol_limits
+from birthmark.awsiot.rules.mqtt_protocol_limits import MAX_CLIENT_ID_BYTES, RetainedMissingError
 from birthmark.awsiot.rules.reserved_topics import REASONS, is_answered_over_https
-from birthmark.awsiot.rules.topic_validation import MAX_CLIENT_ID_BYTES, RetainedMissingError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.composition import UnknownClientError
 from birthmark.awsiot.wire import BodyInvalidError
@@ -122,13 +122,13 @@ class DataOperations:
         topic, qos, retain = request["topic"], request.number("qos") or 0, request.flag("retain")
         if qos not in {0, 1}:
             raise BodyInvalidError(detail="qos is neither 0 nor 1")
-        topic_validation.check_publish("over HTTPS", topic, len(request.body), qos, retain=retain)
+        mqtt_protocol_limits.check_publish("over HTTPS", topic, len(request.body), qos, retain=retain)
         self._devices.check(request.grant, "iot:Publish", "topic", topic)
         if retain:
             self._devices.check(request.grant, "iot:RetainPublish", "topic", topic)
         if topic.startswith("$"):
             if not is_answered_over_https(topic):
-                raise topic_validation.MqttOnlyTopicError(topic=topic[: topic_validation.MAX_TOPIC_BYTES])
+                raise mqtt_protocol_limits.MqttOnlyTopicError(topic=topic[: mqtt_protocol_limits.MAX_TOPIC_BYTES])
             await self._ask(topic, request.body, request.note, request.grant.principal)
         else:
             lasts_s = request.number("messageExpiry")
@@ -144,7 +144,7 @@ class DataOperations:
         topic = request["topic"]
         self._devices.check(request.grant, "iot:GetRetainedMessage", "topic", topic)
         if (found := await self._space.retained.of(topic)) is None:
-            raise RetainedMissingError(topic=topic[: topic_validation.MAX_TOPIC_BYTES])
+            raise RetainedMissingError(topic=topic[: mqtt_protocol_limits.MAX_TOPIC_BYTES])
         message, at = found
         answer: dict[str, Any] = {"topic": topic, "payload": base64.b64encode(message.payload).decode()}
         answer |= {"qos": message.qos, "lastModifiedTime": at // 1000}

@@ -22,7 +22,7 @@ from birthmark.awsiot.error_mapping import reason_of
 from birthmark.awsiot.mqtt.connection import MAX_EXPIRY_S, WINDOW, AwsConnection
 from birthmark.awsiot.mqtt.deadline_queue import LOOK_S, DeadlineQueue, TimedAction
 from birthmark.awsiot.mqtt.reserved_topic_requests import ReservedTopics
-from birthmark.awsiot.rules import topic_validation
+from birthmark.awsiot.rules import mqtt_protocol_limits
 from birthmark.awsiot.rules.custom_authorizers import NAME, AuthorizerRequest
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.rules.reserved_topics import REASONS, SUBSCRIPTIONS, is_answer, presence, subscription
@@ -37,7 +37,7 @@ from birthmark.broker.keyed_lock import KeyedLock
 from birthmark.broker.model import BrokerMessage, Will, forwarded_properties
 from birthmark.clock_and_entropy import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.metrics import Traffic
+from birthmark.metric_catalog import Traffic
 from birthmark.mqtt.packets import LEVEL_5, Connect
 from birthmark.mqtt.packets import WillMessage as WillPacket
 from birthmark.mqtt.properties import PropertyId, get_property
@@ -130,7 +130,7 @@ class AwsConnections:
         visitor = ConnectionContext(pump.peer.leaf, client_id, pump.address, pump.peer.sni, attributes, pump.peer.chain)
         seen = self._changes
         try:
-            topic_validation.check_client_id(
+            mqtt_protocol_limits.check_client_id(
                 packet.client_id, is_kept=packet.level != LEVEL_5 and not packet.clean_start
             )
             if grant is None and (presented := presented_of(pump, packet, client_id, http)) is not None:
@@ -257,7 +257,7 @@ class AwsConnections:
     def _check_connect(self, grant: ConnectionGrant, packet: Connect, client_id: str) -> None:
         self.check(grant, "iot:Connect", "client", client_id, client_id)
         if (will := packet.will) is not None:
-            topic_validation.check_publish(client_id, will.topic, len(will.payload), will.qos, retain=will.retain)
+            mqtt_protocol_limits.check_publish(client_id, will.topic, len(will.payload), will.qos, retain=will.retain)
             self.check(grant, "iot:Publish", "topic", will.topic, client_id)
             if will.retain:
                 self.check(grant, "iot:RetainPublish", "topic", will.topic, client_id)
@@ -417,7 +417,7 @@ class AwsConnections:
 
     def overrun(self, client: str, limit: int) -> None:
         for_whom = self.space.live.get(client)
-        error = topic_validation.SlowConsumerError(
+        error = mqtt_protocol_limits.SlowConsumerError(
             thing=client, limit=limit, size_kib=limit * EACH_BYTES // 1024, value=2 * limit
         )
         if for_whom is not None and isinstance(for_whom.connection, AwsConnection):

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from birthmark.awsiot.error_mapping import reason_of, suback_reason_of
-from birthmark.awsiot.rules import topic_validation
+from birthmark.awsiot.rules import mqtt_protocol_limits
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.rules.reserved_topics import is_query_only
@@ -350,8 +350,8 @@ class AwsConnection:
                 topic = packet.topic
                 if not self.grant.asks_time:
                     self._usual_topic = topic
-            if len(packet.payload) > topic_validation.MAX_PAYLOAD_BYTES:
-                raise topic_validation.PayloadTooLargeError(thing=self.client_id, size=len(packet.payload))
+            if len(packet.payload) > mqtt_protocol_limits.MAX_PAYLOAD_BYTES:
+                raise mqtt_protocol_limits.PayloadTooLargeError(thing=self.client_id, size=len(packet.payload))
             if packet.properties:
                 now = now or self._connections.space.now()
                 properties, expires_at = forwarded_properties(packet.properties, now)
@@ -366,7 +366,7 @@ class AwsConnection:
         return messages, ids, None
 
     def _check_publish(self, packet: Publish) -> None:
-        topic_validation.check_publish(
+        mqtt_protocol_limits.check_publish(
             self.client_id, packet.topic, len(packet.payload), packet.qos, retain=packet.retain
         )
         self._connections.check(self.grant, "iot:Publish", "topic", packet.topic, self.client_id)
@@ -400,17 +400,20 @@ class AwsConnection:
 
     def _granted(self, packet: Subscribe) -> tuple[Sequence[Subscription], Sequence[int]]:
         """Return the granted subscriptions and the codes of the SUBACK."""
-        if len(packet.filters) > topic_validation.MAX_FILTERS:
-            raise topic_validation.TooManyFiltersError(
-                thing=self.client_id, count=len(packet.filters), limit=topic_validation.MAX_FILTERS, scope="in a packet"
+        if len(packet.filters) > mqtt_protocol_limits.MAX_FILTERS:
+            raise mqtt_protocol_limits.TooManyFiltersError(
+                thing=self.client_id,
+                count=len(packet.filters),
+                limit=mqtt_protocol_limits.MAX_FILTERS,
+                scope="in a packet",
             )
         codes: list[int] = []
         granted: dict[str, Subscription] = {}
         for name, options in packet.filters:
             try:
-                topic_validation.check_filter(self.client_id, name)
+                mqtt_protocol_limits.check_filter(self.client_id, name)
                 self._connections.check(self.grant, "iot:Subscribe", "topicfilter", name, self.client_id)
-            except (topic_validation.ReservedTopicError, PolicyDeniedError) as error:
+            except (mqtt_protocol_limits.ReservedTopicError, PolicyDeniedError) as error:
                 if isinstance(error, PolicyDeniedError) and self.pump.level != LEVEL_5:
                     raise
                 self._connections.record(self, error)
@@ -420,9 +423,9 @@ class AwsConnection:
             codes.append(granted[name].qos)
         facts = dict[str, Any](thing=self.client_id)
         facts["count"] = len({**self.attached.subscriptions, **granted})
-        if facts["count"] > topic_validation.MAX_SUBSCRIPTIONS:
-            raise topic_validation.TooManyFiltersError(
-                limit=topic_validation.MAX_SUBSCRIPTIONS, scope="on a connection", **facts
+        if facts["count"] > mqtt_protocol_limits.MAX_SUBSCRIPTIONS:
+            raise mqtt_protocol_limits.TooManyFiltersError(
+                limit=mqtt_protocol_limits.MAX_SUBSCRIPTIONS, scope="on a connection", **facts
             )
         return list(granted.values()), codes
 

@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from birthmark.awsiot.error_mapping import job_rejection, provisioning_rejection, shadow_rejection
 from birthmark.awsiot.model import parse_job_id, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules.job_executions import ExecutionStateError, ExecutionVersionError
+from birthmark.awsiot.rules.mqtt_protocol_limits import ReportDroppedError
 from birthmark.awsiot.rules.reserved_topics import BASIC_INGEST, ReservedService, request_of
 from birthmark.awsiot.rules.shadows import ShadowMissingError
-from birthmark.awsiot.rules.topic_validation import ReportDroppedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.fleet_provisioning import MqttRequiredError, ProvisioningCaller
 from birthmark.awsiot.service.job_executions import NEXT

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 from birthmark.awsiot.model import Authorizer
 from birthmark.awsiot.rules.policy import AwsPolicy, PolicyDeniedError, PolicyMalformedError, parse_policy
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
-from birthmark.pki.certificate_conformance_checks import MAX_EXPONENT_BITS, MAX_RSA_BITS, MIN_RSA_BITS
+from birthmark.pki.single_certificate_checks import MAX_EXPONENT_BITS, MAX_RSA_BITS, MIN_RSA_BITS
 
 NAME, SIGNATURE = "x-amz-customauthorizer-name", "x-amz-customauthorizer-signature"
 MIN_TIME_S, MAX_TIME_S = 300, 86_400

@@ -21,11 +21,11 @@ from birthmark.awsiot.service.fleet_index import FleetIndex
 from birthmark.awsiot.service.fleet_provisioning import Claims
 from birthmark.awsiot.service.jit_registration import MAX_PER_CA, PER_SECOND, JitRegistration
 from birthmark.awsiot.service.job_executions import JobExecutions
-from birthmark.awsiot.service.job_files import JobFiles
 from birthmark.awsiot.service.job_rollout import Rollout
+from birthmark.awsiot.service.job_s3_files import JobFiles
 from birthmark.awsiot.service.jobs import JobService
-from birthmark.awsiot.service.kinesis_streams import DataStreams
 from birthmark.awsiot.service.lambda_functions import MappedFunctions
+from birthmark.awsiot.service.local_data_streams import DataStreams
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates
 from birthmark.awsiot.service.registration_tasks import RegistrationTasks
@@ -47,7 +47,7 @@ from birthmark.awsiot.store import (
     policies,
     provisioning,
     registry,
-    topic_rules,
+    topic_rules_and_streams,
 )
 from birthmark.awsiot.store import certificates_and_access_keys as certificate_store
 from birthmark.broker.database_stream import SqlStream
@@ -209,7 +209,7 @@ class AwsIot:
                 "job": TaggableResource(self.jobs.get, jobs.JOB_IS_THERE, "key_job_id"),
                 "jobtemplate": TaggableResource(self.jobs.template, jobs.TEMPLATE_IS_THERE, "key_template_id"),
                 "rolealias": TaggableResource(self.roles.get, authorizers_and_role_aliases.ALIAS_IS_THERE),
-                "rule": TaggableResource(self.rules.get, topic_rules.RULE_IS_THERE),
+                "rule": TaggableResource(self.rules.get, topic_rules_and_streams.RULE_IS_THERE),
             },
         )
         self.connections = Connections(database)

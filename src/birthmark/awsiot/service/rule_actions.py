@@ -10,8 +10,8 @@ import msgspec
 
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.ports import FunctionCaller, Functions
-from birthmark.awsiot.rules import topic_validation
-from birthmark.awsiot.service.kinesis_streams import DataStreams
+from birthmark.awsiot.rules import mqtt_protocol_limits
+from birthmark.awsiot.service.local_data_streams import DataStreams
 from birthmark.awsiot.service.rule_destinations import KIND, Destinations
 from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.service.topic_rules import LED_BY, TopicRules
@@ -80,7 +80,7 @@ class Republisher:
         for number, letter in enumerate(deliveries):
             topic = letter.address["topic"]
             try:
-                topic_validation.check_publish("a rule", topic, len(letter.body), letter.address["qos"])
+                mqtt_protocol_limits.check_publish("a rule", topic, len(letter.body), letter.address["qos"])
                 if topic.startswith("$"):
                     await self._ask(letter)
                     continue

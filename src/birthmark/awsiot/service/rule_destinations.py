@@ -16,7 +16,7 @@ from birthmark.awsiot.domain_events import RuleChanged
 from birthmark.awsiot.model import Account, DestinationStatus, RuleDestination
 from birthmark.awsiot.rules.topic_rule_evaluation import Action, RulesFullError, is_same_origin
 from birthmark.awsiot.service.lambda_functions import FunctionNotMappedError
-from birthmark.awsiot.store import topic_rules as store
+from birthmark.awsiot.store import topic_rules_and_streams as store
 from birthmark.awsiot.wire import topic_rules as wire
 from birthmark.clock_and_entropy import Clock, Entropy, new_uuid
 from birthmark.errors import (

@@ -9,14 +9,14 @@ from typing import Any
 from birthmark.awsiot.domain_events import RuleChanged
 from birthmark.awsiot.model import Account, TopicRule, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules import topic_rule_evaluation as rules
+from birthmark.awsiot.rules.mqtt_protocol_limits import check_client_id, check_size
 from birthmark.awsiot.rules.topic_rule_evaluation import PreparedRule
-from birthmark.awsiot.rules.topic_validation import check_client_id, check_size
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.rule_destinations import Destinations
 from birthmark.awsiot.service.s3_buckets import is_bucket, is_key
 from birthmark.awsiot.service.shadows import ShadowService
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written
-from birthmark.awsiot.store import topic_rules as store
+from birthmark.awsiot.store import topic_rules_and_streams as store
 from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.awsiot.wire.shadows import shadow_json
 from birthmark.broker.database_stream import SqlStream

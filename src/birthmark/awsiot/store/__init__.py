@@ -13,7 +13,7 @@ from birthmark.awsiot.store import (
     registry,
     shadows,
     tags,
-    topic_rules,
+    topic_rules_and_streams,
 )
 
 __all__ = [
@@ -26,5 +26,5 @@ __all__ = [
     "registry",
     "shadows",
     "tags",
-    "topic_rules",
+    "topic_rules_and_streams",
 ]

@@ -4,7 +4,7 @@ from collections import Counter
 
 import msgspec
 
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 
 _PART, _LEAST = 4, 4
 

@@ -13,7 +13,7 @@ import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.ca import ca_directory
-from birthmark.ca.certificate_inventory import CertificateQuery, Inventory
+from birthmark.ca.certificate_inventory_queries import CertificateQuery, Inventory
 from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.offline_root import ask
 from birthmark.ca.passphrase_rotation import move
@@ -22,6 +22,7 @@ from birthmark.ca.pkcs11_keys import TokenPlace
 from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.root_generation_directories import FIRST
 from birthmark.cli.ca.server_managed_ca import at_server, server_of
+from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.ca import (
     AuthorityOptions,
     Out,
@@ -35,7 +36,6 @@ from birthmark.cli.options.ca import (
 from birthmark.cli.options.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.options.server import show as show_rows
 from birthmark.cli.output.command_output import emit, write_result
-from birthmark.cli.write_preconditions import only
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.operator_api.certificate_views import inventory_view, issuer_of

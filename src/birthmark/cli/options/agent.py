@@ -10,13 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from birthmark import flock
-from birthmark.agent.certificate_uses import ManagedCertificate
 from birthmark.agent.identity_lifecycle import Agent
+from birthmark.agent.issued_certificates import ManagedCertificate
 from birthmark.agent.running_instance import running_pid
 from birthmark.agent.state_directory import AgentPaths
 from birthmark.agent.tpm_identity import open_tpm
-from birthmark.cli.agent_state_access import AgentPlace
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.local_agent_access import AgentPlace
 from birthmark.cli.output.command_output import certificate_row, emit, working
 from birthmark.errors import BirthmarkError
 from birthmark.keys.tpm_attestation import TpmSettings

@@ -39,7 +39,7 @@ _NOT_ASKED = (
 
 def check_leads(directory: Path) -> None:
     """Raise `MachineElsewhereError` if another node is the leader; warn if the database is unavailable."""
-    from birthmark.server.cluster.machine_file import machine_of
+    from birthmark.server.cluster.node_identity_and_invitation import machine_of
 
     if machine_of(data := directory.resolve().parent) is not None:
         asyncio.run(_check_leads(data))

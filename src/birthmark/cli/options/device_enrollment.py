@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from birthmark.cli.option_checks_and_confirmation import confirm, only, only_typed
 from birthmark.cli.options.report import ReportOption
 from birthmark.cli.options.server import DataOption, ServerOptions, at
 from birthmark.cli.output.command_output import without
 from birthmark.cli.output.table import format_count
 from birthmark.cli.policy_keys import owner_string
-from birthmark.cli.write_preconditions import confirm, only, only_typed
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.operator_api.client.api_client import DEFAULT_DATA
 from birthmark.pki.certificates import Certificate

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.option_checks_and_confirmation import only_typed
 from birthmark.cli.options.chip_and_pin import CHIP_OPTIONS, ChipOptions
 from birthmark.cli.output.command_output import FileMissingError, UsageError, about, read_file
-from birthmark.cli.write_preconditions import only_typed
 from birthmark.device_transports.identity import Identity, ServerTrust, identity_of
 from birthmark.errors import NotFoundError
 from birthmark.keys.cryptography_key_adapter import uri_in

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from birthmark.cli import simulated_chip_list
 from birthmark.errors import BirthmarkError
-from birthmark.file_ownership_and_sudo import OWN_DATA, SERVICE_DATA, as_owner, other_owner, starting
 from birthmark.flock import directory_of, open_files, parent_of
+from birthmark.ownership_and_sudo_commands import OWN_DATA, SERVICE_DATA, as_owner, other_owner, starting
 from birthmark.untrusted_json_and_text import visible_lines
 
 _LISTENING = "0A"

@@ -15,7 +15,7 @@ from typing import Any
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
-from birthmark.device_transports.openssl.tls import client_context, translate_error
+from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.device_transports.urls import parse_url
 from birthmark.pki.certificates import Certificate, parse_der
 

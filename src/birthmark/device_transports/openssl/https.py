@@ -9,7 +9,7 @@ from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
-from birthmark.device_transports.openssl.tls import client_context, translate_error
+from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.device_transports.ports import HttpResponse
 from birthmark.device_transports.urls import MAX_ANSWER_BYTES, TIMEOUT_S, HttpTarget, parse_url
 from birthmark.untrusted_json_and_text import reason_of

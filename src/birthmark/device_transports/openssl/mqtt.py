@@ -11,7 +11,7 @@ from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.mqtt_client_protocol import Conversation
 from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.deadlines import open_connection
-from birthmark.device_transports.openssl.tls import client_context, translate_error
+from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.device_transports.ports import ReceivedMessage
 from birthmark.device_transports.proxy import proxy_of
 from birthmark.device_transports.urls import TIMEOUT_S, WEBSOCKET_PORT

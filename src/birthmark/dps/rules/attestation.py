@@ -14,11 +14,11 @@ from cryptography.x509.oid import NameOID
 from birthmark.auth.sas import check_resource, check_sas, derive_device_key, parse_sas
 from birthmark.dps.model import Claim, Enrollment, EnrollmentSigner, SymmetricKey, X509Individual
 from birthmark.errors import ForbiddenError, UnauthenticatedError
-from birthmark.pki.certificate_conformance_checks import check_client
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.names_and_registration_ids import fold
 from birthmark.pki.path_validation import MAX_BAG, MAX_DEPTH, SignatureBrokenError, Signatures, build_chain, check_dates
 from birthmark.pki.registered_ca_certificate import CaCertificate
+from birthmark.pki.single_certificate_checks import check_client
 
 _MAX_CA_NAME = 60
 

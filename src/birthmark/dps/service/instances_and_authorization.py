@@ -14,7 +14,7 @@ from birthmark.dps.model import FIRST, IdScope, Instance
 from birthmark.dps.rules.tiers import Paces, ThrottledOperation
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError, UnauthenticatedError
 from birthmark.iam.missing_right_errors import require_right
-from birthmark.iam.role_scope_integrity import NOBODYS, ScopedRoles
+from birthmark.iam.role_scope_ports import NOBODYS, ScopedRoles
 from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes, Database, device_name_prefix_index, retry_on_conflict
 from birthmark.store.reloading_cache import ReloadingCache

@@ -7,10 +7,10 @@ from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca.model import IssuedCertificate
 from birthmark.errors import ForbiddenError, UnauthenticatedError
 from birthmark.est.model import BootstrapCa, RegistrationAuthority
-from birthmark.pki.certificate_conformance_checks import check_client, check_purpose
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.extension_parser import CMC_RA
 from birthmark.pki.path_validation import ChainIncompleteError, SignatureCache, Signatures, build_chain, check_dates
+from birthmark.pki.single_certificate_checks import check_client, check_purpose
 
 
 class ClientCertificateUnknownError(UnauthenticatedError):

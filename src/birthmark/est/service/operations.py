@@ -26,7 +26,7 @@ from birthmark.est import store, wire
 from birthmark.est.model import CallerProof, EstCaller, EstLabel, EstSettings, EstUser
 from birthmark.est.rules.caller_rate_limit import CallerRateLimit, Limiter
 from birthmark.est.rules.csr_attributes_and_template import request_for_key
-from birthmark.est.rules.label_renewal_policy import is_unknown_at, late_renewal_at
+from birthmark.est.rules.label_certificate_acceptance import is_unknown_at, late_renewal_at
 from birthmark.est.rules.reenrollment import check_channel_binding, check_same_identity
 from birthmark.est.service.approvals import EnrollmentApprovals
 from birthmark.est.service.authentication import Callers, PresentedBy, nowhere, require_unchanged_proof

@@ -11,7 +11,7 @@ from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.http.authorization_and_errors import time_of
 from birthmark.iothub.model import C2dMessage, TelemetryMessage
-from birthmark.iothub.rules.device_publish_topics import BatchInvalidError
+from birthmark.iothub.rules.publish_refusals import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError, message_of
 from birthmark.untrusted_json_and_text import read_json
 

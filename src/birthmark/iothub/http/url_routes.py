@@ -10,7 +10,7 @@ from birthmark.iothub.http import device_api, queries, service_api
 from birthmark.iothub.http.authorization_and_errors import Record, guarded
 from birthmark.iothub.model import parse_device_id
 from birthmark.iothub.ports import ToDevices
-from birthmark.iothub.rules.device_publish_topics import PathNotServedError
+from birthmark.iothub.rules.publish_refusals import PathNotServedError
 from birthmark.iothub.service import IotHub
 
 _NAMING, _OF_ONE = frozenset({"devices", "twins"}), 2

@@ -18,12 +18,12 @@ from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.mqtt.direct_methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry_window import TelemetryWindow
 from birthmark.iothub.rules.certificate_renewal import CredentialBusyError
-from birthmark.iothub.rules.device_publish_topics import QosNotServedError, TopicNotServedError
+from birthmark.iothub.rules.publish_refusals import QosNotServedError, TopicNotServedError
 from birthmark.iothub.rules.tiers import ThrottleClass
 from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.certificate_renewal import AcceptedIssuance, CertificateRequests
-from birthmark.metrics import Traffic
+from birthmark.metric_catalog import Traffic
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe

@@ -13,7 +13,7 @@ from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import TelemetryMessage
-from birthmark.iothub.rules.device_publish_topics import MAX_MESSAGE_BYTES, MessageTooLargeError
+from birthmark.iothub.rules.publish_refusals import MAX_MESSAGE_BYTES, MessageTooLargeError
 from birthmark.iothub.rules.tiers import AT_A_TURN, BACKLOG_S
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.mqtt.packets import Publish

@@ -9,9 +9,9 @@ from birthmark.auth.sas import SasSignatureError, SasToken, check_resource, chec
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Identity
 from birthmark.iothub.wire import own_topics
-from birthmark.pki.certificate_conformance_checks import check_client, check_strength
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import check_dates
+from birthmark.pki.single_certificate_checks import check_client, check_strength
 
 
 class DeviceDisabledError(ForbiddenError):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from birthmark.auth.token_derived_credentials import NOBODY, UserDirectory
 from birthmark.clock_and_entropy import Clock, Entropy
-from birthmark.iam.role_scope_integrity import NOBODYS, ScopedRoles
+from birthmark.iam.role_scope_ports import NOBODYS, ScopedRoles
 from birthmark.iothub.ports import Notifier
 from birthmark.iothub.service.bulk_registry import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice

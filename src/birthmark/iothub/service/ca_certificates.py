@@ -18,10 +18,10 @@ from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.net.quota_key import share_of
 from birthmark.pki.ca_possession_proof import which
-from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import MAX_BAG, SignatureCache, Signatures, build_chain, check_dates, decide_in_steps
 from birthmark.pki.registered_ca_certificate import CaCertificate
+from birthmark.pki.single_certificate_checks import ChainError
 from birthmark.store import Changes, Database, retry_on_conflict
 from birthmark.store.reloading_cache import RowCache
 

@@ -13,7 +13,7 @@ from birthmark.broker.stream_retention import StreamRetention
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iam.missing_right_errors import require_right
-from birthmark.iam.role_scope_integrity import NOBODYS, ScopedRoles
+from birthmark.iam.role_scope_ports import NOBODYS, ScopedRoles
 from birthmark.iothub import store, twin_index_store
 from birthmark.iothub.domain_events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, TelemetryMessage, space_of

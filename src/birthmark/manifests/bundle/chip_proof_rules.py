@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from birthmark.keys.possession import check_nonce
-from birthmark.manifests.bundle.intake_errors import NameUnusableError
+from birthmark.manifests.bundle.chip_intake_errors import NameUnusableError
 from birthmark.manifests.bundle.intake_records import BundlePosition, BundleTrust, ChipIntake, Intake
 from birthmark.manifests.bundle.line_format import (
     FORMAT,
@@ -25,9 +25,9 @@ from birthmark.manifests.bundle.line_format import (
     unbase64,
 )
 from birthmark.manifests.errors import ChainBrokenError, KeyMismatchError, MalformedEntryError
-from birthmark.pki.certificate_conformance_checks import ChainError
 from birthmark.pki.certificates import P256_SPKI, Certificate
 from birthmark.pki.path_validation import SignatureCache, build_chain
+from birthmark.pki.single_certificate_checks import ChainError
 
 ES256 = ec.ECDSA(hashes.SHA256())
 

@@ -21,14 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from birthmark import atomic_files, flock
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.manifests.bundle import line_format
-from birthmark.manifests.bundle.chip_proof_rules import (
-    check_names,
-    check_proof,
-    is_signed,
-    nonce_of,
-    station_key,
-)
-from birthmark.manifests.bundle.intake_errors import (
+from birthmark.manifests.bundle.chip_intake_errors import (
     BoardOfAnotherChipError,
     BundleDamagedError,
     ChipOfAnotherBoardError,
@@ -36,6 +29,13 @@ from birthmark.manifests.bundle.intake_errors import (
     NotThisChipError,
     StationBusyError,
     TakenAlreadyError,
+)
+from birthmark.manifests.bundle.chip_proof_rules import (
+    check_names,
+    check_proof,
+    is_signed,
+    nonce_of,
+    station_key,
 )
 from birthmark.manifests.bundle.intake_records import BundlePosition, ChipIntake
 from birthmark.manifests.bundle.line_format import MAX_LINE_BYTES

@@ -21,8 +21,8 @@ from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library_lifecycle import find_softhsm
 from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
+from birthmark.manifests.bundle.chip_intake_errors import StationUnusableError
 from birthmark.manifests.bundle.chip_proof_rules import station_name
-from birthmark.manifests.bundle.intake_errors import StationUnusableError
 from birthmark.manifests.bundle.line_format import is_name
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.pki.certificates import P256_SPKI, Certificate, parse_any

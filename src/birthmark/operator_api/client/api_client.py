@@ -17,12 +17,12 @@ from urllib.parse import quote, urlsplit
 from birthmark import errors
 from birthmark.auth.connection_strings import ConnectionString
 from birthmark.auth.token_derived_credentials import access_key_of, key_of, policy_of
-from birthmark.file_ownership_and_sudo import OWN_DATA, SERVICE_DATA, starting
 from birthmark.flock import directory_of, parent_of
 from birthmark.operator_api.client.saved_login import Login, place, roots_file, signed_in
 from birthmark.operator_api.data_directory_lock import NAME as LOCK
 from birthmark.operator_api.data_directory_lock import is_served
 from birthmark.operator_api.unix_socket import PORT_ALONE, DoorConnection
+from birthmark.ownership_and_sudo_commands import OWN_DATA, SERVICE_DATA, starting
 from birthmark.untrusted_json_and_text import reason_of
 
 DEFAULT_DATA = OWN_DATA

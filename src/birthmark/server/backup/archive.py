@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from birthmark import atomic_files
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.file_ownership_and_sudo import as_who_asked
+from birthmark.ownership_and_sudo_commands import as_who_asked
 from birthmark.server.backup.directory_walk import open_below
 
 MAX_LOG_N = 22

@@ -15,7 +15,7 @@ from birthmark import __version__, atomic_files
 from birthmark.ca.hierarchy_files import alone_in, finish
 from birthmark.ca.root_generation_directories import directories_of
 from birthmark.errors import ConflictError, NotFoundError
-from birthmark.operator_api.database_location import NAME
+from birthmark.operator_api.database_location_record import NAME
 from birthmark.operator_api.unix_socket import PORT_ALONE
 from birthmark.server.backup.archive import FIRST, ArchivePart, write_archive
 from birthmark.server.backup.database_copy_and_import import SQLITE, copy_sqlite, dump_postgresql

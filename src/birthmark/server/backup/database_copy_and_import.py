@@ -16,7 +16,7 @@ from sqlalchemy import Table, true
 
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import ConflictError
-from birthmark.file_ownership_and_sudo import acting_for, transfer_ownership
+from birthmark.ownership_and_sudo_commands import acting_for, transfer_ownership
 from birthmark.server.all_tables import TABLES
 from birthmark.server.data_dir import UNFINISHED
 from birthmark.store import Changes, Database, empty, hold_database, insert, open_database, schema_migration, upsert

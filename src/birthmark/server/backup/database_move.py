@@ -16,7 +16,7 @@ import msgspec
 from birthmark import atomic_files
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import ConflictError
-from birthmark.file_ownership_and_sudo import acting_for
+from birthmark.ownership_and_sudo_commands import acting_for
 from birthmark.server.all_tables import TABLES
 from birthmark.server.backup.backup_creation import check_is_server
 from birthmark.server.backup.database_copy_and_import import (
@@ -32,7 +32,7 @@ from birthmark.server.backup.database_copy_and_import import (
 )
 from birthmark.server.cluster.file_sync import remove_cluster_state
 from birthmark.server.data_dir import MOVING, UNFINISHED
-from birthmark.server.installation_record import MOVED, DatabaseMovedError, check_not_restoring_or_moved
+from birthmark.server.database_installation_facts import MOVED, DatabaseMovedError, check_not_restoring_or_moved
 from birthmark.store import Changes, upsert
 from birthmark.store.core_tables import server_facts
 from birthmark.store.table_statements import find, remove

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
-from birthmark.file_ownership_and_sudo import acting_for
+from birthmark.ownership_and_sudo_commands import acting_for
 from birthmark.untrusted_json_and_text import reason_of
 
 

@@ -22,7 +22,7 @@ from birthmark.awsiot.store import jobs as job_store
 from birthmark.awsiot.store import policies as policy_store
 from birthmark.awsiot.store import provisioning as provisioning_store
 from birthmark.awsiot.store import registry as thing_store
-from birthmark.awsiot.store import topic_rules as rule_store
+from birthmark.awsiot.store import topic_rules_and_streams as rule_store
 from birthmark.broker.store import drop_client
 from birthmark.ca import store
 from birthmark.ca.revocation import digest_of
@@ -37,7 +37,7 @@ from birthmark.iothub.model import space_of
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.pki.names_and_registration_ids import fold
-from birthmark.server.backup.exported_audit_verification import ExportedRow
+from birthmark.server.backup.verified_audit_export import ExportedRow
 from birthmark.store import Changes, Database, device_name_prefix_index, statement
 from birthmark.store.compiled_statements import Statement
 from birthmark.store.table_statements import change, remove

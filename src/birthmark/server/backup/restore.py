@@ -36,11 +36,11 @@ from birthmark.clock_and_entropy import Clock, SystemEntropy
 from birthmark.devices.post_restore_revocations import add_pending
 from birthmark.errors import ConflictError
 from birthmark.est import store as est_store
-from birthmark.file_ownership_and_sudo import acting_for
 from birthmark.iam import approvals_model
 from birthmark.iam import store as people_store
 from birthmark.operator_api.data_directory_lock import NAME as LOCK
 from birthmark.operator_api.data_directory_lock import DirectoryLock
+from birthmark.ownership_and_sudo_commands import acting_for
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.all_tables import TABLES
 from birthmark.server.backup import backup_creation
@@ -53,8 +53,8 @@ from birthmark.server.backup.database_copy_and_import import (
     open_exclusively,
     release_database,
 )
-from birthmark.server.backup.exported_audit_verification import AuditExport, End, read_export
 from birthmark.server.backup.removal_replay import ACTIONS, replay_rows
+from birthmark.server.backup.verified_audit_export import AuditExport, End, read_export
 from birthmark.server.cluster.file_sync import remove_cluster_state
 from birthmark.server.counter_verification import Figures
 from birthmark.server.data_dir import RESTORED, RESTORING

@@ -9,9 +9,9 @@ from birthmark.audit.signed_heads import AuditKey
 from birthmark.ca.key_files import SecretUnreadableError, read_private
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import ConflictError
-from birthmark.server import installation_record
+from birthmark.server import database_installation_facts
 from birthmark.server.cluster.file_sync import FileSync
-from birthmark.server.cluster.machine_file import FILE, ClusterNode, InvitationRefusedError, note, parse
+from birthmark.server.cluster.node_identity_and_invitation import FILE, ClusterNode, InvitationRefusedError, note, parse
 from birthmark.server.data_dir import DataDirectory
 from birthmark.store import Changes, Database, open_database
 
@@ -76,7 +76,7 @@ def _find_earlier_node(data: Path, invited: ClusterNode) -> ClusterNode | None:
 async def _joined(machine: ClusterNode, data: Path, url: str, clock: Clock, entropy: Entropy) -> JoinResult:
     database = await open_database(url, clock, worker=f"join-{entropy.token(6).hex()}")
     try:
-        await installation_record.check_not_restoring_or_moved(database, data)
+        await database_installation_facts.check_not_restoring_or_moved(database, data)
         sharing = FileSync(database, data, clock, entropy)
         await sharing.check_can_decrypt(machine)
         if machine.name and machine.is_whole:  # its server shares its files, or takes over

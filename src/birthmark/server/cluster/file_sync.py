@@ -26,7 +26,7 @@ from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError
 from birthmark.pki.revocation_urls import DistributionPoints
 from birthmark.server.cluster import ca_and_seed_files as shared
-from birthmark.server.cluster.machine_file import FILE, FIRST, ClusterNode, machine_of, made, render
+from birthmark.server.cluster.node_identity_and_invitation import FILE, FIRST, ClusterNode, machine_of, made, render
 from birthmark.server.cluster.sealed_files import (
     KEY_BYTES,
     MAX_CHARS,
@@ -36,7 +36,7 @@ from birthmark.server.cluster.sealed_files import (
     unseal,
 )
 from birthmark.server.data_dir import RecordsLostError
-from birthmark.server.installation_record import ensure_installation_id, root_of
+from birthmark.server.database_installation_facts import ensure_installation_id, root_of
 from birthmark.store import Changes, Database, insert, upsert
 from birthmark.store.core_tables import server_facts
 from birthmark.store.table_statements import change, find, guard_unchanged, remove

@@ -26,17 +26,17 @@ from birthmark.bus.wire import opened
 from birthmark.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.net.listener import bind_error, bind_sockets
-from birthmark.server.cluster.machine_file import check_bus, machine_of
+from birthmark.server.cluster.node_identity_and_invitation import check_bus, machine_of
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.file_descriptor_limits import fit_limits_to_descriptors
-from birthmark.server.loopback_http import Close, serve_plain
+from birthmark.server.health_and_operator_listeners import Close, serve_plain
 from birthmark.server.server_process import reduce_gc_frequency
 from birthmark.server.settings import Settings
 from birthmark.server.workers.nats_server import NatsServer
 from birthmark.server.workers.parent_http_front_end import Front
-from birthmark.server.workers.worker_assignment import WorkerConfig, at, door_of, names_of
-from birthmark.server.workers.worker_client import WorkerRequest
+from birthmark.server.workers.worker_http_client import WorkerRequest
 from birthmark.server.workers.worker_process import Start, WorkerReady
+from birthmark.server.workers.worker_process_configuration import WorkerConfig, at, door_of, names_of
 from birthmark.supervised_tasks import cancel_and_wait, note, start_supervised
 from birthmark.untrusted_json_and_text import decode_json, reason_of
 

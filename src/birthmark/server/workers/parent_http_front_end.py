@@ -21,8 +21,8 @@ from birthmark.errors import UnavailableError
 from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
 from birthmark.net.dual_protocol_connection import Connection
 from birthmark.operator_api.api_router import NDJSON, ROOT, SSE, as_event, problem, respond_unless_disconnected, told
-from birthmark.server.workers.worker_assignment import door_of
-from birthmark.server.workers.worker_client import Headers, NotReachedError, WorkerRequest, WorkerResponse
+from birthmark.server.workers.worker_http_client import Headers, NotReachedError, WorkerRequest, WorkerResponse
+from birthmark.server.workers.worker_process_configuration import door_of
 from birthmark.supervised_tasks import cancel_and_wait
 from birthmark.untrusted_json_and_text import decode_json
 from birthmark.webconsole.enroll.limits import DROP

@@ -23,7 +23,7 @@ from birthmark.server.server import Server
 from birthmark.server.server_process import begin_log, reduce_gc_frequency
 from birthmark.server.settings import Settings
 from birthmark.server.workers.parent_death import end_with_parent
-from birthmark.server.workers.worker_assignment import WorkerConfig, WorkerContext
+from birthmark.server.workers.worker_process_configuration import WorkerConfig, WorkerContext
 from birthmark.untrusted_json_and_text import decode_json
 
 log = logging.getLogger(__name__)

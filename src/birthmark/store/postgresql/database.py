@@ -20,7 +20,7 @@ from birthmark.store.compiled_statements import Statement, insert, statement, up
 from birthmark.store.core_tables import audit, audit_heads, outbox
 from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, GroupCommit, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
-from birthmark.store.event_codec import encode_event, kind_of
+from birthmark.store.event_base_and_codec import encode_event, kind_of
 from birthmark.store.postgresql.batch_functions import BatchSteps, StatementPlan
 from birthmark.store.postgresql.outage_retry import OPTIONS, PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.writer_connection import AnswerLostError, Writer

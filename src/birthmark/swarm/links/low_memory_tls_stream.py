@@ -18,7 +18,7 @@ from typing import Any, TypeAlias
 from birthmark.device_transports.errors import LinkLostError
 from birthmark.device_transports.identity import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import check_dates
-from birthmark.device_transports.openssl.tls import client_context, translate_error
+from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.device_transports.urls import TIMEOUT_S
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from birthmark.awsiot.model import DataStream
 from birthmark.awsiot.rules.topic_rule_evaluation import RulesFullError
-from birthmark.awsiot.store import topic_rules as store
+from birthmark.awsiot.store import topic_rules_and_streams as store
 from birthmark.broker.database_stream import SqlStream
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError

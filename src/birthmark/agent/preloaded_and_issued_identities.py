@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.agent.certificate_slot import HeldIdentity, Slot
-from birthmark.agent.config.config_values import PreloadedIdentity
+from birthmark.agent.config.model import PreloadedIdentity
 from birthmark.agent.key_store import KeyStore
 from birthmark.agent.state_directory import AgentPaths
 from birthmark.errors import NotFoundError, about

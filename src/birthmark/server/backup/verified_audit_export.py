@@ -19,7 +19,7 @@ from birthmark.audit.chain_verification import ROW, ROWS, VerifiedChain, verify_
 from birthmark.audit.signed_heads import HEADS, parse_head
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.file_ownership_and_sudo import as_who_asked
+from birthmark.ownership_and_sudo_commands import as_who_asked
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, kind_of
 from birthmark.store import Changes, Database, from_micros, insert, open_database, to_micros, upsert
 from birthmark.store.core_tables import audit, audit_heads

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from birthmark.agent.config.config_values import AgentConfig, EstIssuance, IssuedIdentity
+from birthmark.agent.config.model import AgentConfig, EstIssuance, IssuedIdentity
 from birthmark.agent.renewal_policy import Renewal
 from birthmark.agent.state_directory import DEVICE_ID, EDGE_CA, LOCAL_CA
 from birthmark.pki import certificate_profiles

@@ -9,7 +9,8 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from birthmark.agent.config.config_values import (
+from birthmark.agent.config.key_and_file_uris import files_of, take_pair
+from birthmark.agent.config.model import (
     AzureIssuance,
     EstAuth,
     EstIssuance,
@@ -19,7 +20,6 @@ from birthmark.agent.config.config_values import (
     PreloadedIdentity,
     X509Pair,
 )
-from birthmark.agent.config.key_and_file_uris import files_of, take_pair
 from birthmark.agent.config.toml_tables import (
     ANY,
     FILLED,

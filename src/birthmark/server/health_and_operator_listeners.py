@@ -13,7 +13,7 @@ from birthmark import atomic_files
 from birthmark.clock_and_entropy import Clock
 from birthmark.net.bounded_http import ASGIApp, HttpService, Receive, Scope, Send
 from birthmark.net.listener import Listeners, OnRefused
-from birthmark.net.peer_limits import Limits
+from birthmark.net.listener_limits import Limits
 from birthmark.operator_api.cookie_request_guard import is_own_host
 from birthmark.operator_api.unix_socket import PORT_ALONE, open_door
 from birthmark.server.file_descriptor_limits import for_health

@@ -8,8 +8,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from birthmark.errors import BirthmarkError, ThrottledError, UnauthenticatedError
+from birthmark.iam.password_policy_and_hashes import PasswordUnfitError
 from birthmark.iam.password_sign_in import LinkRefusedError
-from birthmark.iam.passwords import PasswordUnfitError
 from birthmark.operator_api.cookie_request_guard import RequestForgedError, local_path
 from birthmark.operator_api.html_page_elements import (
     FROM_FRAGMENT,

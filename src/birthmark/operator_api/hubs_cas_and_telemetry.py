@@ -18,7 +18,7 @@ from birthmark.operator_api.api_router import (
     LineStream,
     Rows,
 )
-from birthmark.operator_api.dps_administration import Verification, authority_view
+from birthmark.operator_api.dps_instances_and_cas import Verification, authority_view
 from birthmark.operator_api.message_stream_pages import StreamPosition, StreamQuery, beginning, pages
 from birthmark.operator_api.name_validation import parse_host, parse_name
 from birthmark.pki.certificates import parse_any, parse_ca

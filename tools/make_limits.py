@@ -11,7 +11,7 @@ from typing import Any
 
 import birthmark
 from birthmark.net.listener_limits import Limits
-from birthmark.server.health_and_operator_listeners import BODY_LIMITS
+from birthmark.server.request_body_limits import BODY_LIMITS
 
 SOURCE = Path(__file__).with_name("limits.md")
 TARGET = Path(birthmark.__file__).parents[2] / "docs" / "reference" / "limits.md"

@@ -37,7 +37,7 @@ from birthmark.iothub.model import Twin
 from birthmark.iothub.rules import twin_query_plans as hub_queries
 from birthmark.iothub.rules.digital_twins import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
-from birthmark.keys.cryptography_key_adapter import uri_in
+from birthmark.keys.pkcs11_uri_files import uri_in
 from birthmark.keys.se050_reference_keys import parse_reference_key, reference_public_key
 from birthmark.mqtt import codec
 from birthmark.mqtt.engine import MqttEngine, MqttLimits, MqttRole

@@ -18,8 +18,8 @@ from birthmark.agent.config import read_config
 from birthmark.agent.config.model import DpsSource, PreloadedIdentity
 from birthmark.agent.identity_lifecycle import payload_of
 from birthmark.cli.device_enroll_shipment import template_of
+from birthmark.cli.input_files import FileEncodingError, read_file, read_text
 from birthmark.cli.options.device_enrollment import DeviceOptions
-from birthmark.cli.output.command_output import FileEncodingError, read_file, read_text
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls_context import client_context
 from birthmark.errors import BirthmarkError
@@ -301,7 +301,7 @@ OWN = {
         "server/backup/restore.py",
         "store/schema_migration.py",
         "swarm/identities.py",
-        "swarm/local_server_records.py",
+        "swarm/local_server_registration.py",
         "testing/cloud.py",
     },
     "what the system tells": {
@@ -317,7 +317,7 @@ OWN = {
     },
     "a file that is read line by line": {
         "manifests/certificate_lists.py",
-        "server/backup/exported_audit_verification.py",
+        "server/backup/verified_audit_export.py",
     },
 }
 BYPASS = re.compile(r"\.read_text\(|read_bytes\(\)\.decode|utf-8-sig|tomllib\.load\b|json\.load\(")

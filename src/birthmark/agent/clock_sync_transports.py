@@ -20,7 +20,7 @@ from birthmark.agent.issued_certificates import ManagedCertificate
 from birthmark.agent.trusted_clock import TOLERANCE, Timekeeper
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
-from birthmark.device_transports.openssl.certificate_time import StatedTime
+from birthmark.device_transports.openssl.server_time import StatedTime
 from birthmark.device_transports.ports import HttpResponse, HttpsClient, Links, MqttClient, ReceivedMessage
 from birthmark.device_transports.urls import parse_url
 from birthmark.errors import BirthmarkError

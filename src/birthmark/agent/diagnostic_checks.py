@@ -37,7 +37,7 @@ from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.errors import BirthmarkError, about
 from birthmark.est.client import EstClient
-from birthmark.keys.cryptography_key_adapter import default_scheme
+from birthmark.keys.key_handle import default_scheme
 from birthmark.keys.tpm_attestation import Tpm, TpmSettings
 from birthmark.pki.certificates import parse_bundle
 from birthmark.untrusted_json_and_text import reason_of

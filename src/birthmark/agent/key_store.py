@@ -21,7 +21,6 @@ from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettin
 from birthmark.agent.state_directory import AgentPaths, move_file, next_of, remove_file, write_file
 from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.keys.cryptography_key_adapter import PrivateKey, uri_in
 from birthmark.keys.errors import (
     KeyFileInvalidError,
     KeyFileMissingError,
@@ -33,11 +32,13 @@ from birthmark.keys.errors import (
     TokenNotFoundError,
 )
 from birthmark.keys.file_key import FileKey, read_key_file
+from birthmark.keys.key_handle import PrivateKey
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library_lifecycle import LOCK, stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.pkcs11_uri import SCHEME, Pkcs11Uri, parse_pkcs11_uri
+from birthmark.keys.pkcs11_uri_files import uri_in
 from birthmark.secure_elements.chip_profiles import Algorithm
 from birthmark.secure_elements.token_object_management import destroy, generate, has_key
 

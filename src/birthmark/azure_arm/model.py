@@ -1,4 +1,4 @@
-"""Operations of the management API and their targets."""
+"""Operations of the management API with the right that each requires, and the parsed request."""
 
 from dataclasses import dataclass
 from enum import Enum

@@ -1,4 +1,4 @@
-"""Authorization of management requests, and a common interface to DPS and the hubs."""
+"""Authorization of management requests, and the views, CA certificates, policies and routes that they use."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

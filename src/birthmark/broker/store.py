@@ -1,4 +1,4 @@
-"""Tables of sessions, subscriptions, queues and retained messages.
+"""Tables and statements of the broker: sessions, subscriptions, queues, retained messages, and streams.
 
 sessions:       one row for each stored session; `owner` is the worker that holds the connection.
 subscriptions:  by the exact text of the filter, with its shape (`rules.filter_index`).

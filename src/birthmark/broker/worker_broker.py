@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from birthmark.broker import store
-from birthmark.broker.broker_context import WorkerForwarder
 from birthmark.broker.bus_requests import (
     AppendReply,
     AppendTo,
@@ -33,6 +32,7 @@ from birthmark.broker.publisher_backpressure import UNWRITTEN_BYTES, InFlightBud
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.rules.principal_quotas import SpaceRules
 from birthmark.broker.session_queue_writer import SessionQueueWriter
+from birthmark.broker.worker_forwarder import WorkerForwarder
 from birthmark.broker.worker_leases import LoopTimers, Timer, Timers, Workers, keep_beating, run_failure_detector_loop
 from birthmark.bus import Bus
 from birthmark.bus.ports import BusRequest, EmptyReply, NoAnswerError, R, WorkerUnreachableError

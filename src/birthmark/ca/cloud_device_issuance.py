@@ -4,14 +4,11 @@ A policy is a device profile of this CA. The ordering service has authenticated 
 device owns the name, and revokes an unused earlier certificate with the next issuance.
 """
 
-import ipaddress
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from birthmark.auth.principals import Principal, PrincipalKind
@@ -19,61 +16,10 @@ from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.rules.issuance_eligibility import NameHeldError
 from birthmark.ca.service import CertificateAuthority
 from birthmark.errors import PolicyError, ThrottledError
-from birthmark.pki.certificate_profiles import SERVER, CertificateProfile, Purpose
+from birthmark.pki.certificate_profiles import CertificateProfile, Purpose
 from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.csr import CertificateRequest
-from birthmark.pki.issuance import LeafIssuer, issue
-from birthmark.pki.names_and_registration_ids import MAX_COMMON_NAME_BYTES, name_of
-from birthmark.pki.revocation_urls import DistributionPoints
 from birthmark.store import Changes
-
-
-def issue_server(
-    issuer: LeafIssuer,
-    hosts: Sequence[str],
-    public_key: CertificatePublicKeyTypes,
-    *,
-    serial: int,
-    now: datetime,
-    lifetime: timedelta | None = None,
-    points: DistributionPoints | None = None,
-) -> Certificate:
-    """Return a server certificate for `hosts`: DNS names and IP addresses, the primary name first."""
-    named = next((host for host in hosts if len(host.encode()) <= MAX_COMMON_NAME_BYTES), "server")
-    return issue(
-        SERVER,
-        name_of(named),
-        public_key,
-        issuer=issuer,
-        serial=serial,
-        now=now,
-        lifetime=lifetime,
-        points=points,
-        san=[_general_name(host) for host in dict.fromkeys(hosts)],
-    )
-
-
-def excluding(hosts: Iterable[str]) -> tuple[x509.GeneralName, ...]:
-    """Return the name constraints that exclude these hosts from a CA; loopback addresses need no exclusion."""
-    found: list[x509.GeneralName] = []
-    for host in dict.fromkeys(hosts):
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            if host != "localhost":
-                found.append(x509.DNSName(host))
-        else:
-            if not (address.is_loopback or address.is_unspecified):
-                found.append(x509.IPAddress(ipaddress.ip_network(address)))
-    return tuple(found)
-
-
-def _general_name(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
 
 BURST, EVERY_S = 20, 10
 """Number of certificates that a registration may request in a burst, and the interval in seconds after that."""

@@ -26,7 +26,7 @@ from birthmark.ca.passphrase_sources import BESIDE, Passphrase
 from birthmark.ca.pkcs11_keys import TokenPlace, place_of
 from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import InvalidRequestError, UnavailableError
-from birthmark.keys.cryptography_key_adapter import PublicKey
+from birthmark.keys.key_handle import PublicKey
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, CertificateProfile, Purpose
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issuance import LeafIssuer, SigningKey, issue, new_serial

@@ -20,7 +20,8 @@ from birthmark import atomic_files
 from birthmark.ca import pkcs11_keys
 from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError, UnavailableError
-from birthmark.keys.cryptography_key_adapter import PublicKey, uri_in
+from birthmark.keys.key_handle import PublicKey
+from birthmark.keys.pkcs11_uri_files import uri_in
 from birthmark.pki.certificates import parse_pem
 from birthmark.pki.issuance import LeafIssuer, SigningKey
 

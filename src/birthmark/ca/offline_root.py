@@ -42,7 +42,7 @@ from birthmark.ca.passphrase_sources import BESIDE, Passphrase
 from birthmark.ca.pkcs11_keys import TokenPlace, place_of
 from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.keys.cryptography_key_adapter import PublicKey
+from birthmark.keys.key_handle import PublicKey
 from birthmark.pki.certificate_profiles import Purpose
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_bundle, parse_thumbprint
 from birthmark.pki.csr import CertificateRequest, parse_csr

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
 
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.keys.cryptography_key_adapter import PublicKey, Scheme, as_private_key, render_uri_pem, uri_in
+from birthmark.keys.cryptography_key_adapter import as_private_key
+from birthmark.keys.key_handle import PublicKey, Scheme
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
+from birthmark.keys.pkcs11_uri_files import render_uri_pem, uri_in
 from birthmark.pki.issuance import SigningKey
 from birthmark.supervised_tasks import run_in_thread
 

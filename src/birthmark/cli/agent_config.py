@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.agent.config.parser import EffectiveSetting, effective
+from birthmark.agent.config.effective_settings import EffectiveSetting, effective
 from birthmark.agent.config.setting_catalog import AgentSetting, every_setting
 from birthmark.cli.options.agent import AgentOptions
 from birthmark.cli.options.row_filter import PickOptions

@@ -1,4 +1,4 @@
-"""`birthmark alert`: active alerts and silences."""
+"""`birthmark alert`: active alerts, alert rules, and silences."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.options.duration import parse_within
 from birthmark.cli.options.server import ListOptions, ServerOutputOptions, at
 from birthmark.cli.output.command_output import emit, say
 from birthmark.durations import FORMS

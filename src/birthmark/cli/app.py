@@ -17,7 +17,8 @@ from typer.core import TyperGroup
 from birthmark import __version__
 from birthmark.cli.command_factory import as_command
 from birthmark.cli.command_tree import TREE, Leaf, example_of, note_on, options_renamed, renamed, suggest_commands
-from birthmark.cli.output.command_output import FAILED, INTERRUPTED, UsageError, file_trouble, print_errors, tell
+from birthmark.cli.input_files import file_trouble
+from birthmark.cli.output.command_output import FAILED, INTERRUPTED, UsageError, print_errors, tell
 from birthmark.errors import UnavailableError, is_utf_8
 from birthmark.untrusted_json_and_text import printable
 

@@ -1,4 +1,4 @@
-"""`birthmark aws`: access keys, resources and published messages of the server's AWS account."""
+"""`birthmark aws`: access keys, resources, certificates, shadows and live messages of the AWS account."""
 
 import json
 import sys
@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.input_files import read_text
 from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.json_arguments import object_of
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.output.command_output import read_text, say
+from birthmark.cli.output.command_output import say
 from birthmark.cli.output.follow_mode import announce_first, until_interrupted
 from birthmark.mqtt.topics import is_valid_filter, split_shared
 

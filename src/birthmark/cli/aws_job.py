@@ -7,11 +7,12 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.input_files import read_text
 from birthmark.cli.option_checks_and_confirmation import confirm
 from birthmark.cli.options.duration import DurationParser
 from birthmark.cli.options.json_arguments import object_of
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.output.command_output import read_text, say
+from birthmark.cli.output.command_output import say
 
 _COLUMNS = ("job", "status", "paused", "selection", "description", "created")
 _REASON_COLUMNS = ("things", "status", "details", "one")

@@ -9,9 +9,10 @@ import typer
 
 from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import MAX_TEMPLATE_CHARS
+from birthmark.cli.input_files import read_device_certificate, read_text
 from birthmark.cli.options.json_arguments import object_of
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.output.command_output import emit, read_device_certificate, read_text, say
+from birthmark.cli.output.command_output import emit, say
 
 _COLUMNS = ("template", "type", "enabled", "version", "hook", "description")
 _ROLE = "arn:aws:iam::000000000000:role/provisioning"

@@ -15,23 +15,16 @@ import typer
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from birthmark.cli.input_files import MAX_FILE_BYTES, FileMissingError, about, open_file, read_file
 from birthmark.cli.option_checks_and_confirmation import only, only_typed
 from birthmark.cli.options.chip_and_pin import CHIP_OPTIONS, ChipOutputOptions
 from birthmark.cli.options.row_filter import PickOptions
-from birthmark.cli.output.command_output import (
-    MAX_FILE_BYTES,
-    FileMissingError,
-    about,
-    certificate_row,
-    emit,
-    open_file,
-    read_file,
-    say,
-)
+from birthmark.cli.output.command_output import certificate_row, emit, say
 from birthmark.errors import InvalidRequestError, NotFoundError
-from birthmark.keys.cryptography_key_adapter import PublicKey, render_uri_pem
+from birthmark.keys.key_handle import PublicKey
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_token import TokenInfo
+from birthmark.keys.pkcs11_uri_files import render_uri_pem
 from birthmark.pki.certificates import parse_bundle
 from birthmark.secure_elements.backends import list_chips
 from birthmark.secure_elements.chip_profiles import Algorithm, profile_of

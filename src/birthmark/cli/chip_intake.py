@@ -11,9 +11,10 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.input_files import about, read_file
 from birthmark.cli.option_checks_and_confirmation import only, only_typed
 from birthmark.cli.options.chip_and_pin import CHIP_OPTIONS, ChipOutputOptions
-from birthmark.cli.output.command_output import SOME_ROWS_REFUSED, about, emit, print_row_error, read_file
+from birthmark.cli.output.command_output import SOME_ROWS_REFUSED, emit, print_row_error
 from birthmark.cli.output.table import format_count
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError

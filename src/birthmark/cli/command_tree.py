@@ -69,7 +69,7 @@ DEVICE = CommandGroup(
         "revoke": Leaf("device_revoke:revoke", "pump-1 --reason keyCompromise --yes"),
         "renew": Leaf("device_renew:renew", "pump-1 --cert renewed.pem --to aws --wait 10min"),
         "provenance": Leaf("device_provenance:verify", "BOARD-0001 --manifest shipment.jsonl --station north.pem"),
-        "rights": Leaf("device_follow_and_move:rights", "enroll --to aws > policy.json"),
+        "rights": Leaf("device_rights:rights", "enroll --to aws > policy.json"),
         "register": Leaf(
             "device_register_and_connect:register",
             "--chip --host global.azure-devices-provisioning.net --id-scope 0ne00ABCDEF",
@@ -184,9 +184,9 @@ PKI = CommandGroup(
         "ra": CommandGroup(
             "Registration authorities, which enroll other devices.",
             {
-                "create": Leaf("pki_tokens_and_requests:add_authority", "ra.pem --names 'line7-*'"),
-                "ls": Leaf("pki_tokens_and_requests:list_authorities"),
-                "rm": Leaf("pki_tokens_and_requests:remove_authority", "3F9A…"),
+                "create": Leaf("pki_authority:add_authority", "ra.pem --names 'line7-*'"),
+                "ls": Leaf("pki_authority:list_authorities"),
+                "rm": Leaf("pki_authority:remove_authority", "3F9A…"),
             },
             "ls",
         ),
@@ -283,11 +283,11 @@ HUB = CommandGroup(
         "ca": CommandGroup(
             "CA certificates of a hub, and proof of possession.",
             {
-                "ls": Leaf("hub:list_cas"),
-                "create": Leaf("hub:add_ca", "my-ca root.pem"),
-                "code": Leaf("hub:ca_code", "my-ca"),
-                "verify": Leaf("hub:verify_ca", "my-ca verification.pem"),
-                "rm": Leaf("hub:remove_ca", "my-ca"),
+                "ls": Leaf("hub_ca:list_cas"),
+                "create": Leaf("hub_ca:add_ca", "my-ca root.pem"),
+                "code": Leaf("hub_ca:ca_code", "my-ca"),
+                "verify": Leaf("hub_ca:verify_ca", "my-ca verification.pem"),
+                "rm": Leaf("hub_ca:remove_ca", "my-ca"),
             },
             "ls",
         ),
@@ -554,9 +554,9 @@ ALERT = CommandGroup(
 APPROVAL = CommandGroup(
     "Approvals of irreversible operations by a second user.",
     {
-        "ls": Leaf("user_access:list_approvals"),
-        "approve": Leaf("user_access:approve", "5f2d9c01"),
-        "reject": Leaf("user_access:reject", "5f2d9c01"),
+        "ls": Leaf("approval:list_approvals"),
+        "approve": Leaf("approval:approve", "5f2d9c01"),
+        "reject": Leaf("approval:reject", "5f2d9c01"),
     },
     "ls",
 )
@@ -589,8 +589,8 @@ TREE = CommandGroup(
         "session": SESSION,
         "approval": APPROVAL,
         "login": Leaf("login:login", "anna.invitation"),
-        "logout": Leaf("user_access:logout"),
-        "whoami": Leaf("user_access:whoami"),
+        "logout": Leaf("login:logout"),
+        "whoami": Leaf("login:whoami"),
         "doctor": Leaf("doctor:doctor", "--offline"),
         "why": Leaf("why:why", "se050-0001"),
         "upgrade": Leaf("upgrade:upgrade", "--check --data ./birthmark-data"),

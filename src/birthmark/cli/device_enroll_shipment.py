@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 from rich.progress import Progress, track
 
+from birthmark.cli.input_files import open_file, read_text
 from birthmark.cli.manifest import entries_of
-from birthmark.cli.option_checks_and_confirmation import CannotWorkError
+from birthmark.cli.options.device_enrollment import CannotWorkError
 from birthmark.cli.options.report import opened
 from birthmark.cli.output.bulk_summary import BulkSummary, print_pause
-from birthmark.cli.output.command_output import INTERRUPTED, SOME_ROWS_REFUSED, again, open_file, read_text, without
+from birthmark.cli.output.command_output import INTERRUPTED, SOME_ROWS_REFUSED, again, without
 from birthmark.cli.output.table import format_count
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError, InvalidRequestError
@@ -39,8 +40,8 @@ from birthmark.fleet.enrollment_template import (
 )
 from birthmark.fleet.template_value_validation import check_values
 from birthmark.manifests.certificate_preflight_checks import Judge
+from birthmark.manifests.duplicate_chips import Marks
 from birthmark.manifests.manifest_entry import ManifestEntry
-from birthmark.manifests.parallel_verification import Marks
 
 if TYPE_CHECKING:
     from birthmark.cli.options.device_enrollment import (

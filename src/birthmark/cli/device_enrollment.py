@@ -1,4 +1,4 @@
-"""`birthmark device`: enroll devices at Azure, AWS or a Birthmark server with the same commands."""
+"""`birthmark device enroll`, `template`, `ls`, `disable`, `enable`, `rm`: enrollments at Azure, AWS or Birthmark."""
 
 import shlex
 import sys
@@ -12,9 +12,11 @@ import typer
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.device_enroll_without_certificate import TpmOptions, check_file, enroll_keys, enroll_tpm
+from birthmark.cli.input_files import read_ca_certificate, read_device_certificate
 from birthmark.cli.manifest import ManifestOptions, count_entries
-from birthmark.cli.option_checks_and_confirmation import CannotWorkError, confirm, device_with, only
+from birthmark.cli.option_checks_and_confirmation import confirm, only
 from birthmark.cli.options.device_enrollment import (
+    CannotWorkError,
     CloudName,
     DeviceOptions,
     Edge,
@@ -28,11 +30,12 @@ from birthmark.cli.options.device_enrollment import (
     TemplateOption,
     Update,
     WriteOptions,
+    device_with,
 )
 from birthmark.cli.options.report import check_reports
 from birthmark.cli.options.row_filter import PickOptions
 from birthmark.cli.options.server import presented_certificate, show
-from birthmark.cli.output.command_output import UsageError, emit, read_ca_certificate, read_device_certificate, say
+from birthmark.cli.output.command_output import UsageError, emit, say
 from birthmark.cli.output.device_revocation_marks import mark_revoked_rows, print_revocation_notices
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import InvalidRequestError

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.option_checks_and_confirmation import only
-from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.options.duration import parse_within
 from birthmark.cli.options.server import ListOptions, ServerOutputOptions, at, show
 from birthmark.devices.model import DeviceOrder, DeviceState
 from birthmark.durations import FORMS

@@ -1,6 +1,5 @@
 """`birthmark device`: track enrolled devices, and move them between clouds."""
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from birthmark.cli.command_factory import JsonOption
 from birthmark.cli.device_enroll_shipment import Shipment, hint_at_policy, template_of
 from birthmark.cli.device_state_poller import PatienceOptions, told_and_kept
 from birthmark.cli.device_state_poller import follow as follow_all
@@ -17,7 +15,6 @@ from birthmark.cli.manifest import ManifestOptions, count_entries
 from birthmark.cli.option_checks_and_confirmation import confirm, only, only_typed
 from birthmark.cli.options.device_enrollment import (
     PLACES,
-    CloudName,
     DeviceOptions,
     ProfileOptions,
     TargetOptions,
@@ -29,12 +26,11 @@ from birthmark.cli.options.device_enrollment import (
 from birthmark.cli.options.report import ReportOption, add_row, check_reports, opened
 from birthmark.cli.options.server import DataOption
 from birthmark.cli.output.bulk_summary import BulkSummary, print_pause
-from birthmark.cli.output.command_output import emit, without
+from birthmark.cli.output.command_output import without
 from birthmark.cli.output.table import format_count
 from birthmark.fleet.device_migration import Move
 from birthmark.fleet.device_progress import Goal
 from birthmark.fleet.enrollment_rollback_journal import Journal
-from birthmark.fleet.required_permissions import FleetTask, azure_rights, iam_policy
 from birthmark.operator_api.client.api_client import DEFAULT_DATA
 
 
@@ -47,12 +43,12 @@ class WayOptions:
         typer.Option("--from", parser=parse_place, metavar="CLOUD", help=f"Source cloud of the devices: {PLACES}."),
     ]
     to: Annotated[TargetSelection, typer.Option(parser=parse_place, metavar="CLOUD", help="Destination cloud.")]
-    from_profile: Annotated[
-        str, typer.Option(help="Target profile of the destination: local, cloud, or a named one.")
-    ] = "local"
-    to_profile: Annotated[str, typer.Option(help="Target profile of the source: local, cloud, or a named one.")] = (
+    from_profile: Annotated[str, typer.Option(help="Target profile of the source: local, cloud, or a named one.")] = (
         "local"
     )
+    to_profile: Annotated[
+        str, typer.Option(help="Target profile of the destination: local, cloud, or a named one.")
+    ] = "local"
     data: DataOption = Path(DEFAULT_DATA)
 
     def ends(self) -> tuple[TargetOptions, TargetOptions]:
@@ -140,20 +136,3 @@ def move(
         patience_s = patience.seconds if wait and not writing.dry_run else 0
         ends = source.as_options(), destination.as_options()
         move_all(moving, pairs, patience_s, tally, ends, keep=keep, as_json=shipped.as_json)
-
-
-def rights(
-    work: Annotated[FleetTask, typer.Argument(help="Operation.")],
-    to: Annotated[CloudName, typer.Option(help="Cloud.")] = CloudName.AZURE,
-    as_json: JsonOption = False,
-) -> None:
-    """Print the minimum cloud permissions for a command.
-
-    For AWS, this is an IAM policy, ready to attach.
-
-    `dry-run` covers `device enroll-list --dry-run`; `undo` covers `device enroll-list --undo`.
-    """
-    if to is CloudName.AWS:
-        typer.echo(json.dumps(iam_policy(work), indent=None if as_json else 2))
-        return
-    emit(as_json, {place: ", ".join(rights) for place, rights in azure_rights(work).items()})

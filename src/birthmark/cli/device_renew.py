@@ -1,4 +1,4 @@
-"""`birthmark device renew`: apply a renewed certificate to clouds where it is a new principal."""
+"""`birthmark device renew`: transfer policies and things at AWS to a renewed certificate, and retire the old one."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.input_files import read_device_certificate
 from birthmark.cli.option_checks_and_confirmation import OptionNotApplicableError, confirm
-from birthmark.cli.options.certificate_inventory import parse_within
 from birthmark.cli.options.device_enrollment import TargetOptions, WriteOptions
-from birthmark.cli.output.command_output import emit, read_device_certificate, without
+from birthmark.cli.options.duration import parse_within
+from birthmark.cli.output.command_output import emit, without
 from birthmark.durations import FORMS
 from birthmark.untrusted_json_and_text import printable
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import typer
 
 from birthmark.cli.device_enroll_shipment import Shipment
-from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.options.duration import parse_within
 from birthmark.cli.output.bulk_summary import BulkSummary, print_pause
 from birthmark.cli.output.command_output import INTERRUPTED, SOME_ROWS_REFUSED, again
 from birthmark.cli.output.table import format_count, text_of

@@ -1,4 +1,4 @@
-"""`birthmark dps`: provisioning services, their links and CA certificates."""
+"""`birthmark dps`: provisioning services with their linked hubs, tier, policy keys and CA certificates."""
 
 import shlex
 from contextlib import nullcontext
@@ -8,16 +8,10 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.input_files import read_ca_certificate, read_device_certificate, with_certificate
 from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.output.command_output import (
-    UsageError,
-    emit,
-    read_ca_certificate,
-    read_device_certificate,
-    say,
-    with_certificate,
-)
+from birthmark.cli.output.command_output import UsageError, emit, say
 from birthmark.cli.policy_keys import (
     PolicyArgument,
     PolicyOption,

@@ -8,9 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.input_files import FileMissingError, read_file
 from birthmark.cli.option_checks_and_confirmation import only
-from birthmark.cli.output.command_output import FileMissingError, emit, read_file, say, written_as
+from birthmark.cli.options.server import ServerOutputOptions, at
+from birthmark.cli.output.command_output import emit, say, written_as
+from birthmark.cli.user_access import format_roles
 from birthmark.errors import BirthmarkError, about
 from birthmark.operator_api.client.api_client import RemoteClient
 from birthmark.operator_api.client.initial_server_trust import roots_of
@@ -18,6 +22,7 @@ from birthmark.operator_api.client.saved_login import (
     InvitationInvalidError,
     Login,
     LoginDamagedError,
+    NotSignedInError,
     TokenFileError,
     check,
     check_place,
@@ -25,6 +30,7 @@ from birthmark.operator_api.client.saved_login import (
     place,
     read_invitation,
     save_login,
+    signed_in,
 )
 from birthmark.pki.certificates import pem_bundle
 from birthmark.text_file_encodings import unseen
@@ -158,3 +164,32 @@ def _pem(path: Path) -> str:
 
 def _label() -> str:
     return socket.gethostname()[:64]
+
+
+def logout(as_json: JsonOption = False) -> None:
+    """Sign out and use this machine's server again.
+
+    The session's token is revoked.
+    """
+    if (login := signed_in()) is None:
+        raise NotSignedInError(path=place())
+    left = ""
+    try:
+        RemoteClient.signed_in(login).delete(at("people", "tokens", login.token_id))
+    except BirthmarkError as error:  # already revoked, or the server is unavailable
+        left = f" The token was not revoked there: {error}."
+    atomic_files.remove(place())
+    say(as_json, {"url": login.url, "user": login.user, "taken_back": not left}, f"Signed out at {login.url}.{left}")
+
+
+def whoami(server: ServerOutputOptions) -> None:
+    """Show the current server, user and permissions."""
+    client = server.client
+    told: dict[str, Any] = client.get("/people/me")
+    row = {"server": client.url if server.is_elsewhere else str(server.directory), **told}
+    row["user"] = told["user"] or "local administrator"
+    if server.as_json:
+        emit(True, {**row, "user": told["user"]})
+        return
+    words = {"token": format_roles([told["token"]])} if "token" in told else {}
+    emit(False, {**row, "roles": format_roles(told["roles"]), **words})

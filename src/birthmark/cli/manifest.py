@@ -16,6 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, wrap_file
 
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.input_files import open_file, read_device_certificate, read_file
 from birthmark.cli.manifest_merge import StationsOptions, is_bundle
 from birthmark.cli.option_checks_and_confirmation import OptionNotApplicableError, only
 from birthmark.cli.options.server import show
@@ -24,9 +25,6 @@ from birthmark.cli.output.command_output import (
     SOME_ROWS_REFUSED,
     FileExistsAlreadyError,
     again,
-    open_file,
-    read_device_certificate,
-    read_file,
     say,
     typed_command_with,
 )
@@ -126,7 +124,7 @@ def tell_left_out(file: Path, *, as_json: bool) -> None:
 def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Iterator[Any]:
     """Yield verified entries and errors, with a progress bar; with `judge`, entries include their warnings."""
     from birthmark.manifests.bundle import parallel_verifier
-    from birthmark.manifests.bundle.intake_records import BundleTrust
+    from birthmark.manifests.bundle.bundle_trust import BundleTrust
     from birthmark.manifests.certificate_lists import ListTrust, verify_list
     from birthmark.manifests.manifest_entry import add_doubts
     from birthmark.manifests.parallel_verification import verify_all

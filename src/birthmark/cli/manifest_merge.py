@@ -9,16 +9,12 @@ import typer
 
 from birthmark import atomic_files
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.input_files import FileEncodingError, about, open_file, read_device_certificate, read_file
 from birthmark.cli.output.command_output import (
     SOME_ROWS_REFUSED,
-    FileEncodingError,
     FileExistsAlreadyError,
-    about,
     emit,
-    open_file,
     print_row_error,
-    read_device_certificate,
-    read_file,
     written_as,
 )
 from birthmark.cli.output.table import format_count
@@ -26,7 +22,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.text_file_encodings import plain_text, to_lines, to_utf_8, utf_16_of
 
 if TYPE_CHECKING:
-    from birthmark.manifests.bundle.intake_records import BundleTrust
+    from birthmark.manifests.bundle.bundle_trust import BundleTrust
     from birthmark.pki.certificates import Certificate
 
 
@@ -40,7 +36,7 @@ class StationsOptions:
     trust_root: Annotated[list[Path] | None, typer.Option(help="Accepted root CAs of device certificates, PEM.")] = None
 
     def trust(self) -> "BundleTrust":
-        from birthmark.manifests.bundle.intake_records import BundleTrust
+        from birthmark.manifests.bundle.bundle_trust import BundleTrust
 
         return BundleTrust(tuple(read_device_certificate(path) for path in self.station or ()), tuple(self.roots()))
 

@@ -8,7 +8,7 @@ import typer
 from birthmark.cli.output.command_output import ActionNeededError, UsageError, again, without
 
 if TYPE_CHECKING:
-    from birthmark.pki.certificates import Certificate
+    pass
 
 
 class OptionNotApplicableError(UsageError):
@@ -21,21 +21,6 @@ class OptionNotApplicableError(UsageError):
     option: str
     when: str
     without: str
-
-
-class CannotWorkError(ActionNeededError):
-    """The enrollment could never work."""
-
-    code = "enroll.cannot_work"
-    cause = "{who} would be rejected: {detail}."
-    fix = "Use another certificate, or enroll it anyway: `{again} --force`"
-    detail: str
-    who: str
-
-
-def device_with(certificate: "Certificate") -> str:
-    """Return a phrase for the device of a certificate, as the subject of a sentence."""
-    return f"A device with the certificate '{certificate.subject_text}'"
 
 
 def only(applies: bool, when: str, **options: object) -> None:

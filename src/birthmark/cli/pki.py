@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from birthmark.cli.input_files import read_ca_certificate, read_single_certificate
 from birthmark.cli.option_checks_and_confirmation import confirm, only
 from birthmark.cli.options.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at, show
-from birthmark.cli.output.command_output import emit, read_ca_certificate, read_single_certificate, write_result
+from birthmark.cli.output.command_output import emit, write_result
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificate_profiles import Purpose

@@ -2,18 +2,16 @@
 
 import shlex
 from datetime import timedelta
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from birthmark.cli.ca.issue import parse_lifetime
-from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
-from birthmark.cli.output.command_output import emit, read_device_certificate
+from birthmark.cli.options.server import ListOptions, ServerOutputOptions, at
+from birthmark.cli.output.command_output import emit
 from birthmark.untrusted_json_and_text import printable
 
 _A_DAY = timedelta(days=1)
-_AUTHORITY_COLUMNS = ("subject", "names", "not_after", "thumbprint")
 _REQUEST_COLUMNS = ("id", "device", "stands", "profile", "asked_by", "address", "asked_at")
 _RequestId = Annotated[str, typer.Argument(metavar="ID", help="Request, as listed by `birthmark pki request ls`.")]
 
@@ -38,39 +36,6 @@ def add_token(
     List and revoke the token as a user (`birthmark pki user ls`).
     """
     server.do("est", "tokens", device_id=device, lifetime_s=int((lifetime or _A_DAY).total_seconds()))
-
-
-def add_authority(
-    server: ServerOutputOptions,
-    file: Annotated[Path, typer.Argument(help="Certificate in PEM or DER with extendedKeyUsage cmcRA.")],
-    names: Annotated[str, typer.Option(metavar="PATTERN", help="Pattern of permitted device IDs, with * and ?.")] = "*",
-) -> None:
-    """Register a registration authority by its certificate.
-
-    It can enroll devices that it has verified.
-
-    When it renews its certificate over EST, the new certificate replaces the old one.
-    """
-    server.do("est", "authorities", certificate=read_device_certificate(file).pem(), names=names)
-
-
-def list_authorities(server: ListOptions) -> None:
-    """List the registration authorities."""
-    server.show("est", "authorities", columns=_AUTHORITY_COLUMNS, nothing="No registration authority is registered.")
-
-
-def remove_authority(
-    server: RemoveOptions,
-    thumbprint: Annotated[
-        str,
-        typer.Argument(metavar="THUMBPRINT", help="Registration authority, as listed by `birthmark pki ra ls`."),
-    ],
-) -> None:
-    """Delete a registration authority.
-
-    Certificates that it requested stay valid.
-    """
-    server.remove("est", "authorities", thumbprint, subject=f"the registration authority {thumbprint}")
 
 
 def list_requests(server: ListOptions) -> None:

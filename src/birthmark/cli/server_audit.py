@@ -14,10 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.input_files import read_file
+from birthmark.cli.options.duration import parse_within
 from birthmark.cli.options.row_filter import PickOptions
 from birthmark.cli.options.server import ServerOptions, ServerOutputOptions, show
-from birthmark.cli.output.command_output import emit, read_file, replacing
+from birthmark.cli.output.command_output import emit, replacing
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.durations import FORMS
 from birthmark.operator_api.database_location_record import has_own_file

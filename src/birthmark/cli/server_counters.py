@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.options.duration import parse_within
 from birthmark.cli.options.server import ServerOutputOptions, show
 from birthmark.cli.output.command_output import FAILED, say
 from birthmark.durations import FORMS

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.output.command_output import emit, read_file, without, working
+from birthmark.cli.input_files import read_file
+from birthmark.cli.output.command_output import emit, without, working
 from birthmark.cli.server_backup import Database, PassphraseOptions, run_with_cleanup
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.keys.pin import check_blanks

@@ -13,7 +13,8 @@ import typer
 
 from birthmark import errors
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.output.command_output import FileUnusableError, say, without
+from birthmark.cli.input_files import FileUnusableError
+from birthmark.cli.output.command_output import say, without
 from birthmark.cli.service_installer import Installer, InstallStep, groups_of
 from birthmark.cli.systemd_units import SystemdService, agent_service, is_hidden, server_service
 from birthmark.ownership_and_sudo_commands import as_root

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark import atomic_files
-from birthmark.cli.output.command_output import FileUnusableError
+from birthmark.cli.input_files import FileUnusableError
 from birthmark.cli.systemd_units import SystemdService
 from birthmark.untrusted_json_and_text import decode_json, reason_of
 

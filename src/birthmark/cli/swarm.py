@@ -17,17 +17,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from birthmark.cli.command_factory import JsonOption
+from birthmark.cli.input_files import read_text
 from birthmark.cli.option_checks_and_confirmation import confirm, only
 from birthmark.cli.options.server import DataOption
-from birthmark.cli.output.command_output import (
-    FAILED,
-    FileExistsAlreadyError,
-    UsageError,
-    emit,
-    read_text,
-    say,
-    without,
-)
+from birthmark.cli.output.command_output import FAILED, FileExistsAlreadyError, UsageError, emit, say, without
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.operator_api.client.api_client import DEFAULT_DATA
 from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, TargetKind

@@ -14,14 +14,8 @@ from birthmark.cli.options.row_filter import PickOptions
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOptions, ServerOutputOptions, at, show
 from birthmark.cli.output.command_output import FileExistsAlreadyError, emit, say, written_as
 from birthmark.durations import lifetime_of
-from birthmark.errors import BirthmarkError, PolicyError
+from birthmark.errors import PolicyError
 from birthmark.iam.model import RIGHTS_OF, UserRole
-from birthmark.operator_api.client.api_client import RemoteClient
-from birthmark.operator_api.client.saved_login import (
-    NotSignedInError,
-    place,
-    signed_in,
-)
 
 _MAX_OF_DEVICES = 250
 _USERS, _TOKENS = at("people", "users"), at("people", "tokens")
@@ -31,7 +25,6 @@ UserArgument = Annotated[str, typer.Argument(metavar="USER", help="User, as list
 PlaceOption = Annotated[
     str, typer.Option("--at", help="Scope: '*' (everywhere), server, aws, hub/NAME or dps/NAME.", metavar="SCOPE")
 ]
-ApprovalArgument = Annotated[str, typer.Argument(metavar="ID", help="Approval, as listed by `birthmark approval ls`.")]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", "-o", help="Output file of the invitation, a secret. Default: USER.invitation."),
@@ -89,14 +82,17 @@ def allow(
 
 def list_users(server: ListOptions) -> None:
     """List the users and their role assignments."""
-    rows = ({**row, "roles": _words(row["roles"])} if not server.as_json else row for row in server.client.rows(_USERS))
+    rows = (
+        {**row, "roles": format_roles(row["roles"])} if not server.as_json else row
+        for row in server.client.rows(_USERS)
+    )
     server.show_rows(rows, _USER_COLUMNS, "There are no users; only the local administrator has access.")
 
 
 def show_user(server: ServerOutputOptions, name: UserArgument) -> None:
     """Show a user."""
     found = server.client.get(at("people", "users", name))
-    emit(server.as_json, found if server.as_json else {**found, "roles": _words(found["roles"])})
+    emit(server.as_json, found if server.as_json else {**found, "roles": format_roles(found["roles"])})
 
 
 def remove_user(server: RemoveOptions, name: UserArgument) -> None:
@@ -195,60 +191,6 @@ def remove_token(
     server.remove("people", "tokens", name, subject=f"the token {name}")
 
 
-def list_approvals(server: ListOptions) -> None:
-    """List pending approvals.
-
-    Lists your own requests and those that you can approve.
-    """
-    columns = ("id", "asked_by", "what", "request", "body", "needs", "ends")
-    server.show("people", "approvals", columns=columns, nothing="No pending approvals.")
-
-
-def approve(server: ServerOutputOptions, name: ApprovalArgument) -> None:
-    """Approve another user's request once.
-
-    Check it first with `birthmark approval ls`.
-    """
-    server.do("people", "approvals", name, "approve")
-
-
-def reject(server: ServerOutputOptions, name: ApprovalArgument) -> None:
-    """Reject another user's request.
-
-    The requester is notified when they retry.
-    """
-    server.do("people", "approvals", name, "reject")
-
-
-def logout(as_json: JsonOption = False) -> None:
-    """Sign out and use this machine's server again.
-
-    The session's token is revoked.
-    """
-    if (login := signed_in()) is None:
-        raise NotSignedInError(path=place())
-    left = ""
-    try:
-        RemoteClient.signed_in(login).delete(at("people", "tokens", login.token_id))
-    except BirthmarkError as error:  # already revoked, or the server is unavailable
-        left = f" The token was not revoked there: {error}."
-    atomic_files.remove(place())
-    say(as_json, {"url": login.url, "user": login.user, "taken_back": not left}, f"Signed out at {login.url}.{left}")
-
-
-def whoami(server: ServerOutputOptions) -> None:
-    """Show the current server, user and permissions."""
-    client = server.client
-    told: dict[str, Any] = client.get("/people/me")
-    row = {"server": client.url if server.is_elsewhere else str(server.directory), **told}
-    row["user"] = told["user"] or "local administrator"
-    if server.as_json:
-        emit(True, {**row, "user": told["user"]})
-        return
-    words = {"token": _words([told["token"]])} if "token" in told else {}
-    emit(False, {**row, "roles": _words(told["roles"]), **words})
-
-
 def _invite(server: ServerOptions, name: str, file: Path, *, as_json: bool) -> None:
     made = server.client.post(at("people", "users", name, "invitation"))
     if made["url"] is None:
@@ -278,9 +220,9 @@ def _grant(role: UserRole, where: str) -> dict[str, str]:
     return {"role": role.value, "place": where}
 
 
-def _words(roles: list[dict[str, str]]) -> str:
+def format_roles(roles: list[dict[str, str]]) -> str:
     return ", ".join(f"{one['role'] or 'every right'} at {one['place']}" for one in roles) or "none"
 
 
 def _emit_user(server: ServerOutputOptions, row: dict[str, Any]) -> None:
-    emit(server.as_json, row if server.as_json else {**row, "roles": _words(row["roles"])})
+    emit(server.as_json, row if server.as_json else {**row, "roles": format_roles(row["roles"])})

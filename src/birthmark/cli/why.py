@@ -14,7 +14,7 @@ import typer
 from birthmark.cli.device_find_and_show import show_device
 from birthmark.cli.log_patterns import diagnostics_in, harmless_in, refusals_in, tracking_ids_in
 from birthmark.cli.option_checks_and_confirmation import only
-from birthmark.cli.options.certificate_inventory import parse_within
+from birthmark.cli.options.duration import parse_within
 from birthmark.cli.options.server import ServerOptions, ServerOutputOptions, show
 from birthmark.cli.output.client_refusal_log import noted
 from birthmark.cli.output.command_output import NOT_FOUND

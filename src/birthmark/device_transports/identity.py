@@ -8,8 +8,8 @@ from typing import TypeAlias
 
 from birthmark.device_transports.errors import CertificateKeyMismatchError, ChainOrderError, ServerUntrustedError
 from birthmark.errors import about
-from birthmark.keys.cryptography_key_adapter import KeyHandle
 from birthmark.keys.file_key import FileKey
+from birthmark.keys.key_handle import KeyHandle
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.pki.certificates import Certificate, pem_bundle

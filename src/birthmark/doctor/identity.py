@@ -17,10 +17,10 @@ from birthmark.doctor.facts import IdentityFacts, LeafFacts
 from birthmark.doctor.file_inspection import bytes_of, inspect_file
 from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.errors import BirthmarkError
-from birthmark.keys.cryptography_key_adapter import uri_in
 from birthmark.keys.errors import KeyFileInvalidError
 from birthmark.keys.file_key import FileKey, pem_of_key
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_uri_files import uri_in
 from birthmark.keys.se050_reference_keys import MAX_KEY_FILE_BYTES, parse_reference_key, reference_public_key
 from birthmark.pki.certificates import (
     MAX_BUNDLE_BYTES,

@@ -1,4 +1,4 @@
-"""Events of the provisioning service."""
+"""Events of changes to provisioning services, enrollments, groups and CA certificates."""
 
 from birthmark.dps.model import IdScope
 from birthmark.store import Event

@@ -1,4 +1,4 @@
-"""Events of identity and access management."""
+"""Event of identity and access management: a user's roles or tokens changed."""
 
 from birthmark.store import Event
 

@@ -7,9 +7,9 @@ from sqlalchemy import BigInteger, ColumnElement, Index, Table, bindparam, case,
 from birthmark.iam.model import AccessToken, Invitation, RoleAssignment, User
 from birthmark.store import Statement, insert, metadata
 from birthmark.store.column_types import number, text
-from birthmark.store.compiled_statements import Engine, insert_into
+from birthmark.store.compiled_statements import Engine
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.table_statements import find, guard_exists, page, remove
+from birthmark.store.table_statements import find, guard_exists, insert_into, page, remove
 
 USERS = RowMapper(User)
 users = USERS.table("people_users", "name")

@@ -1,4 +1,4 @@
-"""IoT Hub device client: connect, send telemetry."""
+"""IoT Hub device client: connect, send telemetry, request a certificate that replaces the current one."""
 
 import asyncio
 from collections.abc import Mapping

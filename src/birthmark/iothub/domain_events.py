@@ -1,4 +1,4 @@
-"""Events of the hubs."""
+"""Events of changes to hubs, their keys, CA certificates, routes and devices."""
 
 from birthmark.store import Event
 

@@ -1,4 +1,4 @@
-"""Ports between IoT Hub's MQTT and HTTPS sides."""
+"""Ports from the service side to connected devices: presence, notifications and direct method calls."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -4,86 +4,15 @@ The library's builders use it to sign CSRs, certificates, CRLs and CMS with a ke
 private key and call its `sign`. Operations that need the private numbers raise `UnsupportedAlgorithm`.
 """
 
-from base64 import b64decode
 from collections.abc import Mapping
 from contextlib import suppress
-from enum import StrEnum
-from typing import Any, Generic, NoReturn, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
-from asn1crypto import core, pem
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
-from birthmark.keys.pkcs11_uri import MAX_URI_CHARS, Pkcs11Uri, find_pkcs11_uri
-
-PublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
-PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
-_HASHES = {"sha256": hashes.SHA256(), "sha384": hashes.SHA384(), "sha512": hashes.SHA512()}
-
-
-class Scheme(StrEnum):
-    """Signature schemes. ECDSA signatures are DER, as everywhere outside PKCS#11."""
-
-    ECDSA_SHA256 = "ecdsa-sha256"
-    ECDSA_SHA384 = "ecdsa-sha384"
-    ECDSA_SHA512 = "ecdsa-sha512"
-    RSA_PKCS1_SHA256 = "rsa-pkcs1-sha256"
-    RSA_PKCS1_SHA384 = "rsa-pkcs1-sha384"
-    RSA_PKCS1_SHA512 = "rsa-pkcs1-sha512"
-    RSA_PSS_SHA256 = "rsa-pss-sha256"
-
-    @property
-    def hash(self) -> hashes.HashAlgorithm:
-        return _HASHES[self.rsplit("-", 1)[1]]
-
-    @property
-    def is_ec(self) -> bool:
-        return self.startswith("ecdsa")
-
-
-def default_scheme(public_key: PublicKey) -> Scheme:
-    """Return the default signature scheme of a key's type and strength."""
-    if isinstance(public_key, rsa.RSAPublicKey):
-        return Scheme.RSA_PKCS1_SHA256
-    return {384: Scheme.ECDSA_SHA384, 521: Scheme.ECDSA_SHA512}.get(public_key.curve.key_size, Scheme.ECDSA_SHA256)
-
-
-class KeyHandle(Protocol):
-    """A private key in any storage. Safe to share between threads; close it when done."""
-
-    @property
-    def public_key(self) -> PublicKey:
-        """The public key."""
-
-    def sign(self, data: bytes, scheme: Scheme) -> bytes:
-        """Return the signature of `data`. Raise `KeyUnsupportedError`, or `UnavailableError` when the token fails."""
-
-    def describe(self) -> str:
-        """Return the key's location for logs and messages."""
-
-    def close(self) -> None:
-        """Release the key. Idempotent."""
-
-
-def uri_in(content: bytes) -> str | None:
-    """Return the URI in a file, as text or as pkcs11-provider's PEM block; None for other files."""
-    if (uri := find_pkcs11_uri(content[: 2 * MAX_URI_CHARS].decode("ascii", "replace"))) is not None:
-        return uri
-    if b"-----BEGIN PKCS#11 PROVIDER URI-----" not in content:
-        return None
-    body = content.split(b"-----BEGIN PKCS#11 PROVIDER URI-----", 1)[1].split(b"-----END", 1)[0]
-    try:
-        return str(core.SequenceOf.load(b64decode(body), spec=core.Any)[1].parse(core.UTF8String).native)
-    except (ValueError, TypeError, IndexError):
-        return None
-
-
-def render_uri_pem(uri: Pkcs11Uri) -> str:
-    """Return the PEM block in which pkcs11-provider and `chip exec` find the URI; it contains no secret."""
-    body = core.SequenceOf([core.VisibleString("PKCS#11 Provider URI v1.0"), core.UTF8String(str(uri))], spec=core.Any)
-    return bytes(pem.armor("PKCS#11 PROVIDER URI", body.dump())).decode()
-
+from birthmark.keys.key_handle import KeyHandle, PrivateKey, PublicKey, Scheme
 
 P = TypeVar("P", bound=PublicKey)
 _RSA_KINDS: Mapping[type, str] = {padding.PKCS1v15: "rsa-pkcs1", padding.PSS: "rsa-pss"}

@@ -20,7 +20,6 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from birthmark.keys.cryptography_key_adapter import PrivateKey, PublicKey, Scheme
 from birthmark.keys.errors import (
     KeyFileExposedError,
     KeyFileInvalidError,
@@ -31,6 +30,7 @@ from birthmark.keys.errors import (
     PassphraseWrongError,
     ReferenceKeyError,
 )
+from birthmark.keys.key_handle import PrivateKey, PublicKey, Scheme
 from birthmark.keys.pin import Pin
 from birthmark.keys.se050_reference_keys import MAX_KEY_FILE_BYTES, parse_reference_key
 from birthmark.pki.certificates import DECODE_PKCS12

@@ -15,8 +15,8 @@ from pkcs11.mechanisms import MGF, KeyType, Mechanism
 from pkcs11.util.ec import encode_ec_public_key, encode_ecdsa_signature, encode_named_curve_parameters
 from pkcs11.util.rsa import encode_rsa_public_key
 
-from birthmark.keys.cryptography_key_adapter import PublicKey, Scheme
 from birthmark.keys.errors import KeyUnsupportedError, PublicKeyMissingError
+from birthmark.keys.key_handle import PublicKey, Scheme
 from birthmark.keys.pkcs11_token import Pkcs11Token, bytes_of, text_of
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
 

@@ -5,7 +5,7 @@ The signed data begins with a fixed line, so that no handshake or certificate ca
 
 from cryptography.hazmat.primitives.asymmetric import ec, padding
 
-from birthmark.keys.cryptography_key_adapter import KeyHandle, PublicKey, default_scheme
+from birthmark.keys.key_handle import KeyHandle, PublicKey, default_scheme
 
 CONTEXT = b"birthmark proof of possession v1\0"
 

@@ -28,9 +28,9 @@ from typing import NamedTuple, NoReturn, TextIO
 
 from birthmark.errors import BirthmarkError
 from birthmark.manifests.bundle.chip_proof_rules import path_above
+from birthmark.manifests.duplicate_chips import DuplicateCheck
 from birthmark.manifests.errors import ChainBrokenError, MalformedEntryError, ManifestError
 from birthmark.manifests.manifest_entry import UNSIGNED, ManifestEntry
-from birthmark.manifests.parallel_verification import DuplicateCheck
 from birthmark.pki.certificates import (
     Certificate,
     CertificateInvalidError,

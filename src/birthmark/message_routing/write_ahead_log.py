@@ -1,4 +1,4 @@
-"""Write-ahead log of messages that rules match, durable before the publisher is acknowledged.
+"""Write-ahead log of messages that rules match: a stream in the database, durable before the acknowledgement.
 
 A message without a matching rule costs one lookup. All messages of a loop tick are one durable write, together with
 those of other publishers. Faster senders wait.

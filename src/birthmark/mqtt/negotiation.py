@@ -1,4 +1,4 @@
-"""Negotiated limits and features of an MQTT 5 connection (5.0 sections 3.1.2.11 and 3.2.2.3).
+"""Negotiated limits and features of an MQTT 5 connection, and checks of packets against them.
 
 An engine has `Terms` at level 5 only; a 3.1.1 connection has no overhead.
 """

@@ -1,4 +1,4 @@
-"""Central rendering of refusals at HTTP routes; each interface supplies its own format."""
+"""ASGI wrappers for HTTP routes: refusals in the interface's format, complete bodies, lazy and static routes."""
 
 from collections.abc import Awaitable, Callable, Iterable
 

@@ -1,4 +1,4 @@
-"""Account pages of a signed-in user: password, device codes of commands, and sign-out.
+"""Account pages of a signed-in user: password, device codes, sessions, tokens, and sign-out.
 
 The console has their overview page (`web.me`).
 """

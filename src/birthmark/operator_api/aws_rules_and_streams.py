@@ -9,7 +9,7 @@ import msgspec
 from birthmark.auth.permission_statements import Right
 from birthmark.awsiot.model import TopicRule
 from birthmark.awsiot.rules.operation_rights import PLACE
-from birthmark.awsiot.rules.topic_rule_evaluation import masked_address, without_secrets
+from birthmark.awsiot.rules.topic_rule_redaction import masked_address, without_secrets
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.topic_rules import TopicRules
 from birthmark.awsiot.wire import BodyInvalidError

@@ -11,9 +11,9 @@ import contextlib
 import logging
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from birthmark import supervised_tasks
 from birthmark.bus.ports import BusRequest, Reply
@@ -27,8 +27,6 @@ from birthmark.refusals.presented_certificates import PresentedCertificates
 from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
 from birthmark.store.counters import HOUR
-from birthmark.store.database import DatabaseReader
-from birthmark.store.pagination import PageInvalidError
 
 
 class PresentedThere(Reply, frozen=True, tag="refusals.presented_there"):
@@ -81,8 +79,6 @@ _PRUNE_EVERY = 1000
 _AT_ONCE = 16
 """Rows per commit: about 2 ms of loop time, however many refusals occur at once."""
 _PAGE, _SLICE = 500, 50
-_END = 2**62
-"""Upper bound of all times."""
 # Facts that index a refusal, with names that operators know.
 _NAMES = (
     "registration_id",
@@ -284,30 +280,3 @@ def _add(changes: Changes, request: _RefusedRequest) -> None:
 def _cut(text: str, limit: int) -> str:
     """Return `text` truncated, with characters that not every database stores (NUL, lone surrogates) escaped."""
     return text[:limit].replace("\0", "\\u0000").encode("utf-8", "backslashreplace").decode()
-
-
-async def refusals_about(
-    database: DatabaseReader,
-    subject: str | None,
-    limit: int = 20,
-    *,
-    code: str | None = None,
-    before: str | None = None,
-) -> Sequence[Refusal]:
-    """Return the latest refusals of `subject` (case-insensitive), or of all if it is None.
-
-    Optionally of one `code`, or those before the refusal with ID `before`. Raise `PageInvalidError`.
-    """
-    asked: dict[str, Any] = {"limit": limit, "before": before or "", "before_at": _END}
-    if before is not None:
-        if not (known := await database.all(store.AT, id=before)):
-            raise PageInvalidError(detail="no refusal with that ID is stored")
-        asked["before_at"] = known[0]["at"]
-    if code is not None:
-        asked["code"] = code
-    if subject is None:
-        rows = await database.all(store.LATEST if code is None else store.OF_CODE, **asked)
-    else:
-        about = store.ABOUT if code is None else store.ABOUT_OF_CODE
-        rows = await database.all(about, subject=subject.strip().lower(), **asked)
-    return [replace(store.REFUSALS.of(row), address=store.address_of(row["address"])) for row in rows]

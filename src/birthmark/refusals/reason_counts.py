@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import BigInteger, Text, bindparam
 from sqlalchemy import text as sql
 
-from birthmark.refusals.ledger import FIGURE, refusals_about
+from birthmark.refusals.ledger import FIGURE
+from birthmark.refusals.queries import refusals_about
 from birthmark.refusals.store import Refusal
 from birthmark.store import statement, to_micros
 from birthmark.store.counters import HOUR

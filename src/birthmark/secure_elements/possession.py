@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from birthmark.keys.cryptography_key_adapter import KeyHandle, PublicKey, default_scheme
+from birthmark.keys.key_handle import KeyHandle, PublicKey, default_scheme
 from birthmark.keys.possession import check_nonce, sign_nonce
 from birthmark.secure_elements.errors import ElementProofInvalidError
 

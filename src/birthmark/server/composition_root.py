@@ -23,11 +23,12 @@ from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.ports import ClientConnection, Watch
 from birthmark.broker.worker_broker import STOP_S
 from birthmark.bus import Bus, shared
-from birthmark.ca.cloud_device_issuance import excluding
+from birthmark.ca.cloud_device_issuance import BURST, EVERY_S, CertificateOrders
 from birthmark.ca.domain_events import CertificateRevoked
 from birthmark.ca.external_ca_port import ExternalCa
 from birthmark.ca.ocsp_responder import OcspResponder
 from birthmark.ca.root_rollover import Rollovers
+from birthmark.ca.server_certificates import excluding
 from birthmark.ca.service import CertificateAuthority
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.devices.certificate_records import CertificateRecords
@@ -70,10 +71,11 @@ from birthmark.refusals import Ledger
 from birthmark.refusals.ledger import PresentedRequest
 from birthmark.server.ca_component import CaComponent
 from birthmark.server.cross_worker_certificate_lookup import presented_here
-from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps, create_certificate_orders
+from birthmark.server.dps_hub_adapter import GrantsByEnrollment, HubsForDps
 from birthmark.server.enrollment_group_rollover import GroupsOfRoots
 from birthmark.server.est_settings import build_est_settings
-from birthmark.server.function_and_role_files import cas_of, functions_of, roles_of, servers_of
+from birthmark.server.function_and_role_files import functions_of, roles_of
+from birthmark.server.message_server_files import cas_of, servers_of
 from birthmark.server.oidc_settings import providers_of
 from birthmark.server.revoked_connection_termination import EndConnectionsRequest
 from birthmark.server.settings import Settings
@@ -508,3 +510,9 @@ async def open_rooms(
         https_port,
         port,
     )
+
+
+def create_certificate_orders(authority: CertificateAuthority, most_alive: int | None = None) -> CertificateOrders:
+    """Return the CA for services that keep a device registry."""
+    limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
+    return CertificateOrders(authority, most_alive, limits.has_room)

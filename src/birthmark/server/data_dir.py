@@ -33,7 +33,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark import atomic_files
 from birthmark.ca.ca_directory import load_or_create
-from birthmark.ca.cloud_device_issuance import issue_server
 from birthmark.ca.hierarchy import Hierarchy
 from birthmark.ca.hierarchy_files import alone_in
 from birthmark.ca.key_files import (
@@ -47,6 +46,7 @@ from birthmark.ca.key_files import (
 )
 from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.ca.root_generation_directories import FIRST, Generations, directory_of
+from birthmark.ca.server_certificates import issue_server
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError, PolicyError, UnavailableError
 from birthmark.operator_api.client.vendor_tool_environment import system_roots

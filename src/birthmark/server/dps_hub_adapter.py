@@ -1,11 +1,9 @@
-"""Implementation of DPS's port `HubRegistry` with the hubs of this server."""
+"""Adapters between DPS and the hubs of this server: hubs for DPS, and enrollments for the hubs."""
 
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from birthmark.ca.cloud_device_issuance import BURST, EVERY_S, CertificateOrders
-from birthmark.ca.service import CertificateAuthority
 from birthmark.dps.ports import HubDeviceStatus, HubIdentity
 from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.dps.service.registrations import require_unchanged_enrollment
@@ -19,7 +17,6 @@ from birthmark.iothub.service.certificate_renewal import IssuanceGrant, NewDevic
 from birthmark.iothub.service.registry import generation_of
 from birthmark.late_reference import Ref
 from birthmark.pki.certificates import Thumbprint
-from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes
 
 
@@ -55,12 +52,6 @@ class GrantsByEnrollment:
             raise refusal(f"its enrollment {found.id} has no issuing policy")
         names = dict.fromkeys((device.device_id, registered.common_name or registration_id))
         return IssuanceGrant(found.policy, tuple(names), require_unchanged_enrollment(instance, found, registration_id))
-
-
-def create_certificate_orders(authority: CertificateAuthority, most_alive: int | None = None) -> CertificateOrders:
-    """Return the CA for services that keep a device registry."""
-    limits = RateLimits(burst=BURST, per_s=1 / EVERY_S, max_addresses=16384)
-    return CertificateOrders(authority, most_alive, limits.has_room)
 
 
 class HubsForDps:

@@ -7,11 +7,8 @@ from pathlib import Path
 
 from birthmark.awsiot.rules.policy import AwsPolicy, PolicyMalformedError, parse_policy
 from birthmark.awsiot.service.lambda_functions import LambdaFunction
-from birthmark.errors import about
-from birthmark.message_routing.delivery_model import MessageServer
 from birthmark.outbound.http_client import check_url
 from birthmark.outbound.webhook_signature import SECRET_BEGINS
-from birthmark.pki.certificates import CertificateInvalidError, pem_bundle
 from birthmark.server.settings import ConfigInvalidError, Settings
 from birthmark.text_file_encodings import decode_text, format_conversion_fix, not_utf_8
 from birthmark.untrusted_json_and_text import check_keys_once
@@ -34,7 +31,7 @@ def roles_of(settings: Settings) -> Mapping[str, AwsPolicy]:
     for arn, one in settings.roles.items():
         where = f"The file {one.policy_file} of roles.{arn}.policy_file"
         try:
-            document = _read(where, one.policy_file, is_secret=False)
+            document = read_configured_file(where, one.policy_file, is_secret=False)
             check_keys_once(document, PolicyMalformedError)
             found[arn] = parse_policy(arn, document, of_iam=True)
         except PolicyMalformedError as error:
@@ -42,36 +39,9 @@ def roles_of(settings: Settings) -> Mapping[str, AwsPolicy]:
     return found
 
 
-def servers_of(settings: Settings) -> Mapping[str, MessageServer]:
-    """Return the servers that rules may send to, with their passwords. Raise `ConfigInvalidError`."""
-    found: dict[str, MessageServer] = {}
-    for name, one in settings.servers.items():
-        password = ""
-        if one.password_file is not None:
-            where = f"The file {one.password_file} of servers.{name}.password_file"
-            password = _parse_one_line_secret(where, _read(where, one.password_file).strip())
-        found[name] = MessageServer(one.url, one.user, password, cas_of(f"servers.{name}.ca", one.ca))
-    return found
-
-
-def cas_of(key: str, file: str | None) -> str | None:
-    """Return the CA certificates of a file as PEM; None if no file is configured. Raise `ConfigInvalidError`."""
-    if file is None:
-        return None
-    where, path = f"The file {file} of {key}", Path(file).expanduser()
-    try:
-        with about(path):
-            return pem_bundle(path.read_bytes())
-    except OSError as error:
-        raise ConfigInvalidError.unreadable(where, error) from error
-    except CertificateInvalidError as error:
-        detail, fix = error.explain_cause().removesuffix("."), error.explain_fix().removesuffix(".")
-        raise ConfigInvalidError(where=where, detail=detail, example=f". {fix}") from error
-
-
 def _secret(arn: str, file: str) -> str:
     where = f"The file {file} of functions.{arn}.secret_file"
-    found = _read(where, file).strip()
+    found = read_configured_file(where, file).strip()
     try:
         is_good = len(base64.b64decode(found.removeprefix(SECRET_BEGINS), validate=True)) >= _LEAST_KEY_BYTES
     except (binascii.Error, ValueError):
@@ -81,14 +51,14 @@ def _secret(arn: str, file: str) -> str:
     return found
 
 
-def _parse_one_line_secret(name: str, text: str) -> str:
+def parse_one_line_secret(name: str, text: str) -> str:
     """Return a secret of one line without control characters. Raise `ConfigInvalidError`."""
     if not text.isprintable():
         raise ConfigInvalidError(where=name, detail="it holds more than one line, or a control character")
     return text
 
 
-def _read(name: str, file: str, *, is_secret: bool = True) -> str:
+def read_configured_file(name: str, file: str, *, is_secret: bool = True) -> str:
     """Return the text of a file. Raise `ConfigInvalidError`, which reveals nothing of a secret."""
     path, raw = Path(file).expanduser(), b""
     try:

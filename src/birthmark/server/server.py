@@ -38,12 +38,13 @@ from birthmark.server.composition_root import Rooms, open_rooms
 from birthmark.server.counter_verification import Figures
 from birthmark.server.custom_certificate import OwnCertificate, run_recording_loop
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.database_installation_facts import DEFAULT, ensure_defaults
+from birthmark.server.default_services import DEFAULT, ensure_defaults
 from birthmark.server.device_endpoint_files import describe, redact_endpoints
 from birthmark.server.external_ca import run_ca_refresh_loop, upstream_of
 from birthmark.server.file_descriptor_limits import fit_limits_to_descriptors, for_console, shared_by
-from birthmark.server.health_and_operator_listeners import body_limit, operator_service, serve_plain, serve_unix_socket
+from birthmark.server.health_and_operator_listeners import operator_service, serve_plain, serve_unix_socket
 from birthmark.server.mqtt_and_http_dispatch import Applications
+from birthmark.server.request_body_limits import body_limit
 from birthmark.server.secret_column_encryption import unlock
 from birthmark.server.server_certificate_renewal import FreshContext
 from birthmark.server.settings import ServedCloud, Settings

@@ -25,14 +25,8 @@ from birthmark.pki.hostname_verification import find_host_error
 from birthmark.server.alert_settings import AlertSettings, mistakes_of_alerts
 from birthmark.server.ca_settings import Ca, mistakes_of, profiles_of
 from birthmark.server.est_settings import EstConfiguration, validate_est
-from birthmark.server.function_and_role_settings import (
-    FunctionTable,
-    RoleTable,
-    ServerTable,
-    mistakes_of_roles,
-    validate_functions,
-    validate_servers,
-)
+from birthmark.server.function_and_role_settings import FunctionTable, RoleTable, mistakes_of_roles, validate_functions
+from birthmark.server.message_server_settings import ServerTable, validate_servers
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text_file_encodings import format_conversion_fix, not_utf_8, read_text_file, to_lines
 from birthmark.toml_validation import TomlError, lines_of, mistakes_in, parse

@@ -5,11 +5,11 @@ its WHERE clause (`key_...`).
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from sqlalchemy import ClauseElement, Executable, Integer, LargeBinary, String, Table, bindparam, delete, text
+from sqlalchemy import ClauseElement, Executable, Integer, LargeBinary, String, bindparam
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
@@ -154,54 +154,3 @@ class _Kinds:
 _PARAMETER_BYTES = 80
 _MOST_ASKED_BYTES = 8 * 1024 * 1024
 _kinds = _Kinds()
-
-
-def empty(table: Table) -> Statement:
-    """Return a statement that deletes every row in constant time.
-
-    SQLite does so with an unconditional DELETE; on PostgreSQL a DELETE visits each row.
-    """
-    return Statement(lambda engine: delete(table) if engine == "sqlite" else text(f'TRUNCATE "{table.name}"'))
-
-
-def insert_into(engine: Engine, table: Table) -> Any:
-    """Return the engine's INSERT, which supports ON CONFLICT."""
-    if engine == "sqlite":
-        return sqlite.insert(table)
-    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - rarely needed
-
-    return postgresql.insert(table)
-
-
-def insert(table: Table, *, ignore_existing: bool = False, without: Sequence[str] = ()) -> Statement:
-    """Return an INSERT of every column except database-generated ones and those in `without`.
-
-    Columns in `without` keep their default.
-    """
-    columns = [c for c in table.columns if c.autoincrement is not True and c.name not in without]
-
-    def build(engine: Engine) -> Executable:
-        # Inline: generated keys are not needed.
-        clause = insert_into(engine, table).values({c.name: bindparam(c.name) for c in columns}).inline()
-        if ignore_existing:
-            clause = clause.on_conflict_do_nothing()
-        made: Executable = clause
-        return made
-
-    return Statement(build)
-
-
-def upsert(table: Table, *, update: Sequence[str] | None = None) -> Statement:
-    """Return an INSERT that overwrites `update` (default: every other column) if the primary key exists."""
-    keys = [c.name for c in table.primary_key.columns]
-    names = [c.name for c in table.columns]
-    changed = [n for n in names if n not in keys] if update is None else list(update)
-
-    def build(engine: Engine) -> Executable:
-        clause = insert_into(engine, table).values({n: bindparam(n) for n in names})
-        made: Executable = clause.on_conflict_do_update(
-            index_elements=keys, set_={n: getattr(clause.excluded, n) for n in changed}
-        )
-        return made
-
-    return Statement(build)

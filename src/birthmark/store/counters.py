@@ -12,8 +12,9 @@ from typing import Any
 from sqlalchemy import Table, bindparam, delete, func, select
 
 from birthmark.store.column_types import number, text
-from birthmark.store.compiled_statements import Engine, Statement, insert_into, statement
+from birthmark.store.compiled_statements import Engine, Statement, statement
 from birthmark.store.core_tables import metadata
+from birthmark.store.table_statements import insert_into
 from birthmark.store.unit_of_work import Changes, CounterChange
 
 HOUR = 3_600_000_000

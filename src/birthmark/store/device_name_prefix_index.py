@@ -13,10 +13,10 @@ from sqlalchemy import Column, Table, Text, bindparam, func, or_, select, tuple_
 
 from birthmark.pki.names_and_registration_ids import fold
 from birthmark.store.column_types import text
-from birthmark.store.compiled_statements import insert, statement
+from birthmark.store.compiled_statements import statement
 from birthmark.store.core_tables import metadata
 from birthmark.store.database import DatabaseReader
-from birthmark.store.table_statements import find, is_among, remove
+from birthmark.store.table_statements import find, insert, is_among, remove
 from birthmark.store.unit_of_work import Changes
 
 Ordered = Text().with_variant(Text(collation="C"), "postgresql")

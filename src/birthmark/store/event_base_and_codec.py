@@ -1,4 +1,4 @@
-"""Events of the services: frozen, tagged structs, one class per kind, in the `domain_events.py` of their package.
+"""Base class of domain events, in the `domain_events.py` of each package, and their codec for the outbox.
 
 An event has a subject (`entity`) and the version of its state (`version`). Forwarders drop events older than one that
 they have forwarded, so that a late event undoes nothing. The version is 0 if no order is known, or if an entity may be

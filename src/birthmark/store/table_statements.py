@@ -1,4 +1,4 @@
-"""Generic table statements: select rows by column values, select a page, delete and update.
+"""Generic table statements: insert, upsert, select, page, update, delete, and write guards.
 
 A condition is a column's name, with a parameter of the same name, or a clause. Without conditions, the primary key
 selects the row.
@@ -7,7 +7,19 @@ selects the row.
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
 
-from sqlalchemy import ColumnElement, Executable, Table, Update, bindparam, delete, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Executable,
+    Table,
+    Update,
+    bindparam,
+    delete,
+    or_,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects import sqlite
 
 from birthmark.store.compiled_statements import Engine, Statement, statement
 
@@ -134,3 +146,54 @@ def _update(table: Table, conditions: Sequence[Condition]) -> Update:
 def _fitting(table: Table, conditions: Sequence[Condition], prefix: str = "") -> list[ColumnElement[bool]]:
     named = conditions or [column.name for column in table.primary_key.columns]
     return [table.c[one] == bindparam(prefix + one) if isinstance(one, str) else one for one in named]
+
+
+def empty(table: Table) -> Statement:
+    """Return a statement that deletes every row in constant time.
+
+    SQLite does so with an unconditional DELETE; on PostgreSQL a DELETE visits each row.
+    """
+    return Statement(lambda engine: delete(table) if engine == "sqlite" else text(f'TRUNCATE "{table.name}"'))
+
+
+def insert_into(engine: Engine, table: Table) -> Any:
+    """Return the engine's INSERT, which supports ON CONFLICT."""
+    if engine == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - rarely needed
+
+    return postgresql.insert(table)
+
+
+def insert(table: Table, *, ignore_existing: bool = False, without: Sequence[str] = ()) -> Statement:
+    """Return an INSERT of every column except database-generated ones and those in `without`.
+
+    Columns in `without` keep their default.
+    """
+    columns = [c for c in table.columns if c.autoincrement is not True and c.name not in without]
+
+    def build(engine: Engine) -> Executable:
+        # Inline: generated keys are not needed.
+        clause = insert_into(engine, table).values({c.name: bindparam(c.name) for c in columns}).inline()
+        if ignore_existing:
+            clause = clause.on_conflict_do_nothing()
+        made: Executable = clause
+        return made
+
+    return Statement(build)
+
+
+def upsert(table: Table, *, update: Sequence[str] | None = None) -> Statement:
+    """Return an INSERT that overwrites `update` (default: every other column) if the primary key exists."""
+    keys = [c.name for c in table.primary_key.columns]
+    names = [c.name for c in table.columns]
+    changed = [n for n in names if n not in keys] if update is None else list(update)
+
+    def build(engine: Engine) -> Executable:
+        clause = insert_into(engine, table).values({n: bindparam(n) for n in names})
+        made: Executable = clause.on_conflict_do_update(
+            index_elements=keys, set_={n: getattr(clause.excluded, n) for n in changed}
+        )
+        return made
+
+    return Statement(build)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from birthmark.awsiot.service.account_settings import ANNOUNCED
+from birthmark.awsiot.service.registry_events import ANNOUNCED
 from support.aws.device import Enrolled, statement
 
 pytestmark = pytest.mark.system

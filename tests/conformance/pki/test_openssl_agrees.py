@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 from cryptography import x509
 
-from birthmark.ca.cloud_device_issuance import excluding
+from birthmark.ca.server_certificates import excluding
 from birthmark.pki import certificate_profiles
 from birthmark.pki.certificates import Certificate, parse_pem
 from birthmark.pki.issuance import issue

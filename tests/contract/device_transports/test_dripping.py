@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.device_transports.errors import LinkTimeoutError
 from birthmark.device_transports.identity import ServerTrust
-from birthmark.device_transports.openssl import certificate_time, trust_probe
+from birthmark.device_transports.openssl import server_time, trust_probe
 from birthmark.device_transports.openssl.https import OpensslHttps
 
 pytestmark = pytest.mark.integration
@@ -52,8 +52,8 @@ async def test_a_request_ends_in_its_time_and_leaves_no_thread(dripping: int) ->
 
 
 async def test_whoever_is_asked_for_the_time_has_a_time_too(dripping: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificate_time, "_TIMEOUT_S", 0.3)
-    assert await certificate_time.ask_time(f"https://localhost:{dripping}/", ServerTrust()) is None
+    monkeypatch.setattr(server_time, "_TIMEOUT_S", 0.3)
+    assert await server_time.ask_time(f"https://localhost:{dripping}/", ServerTrust()) is None
     await no_thread_is_left()
 
 

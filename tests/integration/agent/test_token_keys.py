@@ -17,8 +17,8 @@ from birthmark.agent.config.key_and_file_uris import token_of
 from birthmark.agent.config.model import KeyLocation, TokenLocation, TokenSettings
 from birthmark.agent.key_store import AgentTokenError, KeyStore
 from birthmark.agent.state_directory import DEVICE_ID, EST_ID, AgentPaths
-from birthmark.keys.cryptography_key_adapter import default_scheme
 from birthmark.keys.errors import KeyNotFoundError, ModuleMissingError
+from birthmark.keys.key_handle import default_scheme
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library_lifecycle import stop_library
 from birthmark.keys.pkcs11_token import Pkcs11Token

@@ -15,7 +15,7 @@ from birthmark.mqtt.properties import PropertyId
 from birthmark.net.mqtt_driver import MqttPump
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
-from birthmark.refusals.ledger import refusals_about
+from birthmark.refusals.queries import refusals_about
 from birthmark.supervised_tasks import FAILURES
 from support.aws.account import ACCOUNT, ME, an_aws_account
 from support.aws.device import document, statement

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.ca.cloud_device_issuance import issue_server
+from birthmark.ca.server_certificates import issue_server
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.est import wire
 from birthmark.net.bounded_http import HttpService

@@ -18,7 +18,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.csr import CertificateRequest
 from birthmark.pki.extension_parser import CMC_RA
 from birthmark.pki.issuance import issue, new_serial
-from birthmark.refusals.ledger import refusals_about
+from birthmark.refusals.queries import refusals_about
 from support.fakes import SeededEntropy
 from support.pki.est_server import EstServer, an_est_server, shown
 from support.pki.pki_builders import a_ca, a_csr, a_device

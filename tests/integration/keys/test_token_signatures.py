@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from pkcs11.constants import Attribute, ObjectClass
 from pkcs11.mechanisms import KeyType
 
-from birthmark.keys.cryptography_key_adapter import Scheme
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,
@@ -21,6 +20,7 @@ from birthmark.keys.errors import (
     PublicKeyMissingError,
     TokenFailedError,
 )
+from birthmark.keys.key_handle import Scheme
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library_lifecycle import stop_library

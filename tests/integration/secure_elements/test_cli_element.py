@@ -11,7 +11,7 @@ from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from birthmark.cli.app import app
-from birthmark.cli.output.command_output import MAX_FILE_BYTES
+from birthmark.cli.input_files import MAX_FILE_BYTES
 from birthmark.keys.se050_reference_keys import parse_reference_key
 from birthmark.pki.certificates import parse_pem
 from birthmark.secure_elements.chip_profiles import Algorithm

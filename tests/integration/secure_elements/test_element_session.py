@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from pkcs11.constants import Attribute, ObjectClass
 
-from birthmark.keys.cryptography_key_adapter import Scheme, as_private_key
+from birthmark.keys.cryptography_key_adapter import as_private_key
 from birthmark.keys.errors import (
     KeyNotFoundError,
     KeyUnsupportedError,
@@ -23,6 +23,7 @@ from birthmark.keys.errors import (
     TokenFailedError,
     TokenNotFoundError,
 )
+from birthmark.keys.key_handle import Scheme
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_token import Pkcs11Token, list_tokens

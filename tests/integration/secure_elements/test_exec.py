@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509 import DNSName
 
-from birthmark.keys.cryptography_key_adapter import render_uri_pem
 from birthmark.keys.pin import Pin
+from birthmark.keys.pkcs11_uri_files import render_uri_pem
 from birthmark.pki.certificate_profiles import SERVER
 from birthmark.pki.issuance import self_signed
 from birthmark.pki.names_and_registration_ids import name_of

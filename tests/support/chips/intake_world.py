@@ -11,7 +11,8 @@ from typing import Any
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import line_format
-from birthmark.manifests.bundle.intake_records import BundleTrust, ChipIntake
+from birthmark.manifests.bundle.bundle_trust import BundleTrust
+from birthmark.manifests.bundle.intake_records import ChipIntake
 from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.station import RecordedLine, Station, open_station
 from birthmark.manifests.manifest_entry import ManifestEntry

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.agent.config import ConfigInvalidError, read_config
-from birthmark.agent.config.parser import effective
+from birthmark.agent.config.effective_settings import effective
 from birthmark.agent.config.toml_tables import ConfigMisnamedError, ConfigMissingError
 from birthmark.agent.state import keep, recall
 from birthmark.agent.state_directory import AgentPaths

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from birthmark.agent.key_store import KeyStore
 from birthmark.agent.state_directory import write_file
-from birthmark.keys.cryptography_key_adapter import render_uri_pem
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
+from birthmark.keys.pkcs11_uri_files import render_uri_pem
 from support.agent.world import World
 
 COUNT = 40

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.awsiot.rules.index_terms import percentiles, statistics
+from birthmark.awsiot.rules.index_aggregations import percentiles, statistics
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=8))

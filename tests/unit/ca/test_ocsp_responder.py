@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.ca import ocsp_responder as answers_module
-from birthmark.ca.cloud_device_issuance import issue_server
 from birthmark.ca.ocsp_responder import LIFETIME, OcspResponder
+from birthmark.ca.server_certificates import issue_server
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificate_profiles import EST_IDENTITY, SERVER
 from birthmark.pki.certificates import Certificate, is_signed_by, parse_der

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from cryptography import x509
 
-from birthmark.ca.cloud_device_issuance import issue_server
+from birthmark.ca.server_certificates import issue_server
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_key
 

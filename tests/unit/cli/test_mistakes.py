@@ -11,9 +11,9 @@ import typer
 
 from birthmark.ca import ca_directory
 from birthmark.cli import app
+from birthmark.cli.input_files import file_trouble
 from birthmark.cli.options.json_arguments import json_of
 from birthmark.cli.output import machine_specific_hints
-from birthmark.cli.output.command_output import file_trouble
 from birthmark.cli.pki import parse_issued
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.devices.model import DeviceNameUnseenError

@@ -11,8 +11,8 @@ import typer
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from birthmark.audit.signed_heads import HeadInvalidError, parse_heads
+from birthmark.cli.input_files import FileEncodingError, read_text
 from birthmark.cli.login import login
-from birthmark.cli.output.command_output import FileEncodingError, read_text
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.enrollment_template import parse_template
 from birthmark.manifests.errors import MalformedEntryError

@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from birthmark.cli.aws_provisioning import renew
 from birthmark.cli.dps import proof_of
+from birthmark.cli.input_files import read_ca_certificate, read_device_certificate, read_single_certificate
 from birthmark.cli.options.server import ServerOutputOptions
-from birthmark.cli.output.command_output import read_ca_certificate, read_device_certificate, read_single_certificate
 from birthmark.pki.certificates import CertificateInvalidError
 from support.pki.pki_builders import a_ca, a_device, a_key
 

@@ -11,7 +11,7 @@ import pytest
 
 from birthmark import atomic_files
 from birthmark.cli import service_install
-from birthmark.cli.output.command_output import FileUnusableError
+from birthmark.cli.input_files import FileUnusableError
 from birthmark.cli.service_installer import Installer, InstallManifest, InstallStep
 from birthmark.cli.systemd_units import SystemdService, agent_service
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.fleet.sample_shipment import make_bundle, make_rehearsal
-from birthmark.manifests.bundle import intake_records as bundles
 from birthmark.manifests.bundle import parallel_verifier
+from birthmark.manifests.bundle.bundle_trust import BundleTrust
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip_verifier import root_of, signer_of, trust_of
@@ -59,7 +59,7 @@ def test_a_rehearsed_bundle_holds_a_proof_of_each_chip(tmp_path: Path) -> None:
     made = make_bundle(tmp_path, 2, FakeClock(), SeededEntropy())
     station, roots = (parse_bundle(Path(made[name]).read_bytes()) for name in ("station", "root"))
     found = list(
-        parallel_verifier.verify_all(io.BytesIO(Path(made["bundle"]).read_bytes()), bundles.BundleTrust(station, roots))
+        parallel_verifier.verify_all(io.BytesIO(Path(made["bundle"]).read_bytes()), BundleTrust(station, roots))
     )
     entries = [one for one in found if isinstance(one, ManifestEntry)]
     assert made["entries"] == len(entries) == len(found) == 2

@@ -11,7 +11,7 @@ import pytest
 from birthmark.documents import DocumentSection, merged
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import TelemetryMessage, Twin
-from birthmark.iothub.rules.routes import configuration_changes, event_messages, route_matcher
+from birthmark.iothub.rules.routes import configuration_changes, endpoint_message_format, event_messages, route_matcher
 from birthmark.iothub.wire.stored_routing_configuration import (
     TEMPLATE,
     Endpoint,
@@ -165,19 +165,19 @@ def test_a_device_cannot_pass_telemetry_off_as_what_the_hub_says() -> None:
 )
 def test_a_body_that_is_json_stands_as_it_is_on_one_line(body: bytes, system: Any, shown: Any) -> None:
     message = a_message(body, system)
-    told = route_matcher.envelope(message, route_matcher.shown_body(message), (), "main", None)
+    told = endpoint_message_format.envelope(message, endpoint_message_format.shown_body(message), (), "main", None)
     assert b"\n" not in told
     assert json.loads(told)["Body"] == shown
 
 
 def test_files_are_named_by_when_a_message_came() -> None:
-    assert route_matcher.file_of(TEMPLATE, "main", a_message()).startswith("main/")
-    assert route_matcher.file_of(TEMPLATE, "main", a_message()).endswith("/2026/11/26/09/05")
+    assert endpoint_message_format.file_of(TEMPLATE, "main", a_message()).startswith("main/")
+    assert endpoint_message_format.file_of(TEMPLATE, "main", a_message()).endswith("/2026/11/26/09/05")
 
 
 @pytest.mark.parametrize("name", ["a.b", "a*", "#", "+", "a$b"])
 def test_a_devices_name_adds_no_level_and_no_wildcard_to_a_topic(name: str) -> None:
-    made = route_matcher.topic_of("hubs.{iothub}.{device}", "my.hub", name)
+    made = endpoint_message_format.topic_of("hubs.{iothub}.{device}", "my.hub", name)
     assert made.count(".") == 2
     assert not set("*#+$") & set(made)
 

@@ -4,7 +4,7 @@ import pytest
 
 from birthmark.iothub import wire
 from birthmark.iothub.model import DeviceId, TelemetryMessage
-from birthmark.iothub.rules.publish_refusals import WillInvalidError, check_will, telemetry_of
+from birthmark.iothub.rules.will_messages import WillInvalidError, check_will, telemetry_of
 
 D = DeviceId("d")
 

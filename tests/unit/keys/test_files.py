@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 from birthmark.device_transports.identity import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls_context import client_context
-from birthmark.keys.cryptography_key_adapter import Scheme, as_private_key, default_scheme
+from birthmark.keys.cryptography_key_adapter import as_private_key
 from birthmark.keys.errors import (
     KeyFileExposedError,
     KeyFileInvalidError,
@@ -42,6 +42,7 @@ from birthmark.keys.errors import (
     ReferenceKeyError,
 )
 from birthmark.keys.file_key import FileKey, pem_of_key, read_key_file
+from birthmark.keys.key_handle import Scheme, default_scheme
 from birthmark.keys.pin import Pin
 from birthmark.keys.se050_labels import ids_of, is_same_label, label_of, object_id_of, swapped
 from birthmark.keys.se050_reference_keys import parse_reference_key, render_reference_key

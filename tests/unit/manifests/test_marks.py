@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.manifests.parallel_verification import Marks
+from birthmark.manifests.duplicate_chips import Marks
 
 
 def test_marks_remember_the_first_place_of_many() -> None:

@@ -11,10 +11,11 @@ from typing import TypeAlias
 
 import pytest
 
+from birthmark.manifests.duplicate_chips import Verdict
 from birthmark.manifests.errors import MalformedEntryError, ManifestError
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip_verifier import root_of, signer_of, trust_of
-from birthmark.manifests.parallel_verification import Verdict, verify_all
+from birthmark.manifests.parallel_verification import verify_all
 from birthmark.manifests.writer import ManifestChip, ManifestKey, render_entry
 from birthmark.pki import certificate_profiles
 from support.fakes import NOON

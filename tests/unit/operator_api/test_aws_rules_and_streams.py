@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.awsiot.rules.topic_rule_evaluation import without_secrets
+from birthmark.awsiot.rules.topic_rule_redaction import without_secrets
 
 
 def test_values_of_headers_are_not_shown_and_all_else_is() -> None:

@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.keys.cryptography_key_adapter import render_uri_pem
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
+from birthmark.keys.pkcs11_uri_files import render_uri_pem
 from birthmark.keys.se050_reference_keys import render_reference_key
 from birthmark.secure_elements.exec import HOOK
 

@@ -13,7 +13,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.fleet import target_profiles
 from birthmark.pki.certificates import parse_pem
 from birthmark.secure_elements.exec.loopback_tls_proxy import ProxyUpstream
-from birthmark.server.function_and_role_files import cas_of
+from birthmark.server.message_server_files import cas_of
 from support.pki.pki_builders import a_ca, a_key
 
 ROOT = a_ca("Plant Root").certificate

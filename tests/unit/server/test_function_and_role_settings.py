@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from birthmark.outbound.webhook_signature import secret_of
-from birthmark.server.function_and_role_files import functions_of, roles_of, servers_of
-from birthmark.server.function_and_role_settings import ServerTable
+from birthmark.server.function_and_role_files import functions_of, roles_of
+from birthmark.server.message_server_files import servers_of
+from birthmark.server.message_server_settings import ServerTable
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
 ARN = "arn:aws:lambda:us-east-1:000000000000:function:hook"

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text, bindparam, or_, select
 
 from birthmark.store import column_types, compiled_statements
-from birthmark.store.compiled_statements import BoundParameters, CompiledStatement, insert, statement, upsert
+from birthmark.store.compiled_statements import BoundParameters, CompiledStatement, statement
+from birthmark.store.table_statements import insert, upsert
 
 THINGS = Table(
     "things",

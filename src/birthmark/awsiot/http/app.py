@@ -19,8 +19,10 @@ from birthmark.awsiot.error_mapping import http_error
 from birthmark.awsiot.http.authorizers import AuthorizerOperations
 from birthmark.awsiot.http.ca_certificates import CaCertificateOperations
 from birthmark.awsiot.http.certificates import CertificateOperations
-from birthmark.awsiot.http.data_plane import FOR_DEVICES, Ask, ClientOperations, ConnectivityOperations, DataOperations
+from birthmark.awsiot.http.client_connections import ClientOperations, ConnectivityOperations
+from birthmark.awsiot.http.data_plane import FOR_DEVICES, Ask, DataOperations
 from birthmark.awsiot.http.device_auth import HttpDevices
+from birthmark.awsiot.http.event_configurations import EventOperations
 from birthmark.awsiot.http.indexing_and_dynamic_groups import IndexingOperations
 from birthmark.awsiot.http.job_file_downloads import file_of, is_file
 from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobOperations
@@ -39,7 +41,7 @@ from birthmark.awsiot.http.request_router import (
 from birthmark.awsiot.http.role_aliases_and_credentials import CREDENTIALS, RoleAliasOperations, credentials
 from birthmark.awsiot.http.tags import TagOperations
 from birthmark.awsiot.http.thing_groups import ThingGroupOperations
-from birthmark.awsiot.http.things import EventOperations, ThingOperations
+from birthmark.awsiot.http.things import ThingOperations
 from birthmark.awsiot.http.topic_rules import TopicRuleOperations
 from birthmark.awsiot.model import Account, OperationNotServedError
 from birthmark.awsiot.rules.operation_rights import PLACE, right_for

@@ -11,7 +11,7 @@ from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.http.thing_groups import properties_of
 from birthmark.awsiot.model import MemberNotServedError, parse_thing_name
-from birthmark.awsiot.rules.index_terms import USUAL_PERCENTS, buckets, percentiles, statistics
+from birthmark.awsiot.rules.index_aggregations import USUAL_PERCENTS, buckets, percentiles, statistics
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.fleet_index import UnknownIndexError
 from birthmark.awsiot.wire.index_query import QueryInvalidError, SearchIndex, is_field, parse_query

@@ -9,7 +9,7 @@ from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import parse_header_tags
 from birthmark.awsiot.model import MemberNotServedError, RuleDestination, TopicRule
 from birthmark.awsiot.rules.operation_rights import PLACE, right_for
-from birthmark.awsiot.rules.topic_rule_evaluation import without_secrets
+from birthmark.awsiot.rules.topic_rule_redaction import without_secrets
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.rule_destinations import KIND
 from birthmark.awsiot.wire import BodyInvalidError

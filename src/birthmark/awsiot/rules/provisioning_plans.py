@@ -1,4 +1,4 @@
-"""Provisioning plan of one device, and the reasons for its refusal."""
+"""Provisioning plan as values: the thing, certificate, and policies of one device, and the errors that reject it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

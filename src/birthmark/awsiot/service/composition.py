@@ -1,21 +1,21 @@
 """Composition of the account's services."""
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from birthmark.auth.sigv4 import Signature, SignedRequest
 from birthmark.auth.token_derived_credentials import NOBODY, UserDirectory
-from birthmark.awsiot.model import Account, CertificateId, DeviceCertificate, Thing, is_certificate_id
+from birthmark.awsiot.model import Account, CertificateId, is_certificate_id
 from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import AwsPolicy
 from birthmark.awsiot.rules.temporary_credentials import KEY_PREFIX
 from birthmark.awsiot.service.access_keys import AccessKeys
-from birthmark.awsiot.service.account_settings import AccountSettings, RegistryEvents
+from birthmark.awsiot.service.account_settings import AccountSettings
 from birthmark.awsiot.service.authorizers import Authorizers
 from birthmark.awsiot.service.ca_certificates import CertificateAuthorities
 from birthmark.awsiot.service.certificate_renewal import Predecessors, Renewals
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
+from birthmark.awsiot.service.client_connections import Connections
 from birthmark.awsiot.service.device_authorization import ConnectionGrant, Devices
 from birthmark.awsiot.service.fleet_index import FleetIndex
 from birthmark.awsiot.service.fleet_provisioning import Claims
@@ -29,6 +29,8 @@ from birthmark.awsiot.service.local_data_streams import DataStreams
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates
 from birthmark.awsiot.service.registration_tasks import RegistrationTasks
+from birthmark.awsiot.service.registry_events import RegistryEvents
+from birthmark.awsiot.service.registry_overview import Overview
 from birthmark.awsiot.service.role_aliases import RoleAliases
 from birthmark.awsiot.service.rule_actions import Ask, ExternalTargets, NoOutside, Republisher, sinks_of
 from birthmark.awsiot.service.rule_destinations import Destinations
@@ -53,72 +55,15 @@ from birthmark.awsiot.store import certificates_and_access_keys as certificate_s
 from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.message_fan_out import MessagePublisher
 from birthmark.clock_and_entropy import Clock, Entropy
-from birthmark.errors import BirthmarkError, NotFoundError
+from birthmark.errors import BirthmarkError
 from birthmark.late_reference import Ref
 from birthmark.message_routing.delivery_model import MessageServer, Sink
 from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.rule_time_shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.pki.issuance import LeafIssuer
-from birthmark.store import Changes, Database, Statement
-from birthmark.store.pagination import Page, page_of
+from birthmark.store import Database
 from birthmark.supervised_tasks import Leads, always
-
-
-class Overview:
-    """Overview queries for operators."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def things(self, after: str, size: int) -> Page[tuple[Thing, Sequence[str]]]:
-        """Return things in order of name, each with its certificates' ids."""
-        rows = await self._database.all(registry.LIST_THINGS, after=after, limit=size + 1)
-        names = [str(row["name"]) for row in rows]
-        ids = await self._between(registry.CERTIFICATES_BETWEEN, names, "thing", "certificate_id")
-        return page_of([(registry.THINGS.of(row), ids[row["name"]]) for row in rows], size, names)
-
-    async def certificates(self, after: str, size: int) -> Page[tuple[DeviceCertificate, Sequence[str], Sequence[str]]]:
-        """Return certificates in order of id, each with its things and its policies."""
-        rows = await self._database.all(certificate_store.BY_ID, after=after, limit=size + 1)
-        ids = [str(row["id"]) for row in rows]
-        things = await self._between(registry.THINGS_BETWEEN, ids, "certificate_id", "thing")
-        policies = await self._between(registry.POLICIES_BETWEEN, ids, "target", "policy")
-        found = [(certificate_store.CERTIFICATES.of(row), things[row["id"]], policies[row["id"]]) for row in rows]
-        return page_of(found, size, ids)
-
-    async def _between(
-        self, statement: Statement, keys: Sequence[str], key: str, value: str
-    ) -> Mapping[str, Sequence[str]]:
-        found: defaultdict[str, list[str]] = defaultdict(list)
-        for row in await self._database.all(statement, first=keys[0], last=keys[-1]) if keys else ():
-            found[row[key]].append(row[value])
-        return found
-
-
-class UnknownClientError(NotFoundError):
-    """The client is not connected and has no session."""
-
-    code = "awsiot.unknown_client"
-    message = "Client {thing} is not connected and has no session"
-    fix = (
-        "Check the spelling: client IDs are case-sensitive. Most clients use their thing's name: `birthmark aws thing "
-        "ls`"
-    )
-    thing: str
-
-
-class Connections:
-    """Records operators' disconnects; the broker performs them."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def record_disconnect(self, client: str, *, forgets: bool, actor: str) -> None:
-        """Record that a connection, and optionally its session, will be ended."""
-        changes = Changes().audit(actor, "awsiot.connection_delete", client, with_session=forgets)
-        await self._database.commit(changes)
-
 
 RULES_SPACE, HELD_SPACE = "aws-rules", "aws-rules-held"
 

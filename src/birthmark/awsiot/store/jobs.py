@@ -36,9 +36,9 @@ from birthmark.awsiot.model import (
 from birthmark.awsiot.store.registry import lines, members, things
 from birthmark.store import Statement, insert, metadata, partial_index, statement
 from birthmark.store.column_types import number, text
-from birthmark.store.compiled_statements import Engine, insert_into
+from birthmark.store.compiled_statements import Engine
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.table_statements import change, find, guard_locked, guard_unchanged, page, remove
+from birthmark.store.table_statements import change, find, guard_locked, guard_unchanged, insert_into, page, remove
 
 MAX_PENDING = 100
 """Maximum number of pending executions of a thing that one query reads."""

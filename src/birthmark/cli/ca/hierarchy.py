@@ -23,18 +23,10 @@ from birthmark.ca.revocation import CertificateUnknownError
 from birthmark.ca.root_generation_directories import FIRST
 from birthmark.cli.ca.server_managed_ca import at_server, server_of
 from birthmark.cli.option_checks_and_confirmation import only
-from birthmark.cli.options.ca import (
-    AuthorityOptions,
-    Out,
-    check_leads,
-    issued_row,
-    opened,
-    parse_source,
-    show_hierarchy,
-    write_chain,
-)
+from birthmark.cli.options.ca import AuthorityOptions, Out, check_leads, opened, parse_source
 from birthmark.cli.options.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.options.server import show as show_rows
+from birthmark.cli.output.ca_certificates import issued_row, show_hierarchy, write_chain
 from birthmark.cli.output.command_output import emit, write_result
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError

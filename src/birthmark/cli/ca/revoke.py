@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import serialization
 from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.cli.ca.server_managed_ca import ServerCommand, at_server
-from birthmark.cli.options.ca import OPERATOR, AuthorityOptions, file_name, issued_row, opened, write
+from birthmark.cli.options.ca import OPERATOR, AuthorityOptions, opened
+from birthmark.cli.output.ca_certificates import file_name, issued_row, write
 from birthmark.cli.output.command_output import emit
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose

@@ -6,25 +6,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from birthmark.auth.principals import Principal, PrincipalKind
 from birthmark.ca import ca_directory
 from birthmark.ca.hierarchy import Hierarchy
-from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.passphrase_sources import FORMS, Passphrase, SourceInvalidError, check_source
 from birthmark.ca.service import CertificateAuthority
 from birthmark.cli.ca.server_managed_ca import ServerCommand
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.output.command_output import certificate_row, emit, write_result
 from birthmark.cli.server_backup import settings_of
 from birthmark.cli.server_node import DatabaseWantedError
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
-from birthmark.pki.certificate_profiles import Purpose
-from birthmark.pki.certificates import Certificate
 from birthmark.store import open_database
 
 if TYPE_CHECKING:
@@ -131,44 +127,3 @@ async def opened(authority: AuthorityOptions, instead: ServerCommand) -> AsyncIt
         yield CertificateAuthority(made, database, clock, SystemEntropy())
     finally:
         await database.close()
-
-
-def write_chain(chain: tuple[Certificate, ...], out: Path | None, as_json: bool) -> None:
-    """Write leaf and intermediates without the root, because relying parties must already have it."""
-    text = "".join(certificate.pem() for certificate in chain if not certificate.is_self_signed)
-    row = certificate_row(chain[0]) | ({"file": str(out)} if out is not None else {})
-    write(text, out, row, {**row, "pem": text}, as_json)
-
-
-def write(
-    text: str, out: Path | None, row: dict[str, Any], json_row: dict[str, Any], as_json: bool, *, keeps: bool = True
-) -> None:
-    """Write text to a file, or to standard output without one, and report what was written."""
-    if out is not None or not as_json:
-        write_result(out, text, keeps=keeps)
-    if as_json or out is not None:
-        emit(as_json, json_row if as_json else row)
-
-
-def show_hierarchy(authority: AuthorityOptions, hierarchy: Hierarchy) -> None:
-    """Print the CAs of a hierarchy, root first."""
-    there = {Purpose.ROOT: hierarchy.anchor} | {purpose: one.certificate for purpose, one in hierarchy.issuers.items()}
-    for purpose, certificate in there.items():
-        file = str(authority.directory / f"{purpose}.pem")
-        emit(authority.as_json, {"ca": str(purpose), **certificate_row(certificate), "file": file})
-
-
-def issued_row(certificate: IssuedCertificate) -> dict[str, Any]:
-    """Return the output row of an inventory certificate."""
-    return {
-        "device_id": certificate.device_id,
-        **certificate_row(certificate.certificate),
-        "profile": certificate.profile,
-        "revoked_at": certificate.revoked_at.isoformat() if certificate.revoked_at else None,
-        "revocation_reason": certificate.revocation_reason.value if certificate.revocation_reason else None,
-    }
-
-
-def file_name(name: str) -> str:
-    """Return a name as part of a file's name."""
-    return "".join(char if char.isalnum() or char in "-_." else "_" for char in name).lstrip(".") or "_"

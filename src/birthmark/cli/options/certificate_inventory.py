@@ -10,7 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.durations import FORMS, format_duration, lifetime_of
+from birthmark.cli.options.duration import parse_within
+from birthmark.durations import FORMS, format_duration
 from birthmark.untrusted_json_and_text import cell
 
 COLUMNS = (
@@ -26,14 +27,6 @@ COLUMNS = (
     "reason",
 )
 INVENTORY_COLUMNS = ("device", "profile", "not_after", "revoked", "thumbprint")
-
-
-def parse_within(text: str) -> timedelta:
-    """Return the duration."""
-    try:
-        return lifetime_of(text)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
 
 
 def parse_moment(text: str) -> datetime:

@@ -14,7 +14,7 @@ import typer
 from birthmark.cli.option_checks_and_confirmation import confirm, only, only_typed
 from birthmark.cli.options.report import ReportOption
 from birthmark.cli.options.server import DataOption, ServerOptions, at
-from birthmark.cli.output.command_output import without
+from birthmark.cli.output.command_output import ActionNeededError, without
 from birthmark.cli.output.table import format_count
 from birthmark.cli.policy_keys import owner_string
 from birthmark.errors import BirthmarkError, ConflictError
@@ -377,3 +377,18 @@ class RunOptions:
         reports = [path.with_suffix(f".{to.label}{path.suffix}") for path in self.report or ()]
         journal = self.journal and self.journal.with_suffix(f".{to.label}{self.journal.suffix}")
         return RunOptions(journal, self.undo, reports)
+
+
+class CannotWorkError(ActionNeededError):
+    """The enrollment could never work."""
+
+    code = "enroll.cannot_work"
+    cause = "{who} would be rejected: {detail}."
+    fix = "Use another certificate, or enroll it anyway: `{again} --force`"
+    detail: str
+    who: str
+
+
+def device_with(certificate: "Certificate") -> str:
+    """Return a phrase for the device of a certificate, as the subject of a sentence."""
+    return f"A device with the certificate '{certificate.subject_text}'"

@@ -9,15 +9,16 @@ from typing import Annotated
 
 import typer
 
+from birthmark.cli.input_files import FileMissingError, about, read_file
 from birthmark.cli.option_checks_and_confirmation import only_typed
 from birthmark.cli.options.chip_and_pin import CHIP_OPTIONS, ChipOptions
-from birthmark.cli.output.command_output import FileMissingError, UsageError, about, read_file
+from birthmark.cli.output.command_output import UsageError
 from birthmark.device_transports.identity import Identity, ServerTrust, identity_of
 from birthmark.errors import NotFoundError
-from birthmark.keys.cryptography_key_adapter import uri_in
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import find_pkcs11_uri, parse_pkcs11_uri
+from birthmark.keys.pkcs11_uri_files import uri_in
 from birthmark.keys.se050_reference_keys import parse_reference_key
 from birthmark.pki.certificates import Certificate, parse_bundle
 from birthmark.secure_elements.backends import check_tls

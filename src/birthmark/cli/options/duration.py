@@ -1,10 +1,11 @@
 """Duration options: `30s`, `5m`, `1h`, or a bare number in the unit of earlier releases."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import typer
 
-from birthmark.durations import FORMS, duration_of
+from birthmark.durations import FORMS, duration_of, lifetime_of
 
 _SECONDS = {"s": 1, "m": 60}
 
@@ -36,3 +37,11 @@ class DurationParser:
         if not count.is_integer():
             raise typer.BadParameter(f"{text} must be a multiple of 1{self.unit}")
         return int(count)
+
+
+def parse_within(text: str) -> timedelta:
+    """Return the duration."""
+    try:
+        return lifetime_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error

@@ -1,4 +1,4 @@
-"""Rules for a server's data directory: whether its server runs, and whether others can read private files."""
+"""Rules for a server of this machine: its state, database and certificate, and private files that others can read."""
 
 import shlex
 from collections.abc import Iterator

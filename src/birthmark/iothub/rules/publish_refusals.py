@@ -1,40 +1,6 @@
 """Permitted device topics (IoT Hub MQTT support, "Sending device-to-cloud messages")."""
 
 from birthmark.errors import InvalidRequestError
-from birthmark.iothub import wire
-from birthmark.iothub.model import TelemetryMessage
-
-
-class WillInvalidError(InvalidRequestError):
-    """The will message is not valid telemetry of the device."""
-
-    code = "iothub.will_invalid"
-    cause = "The will message of device {device_id} was rejected: {detail}."
-    fix = (
-        "Use the will topic devices/{device_id}/messages/events/ and QoS 0 or 1. This command connects without a will "
-        'message: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
-    )
-    detail: str
-    device_id: str
-
-
-def check_will(device_id: str, topic: str, qos: int) -> None:
-    """Raise `WillInvalidError` or `PropertyBagError` for a will that cannot become telemetry."""
-    if not isinstance(wire.parse_topic(topic, device_id), wire.TelemetryTopic):
-        raise WillInvalidError(device_id=device_id, detail=f"its topic is {topic[:200]}")
-    if qos > 1:
-        raise WillInvalidError(device_id=device_id, detail="its QoS is 2")
-    telemetry_of(device_id, topic, b"", 0, is_retained=False)
-
-
-def telemetry_of(device_id: str, topic: str, payload: bytes, timestamp: int, *, is_retained: bool) -> TelemetryMessage:
-    """Return a validated will as a telemetry message."""
-    properties = wire.parse_property_bag(topic.removeprefix(wire.telemetry_topic(device_id)[:-1]).removeprefix("/"))
-    properties["iothub-MessageType"] = "Will"
-    if is_retained:
-        properties["mqtt-retain"] = "true"
-    return wire.message_of(device_id, properties, payload, timestamp)
-
 
 MAX_MESSAGE_BYTES = 256 * 1024
 
@@ -50,22 +16,6 @@ class TopicNotServedError(InvalidRequestError):
     )
     device_id: str
     topic: str
-
-
-class PathNotServedError(InvalidRequestError):
-    """The operation of the hub's REST interface is not supported."""
-
-    code = "iothub.operation_not_served"
-    message = "{method} {path} is not supported"
-    cause = "{method} {path} is an operation of IoT Hub that this hub does not support."
-    fix = (
-        "Over HTTPS, use the identity registry (/devices, /devices/ID, /devices/ID/modules, /statistics), device and "
-        "module twins and direct methods (/twins/ID), or messages (/devices/ID/messages) and their feedback. Devices "
-        "and modules can use every operation over MQTT and MQTT over WebSocket. List the registry: `birthmark hub "
-        "device ls`"
-    )
-    method: str
-    path: str
 
 
 class QosNotServedError(InvalidRequestError):
@@ -105,3 +55,19 @@ class MessageTooLargeError(InvalidRequestError):
     )
     device_id: str
     size: int
+
+
+class PathNotServedError(InvalidRequestError):
+    """The operation of the hub's REST interface is not supported."""
+
+    code = "iothub.operation_not_served"
+    message = "{method} {path} is not supported"
+    cause = "{method} {path} is an operation of IoT Hub that this hub does not support."
+    fix = (
+        "Over HTTPS, use the identity registry (/devices, /devices/ID, /devices/ID/modules, /statistics), device and "
+        "module twins and direct methods (/twins/ID), or messages (/devices/ID/messages) and their feedback. Devices "
+        "and modules can use every operation over MQTT and MQTT over WebSocket. List the registry: `birthmark hub "
+        "device ls`"
+    )
+    method: str
+    path: str

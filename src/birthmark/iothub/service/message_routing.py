@@ -19,7 +19,12 @@ from birthmark.errors import BirthmarkError, ChangedMeanwhileError, PolicyError
 from birthmark.iothub import store
 from birthmark.iothub.domain_events import HubDeleted, RoutingChanged
 from birthmark.iothub.model import Hub, TelemetryMessage, Twin
-from birthmark.iothub.rules.routes import configuration_changes, event_messages, route_matcher
+from birthmark.iothub.rules.routes import (
+    configuration_changes,
+    endpoint_message_format,
+    event_messages,
+    route_matcher,
+)
 from birthmark.iothub.rules.routes.configuration_changes import EndpointInvalidError, UnknownEndpointError
 from birthmark.iothub.rules.routes.route_matcher import PreparedRouting
 from birthmark.iothub.service.hubs_and_authorization import Hubs, UnknownHubError
@@ -104,7 +109,7 @@ class _OfHub:
         found = route_matcher.destinations(ready, route_matcher.source_of(message), route_matcher.read(message), twin)
         if not found:
             return ()
-        body = route_matcher.shown_body(message)
+        body = endpoint_message_format.shown_body(message)
         return [self._letter(ready, message, body, twin, name, route) for name, route in found.items()]
 
     def _letter(  # noqa: PLR0917 - one field per parameter
@@ -120,12 +125,15 @@ class _OfHub:
         assert endpoint is not None  # noqa: S101 - a stored routing names only existing ones
         address: dict[str, Any] = {"hub": ready.hub, "endpoint": name}
         if isinstance(endpoint, FileEndpoint):
-            address |= {"file": route_matcher.file_of(endpoint.file_name, ready.hub, message), "separator": "\n"}
+            address |= {
+                "file": endpoint_message_format.file_of(endpoint.file_name, ready.hub, message),
+                "separator": "\n",
+            }
         elif isinstance(endpoint, ServerEndpoint):
-            address["topic"] = route_matcher.topic_of(endpoint.topic, ready.hub, message.device_id)
+            address["topic"] = endpoint_message_format.topic_of(endpoint.topic, ready.hub, message.device_id)
         elif isinstance(endpoint, StreamEndpoint):
             address |= {"stream": f"{ready.hub}/{name}", "key": message.device_id}
-        body = route_matcher.envelope(message, shown, ready.enrichments(name), ready.hub, twin)
+        body = endpoint_message_format.envelope(message, shown, ready.enrichments(name), ready.hub, twin)
         origin = {"device": message.device_id, "route": route}
         return Delivery(
             route_matcher.lane_of(ready.hub, route, name), route_matcher.kind_of(endpoint), address, body, origin

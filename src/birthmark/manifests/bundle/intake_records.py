@@ -26,14 +26,6 @@ class BundlePosition:
 
 
 @dataclass(frozen=True, slots=True)
-class BundleTrust:
-    """Trusted stations and manufacturer roots. Without roots, chains are not verified."""
-
-    stations: tuple[Certificate, ...]
-    roots: tuple[Certificate, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class Intake:
     """Data of a bundle about a chip in addition to its certificate."""
 

@@ -41,8 +41,8 @@ from birthmark.manifests.bundle.intake_records import BundlePosition, ChipIntake
 from birthmark.manifests.bundle.line_format import MAX_LINE_BYTES
 from birthmark.manifests.bundle.station_identity import StationIdentity, open_identity
 from birthmark.manifests.bundle.verifier import raw_lines
+from birthmark.manifests.duplicate_chips import Marks
 from birthmark.manifests.errors import MalformedEntryError
-from birthmark.manifests.parallel_verification import Marks
 from birthmark.pki.certificates import CertificateTooLargeError
 from birthmark.pki.path_validation import ChainTooLongError
 from birthmark.text_file_encodings import to_plain_lines, utf_16_of

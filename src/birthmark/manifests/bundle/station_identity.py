@@ -14,13 +14,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from birthmark import atomic_files
 from birthmark.clock_and_entropy import Entropy
-from birthmark.keys.cryptography_key_adapter import PublicKey, Scheme, as_private_key, uri_in
+from birthmark.keys.cryptography_key_adapter import as_private_key
 from birthmark.keys.file_key import FileKey, read_key_file
+from birthmark.keys.key_handle import PublicKey, Scheme
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_key import TokenKey
 from birthmark.keys.pkcs11_library_lifecycle import find_softhsm
 from birthmark.keys.pkcs11_token import Pkcs11Token
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
+from birthmark.keys.pkcs11_uri_files import uri_in
 from birthmark.manifests.bundle.chip_intake_errors import StationUnusableError
 from birthmark.manifests.bundle.chip_proof_rules import station_name
 from birthmark.manifests.bundle.line_format import is_name

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 
 from birthmark.manifests.bundle import line_format
+from birthmark.manifests.bundle.bundle_trust import BundleTrust
 from birthmark.manifests.bundle.chip_proof_rules import is_signed
-from birthmark.manifests.bundle.intake_records import BundleTrust
 from birthmark.manifests.bundle.single_line_checks import BundleOpening, LineChecker, LineFinding, find_opening
+from birthmark.manifests.duplicate_chips import Marks
 from birthmark.manifests.errors import (
     DuplicateEntryError,
     MalformedEntryError,
@@ -23,7 +24,6 @@ from birthmark.manifests.errors import (
     StationUnknownError,
 )
 from birthmark.manifests.manifest_entry import Judge, ManifestEntry
-from birthmark.manifests.parallel_verification import Marks
 
 _NOTHING = (b"", b"\x1a")
 """Lines that editors add, and the DOS end-of-file mark."""

@@ -1,4 +1,4 @@
-"""An ATECC608 as a token.
+"""An ATECC608 with the token interface of python-pkcs11, through chip commands and without a PKCS#11 library.
 
 Its slots appear as the objects that Microchip's own PKCS#11 library shows, under the same names.
 

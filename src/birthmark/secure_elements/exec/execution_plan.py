@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from birthmark.keys.cryptography_key_adapter import render_uri_pem
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_uri import Pkcs11Uri
+from birthmark.keys.pkcs11_uri_files import render_uri_pem
 from birthmark.keys.se050_labels import object_id_of
 from birthmark.secure_elements.backends import check_tls
 from birthmark.secure_elements.element_session import Element

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509 import DNSName, GeneralName, IPAddress
 
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
-from birthmark.keys.cryptography_key_adapter import render_uri_pem
+from birthmark.keys.pkcs11_uri_files import render_uri_pem
 from birthmark.pki.certificate_profiles import ROOT, SERVER
 from birthmark.pki.certificates import pem_bundle
 from birthmark.pki.issuance import LeafIssuer, issue, new_serial, self_signed

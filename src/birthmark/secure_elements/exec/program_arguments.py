@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from birthmark.keys.cryptography_key_adapter import uri_in
 from birthmark.keys.errors import PinFileError
 from birthmark.keys.pkcs11_uri import Pkcs11Uri, parse_pkcs11_uri
+from birthmark.keys.pkcs11_uri_files import uri_in
 from birthmark.keys.se050_reference_keys import MAX_KEY_FILE_BYTES, parse_reference_key
 from birthmark.secure_elements.element_session import Element
 from birthmark.secure_elements.exec.program_detection import ProgramKind

@@ -1,4 +1,4 @@
-"""Joining a cluster, which each new machine does once."""
+"""Join of a cluster by invitation: a new machine takes its name and copies the sealed CA files and seeds."""
 
 from dataclasses import dataclass
 from pathlib import Path

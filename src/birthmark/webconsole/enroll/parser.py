@@ -13,15 +13,15 @@ from typing import Any, TypeAlias
 
 from birthmark.errors import BirthmarkError, about
 from birthmark.manifests.bundle import line_format
-from birthmark.manifests.bundle.intake_records import BundleTrust
+from birthmark.manifests.bundle.bundle_trust import BundleTrust
 from birthmark.manifests.bundle.verifier import BundleVerifier, verify_file
 from birthmark.manifests.certificate_lists import MAX_FILE_BYTES, ListTrust, is_table, verify_list
+from birthmark.manifests.duplicate_chips import DuplicateCheck
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.manifest_chunks import pieces_of
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip_trust_anchors import MICROCHIP_ROOTS, MICROCHIP_SIGNERS
 from birthmark.manifests.microchip_verifier import ManifestVerifier, root_of, signer_of, trust_of
-from birthmark.manifests.parallel_verification import DuplicateCheck
 from birthmark.operator_api.api_router import told
 from birthmark.pki.certificates import Certificate, leaf_first, parse_bundle
 from birthmark.text_file_encodings import plain_text

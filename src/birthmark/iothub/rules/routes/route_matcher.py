@@ -4,17 +4,12 @@ The output is JSON as Azure's storage endpoint writes it: `EnqueuedTimeUtc`, `Pr
 body declared as JSON in UTF-8 is embedded as is; any other is base64.
 """
 
-import base64
 import logging
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
-from birthmark.broker.rules.stream_partitions_and_positions import key_of, partition_of
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.rules.routes.configuration_changes import compiled, read_once
 from birthmark.iothub.wire.d2c_property_bags import MODULE
@@ -27,15 +22,12 @@ from birthmark.iothub.wire.stored_routing_configuration import (
     RouteSource,
     StoredRouting,
 )
-from birthmark.iothub.wire.times_and_body_validation import operation_time, to_json
+from birthmark.iothub.wire.times_and_body_validation import operation_time
 from birthmark.message_routing import routable_message
 from birthmark.message_routing.rules.conditions import RouteCondition, RoutedSubject, TooMuchError, holds
-from birthmark.text_file_encodings import plain_text
-from birthmark.untrusted_json_and_text import decode_json
 
 log = logging.getLogger(__name__)
 SOURCE = "iothub-message-source"
-_TOKEN = re.compile(r"\{(\w+)\}")
 _MICROS = 1_000_000
 # Names in the hub -> names in conditions and endpoints ("Query device-to-cloud messages").
 SYSTEM: Mapping[str, str] = {
@@ -99,7 +91,7 @@ def imagined(
 
 def read(message: TelemetryMessage) -> routable_message.RoutableMessage:
     """Return a message in the form that conditions evaluate."""
-    system = _system_properties(message)
+    system = system_properties(message)
     return routable_message.RoutableMessage(
         "",
         message.body,
@@ -109,18 +101,8 @@ def read(message: TelemetryMessage) -> routable_message.RoutableMessage:
     )
 
 
-def _system_properties(message: TelemetryMessage) -> dict[str, str]:
-    system = {SYSTEM.get(name, name): value or "" for name, value in message.system.items()}
-    told = {"connectionDeviceId": message.device_id, SOURCE: "Telemetry"}
-    return {**told, **system, "enqueuedTime": _time(message)}
-
-
 def _time(message: TelemetryMessage) -> str:
-    return operation_time(_moment(message))
-
-
-def _moment(message: TelemetryMessage) -> datetime:
-    return datetime.fromtimestamp(message.enqueued_micros / _MICROS, UTC)
+    return operation_time(event_time(message))
 
 
 def is_match(condition: RouteCondition, subject: RoutedSubject, route: str) -> bool:
@@ -164,77 +146,6 @@ def destinations(
     return found
 
 
-def envelope(
-    message: TelemetryMessage, body: Any, enrichments: Sequence[Enrichment], hub: str, twin: Mapping[str, Any] | None
-) -> bytes:
-    """Return the output JSON of a message; `body` is that of `shown_body`."""
-    properties = {name: value or "" for name, value in message.properties.items()}
-    for one in enrichments:
-        properties[one.key] = _enrichment_value(one.value, hub, twin)
-    system = _system_properties(message)
-    shown = {
-        "EnqueuedTimeUtc": system["enqueuedTime"],
-        "Properties": properties,
-        "SystemProperties": system,
-        "Body": body,
-    }
-    return to_json(shown)
-
-
-def shown_body(message: TelemetryMessage) -> Any:
-    """Return a message's body in output format."""
-    system = _system_properties(message)
-    kind = system.get("contentType", "").split(";")[0].strip().lower()
-    if kind == "application/json" and system.get("contentEncoding", "").lower() == "utf-8":
-        try:
-            decode_json(message.body)  # invalid numbers and half surrogates are never valid JSON
-            return msgspec.Raw(plain_text(message.body).replace(b"\r", b" ").replace(b"\n", b" "))  # one line
-        except (ValueError, RecursionError):
-            pass
-    return base64.b64encode(message.body).decode()
-
-
-def _enrichment_value(value: str, hub: str, twin: Mapping[str, Any] | None) -> str:
-    """Return the value of an enrichment; a path without a primitive value is kept as text, as in Azure."""
-    if value == "$iothubname":
-        return hub
-    if not value.startswith("$twin."):
-        return value
-    found: Any = twin
-    for name in value.split(".")[1:]:
-        found = found.get(name) if isinstance(found, Mapping) else None
-    if found is None or isinstance(found, Mapping | list):
-        return value
-    return found if isinstance(found, str) else to_json(found).decode()
-
-
-def file_of(file_name: str, hub: str, message: TelemetryMessage) -> str:
-    """Return the file path of a message, below its endpoint's folder."""
-    at = _moment(message)
-    parts = {
-        "iothub": hub,
-        "partition": str(partition_of(key_of(message.device_id))),
-        "YYYY": f"{at:%Y}",
-        "MM": f"{at:%m}",
-        "DD": f"{at:%d}",
-        "HH": f"{at:%H}",
-        "mm": f"{at:%M}",
-    }
-    return _TOKEN.sub(lambda found: parts[found[1]], file_name)
-
-
-def topic_of(topic: str, hub: str, device_id: str) -> str:
-    """Return the topic or subject of a message.
-
-    A device's name adds neither a level nor a wildcard: all but letters, digits, - and _ are percent-encoded.
-    """
-    return _TOKEN.sub(lambda found: _level(hub if found[1] == "iothub" else device_id), topic)
-
-
-def _level(name: str) -> str:
-    return "".join(one if one.isalnum() or one in "-_" else f"%{ord(one):02X}" for one in name)
-
-
 def lane_of(hub: str, route: str, endpoint: str) -> str:
     """Return the ordering partition of a route and endpoint; see `rule_of`."""
     return f"{rule_of(hub, route)}/{endpoint}"
@@ -248,3 +159,13 @@ def rule_of(hub: str, route: str) -> str:
 def kind_of(endpoint: Endpoint) -> str:
     """Return the action that delivers messages to an endpoint."""
     return f"hub-{endpoint.__struct_config__.tag}"
+
+
+def system_properties(message: TelemetryMessage) -> dict[str, str]:
+    system = {SYSTEM.get(name, name): value or "" for name, value in message.system.items()}
+    told = {"connectionDeviceId": message.device_id, SOURCE: "Telemetry"}
+    return {**told, **system, "enqueuedTime": _time(message)}
+
+
+def event_time(message: TelemetryMessage) -> datetime:
+    return datetime.fromtimestamp(message.enqueued_micros / _MICROS, UTC)

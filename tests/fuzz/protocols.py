@@ -58,8 +58,8 @@ from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.net.host_header_syntax import RequireAuthority
 from birthmark.net.proxy_protocol import HEAD_BYTES, SIGNATURE, ProxyHeaderError, rest_of, source_of
 from birthmark.pki.certificates import parse_der
+from birthmark.pki.tpm_importable_key import seal_hmac_key
 from birthmark.pki.tpm_public_key import parse_tpm_public
-from birthmark.pki.tpm_sealed_key import seal_hmac_key
 from birthmark.secure_elements.atecc.certificate_rebuild import SIGNER, TNGTLS, TRUSTFLEX, TemplateSubject, whole
 from birthmark.secure_elements.atecc.compressed_certificate import parse_compressed
 from birthmark.secure_elements.atecc.simulator import CONFIG_BYTES, OTP_BYTES, SLOT_BYTES, ChipMemory, SoftwareChip

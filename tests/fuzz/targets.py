@@ -23,8 +23,8 @@ from birthmark.iothub import wire as hub
 from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
 from birthmark.pki.certificates import parse_thumbprint
 from birthmark.pki.names_and_registration_ids import parse_registration_id
+from birthmark.pki.tpm_importable_key import parse_sealed
 from birthmark.pki.tpm_public_key import parse_tpm_public
-from birthmark.pki.tpm_sealed_key import parse_sealed
 from birthmark.secure_elements.atecc.simulator import packet
 from birthmark.secure_elements.dps_assignment_codec import read_memory
 from birthmark.secure_elements.token_object_management import guess

@@ -47,7 +47,7 @@ from birthmark.text_file_encodings import (
     to_utf_8,
     trimmed,
 )
-from birthmark.toml_validation import TomlError, parse
+from birthmark.toml_mistakes import TomlError, parse
 from support.fakes import NOON
 from support.pki.pki_builders import a_csr, a_device, a_key, key_pem
 

@@ -28,8 +28,8 @@ from birthmark.agent.config.model import (
     LocalIssuance,
     PreloadedIdentity,
 )
-from birthmark.agent.issued_certificates import EXTENSIONS, CertificateUse, ManagedCertificate
 from birthmark.agent.key_store import HeldKey
+from birthmark.agent.managed_certificate_uses import EXTENSIONS, CertificateUse, ManagedCertificate
 from birthmark.agent.preloaded_and_issued_identities import CertificateMissingError, IdentityStore
 from birthmark.agent.root_rollover import FollowedAnchors
 from birthmark.agent.state_directory import LOCAL_CA

@@ -16,7 +16,7 @@ from functools import partial
 
 from birthmark.agent.certificate_sources import MakeLinks, est_trust
 from birthmark.agent.config.model import AgentConfig, DpsSource, EstIssuance
-from birthmark.agent.issued_certificates import ManagedCertificate
+from birthmark.agent.managed_certificate_uses import ManagedCertificate
 from birthmark.agent.trusted_clock import TOLERANCE, Timekeeper
 from birthmark.device_transports.errors import ServerUntrustedError
 from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity

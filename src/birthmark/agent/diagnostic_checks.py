@@ -27,7 +27,7 @@ from birthmark.agent.config.model import (
     SymmetricKeySource,
 )
 from birthmark.agent.identity_lifecycle import Agent, Held
-from birthmark.agent.issued_certificates import ManagedCertificate
+from birthmark.agent.managed_certificate_uses import ManagedCertificate
 from birthmark.agent.renewal_policy import Renewal, warn_at
 from birthmark.agent.state_directory import EDGE_CA, LOCAL_CA
 from birthmark.agent.symmetric_key_identity import open_shared

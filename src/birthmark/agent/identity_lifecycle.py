@@ -37,8 +37,8 @@ from birthmark.agent.config.model import (
     PreloadedIdentity,
     SymmetricKeySource,
 )
-from birthmark.agent.issued_certificates import ManagedCertificate, managed_by
 from birthmark.agent.key_store import TOKEN_TROUBLE
+from birthmark.agent.managed_certificate_uses import ManagedCertificate, managed_by
 from birthmark.agent.preloaded_and_issued_identities import IdentityStore
 from birthmark.agent.renewal_policy import Renewal, chance_of, moment_in
 from birthmark.agent.root_rollover import FollowedAnchors

@@ -45,8 +45,11 @@ class NoAnswerError(UnavailableError):
 
     code = "bus.no_answer"
     message = "The worker {worker} did not respond"
-    cause = "The worker {worker} did not respond to {request}: {reason}. The request may have been carried out."
-    fix = "Retry. If the error persists, check the log: start the server with `export BIRTHMARK_LOG=INFO`."
+    cause = "The worker {worker} did not respond to {request}: {reason}. The request may have been completed."
+    fix = (
+        "Check the result, and retry if necessary. If the error persists, set `export BIRTHMARK_LOG=INFO`, restart the "
+        "server and check its log."
+    )
     reason: str
     request: str
     worker: str

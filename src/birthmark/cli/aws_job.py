@@ -129,7 +129,7 @@ def _read(file: Path) -> tuple[dict[str, object], str]:
 def cancel_job(server: RemoveOptions, job: Job, force: IsForced = False) -> None:
     """Cancel a job.
 
-    Things that have not started it never run it.
+    Things that have not started the job do not run it.
     """
     what = "and stop it on things that have started it" if force else ""
     confirm(f"Cancel the job {job} for things that have not started it{what}?", yes=server.yes)

@@ -24,7 +24,7 @@ from birthmark.cli.options.server import (
 )
 from birthmark.cli.output.command_output import UsageError, emit
 from birthmark.cli.output.device_revocation_marks import mark_revoked_rows, print_revocation_notices
-from birthmark.cli.output.positioned_stream_reader import StreamReading, read
+from birthmark.cli.output.stream_start_positions import StreamReading, read
 from birthmark.cli.policy_keys import (
     PolicyArgument,
     PolicyOption,

@@ -124,7 +124,7 @@ def tell_left_out(file: Path, *, as_json: bool) -> None:
 def entries_of(file: Path, trust: Any, judge: Any = None, *, quiet: bool) -> Iterator[Any]:
     """Yield verified entries and errors, with a progress bar; with `judge`, entries include their warnings."""
     from birthmark.manifests.bundle import parallel_verifier
-    from birthmark.manifests.bundle.bundle_trust import BundleTrust
+    from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
     from birthmark.manifests.certificate_lists import ListTrust, verify_list
     from birthmark.manifests.manifest_entry import add_doubts
     from birthmark.manifests.parallel_verification import verify_all

@@ -22,7 +22,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.text_file_encodings import plain_text, to_lines, to_utf_8, utf_16_of
 
 if TYPE_CHECKING:
-    from birthmark.manifests.bundle.bundle_trust import BundleTrust
+    from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
     from birthmark.pki.certificates import Certificate
 
 
@@ -36,7 +36,7 @@ class StationsOptions:
     trust_root: Annotated[list[Path] | None, typer.Option(help="Accepted root CAs of device certificates, PEM.")] = None
 
     def trust(self) -> "BundleTrust":
-        from birthmark.manifests.bundle.bundle_trust import BundleTrust
+        from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
 
         return BundleTrust(tuple(read_device_certificate(path) for path in self.station or ()), tuple(self.roots()))
 

@@ -70,8 +70,8 @@ def serve(
     gc.disable()  # imported objects stay: scanning them took a fifth of the start; `collect_seldom` rescans
     from birthmark.bus import BusAwayError
     from birthmark.net.listener import PortTakenError
+    from birthmark.server.connection_descriptor_budget import check_descriptors
     from birthmark.server.database_installation_facts import DatabaseMovedError
-    from birthmark.server.file_descriptor_limits import check_descriptors
     from birthmark.server.server_process import begin_log
     from birthmark.server.settings import read_settings
     from birthmark.systemd_notify import notifier

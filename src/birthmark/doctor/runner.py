@@ -13,12 +13,12 @@ from birthmark.doctor.findings import DoctorFinding
 from birthmark.doctor.pkcs11_probe import ProbeQuestion
 from birthmark.doctor.rules import agent as agent_rules
 from birthmark.doctor.rules import chip as chip_rules
+from birthmark.doctor.rules import connection_environment_variables as environment_rules
 from birthmark.doctor.rules import i2c_bus_and_scp03 as bus_rules
 from birthmark.doctor.rules import identity as identity_rules
 from birthmark.doctor.rules import network as network_rules
 from birthmark.doctor.rules import openssl_config as openssl_rules
 from birthmark.doctor.rules import server as server_rules
-from birthmark.doctor.rules import shell_environment_variables as environment_rules
 from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.keys.errors import SoftHsmMissingError
 from birthmark.keys.pkcs11_library_lifecycle import find_libraries, find_softhsm

@@ -155,7 +155,7 @@ class Webhooks:
         return store.WEBHOOKS.of(row)
 
     async def create(self, name: str, url: str, types: Sequence[str], *, actor: str) -> Webhook:
-        """Create a webhook for events from now on. Its secret is shown only once.
+        """Create a webhook for future events. Its secret is returned only here.
 
         Raise `WebhookExistsError`, `TypesInvalidError`, `UrlInvalidError`, `TooManyWebhooksError`.
         """

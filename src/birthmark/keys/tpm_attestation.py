@@ -11,7 +11,7 @@ from typing import Any
 
 from birthmark.errors import ConflictError, UnavailableError
 from birthmark.keys.native_library_lock import NativeLock
-from birthmark.pki.tpm_sealed_key import parse_sealed
+from birthmark.pki.tpm_importable_key import parse_sealed
 from birthmark.untrusted_json_and_text import printable
 
 PERSISTENT = 0x81000000

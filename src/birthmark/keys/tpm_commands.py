@@ -25,8 +25,8 @@ from tpm2_pytss import (
 )
 from tpm2_pytss.constants import TPM2_RC
 
+from birthmark.pki.tpm_importable_key import SealedKey
 from birthmark.pki.tpm_public_key import sized
-from birthmark.pki.tpm_sealed_key import SealedKey
 
 ENDORSEMENT_KEY, STORAGE_ROOT_KEY = 0x81010001, 0x81000001
 # PolicySecret(endorsement hierarchy), required by every endorsement key of the TCG's template L-1.

@@ -141,11 +141,10 @@ class PortTakenError(UnavailableError):
 
     code = "net.port_taken"
     message = "Port {port} on {address} is in use"
-    cause = "Another program of this machine listens on port {port} of {address}."
+    cause = "Another program on this machine listens on port {port} of {address}."
     fix = (
-        "Stop that program (`ss -ltnp 'sport = :{port}'` shows it). Or, unless it uses the port on every "
-        "address (0.0.0.0), listen on another address: `{without} --listen 127.0.0.2`. The SDKs require "
-        "8883, so you cannot use another port for them."
+        "Stop that program; `ss -ltnp 'sport = :{port}'` shows it. If it does not listen on all addresses (0.0.0.0), "
+        "you can use another address: `{without} --listen 127.0.0.2`. The SDKs require port 8883."
     )
     address: str
     port: str

@@ -174,7 +174,7 @@ def door_endpoints(
 
 
 class IssuedQuery(msgspec.Struct, forbid_unknown_fields=True):
-    """A device ID, thumbprint or serial number; default: certificates with the latest expiry."""
+    """A device ID, thumbprint or serial number; without one, the certificates with the latest expiry."""
 
     subject: str | None = None
 

@@ -36,7 +36,7 @@ class PresentedThere(Reply, frozen=True, tag="refusals.presented_there"):
 
 
 class PresentedRequest(BusRequest[PresentedThere], frozen=True, tag="refusals.ask_presented"):
-    """Request to other workers for a presented certificate, by its thumbprint."""
+    """Asks other workers for the presented certificate with a thumbprint."""
 
     thumbprint: bytes
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from sqlalchemy import bindparam, func, select
 
 from birthmark.alerts.identity_conflicts import IdentityConflicts, Name, find_alternating_names
+from birthmark.alerts.machine_readings_of_workers import Machines
 from birthmark.alerts.model import MachineReading, Readings, Thresholds, UpcomingExpiry
 from birthmark.alerts.rules import CONTESTED, RULES, found
 from birthmark.alerts.service import Alerts
-from birthmark.alerts.shared_machine_readings import Machines
 from birthmark.ca import store as ca_store
 from birthmark.clock_and_entropy import STEADY_S, ClockStability
 from birthmark.errors import BirthmarkError

@@ -16,7 +16,7 @@ from birthmark.net.listener import Listeners, OnRefused
 from birthmark.net.listener_limits import Limits
 from birthmark.operator_api.cookie_request_guard import is_own_host
 from birthmark.operator_api.unix_socket import PORT_ALONE, open_door
-from birthmark.server.file_descriptor_limits import for_health
+from birthmark.server.connection_descriptor_budget import for_health
 from birthmark.server.request_body_limits import operator_body_limit
 from birthmark.server.settings import Settings
 from birthmark.untrusted_json_and_text import reason_of

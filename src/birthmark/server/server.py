@@ -35,13 +35,13 @@ from birthmark.server import database_installation_facts
 from birthmark.server.cluster.file_sync import FileSync
 from birthmark.server.cluster.node_identity_and_invitation import check_bus, format_machine_name, machine_of
 from birthmark.server.composition_root import Rooms, open_rooms
+from birthmark.server.connection_descriptor_budget import fit_limits_to_descriptors, for_console, shared_by
 from birthmark.server.counter_verification import Figures
 from birthmark.server.custom_certificate import OwnCertificate, run_recording_loop
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.default_services import DEFAULT, ensure_defaults
 from birthmark.server.device_endpoint_files import describe, redact_endpoints
 from birthmark.server.external_ca import run_ca_refresh_loop, upstream_of
-from birthmark.server.file_descriptor_limits import fit_limits_to_descriptors, for_console, shared_by
 from birthmark.server.health_and_operator_listeners import operator_service, serve_plain, serve_unix_socket
 from birthmark.server.mqtt_and_http_dispatch import Applications
 from birthmark.server.request_body_limits import body_limit

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from birthmark.keys.tpm_attestation import Tpm, TpmPlaceTakenError, TpmSettings, TpmUnavailableError
+from birthmark.pki.tpm_importable_key import seal_hmac_key
 from birthmark.pki.tpm_public_key import TpmKeyInvalidError
-from birthmark.pki.tpm_sealed_key import seal_hmac_key
 from support.chips.tpms import SoftwareTpm, a_tpm
 from support.fakes import SeededEntropy
 

@@ -11,10 +11,10 @@ from sqlalchemy import select
 
 from birthmark.alerts import store
 from birthmark.alerts.identity_conflicts import IdentityConflicts, find_alternating_names
+from birthmark.alerts.machine_readings_of_workers import Machines
 from birthmark.alerts.model import AlertFinding, MachineReading, Readings, Thresholds
 from birthmark.alerts.rules import found
 from birthmark.alerts.service import OVER, RAISED, Alerts, RuleUnknownError, SilenceMissingError, SilenceTooLongError
-from birthmark.alerts.shared_machine_readings import Machines
 from birthmark.clock_and_entropy import ClockStability, SystemClock
 from birthmark.net.identity_conflicts import IdentityContestedError
 from birthmark.pki.csr import parse_csr

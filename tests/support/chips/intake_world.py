@@ -11,7 +11,7 @@ from typing import Any
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import line_format
-from birthmark.manifests.bundle.bundle_trust import BundleTrust
+from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
 from birthmark.manifests.bundle.intake_records import ChipIntake
 from birthmark.manifests.bundle.parallel_verifier import verify_all
 from birthmark.manifests.bundle.station import RecordedLine, Station, open_station

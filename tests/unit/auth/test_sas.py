@@ -125,7 +125,7 @@ def test_a_string_that_is_broken_within_a_part_is_refused_and_not_sent(name: str
     text = "HostName=dps.test;SharedAccessKeyName=owner;SharedAccessKey=a2V5"
     with pytest.raises(ConnectionStringError) as refused:
         parse_connection_string(text.replace(f"{name}=", f"{name}=x{within}"))
-    assert f"no usable {name}: it contains a line break" in refused.value.explain_cause()
+    assert f"no valid {name}: it contains a line break" in refused.value.explain_cause()
 
 
 @pytest.mark.parametrize("signed", ["hub.example", "hub.example:9443", "HUB.example:443/devices", "hub.example/"])

@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.doctor.facts import FileFacts, MismatchedVariable, PathFacts, ServerFacts, TrustFacts
 from birthmark.doctor.findings import FindingSeverity
-from birthmark.doctor.rules.shell_environment_variables import not_set_up, of_another_server, paths, trust
+from birthmark.doctor.rules.connection_environment_variables import not_set_up, of_another_server, paths, trust
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
 SERVER = ServerFacts("/data", is_served=True, is_known_to_shell=False)

@@ -7,7 +7,7 @@ import pytest
 
 from birthmark.fleet.sample_shipment import make_bundle, make_rehearsal
 from birthmark.manifests.bundle import parallel_verifier
-from birthmark.manifests.bundle.bundle_trust import BundleTrust
+from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.manifests.microchip_verifier import root_of, signer_of, trust_of

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from birthmark.errors import BirthmarkError
 from birthmark.keys.possession import sign_nonce
 from birthmark.manifests.bundle import line_format
-from birthmark.manifests.bundle.bundle_trust import BundleTrust
+from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
 from birthmark.manifests.bundle.chip_proof_rules import nonce_of
 from birthmark.manifests.bundle.intake_records import BundlePosition, ChipIntake
 from birthmark.manifests.bundle.parallel_verifier import verify_all

@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.manifests import process_pool
 from birthmark.manifests.bundle import line_format, parallel_verifier
-from birthmark.manifests.bundle.bundle_trust import BundleTrust
+from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
 from birthmark.manifests.bundle.single_line_checks import BundleOpening, LineChecker, LineFinding, find_opening
 from birthmark.manifests.bundle.verifier import BundleVerifier
 from birthmark.manifests.errors import SignatureBrokenError

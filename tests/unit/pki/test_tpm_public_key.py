@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from birthmark.dps.wire import TpmAttestation, parse_tpm
+from birthmark.pki.tpm_importable_key import parse_sealed, seal_hmac_key
 from birthmark.pki.tpm_public_key import MAX_PUBLIC_BYTES, TpmKeyInvalidError, parse_tpm_public, sized
-from birthmark.pki.tpm_sealed_key import parse_sealed, seal_hmac_key
 from support.chips.tpm_vectors import ECC_EK, ECC_SRK, RSA_EK, RSA_SRK
 from support.fakes import SeededEntropy
 

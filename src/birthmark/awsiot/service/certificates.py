@@ -411,7 +411,7 @@ class Certificates(AccountService):
 
 @contextmanager
 def retry_if_registered() -> Iterator[None]:
-    """Convert `CertificateExistsError` to a retry, for callers that found no certificate before."""
+    """Convert `CertificateExistsError` to a retry, if another request registered the certificate concurrently."""
     try:
         yield
     except CertificateExistsError as error:

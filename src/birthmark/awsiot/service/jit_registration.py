@@ -91,8 +91,8 @@ class OtherFormError(CertificateUnknownError):
 
     code = "awsiot.other_form"
     cause = (
-        "The client {thing} presented the certificate {known} ({common_name}) with its signature in another encoding, "
-        "which anyone can produce. It is registered in its original form and is not a new device."
+        "The client {thing} presented a copy of the certificate {known} ({common_name}) whose signature is encoded "
+        "differently. Anyone can produce such a copy. The original is registered, so the copy is not a new device."
     )
     fix = "Use the certificate as its CA signed it: `aws iot describe-certificate --certificate-id {known}`"
     known: str

@@ -98,7 +98,7 @@ KINDS: dict[str, Any] = {
 
 
 class Payload(msgspec.Struct, rename="camel", omit_defaults=True):
-    """Definition of a topic rule; each action is an object with one member, its kind."""
+    """Definition of a topic rule. Each action is an object with one member, named after the action's type."""
 
     sql: Annotated[str, msgspec.Meta(min_length=1)]
     actions: Annotated[list[dict[str, Any]], msgspec.Meta(max_length=MAX_ACTIONS)]

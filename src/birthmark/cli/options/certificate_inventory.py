@@ -46,7 +46,11 @@ class InventoryOptions:
 
     expiring: Annotated[
         timedelta | None,
-        typer.Option(parser=parse_within, metavar="DURATION", help=f"Valid certificates that expire within {FORMS}."),
+        typer.Option(
+            parser=parse_within,
+            metavar="DURATION",
+            help=f"Valid certificates that expire within this duration, such as {FORMS}.",
+        ),
     ] = None
     expired: Annotated[bool, typer.Option("--expired", help="Expired certificates.")] = False
     revoked: Annotated[bool, typer.Option("--revoked", help="Revoked certificates.")] = False

@@ -14,8 +14,8 @@ from birthmark.dps.model import Claim, Instance, Registration, TpmKeys
 from birthmark.dps.rules import tpm_attestation
 from birthmark.errors import ConflictError
 from birthmark.net.quota_key import share_of
+from birthmark.pki.tpm_importable_key import seal_hmac_key
 from birthmark.pki.tpm_public_key import TpmPublic, parse_tpm_public
-from birthmark.pki.tpm_sealed_key import seal_hmac_key
 from birthmark.store import Changes, Database, retry_on_conflict
 
 _ROOT = "storage root key"

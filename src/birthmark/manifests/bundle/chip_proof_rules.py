@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from birthmark.keys.possession import check_nonce
-from birthmark.manifests.bundle.bundle_trust import BundleTrust
+from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
 from birthmark.manifests.bundle.chip_intake_errors import NameUnusableError
 from birthmark.manifests.bundle.intake_records import BundlePosition, ChipIntake, Intake
 from birthmark.manifests.bundle.line_format import (

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
 from birthmark.manifests.bundle import line_format
-from birthmark.manifests.bundle.bundle_trust import BundleTrust
+from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
 from birthmark.manifests.bundle.single_line_checks import BundleOpening, LineChecker, LineFinding, find_opening
 from birthmark.manifests.bundle.verifier import BundleVerifier, raw_lines, sized_lines
 from birthmark.manifests.errors import MalformedEntryError, ManifestError

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from birthmark.manifests.bundle import line_format
-from birthmark.manifests.bundle.bundle_trust import BundleTrust
+from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
 from birthmark.manifests.bundle.chip_proof_rules import is_signed, station_key, station_name, verify_chip_line
 from birthmark.manifests.bundle.intake_records import ChipIntake, Intake
 from birthmark.manifests.errors import MalformedEntryError, ManifestError, SignerNotValidError

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 
 from birthmark.manifests.bundle import line_format
-from birthmark.manifests.bundle.bundle_trust import BundleTrust
+from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
 from birthmark.manifests.bundle.chip_proof_rules import is_signed
 from birthmark.manifests.bundle.single_line_checks import BundleOpening, LineChecker, LineFinding, find_opening
 from birthmark.manifests.duplicate_chips import Marks

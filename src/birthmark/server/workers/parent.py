@@ -27,8 +27,8 @@ from birthmark.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntro
 from birthmark.errors import BirthmarkError
 from birthmark.net.listener import bind_error, bind_sockets
 from birthmark.server.cluster.node_identity_and_invitation import check_bus, machine_of
+from birthmark.server.connection_descriptor_budget import fit_limits_to_descriptors
 from birthmark.server.data_dir import DataDirectory
-from birthmark.server.file_descriptor_limits import fit_limits_to_descriptors
 from birthmark.server.health_and_operator_listeners import Close, serve_plain
 from birthmark.server.server_process import reduce_gc_frequency
 from birthmark.server.settings import Settings

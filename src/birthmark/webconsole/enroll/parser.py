@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 from birthmark.errors import BirthmarkError, about
 from birthmark.manifests.bundle import line_format
-from birthmark.manifests.bundle.bundle_trust import BundleTrust
+from birthmark.manifests.bundle.accepted_stations_and_roots import BundleTrust
 from birthmark.manifests.bundle.verifier import BundleVerifier, verify_file
 from birthmark.manifests.certificate_lists import MAX_FILE_BYTES, ListTrust, is_table, verify_list
 from birthmark.manifests.duplicate_chips import DuplicateCheck

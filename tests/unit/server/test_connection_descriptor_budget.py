@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.net.listener_limits import Limits
-from birthmark.server.file_descriptor_limits import shared_by
+from birthmark.server.connection_descriptor_budget import shared_by
 
 
 def test_one_alone_takes_all() -> None:

@@ -57,6 +57,14 @@ class ThisServer:
         hosts = {part["host"] for part in (dps, hub) if part} | {urlsplit(url).hostname or "" for url in urls}
         return cls(data, dps.get("id_scope"), frozenset(hosts))
 
+    @classmethod
+    def of_shell(cls, data: str, environment: Mapping[str, str]) -> "ThisServer":
+        """Return the server with the endpoints that `birthmark env` set, if they are those of this data directory."""
+        if environment.get("BIRTHMARK_DATA") != data:
+            return cls(data)
+        host = environment.get("PROVISIONING_HOST", "").partition(":")[0]
+        return cls(data, environment.get("PROVISIONING_IDSCOPE"), frozenset({host} if host else ()))
+
     def has(self, row: Row) -> bool:
         """Return whether a client row is about this server."""
         about = row.get("server") or {}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -224,8 +225,8 @@ def _place(refusal: Row) -> str:
 def _server_of(data: Path) -> ThisServer:
     try:
         return ThisServer.of(str(data), read_endpoints(data))
-    except (BirthmarkError, KeyError, TypeError):
-        return ThisServer(str(data))
+    except (BirthmarkError, KeyError, TypeError):  # it does not run: use what it told this shell
+        return ThisServer.of_shell(str(data), os.environ)
 
 
 def _list_refusals(

@@ -8,6 +8,7 @@ from typer.testing import CliRunner
 
 from birthmark.cli.app import app
 from birthmark.cli.output.client_refusal_log import log_refusal
+from birthmark.device_transports.errors import LinkUnreachableError
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.keys.errors import PinFileError
 
@@ -60,6 +61,18 @@ def test_refusals_of_a_code_are_found_in_the_journal_of_this_machine_too(
         found = CliRunner().invoke(app, ["why", "--code", "keys.pin_file", *more])
         assert found.exit_code == 0, found.stderr
         assert "The PIN or password file pin is open to others" in " ".join(found.stdout.split())
+
+
+def test_an_error_about_this_shells_server_is_found_after_the_server_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setenv("BIRTHMARK_DATA", str(tmp_path / "stopped"))
+    monkeypatch.setenv("PROVISIONING_HOST", "127.0.0.9")
+    monkeypatch.setenv("PROVISIONING_IDSCOPE", "0ne0OURS")
+    log_refusal(LinkUnreachableError(host="127.0.0.9", port=8883, reason="Connection refused"))
+    found = CliRunner().invoke(app, ["why", "--code", "links.unreachable"])
+    assert "127.0.0.9 port 8883 cannot be reached" in found.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,18 @@
 """Options of commands that act as a device: key, certificate and trust."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 
 from birthmark.cli.input_files import FileMissingError, about, read_file
 from birthmark.cli.option_checks_and_confirmation import only_typed
 from birthmark.cli.options.chip_and_pin import CHIP_OPTIONS, ChipOptions
-from birthmark.cli.output.command_output import UsageError
+from birthmark.cli.output.command_output import UsageError, again
 from birthmark.device_transports.identity import Identity, ServerTrust, identity_of
 from birthmark.errors import NotFoundError
 from birthmark.keys.file_key import FileKey, read_key_file
@@ -31,10 +31,16 @@ class KeyNotNamedError(UsageError):
 
     code = "device.key_not_named"
     cause = "The device's private key is not specified."
-    fix = (
-        'Specify both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
-        " For a key in a secure element, use --chip."
-    )
+    fix = "Use {key}: `{command}`."
+    command: str
+    key: str
+
+    @classmethod
+    def in_environment(cls, environment: Mapping[str, str]) -> Self:
+        """Return the error with the key that the environment refers to: in a secure element, or in a file."""
+        if environment.get("BIRTHMARK_PKCS11_MODULE"):
+            return cls(key="the key in the secure element", command=f"{again()} --chip")
+        return cls(key="the key's file", command=f'{again()} --key "$X509_KEY_FILE"')
 
 
 class CertificateNotNamedError(UsageError):
@@ -42,7 +48,8 @@ class CertificateNotNamedError(UsageError):
 
     code = "device.certificate_not_named"
     cause = "The key's certificate is not specified."
-    fix = 'Specify both files: `birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
+    fix = 'Specify its file: `{again} --cert "$X509_CERT_FILE"`.'
+    again: str = "birthmark device register"
 
 
 class CaFileMissingError(NotFoundError):
@@ -102,7 +109,7 @@ class IdentityOptions:
         with ExitStack() as stack:
             trust = self._trust()
             if not self.is_element and self.key is None:
-                raise KeyNotNamedError
+                raise KeyNotNamedError.in_environment(os.environ)
             uri = self._uri()
             if not self.is_element and uri is None:
                 only_typed(False, "for a key in a secure element", *CHIP_OPTIONS)

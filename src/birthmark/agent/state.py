@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark.agent.config import AgentConfig, parse_config
-from birthmark.agent.config.drop_in_files import MAX_CONFIG_BYTES
+from birthmark.agent.config.config_with_drop_ins import MAX_CONFIG_BYTES
 from birthmark.agent.state_directory import AgentPaths, StateNotWritableError, write_file
 from birthmark.errors import BirthmarkError
 from birthmark.untrusted_json_and_text import decode_json

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_plan_model import TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import MAX_TEMPLATE_CHARS
 from birthmark.cli.input_files import read_device_certificate, read_text
 from birthmark.cli.options.json_arguments import object_of

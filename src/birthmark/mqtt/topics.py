@@ -1,8 +1,4 @@
-"""Topic names and topic filters (section 4.7): validation and matching.
-
-The tree finds the subscribers of a topic name in one traversal. Its values are subscribers (a connection or a session
-ID). The number of subscriptions and the depth are limited.
-"""
+"""Topic names and topic filters (section 4.7): validation and matching."""
 
 from collections.abc import Hashable
 from functools import lru_cache

@@ -25,7 +25,11 @@ from birthmark.awsiot.model import (
 from birthmark.awsiot.ports import FunctionCaller
 from birthmark.awsiot.rules.policy import PolicyDeniedError
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
-from birthmark.awsiot.rules.provisioning_plans import ProvisioningPlan, RegistrationFailedError, TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_plan_model import (
+    ProvisioningPlan,
+    RegistrationFailedError,
+    TemplateInvalidError,
+)
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service import AwsIot, jit_registration
 from birthmark.awsiot.service.certificates import TooManyOwnedError, UnknownCertificateError

@@ -8,7 +8,7 @@ import pytest
 from birthmark.awsiot.model import CertificateStatus, PrincipalType, ThingName
 from birthmark.awsiot.rules.policy_variables import ConnectionContext
 from birthmark.awsiot.service import AwsIot
-from birthmark.awsiot.service.certificate_renewal import NoSuccessorError
+from birthmark.awsiot.service.certificate_succession import NoSuccessorError
 from birthmark.awsiot.service.device_authorization import CertificateUnknownError
 from birthmark.pki.certificates import Certificate
 from support.aws.account import ME, POLICY, an_aws_account

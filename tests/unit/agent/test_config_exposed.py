@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.agent.config.drop_in_files import read_config
+from birthmark.agent.config.config_with_drop_ins import read_config
 from birthmark.ownership_and_sudo_commands import AGENT
 
 SECRET = """\

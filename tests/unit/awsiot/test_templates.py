@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.awsiot.rules.policy import parse_policy
-from birthmark.awsiot.rules.provisioning_plans import Override, RegistrationFailedError, TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_plan_model import Override, RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import (
     MAX_PARAMETERS_BYTES,
     MAX_TEMPLATE_CHARS,

@@ -1,6 +1,6 @@
 """Agent configuration: Azure's super-config, read once; errors are reported with file, line, and key."""
 
-from birthmark.agent.config.drop_in_files import read_config
+from birthmark.agent.config.config_with_drop_ins import read_config
 from birthmark.agent.config.model import (
     AgentConfig,
     AwsSource,

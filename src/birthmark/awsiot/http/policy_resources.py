@@ -8,7 +8,7 @@ from typing import Any
 
 from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.model import Account
-from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_plan_model import TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import CERTIFICATE, POLICY, THING, parse_template
 from birthmark.untrusted_json_and_text import check_keys_once
 

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from birthmark.awsiot.model import PrincipalType
-from birthmark.awsiot.rules.provisioning_plans import (
+from birthmark.awsiot.rules.provisioning_plan_model import (
     CertificatePlan,
     Override,
     PolicyPlan,

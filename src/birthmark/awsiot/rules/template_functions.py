@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError
+from birthmark.awsiot.rules.provisioning_plan_model import RegistrationFailedError
 from birthmark.untrusted_json_and_text import whole_number
 
 CERTIFICATE_ID = "AWS::IoT::Certificate::Id"

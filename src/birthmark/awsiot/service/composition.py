@@ -13,7 +13,7 @@ from birthmark.awsiot.service.access_keys import AccessKeys
 from birthmark.awsiot.service.account_settings import AccountSettings
 from birthmark.awsiot.service.authorizers import Authorizers
 from birthmark.awsiot.service.ca_certificates import CertificateAuthorities
-from birthmark.awsiot.service.certificate_renewal import Predecessors, Renewals
+from birthmark.awsiot.service.certificate_succession import Predecessors, Renewals
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.client_connections import Connections
 from birthmark.awsiot.service.device_authorization import ConnectionGrant, Devices

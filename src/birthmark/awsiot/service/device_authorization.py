@@ -23,7 +23,7 @@ from birthmark.awsiot.rules.policy import (
 )
 from birthmark.awsiot.rules.policy_variables import ConnectionContext, PolicyVariables, facts_of
 from birthmark.awsiot.rules.temporary_credentials import CredentialSession
-from birthmark.awsiot.service.certificate_renewal import Renewals
+from birthmark.awsiot.service.certificate_succession import Renewals
 from birthmark.awsiot.service.certificates import Certificates, RevocationCheck
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.things import Things

@@ -31,7 +31,7 @@ from birthmark.awsiot.model import (
     is_certificate_id,
 )
 from birthmark.awsiot.ports import FunctionCaller, Functions
-from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError
+from birthmark.awsiot.rules.provisioning_plan_model import RegistrationFailedError
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID
 from birthmark.awsiot.service.base import AccountService

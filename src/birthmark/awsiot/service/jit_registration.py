@@ -21,7 +21,7 @@ from birthmark.awsiot.model import (
     TemplateType,
 )
 from birthmark.awsiot.ports import TopicPublisher
-from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError, TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_plan_model import RegistrationFailedError, TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import ParsedTemplate, parse_template
 from birthmark.awsiot.rules.template_functions import CERTIFICATE_ID
 from birthmark.awsiot.service.certificates import CertificateExistsError, Certificates, check, insert_changes

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from birthmark.awsiot.model import ProvisioningTemplate, TemplateType, TemplateVersion, parse_template_name
-from birthmark.awsiot.rules.provisioning_plans import TemplateInvalidError
+from birthmark.awsiot.rules.provisioning_plan_model import TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import CERTIFICATE, parse_template
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.tags import NO_TAGS, Tags, tag_deletes, written

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any
 
 from birthmark.awsiot.model import Account, RegistrationTask, TaskLine, TaskStatus
-from birthmark.awsiot.rules.provisioning_plans import RegistrationFailedError
+from birthmark.awsiot.rules.provisioning_plan_model import RegistrationFailedError
 from birthmark.awsiot.rules.provisioning_templates import parse_template
 from birthmark.awsiot.service.base import AccountService
 from birthmark.awsiot.service.s3_buckets import Buckets

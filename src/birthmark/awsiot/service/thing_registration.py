@@ -23,7 +23,7 @@ from birthmark.awsiot.model import (
     parse_thing_name,
 )
 from birthmark.awsiot.rules.policy import are_of_one_device
-from birthmark.awsiot.rules.provisioning_plans import (
+from birthmark.awsiot.rules.provisioning_plan_model import (
     CertificatePlan,
     Override,
     PolicyPlan,

@@ -219,8 +219,8 @@ class ChangedMeanwhileError(ConflictError):
     """The data has changed since it was read: read it and decide again."""
 
     code = "resource.changed"
-    message = "{what} was changed by another request; read it and retry"
-    cause = "{what} was changed by another request at the same time; nothing was written."
+    message = "{what} was changed by another request; read the current state and retry"
+    cause = "{what} was changed by another request at the same time, so this request wrote nothing."
     fix = "Read the current state and repeat the change."
     for_a_person = "a user must review the other change"
     what: str = "The record"

@@ -88,4 +88,4 @@ def test_the_user_of_an_existing_configuration_is_created_by_the_command_that_is
 def test_a_label_that_is_not_there_is_told_with_those_that_are(server: RunningServer, tmp_path: Path) -> None:
     status, text = enroll(server, tmp_path, a_csr("est-1"), label="/line7")
     assert (status, "line-7" in text) == (404, False)
-    assert server.why(reference_in(text))["cause"] == "This server has no EST label 'line7'. Its labels: line-7."
+    assert server.why(reference_in(text))["cause"] == "This server has no EST label 'line7'. Existing labels: line-7."

@@ -140,4 +140,4 @@ def test_a_list_that_is_not_believed_is_not_passed_over(plant: Plant) -> None:
     done = plant.type("birthmark device provenance nobody --manifest station/intake-0001.jsonl")
     assert done.returncode == 3
     assert "of the list not all is believed" in done.stderr
-    assert "not among the accepted ones" in done.stderr
+    assert "not an accepted station" in done.stderr

@@ -94,7 +94,7 @@ def test_who_is_on_record_signs_in_by_a_verified_address(house: House) -> None:
 def test_who_is_not_on_record_is_let_in_where_the_configuration_gives_the_group_a_role(house: House) -> None:
     refused = house.back(house.browser(), "somebody")
     assert refused.status_code == 403
-    assert "not registered here" in refused.text
+    assert "not registered on this server" in refused.text
     browser = house.browser()
     assert house.back(browser, "op-1").status_code == 303
     assert browser.operator("GET", "/people/me").json()["roles"] == [{"role": "operator", "place": "hub/birthmark"}]

@@ -59,8 +59,8 @@ class SubjectInvalidError(PolicyError):
     code = "agent.subject_invalid"
     cause = "The configured subject is not a distinguished name: {detail}."
     fix = (
-        "Correct identity_cert.subject. For example, C needs exactly two letters: "
-        '`subject = {{ CN = "device", C = "CH" }}`.'
+        "Correct identity_cert.subject. For example, the country (C) must have exactly two letters: `subject = {{ CN "
+        '= "device", C = "CH" }}`.'
     )
     detail: str
 
@@ -69,10 +69,10 @@ class CertificateNameError(PolicyError):
     """The certificate has another name."""
 
     code = "agent.certificate_name"
-    cause = "{url} issued a certificate for '{got}' instead of '{wanted}'; DPS would not know it."
+    cause = "{url} issued a certificate for '{got}' instead of '{wanted}'; DPS would not recognize this certificate."
     fix = (
-        "The EST server derives the name from the user or the bootstrap certificate. If it is this "
-        'device\'s name, use it: `registration_id = "{got}"`.'
+        "The EST server derives the certificate name from the user or the bootstrap certificate. If this name is the "
+        'device\'s name, set: `registration_id = "{got}"`.'
     )
     got: str
     url: str
@@ -85,8 +85,8 @@ class NotAuthorityError(PolicyError):
     code = "agent.not_a_ca"
     cause = "{url} returned a certificate for {id} that cannot be used as a CA: {detail}."
     fix = (
-        "Set the EST label for CAs under [cert_issuance.est.urls] with this ID. Or use a self-signed edge"
-        ' CA: `edge_ca = {{ method = "self_signed" }}`.'
+        "Under [cert_issuance.est.urls], set the EST label that issues CA certificates for this certificate ID. "
+        'Alternatively, use a self-signed edge CA: `edge_ca = {{ method = "self_signed" }}`.'
     )
     detail: str
     id: str

@@ -74,10 +74,10 @@ class PayloadInvalidError(InvalidRequestError):
     """The payload of the registration cannot be sent."""
 
     code = "agent.payload_invalid"
-    cause = "{path}, set by provisioning.payload, cannot be sent: {reason}."
+    cause = "The file {path}, set by provisioning.payload, cannot be sent: {reason}."
     fix = (
-        "Correct the JSON in the file, at most 64 KiB. To keep the file and send an empty object: `mv "
-        "--backup=t {path} {path}.old && echo '{{}}' > {path}`"
+        "Correct the JSON in the file; the limit is 64 KiB. To back up the file and send an empty object instead: "
+        "`mv --backup=t {path} {path}.old && echo '{{}}' > {path}`"
     )
     path: Path
     reason: str

@@ -49,8 +49,8 @@ class AgentTokenError(UnavailableError):
     code = "agent.token_unusable"
     cause = "The token in the agent's configuration cannot be used: {detail}"
     fix = (
-        "List tokens: `birthmark chip ls --module {module}`. Under [aziot_keys] of the configuration, "
-        "`pkcs11_lib_path` sets the chip's library. Token and PIN are set like `pkcs11_base_slot = "
+        "List tokens: `birthmark chip ls --module {module}`. Under [aziot_keys] in the configuration, set the chip's "
+        "library with `pkcs11_lib_path`. Set the token and the PIN as in this example: `pkcs11_base_slot = "
         '"pkcs11:token=TOKEN?pin-source=file:///etc/aziot/pin"`.'
     )
     detail: str

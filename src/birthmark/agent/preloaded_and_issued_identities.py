@@ -18,8 +18,8 @@ class CertificateMissingError(NotFoundError):
     code = "agent.certificate_missing"
     cause = "The certificate {path} cannot be read: {reason}."
     fix = (
-        'Copy the certificate to that path, or correct the path. For a Birthmark server, `eval "$(birthmark env)"` sets'
-        " SSL_CERT_FILE. To print a configuration that names existing files: `birthmark env --format aziot "
+        "Copy the certificate to that path, or correct the path. To set SSL_CERT_FILE for a Birthmark server: `eval "
+        '"$(birthmark env)"`. To print a configuration that names existing files: `birthmark env --format aziot '
         '--registration-id "$(hostname)"`.'
     )
     path: Path

@@ -29,7 +29,10 @@ class AgentRunningError(ConflictError):
 
     code = "agent.running"
     cause = "An agent is already running (process {pid})."
-    fix = "Stop it first: `birthmark agent stop --root {root}`. You can use `renew` and `reprovision` while it runs."
+    fix = (
+        "Stop the agent first: `birthmark agent stop --root {root}`. The commands `renew` and `reprovision` work "
+        "while the agent runs."
+    )
     pid: int | str
     root: str = "?"
 
@@ -44,7 +47,7 @@ class AgentForeignError(UnavailableError):
     code = "agent.foreign"
     cause = "The agent (process {pid}) belongs to another user, and only that user can stop it."
     fix = "Run the command as that user or as root."
-    for_a_person = "the process belongs to another user"
+    for_a_person = "the user that owns the process, or root, has to run the command"
     pid: int | str
 
 
@@ -52,10 +55,10 @@ class AgentInProgramError(ConflictError):
     """The agent runs inside a program."""
 
     code = "agent.in_program"
-    cause = "The agent runs inside a program (process {pid}), which `birthmark agent stop` does not stop."
+    cause = "The agent runs inside a program (process {pid}), and `birthmark agent stop` does not stop programs."
     fix = (
-        "Stop that program. Other commands work: `birthmark agent renew --root {root}`, `birthmark agent "
-        "reprovision --root {root}`"
+        "Stop that program. Other commands work while the program runs: `birthmark agent renew --root {root}`, "
+        "`birthmark agent reprovision --root {root}`"
     )
     pid: int
     root: str = "?"
@@ -67,8 +70,8 @@ class AgentSlowError(UnavailableError):
     code = "agent.slow"
     cause = "{who}, which manages this identity, did not {what} within {seconds} s."
     fix = (
-        "It may be waiting for a chip, be an older version, or have a full disk. Check its log. If it "
-        "hangs, stop it: an agent loses no data, but a program can lose unsaved data. {how}: `{command}`"
+        "The process may be waiting for a chip, running an older version, or out of disk space. Check its log. If "
+        "the process hangs, stop it: an agent loses no data, but a program can lose unsaved data. {how}: `{command}`"
     )
     command: str
     how: str

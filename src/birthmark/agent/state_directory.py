@@ -22,10 +22,10 @@ class StateNotWritableError(UnavailableError):
     """The agent's state cannot be written."""
 
     code = "agent.state_not_writable"
-    cause = "{path} cannot be written: {reason}."
+    cause = "The agent cannot write to {path}: {reason}."
     fix = (
-        "Run the agent as the user that owns it, or use another directory: `{again} --config {config} "
-        '--root "$HOME/birthmark-agent"`.'
+        "Run the agent as the user that owns this path, or use another directory: `{again} --config {config} --root "
+        '"$HOME/birthmark-agent"`.'
     )
     again: str = ""
     config: str = "?"

@@ -30,7 +30,7 @@ class RuleUnknownError(NotFoundError):
     """The alert rule does not exist."""
 
     code = "alert.rule_unknown"
-    message = "There is no alert rule {rule}"
+    message = "Alert rule {rule} does not exist"
     fix = "List alert rules: `birthmark alert rules`"
     rule: str
 
@@ -39,7 +39,7 @@ class SilenceMissingError(NotFoundError):
     """The silence does not exist."""
 
     code = "alert.silence_missing"
-    message = "{rule} is not silenced for {subject}"
+    message = "Alert rule {rule} is not silenced for {subject}"
     fix = "List silences: `birthmark alert silences`"
     rule: str
     subject: str
@@ -49,7 +49,7 @@ class SilenceTooLongError(InvalidRequestError):
     """The silence is too long."""
 
     code = "alert.silence_too_long"
-    cause = "A silence lasts {days} days at most, so that its reason is reviewed regularly."
+    cause = "A silence can last at most {days} days, so that its reason is reviewed regularly."
     fix = "Use a shorter lifetime: `birthmark alert silence {rule} --lifetime {days}d --reason 'why'`"
     rule: str
     days: int
@@ -59,8 +59,8 @@ class TooManySilencesError(ConflictError):
     """The server has the maximum number of silences."""
 
     code = "alert.too_many_silences"
-    cause = "There are {count} silences, the maximum."
-    fix = "End an unneeded silence. List silences: `birthmark alert silences`"
+    cause = "The server has {count} silences, the maximum."
+    fix = "End a silence that you no longer need. List silences: `birthmark alert silences`"
     for_a_person = "only an administrator knows which silences are unneeded"
     count: int
 

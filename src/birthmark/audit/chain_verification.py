@@ -36,7 +36,7 @@ class AuditBrokenError(ConflictError):
     code = "audit.chain_broken"
     cause = "Audit row {seq} of chain {chain} does not follow from the previous row: {detail}."
     fix = "This database was edited outside Birthmark. Compare it with an earlier backup."
-    for_a_person = "the database was edited outside Birthmark"
+    for_a_person = "the database was edited outside Birthmark; compare it with a backup"
     chain: str
     detail: str
     seq: str
@@ -47,11 +47,11 @@ class AuditCutError(ConflictError):
 
     code = "audit.chain_cut"
     cause = (
-        "{source} confirms row {signed} of chain {chain}, but the database ends at row {seq}: the rows between are "
-        "missing."
+        "{source} confirms row {signed} of chain {chain}, but the database ends at row {seq}: the rows after row "
+        "{seq} are missing."
     )
     fix = "Rows were removed from the end, or an old copy was restored. Compare the database with an earlier backup."
-    for_a_person = "rows were removed; compare them with a backup"
+    for_a_person = "rows were removed; compare the database with a backup"
     chain: str
     seq: int
     signed: int
@@ -63,8 +63,11 @@ class AuditHeadError(ConflictError):
 
     code = "audit.head_refused"
     cause = "No signature confirms the {seq} rows of chain {chain}: {detail}."
-    fix = "Compare with an earlier backup, and with exported heads: `birthmark server audit verify --head FILE`."
-    for_a_person = "compare a backup and exported heads"
+    fix = (
+        "Compare the database with an earlier backup and with exported heads: `birthmark server audit verify --head "
+        "FILE`."
+    )
+    for_a_person = "compare the database with a backup and with exported heads"
     chain: str
     detail: str
     seq: int
@@ -74,8 +77,8 @@ class AuditContradictedError(ConflictError):
     """A head contradicts the chain."""
 
     code = "audit.chain_contradicted"
-    cause = "{source} has another digest at row {seq} of chain {chain}: this row or an earlier one was rewritten."
-    fix = "The chain was recomputed without its key. Compare the rows up to {seq} with an earlier backup."
+    cause = "{source} has a different digest for row {seq} of chain {chain}: this row or an earlier row was rewritten."
+    fix = "The chain was recomputed without its key. Compare the rows up to row {seq} with an earlier backup."
     for_a_person = "the chain was rewritten; compare it with a backup"
     chain: str
     seq: int
@@ -86,12 +89,13 @@ class AuditBreakFoundError(ConflictError):
     """A break was found before."""
 
     code = "audit.break_found"
-    cause = "Row {seq} of chain {chain} records a break before it: {detail}."
+    cause = "Row {seq} of chain {chain} records a break in the preceding rows: {detail}."
     fix = (
-        "Compare the rows before {seq} with a backup: differing rows were changed while no server ran. If no row "
-        "differs, only the file audit.seed was lost or replaced. This row remains and records the time."
+        "Compare the rows before row {seq} with a backup: rows that differ were changed while no server ran. If no "
+        "row differs, only the file audit.seed was lost or replaced. Row {seq} remains and records when the break "
+        "was found."
     )
-    for_a_person = "rows were removed; compare them with a backup"
+    for_a_person = "rows were removed; compare the database with a backup"
     chain: str
     detail: str
     seq: int

@@ -17,7 +17,9 @@ class ConnectionStringError(InvalidRequestError):
     code = "azure.connection_string_invalid"
     message = "The connection string lacks {part}"
     cause = "The connection string has no valid {part}{why}."
-    fix = "Copy the complete string from the portal. For the Birthmark server on this machine: `{command}`"
+    fix = (
+        "Copy the complete connection string from the portal. To use the Birthmark server on this machine: `{command}`"
+    )
     command: str = "birthmark device ls --profile local"
     part: str
     why: str = ""

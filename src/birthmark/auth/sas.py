@@ -30,7 +30,10 @@ class SasMalformedError(UnauthenticatedError):
 
     code = "sas.malformed"
     message = "The shared access signature cannot be read: {detail}"
-    fix = "Use the SDK's token from the server's connection string: `eval \"$(birthmark env)\"`"
+    fix = (
+        "Let the SDK create the token from the server's connection string. To set the connection string: `eval "
+        '"$(birthmark env)"`'
+    )
     detail: str
 
 
@@ -40,8 +43,8 @@ class SasExpiredError(UnauthenticatedError):
     code = "sas.expired"
     cause = "The token expired at {expiry}; this server's clock shows {now}."
     fix = (
-        "Create a new token; the SDKs do so automatically. If the device's clock is wrong, set it (NTP) "
-        "to the time of this server: `date -u`"
+        "Create a new token; the SDKs do so automatically. If the device's clock is wrong, synchronize it (NTP) with "
+        "this server's clock. To print the server's time: `date -u`"
     )
     expiry: str
     now: str
@@ -52,7 +55,10 @@ class SasSignatureError(UnauthenticatedError):
 
     code = "sas.signature_mismatch"
     cause = "The token for {resource} is not signed with a registered key."
-    fix = 'Use the registered key from the server\'s connection strings: `eval "$(birthmark env)"`'
+    fix = (
+        "Use the registered key. To set the server's connection strings, which contain this key: `eval \"$(birthmark "
+        'env)"`'
+    )
     resource: str
 
 
@@ -62,8 +68,8 @@ class SasScopeError(UnauthenticatedError):
     code = "sas.wrong_resource"
     cause = "The token's audience (sr) is {resource}; the request is for {expected}."
     fix = (
-        "Sign the audience {expected}, or a path above it. The SDKs use the host in the connection "
-        'string: `eval "$(birthmark env)"`'
+        "Sign a token for the audience {expected}, or for a path above this audience. The SDKs use the host in the "
+        'connection string. To set the connection string: `eval "$(birthmark env)"`'
     )
     expected: str
     resource: str

@@ -24,7 +24,10 @@ class PolicyMissingError(NotFoundError):
     code = "sas.policy_missing"
     message = "Policy {policy} does not exist"
     cause = "{service} has the policies {known}, but not {policy}."
-    fix = "Use one of {known}, or none for the owner's: `birthmark hub key`, `birthmark dps key`"
+    fix = (
+        "Use one of these policies: {known}. Without a policy name, these commands use the owner's policy: "
+        "`birthmark hub key`, `birthmark dps key`"
+    )
     known: str
     policy: str
     service: str

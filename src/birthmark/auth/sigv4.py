@@ -43,8 +43,8 @@ class SignatureMissingError(UnauthenticatedError):
     code = "sigv4.missing"
     cause = "The request has no AWS signature; this operation requires an access key."
     fix = (
-        'Set this server\'s access key in the client: `eval "$(birthmark env)"` sets AWS_ACCESS_KEY_ID and'
-        " AWS_SECRET_ACCESS_KEY. Omit --no-sign-request."
+        "Configure the client with this server's access key. To set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY: "
+        '`eval "$(birthmark env)"`. Omit --no-sign-request.'
     )
 
 
@@ -55,8 +55,8 @@ class SignatureMalformedError(InvalidRequestError):
     message = "The signature is incomplete: {detail}"
     cause = "The AWS signature is not valid: {detail}."
     fix = (
-        "Sign the request with an AWS SDK, as this command does: `aws iot list-things`. A proxy must not "
-        "change Authorization, X-Amz-Date or the query."
+        "Sign the request with an AWS SDK, as this command does: `aws iot list-things`. A proxy must not change "
+        "Authorization, X-Amz-Date, or the query string."
     )
     detail: str
 
@@ -67,8 +67,8 @@ class AccessKeyUnknownError(UnauthenticatedError):
     code = "sigv4.unknown_access_key"
     cause = "This server has no access key {access_key_id}."
     fix = (
-        'Use this server\'s key: `eval "$(birthmark env)"`. AWS_ACCESS_KEY_ID in the environment overrides'
-        " a profile of the AWS CLI, unless --profile selects it."
+        'Use this server\'s access key: `eval "$(birthmark env)"`. The environment variable AWS_ACCESS_KEY_ID '
+        "overrides an AWS CLI profile, unless --profile selects the profile."
     )
     access_key_id: str
 
@@ -83,8 +83,8 @@ class SignatureMismatchError(UnauthenticatedError):
     )
     cause = "The request was not signed with the secret of access key {access_key_id}, or was changed in transit."
     fix = (
-        'Use the secret of this key: `eval "$(birthmark env)"`. If it is correct, check for a proxy that '
-        "changes the Host header, the path's percent-encoding or the body."
+        'Use the secret of this access key: `eval "$(birthmark env)"`. If the secret is correct, check for a proxy '
+        "that changes the Host header, the path's percent-encoding, or the body."
     )
     access_key_id: str
 
@@ -97,7 +97,10 @@ class ClockSkewError(UnauthenticatedError):
     cause = (
         "The request was signed at {signed_at}; this server's clock shows {now}. The permitted difference is 5 minutes."
     )
-    fix = "Set the clock of the signing machine or of this server (NTP), so that both print the same: `date -u`"
+    fix = (
+        "Set the clock of the signing machine or of this server (NTP), so that both machines print the same time: "
+        "`date -u`"
+    )
     now: str
     signed_at: str
     word: str
@@ -110,8 +113,8 @@ class WrongServiceError(UnauthenticatedError):
     code = "sigv4.wrong_service"
     cause = "The request was signed for the service {service}; this server provides {served}."
     fix = (
-        "Use this server only for the AWS IoT services, with AWS_ENDPOINT_URL_IOT and the two related "
-        'variables: `unset AWS_ENDPOINT_URL; eval "$(birthmark env)"`'
+        "Use this server only for the AWS IoT services. To replace AWS_ENDPOINT_URL with AWS_ENDPOINT_URL_IOT and "
+        'the two related variables: `unset AWS_ENDPOINT_URL; eval "$(birthmark env)"`'
     )
     served: str
     service: str

@@ -55,8 +55,8 @@ class AttributeInvalidError(InvalidRequestError):
     code = "awsiot.attribute_invalid"
     message = "Invalid attributes: {detail}"
     fix = (
-        "A thing has at most 50 attributes, or 3 without a thing type. Values have up to 800 letters, digits and _ . "
-        ", @ / : # = [ ] -, and no spaces. Show the format: `{command}`"
+        "A thing can have at most 50 attributes, or 3 without a thing type. A value can have up to 800 characters: "
+        "letters, digits, and _ . , @ / : # = [ ] -, but no spaces. Show the format: `{command}`"
     )
     command: str = "?"
     detail: str
@@ -68,7 +68,7 @@ class ArnInvalidError(InvalidRequestError):
     code = "awsiot.arn_invalid"
     message = "Invalid {kind} ARN"
     cause = "{arn} is not the ARN of a {kind} in account {account}."
-    fix = "Use the ARN that the creating call returned. List the ARNs of certificates: `aws iot list-certificates`."
+    fix = "Use the ARN that the create operation returned. List certificate ARNs: `aws iot list-certificates`."
     account: str
     arn: str
     kind: str
@@ -103,9 +103,9 @@ class OperationNotServedError(InvalidRequestError):
     """The operation is not supported."""
 
     code = "awsiot.operation_not_served"
-    message = "{operation} is not implemented here: {method} {path}"
+    message = "{operation} is not a supported operation: {method} {path}"
     fix = (
-        "Use a supported operation, listed in docs/reference/aws-iot.md, such as this: `aws iot list-things`. Nothing "
+        "Use an operation that docs/reference/aws-iot.md lists, as in this example: `aws iot list-things`. Nothing "
         "was changed."
     )
     operation: str
@@ -117,7 +117,7 @@ class MemberNotServedError(InvalidRequestError):
     """The request member is not supported."""
 
     code = "awsiot.member_not_served"
-    message = "{member} of {operation} is not implemented here"
+    message = "This server does not implement {member} of {operation}"
     cause = "The request for {operation} contains {member}, which this server does not support. Nothing was changed."
     fix = "Omit {member}. Show the parameters of the operation: `{command}`"
     command: str = "?"

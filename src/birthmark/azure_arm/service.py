@@ -46,10 +46,10 @@ class ManagementTokenError(UnauthenticatedError):
 
     code = "management.token_refused"
     message = "Authentication failed: the Authorization header has no registered user's access token"
-    cause = "A management call presented {presented}; it requires a user's access token."
+    cause = "A management call presented {presented}, but management calls require a user's access token."
     fix = (
-        "Create a user and an access token, and return the token from the SDK's credential: `birthmark user create ci "
-        "--role admin` and `birthmark token create --user ci`"
+        "Create a user and an access token: `birthmark user create ci --role admin` and `birthmark token create "
+        "--user ci`. Configure the SDK's credential to return the access token."
     )
     presented: str
 
@@ -60,7 +60,7 @@ class HubChangedError(ConflictError):
     code = "management.hub_changed"
     message = "The hub {hub} has changed since it was read"
     cause = "A request to change the hub {hub} is based on an earlier version of its routes."
-    fix = "Read it again and repeat the change. List its routes: `birthmark hub route ls --hub {hub}`"
+    fix = "Read the hub again and repeat the change. To list the hub's routes: `birthmark hub route ls --hub {hub}`"
     hub: str
 
 

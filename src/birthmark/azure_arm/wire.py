@@ -32,9 +32,12 @@ class ApiVersionError(InvalidRequestError):
     """The api-version is missing or not valid."""
 
     code = "management.api_version"
-    message = "The api-version query parameter (?api-version=) is required for all requests, as 2022-12-12"
+    message = "The api-version query parameter (?api-version=) is required for all requests, for example 2022-12-12"
     cause = "A management call presented {presented} as its api-version."
-    fix = "Send it with the SDK, or append `?api-version=2022-12-12`. Without an SDK: `birthmark dps ca ls`"
+    fix = (
+        "Let the SDK send the api-version, or append `?api-version=2022-12-12` to the URL. Without an SDK, use a "
+        "command such as: `birthmark dps ca ls`"
+    )
     presented: str
 
 
@@ -45,8 +48,9 @@ class BodyInvalidError(InvalidRequestError):
     message = "The request is not valid: {detail}"
     cause = "A management call is not valid: {detail}."
     fix = (
-        "Send the fields of the SDK's model: the certificate as base64 or PEM, and the etag from the last read. The "
-        "corresponding commands: `birthmark dps ca --help`, `birthmark hub ca --help`, `birthmark hub route --help`"
+        "Send the fields of the SDK's model: the certificate as base64 or PEM, and the etag from the last read. To "
+        "show the corresponding commands: `birthmark dps ca --help`, `birthmark hub ca --help`, `birthmark hub route "
+        "--help`"
     )
     detail: str
 

@@ -7,11 +7,10 @@ class TooManySessionsError(ThrottledError):
     """Too many stored sessions."""
 
     code = "awsiot.too_many_sessions"
-    cause = "{limit} clients with a stored session are connected, the maximum."
+    cause = "The server already has {limit} connected clients with a stored session, the maximum."
     fix = (
-        "Connect with a clean session if no messages have to be queued for the client. If all sessions "
-        "are needed, increase the limit in the server's configuration file, above its tables: "
-        "`aws.max_sessions = {value}`"
+        "If no messages have to be queued for the client, connect with a clean session. If you need all sessions, "
+        "set a higher limit in the server's configuration file, above all tables: `aws.max_sessions = {value}`"
     )
     limit: str
     value: str
@@ -24,9 +23,8 @@ class SessionShareUsedError(ThrottledError):
     message = "Too many stored sessions for one certificate or key"
     cause = "The same certificate or access key already has {share} stored sessions, the maximum."
     fix = (
-        "Use a separate certificate for each device, or connect with a clean session. If one client needs"
-        " more sessions, increase the limit in the server's configuration file, above its tables: "
-        "`{setting} = {value}`"
+        "Use a separate certificate for each device, or connect with a clean session. If one client needs more "
+        "sessions, set a higher limit in the server's configuration file, above all tables: `{setting} = {value}`"
     )
     setting: str
     share: str
@@ -38,10 +36,10 @@ class SessionTakenError(ChangedMeanwhileError):
 
     code = "broker.session_taken"
     message = "Another connection of '{client}' took over the session"
-    cause = "While {client} connected, a later connection with the same name took over the session."
+    cause = "While {client} was connecting, a later connection with the same name took over the session."
     fix = (
-        "Connect again if only one program uses this name; each device needs its own name. To list its "
-        "latest refusals: `birthmark why {client}`"
+        "If only one program uses this name, connect again. Each device needs its own name. To list the latest "
+        "refusals of this name: `birthmark why {client}`"
     )
     for_a_person = ""
     client: str
@@ -52,8 +50,11 @@ class DeviceQueueFullError(PolicyError):
 
     code = "iothub.inbox_full"
     message = "{limit} messages are already queued for {device_id}"
-    cause = "{limit} messages are queued for the device {device_id}, the maximum."
-    fix = "Connect the device to receive them, or delete them all: `birthmark hub c2d {device_id} --purge`"
+    cause = "The queue of the device {device_id} contains {limit} messages, the maximum."
+    fix = (
+        "Connect the device to receive the queued messages, or delete all of them: `birthmark hub c2d {device_id} "
+        "--purge`"
+    )
     device_id: str
     limit: int
 
@@ -65,8 +66,8 @@ class LockLostError(ConflictError):
     message = "The lock {lock} is unknown or has expired"
     cause = "The lock {lock} of a message is unknown or has expired."
     fix = (
-        "Receive the message again and settle it within one minute, at most ten times. To show the "
-        "service's feedback: `birthmark hub feedback`"
+        "Receive the message again, and settle it within one minute. You can receive a message at most ten times. To "
+        "show the service's feedback: `birthmark hub feedback`"
     )
     lock: str
 
@@ -75,10 +76,11 @@ class RetainedFullError(ConflictError):
     """Too many retained messages."""
 
     code = "broker.retained_full"
-    cause = "{limit} topics have a retained message, the maximum; {topic} would be another."
+    cause = "The server already has retained messages for {limit} topics, the maximum, and cannot add {topic}."
     fix = (
-        "Delete unused ones with an empty retained message to their topics. If all are needed, increase "
-        "the limit in the server's configuration file, above its tables: `aws.max_retained = {value}`"
+        "To delete an unused retained message, publish an empty retained message to its topic. If you need all "
+        "retained messages, set a higher limit in the server's configuration file, above all tables: "
+        "`aws.max_retained = {value}`"
     )
     limit: int
     value: int
@@ -90,13 +92,13 @@ class RetainedShareUsedError(ConflictError):
 
     code = "broker.retained_share_used"
     cause = (
-        "The same certificate or access key already has retained messages of {share} topics, a fourth of "
-        "the total limit; {topic} would be another."
+        "The same certificate or access key already has retained messages for {share} topics, a quarter of the total "
+        "limit, and cannot add {topic}."
     )
     fix = (
-        "Delete unused ones with an empty retained message to their topics. If one client needs more, "
-        "increase the limit in the server's configuration file, above its tables: `aws.max_retained = "
-        "{value}`"
+        "To delete an unused retained message, publish an empty retained message to its topic. If one client needs "
+        "more retained messages, set a higher limit in the server's configuration file, above all tables: "
+        "`aws.max_retained = {value}`"
     )
     share: int
     value: int

@@ -25,8 +25,11 @@ class WorkerLostError(UnavailableError):
 
     code = "broker.worker_lost"
     cause = "The worker {worker} did not renew its lease in time, and other workers took over its sessions."
-    fix = "Connect again: another worker has the session. On a stopped machine, restart `birthmark serve`."
-    for_a_person = "the machine has to be checked"
+    fix = (
+        "Connect again: another worker now has the session. If the worker's machine stopped, restart `birthmark "
+        "serve` there."
+    )
+    for_a_person = "check the machine"
     worker: str
 
 

@@ -24,7 +24,7 @@ class BusAwayError(UnavailableError):
     code = "bus.away"
     message = "NATS at {where} does not respond"
     cause = "NATS at {where} does not respond: {reason}."
-    fix = "Start it, or use the server's own NATS, for one machine: `{command}`."
+    fix = "Start NATS. If the server runs on one machine, you can use the server's own NATS instead: `{command}`."
     command: str = "birthmark serve --workers 2 --bus ''"
     where: str
     reason: str
@@ -36,7 +36,7 @@ class WorkerUnreachableError(UnavailableError):
     code = "bus.nobody_there"
     message = "The worker {worker} has ended"
     cause = "The worker {worker} has ended, or its lease has expired. Nothing was done."
-    fix = "Retry: another worker takes over its sessions. Devices reconnect automatically."
+    fix = "Retry: another worker takes over the sessions of the ended worker. Devices reconnect automatically."
     worker: str
 
 
@@ -47,8 +47,8 @@ class NoAnswerError(UnavailableError):
     message = "The worker {worker} did not respond"
     cause = "The worker {worker} did not respond to {request}: {reason}. The request may have been completed."
     fix = (
-        "Check the result, and retry if necessary. If the error persists, set `export BIRTHMARK_LOG=INFO`, restart the "
-        "server and check its log."
+        "Check the result, and retry if necessary. If the error persists, run `export BIRTHMARK_LOG=INFO`, restart "
+        "the server and check its log."
     )
     reason: str
     request: str

@@ -48,8 +48,8 @@ class CaExistsError(ConflictError):
     """The directory contains a CA already, or is not empty."""
 
     code = "ca.exists"
-    cause = "{path} contains a CA already."
-    fix = "Use it: `birthmark ca show --dir {path}`. Otherwise, use another directory."
+    cause = "{path} already contains a CA."
+    fix = "Use the existing CA, or choose another directory. To show the existing CA: `birthmark ca show --dir {path}`."
     path: Path
 
 
@@ -58,7 +58,7 @@ class CaMissingError(NotFoundError):
 
     code = "ca.missing"
     cause = "{path} contains no CA."
-    fix = "Create one first: `birthmark ca init --name 'My organization' --dir {path}`"
+    fix = "Create a CA first: `birthmark ca init --name 'My organization' --dir {path}`"
     path: Path
 
 
@@ -66,11 +66,14 @@ class CaWaitingError(NotFoundError):
     """The CA is waiting for the root's signed response."""
 
     code = "ca.waiting"
-    cause = "{path} contains a signing request for a root on another machine; its signed response is not installed yet."
+    cause = (
+        "{path} contains a signing request for a root on another machine, but the signed response is not installed yet."
+    )
     fix = (
-        "Install it: `birthmark ca install {purpose}.answer --dir {path}`. On the root's machine, this command "
-        "creates it: `birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`. If the request is "
-        "lost, create another: `birthmark ca request --purpose {purpose} --dir {path} --out {purpose}.csr`."
+        "Install the signed response: `birthmark ca install {purpose}.answer --dir {path}`. To create the response "
+        "on the root's machine: `birthmark ca root sign {purpose}.csr --dir root-ca --out {purpose}.answer`. If the "
+        "request is lost, create a new request: `birthmark ca request --purpose {purpose} --dir {path} --out "
+        "{purpose}.csr`."
     )
     path: Path
     purpose: str
@@ -81,10 +84,10 @@ class CaLostError(UnavailableError):
 
     code = "ca.lost"
     cause = (
-        "{path} is missing or empty, and the database belongs to the root {root}, the only root that the devices trust."
+        "{path} is missing or empty, but the database belongs to the root {root}, the only root that the devices trust."
     )
     fix = (
-        "Restore {path} from a backup of the data directory. Without a backup, start with another directory and "
+        "Restore {path} from a backup of the data directory. Without a backup, start with another data directory and "
         "install the new root on every device: `{again} --data {data}.new`."
     )
     again: str = ""
@@ -99,7 +102,7 @@ class CaForeignError(ConflictError):
     code = "ca.foreign"
     cause = "{path} contains the root {found}, but the database belongs to the root {root}."
     fix = "Restore {path} and the database from the same backup of the data directory."
-    for_a_person = "a backup must be selected"
+    for_a_person = "select a backup"
     found: str
     path: Path
     root: str

@@ -30,11 +30,11 @@ class IssuingPolicyUnknownError(PolicyError):
     """The issuing policy does not exist."""
 
     code = "ca.issuing_policy_unknown"
-    message = "There is no issuing policy '{policy}'; existing policies: {known}"
-    cause = "There is no issuing policy '{policy}'; existing policies: {known}."
+    message = "The issuing policy '{policy}' does not exist; existing policies: {known}"
+    cause = "The issuing policy '{policy}' does not exist; existing policies: {known}."
     fix = (
-        'Use an existing policy: `birthmark device enroll --cert "$X509_CERT_FILE" --issue device --update`. A table '
-        "[ca.profiles.NAME] in the server's configuration adds one."
+        'Use an existing policy: `birthmark device enroll --cert "$X509_CERT_FILE" --issue device --update`. To '
+        "add a policy, add a [ca.profiles.NAME] table to the server's configuration."
     )
     known: str
     policy: str
@@ -44,10 +44,13 @@ class IssuingThrottledError(ThrottledError):
     """The device requested too many certificates."""
 
     code = "ca.issuing_throttled"
-    cause = "{device_id} received more than {burst} certificates in succession, faster than one in {every_s} s."
+    cause = (
+        "{device_id} received more than {burst} certificates in succession, at a rate of more than one certificate "
+        "every {every_s} s."
+    )
     fix = (
-        "Wait {every_s} s, and check whether the device can store its certificate. List its certificates: `birthmark "
-        "pki ls {device_id}`"
+        "Wait {every_s} s, and check whether the device can store its certificate. To list the device's "
+        "certificates: `birthmark pki ls {device_id}`"
     )
     burst: int
     device_id: str

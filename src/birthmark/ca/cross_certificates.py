@@ -26,10 +26,10 @@ class LinksRefusedError(PolicyError):
     """The cross-certificates do not connect the two roots."""
 
     code = "ca.links_refused"
-    message = "The cross-certificates cannot be installed: {detail}."
+    message = "The cross-certificates cannot be installed: {detail}"
     fix = (
-        "Create them where both root keys are, for this server's root and the root in {path}: `birthmark ca root link "
-        "root-ca --dir next-root-ca --out links.pem`."
+        "On the machine with both root keys, create cross-certificates for this server's root and the root in "
+        "{path}: `birthmark ca root link root-ca --dir next-root-ca --out links.pem`."
     )
     detail: str
     path: Path

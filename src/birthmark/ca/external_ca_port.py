@@ -66,7 +66,7 @@ class UpstreamUnknownError(UnavailableError):
 
     code = "ca.upstream_unknown"
     cause = "The CA at {url}, which signs for this server, has not returned its certificates yet: {reason}."
-    fix = "Check that it responds: `curl -ksSf -o /dev/null {url}/cacerts`. This server retries automatically."
+    fix = "Check whether the CA responds: `curl -ksSf -o /dev/null {url}/cacerts`. This server retries automatically."
     reason: str
     url: str
 
@@ -77,8 +77,9 @@ class UpstreamAnswerError(UnavailableError):
     code = "ca.upstream_answer"
     cause = "The CA at {url} received a request for '{asked}' and returned a certificate that {detail}."
     fix = (
-        "Configure that CA to keep a request's key and common name, and to sign with the CAs that it publishes. On a "
-        "Birthmark server's machine, list its certificates: `birthmark pki ls {asked}`."
+        "Configure that CA to keep the key and common name of each request, and to sign with the CAs that it "
+        "publishes. If that CA is a Birthmark server, list the certificates on its machine: `birthmark pki ls "
+        "{asked}`."
     )
     asked: str
     detail: str

@@ -49,8 +49,8 @@ class RootAwayError(UnavailableError):
 
     code = "ca.root_away"
     cause = "The operation requires the key of '{subject}', which is not on this machine."
-    fix = "Run it on the machine with that key: `{again}`."
-    for_a_person = "the root's key is on another machine"
+    fix = "Run the command on the machine that has the key: `{again}`."
+    for_a_person = "use the machine that has the root's key"
     again: str = "birthmark ca show"
     subject: str
 

@@ -50,10 +50,10 @@ class CaBusyError(UnavailableError):
     """Another process has locked this CA's directory."""
 
     code = "ca.busy"
-    cause = "The process {pid} has locked {path} to create or move keys, and did not finish in 10 s."
+    cause = "Process {pid} locked {path} to create or move keys, and did not finish within 10 s."
     fix = (
-        "If it is suspended, resume it: `kill -CONT {pid}`. If it hangs, as at a token, end it: `kill {pid}`; the "
-        "next process completes its work. Then retry."
+        "If the process is suspended, resume it: `kill -CONT {pid}`. If the process hangs, for example at a token, "
+        "end it: `kill {pid}`. Then retry: the next process completes the unfinished work."
     )
     path: Path
     pid: int | str
@@ -65,9 +65,10 @@ class PurposeMissingError(UnavailableError):
     code = "ca.purpose_missing"
     cause = "{path} contains neither an issuing CA for {purpose} nor the root's key to create one."
     fix = (
-        "Have the root sign one. On this machine: `birthmark ca request --purpose {purpose} --dir {path} --out "
-        "{purpose}.csr`. On the root's machine: `birthmark ca root sign {purpose}.csr --dir root-ca --out "
-        "{purpose}.answer`. On this machine again: `birthmark ca install {purpose}.answer --dir {path}`."
+        "Have the root sign an issuing CA. To create a request on this machine: `birthmark ca request --purpose "
+        "{purpose} --dir {path} --out {purpose}.csr`. To sign the request on the root's machine: `birthmark ca root "
+        "sign {purpose}.csr --dir root-ca --out {purpose}.answer`. To install the response on this machine: "
+        "`birthmark ca install {purpose}.answer --dir {path}`."
     )
     path: Path
     purpose: str

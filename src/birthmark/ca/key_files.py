@@ -35,8 +35,8 @@ class SecretExposedError(PolicyError):
     code = "ca.secret_exposed"
     cause = "{path} is accessible to users other than its owner (mode {mode})."
     fix = (
-        "If it was not read or changed, restrict it: `chmod go= {path}`. Otherwise, create a new CA and replace its "
-        "certificates."
+        "If no other user read or changed the file, restrict its permissions: `chmod go= {path}`. Otherwise, create "
+        "a new CA and replace the certificates of the old CA."
     )
     mode: str
     path: Path
@@ -46,7 +46,7 @@ class SecretForeignError(PolicyError):
     """A secret belongs to another user."""
 
     code = "ca.secret_foreign"
-    cause = "{path} belongs to the user ID {owner}, and this program runs as {user}."
+    cause = "{path} belongs to user ID {owner}, but this program runs as {user}."
     fix = (
         "If the file is genuine, change its owner: `chown {user} {path}`. Otherwise, delete it and check the other "
         "files in that directory."
@@ -65,7 +65,7 @@ class SecretUnreadableError(UnavailableError):
         "If you moved the passphrase, set its new location in BIRTHMARK_CA_PASSPHRASE or `ca.passphrase`. Otherwise, "
         "restore the key and its passphrase from the same backup of the data directory."
     )
-    for_a_person = "a backup must be selected"
+    for_a_person = "select a backup"
     path: Path
     reason: object
 

@@ -66,10 +66,10 @@ class RequestRefusedError(PolicyError):
     """The root CA rejected the signing request."""
 
     code = "ca.request_refused"
-    message = "The root does not sign this request: {detail}."
+    message = "The root rejected the signing request: {detail}"
     fix = (
-        "Create a new request on the issuing CA's machine and carry the file here: `birthmark ca request --purpose "
-        "{purpose} --dir ca --out {purpose}.csr`."
+        "Create a new request on the issuing CA's machine, and copy the file to this machine: `birthmark ca request "
+        "--purpose {purpose} --dir ca --out {purpose}.csr`."
     )
     detail: str
     purpose: str
@@ -79,7 +79,7 @@ class AnswerRefusedError(PolicyError):
     """The signed response does not match the request."""
 
     code = "ca.answer_refused"
-    message = "The signed response cannot be installed: {detail}."
+    message = "The signed response cannot be installed: {detail}"
     fix = (
         "Have the root sign the latest request: `birthmark ca root sign {purpose}.csr --dir root-ca --out "
         "{purpose}.answer`."

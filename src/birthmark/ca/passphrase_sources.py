@@ -38,8 +38,8 @@ class PassphraseMissingError(UnavailableError):
     code = "ca.passphrase_missing"
     cause = "The passphrase of the keys in {path} is not available: {reason}."
     fix = (
-        'Set its source: `export BIRTHMARK_CA_PASSPHRASE="file:$HOME/ca.passphrase"`, or prompt, credential:NAME, '
-        "fd:NUMBER. In a server's configuration, set `ca.passphrase`."
+        'Set the source of the passphrase: `export BIRTHMARK_CA_PASSPHRASE="file:$HOME/ca.passphrase"`. Other '
+        "sources are prompt, credential:NAME and fd:NUMBER. In a server's configuration, set `ca.passphrase`."
     )
     path: Path
     reason: str
@@ -52,8 +52,8 @@ class NewPassphraseError(InvalidRequestError):
     message = "The new passphrase is not valid"
     cause = "The new passphrase from {source} {reason}. The keys in {path} keep their current passphrase."
     fix = (
-        "Name a file that does not exist, to generate a passphrase in it: `birthmark ca passphrase --new "
-        '"file:$HOME/ca.passphrase" --dir {path}`'
+        "Name a file that does not exist yet; the command writes a generated passphrase to that file: `birthmark ca "
+        'passphrase --new "file:$HOME/ca.passphrase" --dir {path}`'
     )
     path: Path
     reason: str

@@ -32,7 +32,7 @@ class TokenAwayError(UnavailableError):
     code = "ca.token_away"
     cause = "The key '{label}' in the token '{token}' cannot sign: {reason}."
     fix = (
-        "Reconnect the token; no restart is needed. Show the tokens that the library detects: `birthmark chip ls "
+        "Reconnect the token; no restart is needed. To show the tokens that the library detects: `birthmark chip ls "
         "--module {module}`."
     )
     label: str

@@ -41,8 +41,8 @@ class CertificateUnknownError(NotFoundError):
     code = "ca.certificate_unknown"
     cause = "The CA's inventory has no certificate {wanted}."
     fix = (
-        "List issued certificates by thumbprint, serial number or device ID: `birthmark ca show --dir ca` (or that "
-        "CA's directory). To revoke a CA, pass its certificate: `birthmark pki revoke --key-of FILE`."
+        "To list issued certificates by thumbprint, serial number or device ID: `birthmark ca show --dir ca` (or use "
+        "that CA's directory). To revoke a CA, pass its certificate: `birthmark pki revoke --key-of FILE`."
     )
     wanted: str
 
@@ -53,8 +53,8 @@ class DeviceNotAliveError(NotFoundError):
     code = "ca.device_not_alive"
     cause = "'{name}' has no valid certificate: none was issued, or the last was revoked."
     fix = (
-        "List its certificates: `birthmark pki ls {name}`. Revoke its other credentials (passwords, symmetric keys, "
-        "enrollments) and close its connections: `birthmark device revoke {name}`."
+        "To list the device's certificates: `birthmark pki ls {name}`. To revoke its other credentials (passwords, "
+        "symmetric keys, enrollments) and close its connections: `birthmark device revoke {name}`."
     )
     name: str
 
@@ -65,8 +65,9 @@ class CertificateRevokedError(UnauthenticatedError):
     code = "ca.certificate_revoked"
     cause = "The certificate {thumbprint} of '{device_id}' is no longer valid: {what} was revoked at {revoked_at}."
     fix = (
-        "If you trust the device again, create its own password, with which it enrolls a new key: `birthmark env "
-        "--format aziot --registration-id {device_id}`. An agent enrolls when it applies that configuration."
+        "If you trust the device again, create a device-specific password for the enrollment of a new key: "
+        "`birthmark env --format aziot --registration-id {device_id}`. An agent enrolls when it applies the "
+        "configuration that this command prints."
     )
     device_id: str
     revoked_at: object
@@ -78,11 +79,12 @@ class IssuerRevokedError(UnavailableError):
     """The CA was revoked."""
 
     code = "ca.revoked"
-    cause = "'{subject}', which signs for this server, or the CA above it was revoked at {revoked_at}."
+    cause = "Either '{subject}', which signs for this server, or the CA above it was revoked at {revoked_at}."
     fix = (
-        "A revocation is permanent. Roll over the root, as in docs/howto/exchange-the-root.md, if the devices can "
-        "continue with it. Otherwise, create a CA in another data directory, `export "
-        "BIRTHMARK_DATA=~/.local/share/birthmark-2`, start the server with it and enroll every device there."
+        "A revocation is permanent. If the devices can continue to use the revoked CA, roll over the root as "
+        "described in docs/howto/exchange-the-root.md. Otherwise, create a CA in another data directory: `export "
+        "BIRTHMARK_DATA=~/.local/share/birthmark-2`. Start the server with that directory, and enroll every device "
+        "there."
     )
     revoked_at: str
     subject: str
@@ -93,7 +95,7 @@ class AlreadyRevokedError(ConflictError):
 
     code = "ca.already_revoked"
     cause = "The certificate {wanted} is already revoked."
-    fix = "No action is needed. Show the time of revocation: `birthmark pki ls {wanted}`."
+    fix = "No action is needed. To show the time of revocation: `birthmark pki ls {wanted}`."
     wanted: str
 
 
@@ -101,7 +103,10 @@ class NameMovedError(ConflictError):
     """The certificates of this name have changed since they were read."""
 
     code = "ca.name_moved"
-    cause = "Concurrent requests issue or revoke certificates of '{name}' faster than this request can be processed."
+    cause = (
+        "Concurrent requests issued or revoked certificates of '{name}' faster than the server could process this "
+        "request."
+    )
     fix = "Retry: other requests used the same name at the same time."
     name: str
 

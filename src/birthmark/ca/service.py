@@ -51,10 +51,10 @@ class ProfileUnknownError(NotFoundError):
     """The certificate profile does not exist."""
 
     code = "ca.profile_unknown"
-    message = "There is no certificate profile '{name}'; existing profiles: {known}."
+    message = "The certificate profile '{name}' does not exist; existing profiles: {known}"
     cause = (
-        "There is no certificate profile '{name}'; existing profiles: {known}. A table [ca.profiles.NAME] in the "
-        "configuration adds one."
+        "The certificate profile '{name}' does not exist; existing profiles: {known}. To add a profile, add a "
+        "[ca.profiles.NAME] table to the configuration."
     )
     fix = "Use an existing profile: `birthmark ca issue device-1 --cert-profile device`."
     known: str
@@ -65,8 +65,11 @@ class NameNotHeldError(NotFoundError):
     """No valid certificate has this name."""
 
     code = "ca.name_not_held"
-    cause = "No valid certificate has the name '{name}'; any client with a credential for it can request one."
-    fix = "List its certificates: `birthmark pki ls {name}`."
+    cause = (
+        "No valid certificate has the name '{name}', so any client with a credential for this name can request a "
+        "certificate."
+    )
+    fix = "To list the certificates of this name: `birthmark pki ls {name}`."
     name: str
 
 

@@ -61,9 +61,9 @@ class ExtraMissingError(UnavailableError):
 
     code = "cli.extra_missing"
     message = "The Python package {name} is missing"
-    cause = "{what} needs {name}, which is part of the extra `{extra}`."
-    fix = "Install it: {pip} install 'birthmark[{extra}]'."
-    for_a_person = "the package source depends on the installation"
+    cause = "{what} requires {name}, which is part of the extra `{extra}`."
+    fix = "Install the package: {pip} install 'birthmark[{extra}]'."
+    for_a_person = "use the package source of your installation"
     extra: str
     name: object
     pip: str
@@ -86,7 +86,7 @@ class CommandLineError(UsageError):
     code = "cli.command_line"
     message = "{what}"
     cause = "The command, option or value does not exist, or an argument is missing."
-    fix = "List the commands: `birthmark --help`. Each command has --help with an example."
+    fix = "To list the commands: `birthmark --help`. To show help with an example, add --help to a command."
     what: str
 
 
@@ -95,8 +95,14 @@ class ArgumentEncodingError(UsageError):
 
     code = "cli.argument_encoding"
     message = "The argument {word} is not UTF-8"
-    cause = "The argument {word} has bytes that are not UTF-8. A terminal or a file name uses another encoding."
-    fix = "Set the terminal to UTF-8. Rename a file with such a name; this command shows its bytes: `ls -b`"
+    cause = (
+        "The argument {word} contains bytes that are not UTF-8, because the terminal or a file name uses another "
+        "encoding."
+    )
+    fix = (
+        "Set the terminal to UTF-8. If a file name is not UTF-8, rename the file. To show the bytes of the file "
+        "names: `ls -b`"
+    )
     word: str
 
 
@@ -106,7 +112,7 @@ class CommandUnknownError(UsageError):
     code = "cli.command_unknown"
     message = "Unknown command `{words}`"
     cause = "{nearest}"
-    fix = "`{command} --help`"
+    fix = "Show the help: `{command} --help`"
     words: str
     nearest: str
     command: str

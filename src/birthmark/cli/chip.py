@@ -61,8 +61,8 @@ class ProofUnreadableError(InvalidRequestError):
     code = "elements.proof_unreadable"
     cause = "{path} is not a proof of possession."
     fix = (
-        "Pass the JSON object of the chip's proof: `mv --backup=t {path} {path}.old && birthmark chip "
-        "prove --nonce {nonce} > {path}`."
+        "Pass the JSON object of the chip's proof. To create a new proof and keep the old file: `mv --backup=t "
+        "{path} {path}.old && birthmark chip prove --nonce {nonce} > {path}`."
     )
     nonce: str
     path: Path

@@ -59,8 +59,11 @@ class JournalNotNamedError(InvalidRequestError):
     """No journal was specified."""
 
     code = "enroll.journal_not_named"
-    cause = "The option --undo reverses the changes in a journal, and no journal was specified."
-    fix = "Pass the journal of the run: `{again} --journal run.journal`. Without a journal: `birthmark device rm NAME`"
+    cause = "The option --undo reverses the changes in a journal, but no journal was specified."
+    fix = (
+        "Pass the journal of the run: `{again} --journal run.journal`. Without a journal, remove each device: "
+        "`birthmark device rm NAME`"
+    )
     again: str = "?"
 
 

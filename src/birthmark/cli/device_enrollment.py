@@ -51,8 +51,8 @@ class CertificateNotNamedError(UsageError):
     """No certificate was specified."""
 
     code = "enroll.certificate_not_named"
-    cause = "A device is enrolled with its certificate, and none was specified."
-    fix = "Pass --cert FILE. To read it from the chip: `birthmark chip cert --out FILE`."
+    cause = "Enrolling a device requires its certificate, but no certificate was specified."
+    fix = "Pass --cert FILE. To read the certificate from the chip: `birthmark chip cert --out FILE`."
 
 
 class DeviceNotNamedError(UsageError):
@@ -70,16 +70,19 @@ class CaNotNamedError(UsageError):
 
     code = "enroll.ca_not_named"
     cause = "An enrollment group needs one CA: the name of a registered CA, or its certificate."
-    fix = "Pass either --ca-name NAME (list CAs: `birthmark dps ca ls`) or --cert FILE."
+    fix = "Pass either --ca-name NAME or --cert FILE. To list the registered CAs: `birthmark dps ca ls`"
 
 
 class GroupCertificateError(InvalidRequestError):
     """A device certificate was given where a CA certificate is required."""
 
     code = "enroll.not_a_ca"
-    message = "{file}: not a CA certificate."
+    message = "{file} is not a CA certificate"
     cause = "'{subject}' is not a CA and cannot issue device certificates."
-    fix = "Enroll this one device: `birthmark device enroll --cert {file}`. A group needs the issuing CA's certificate."
+    fix = (
+        "To enroll only this device: `birthmark device enroll --cert {file}`. For a group, use the certificate of "
+        "the issuing CA."
+    )
     file: str
     subject: str
 
@@ -89,7 +92,7 @@ class NothingInManifestError(InvalidRequestError):
 
     code = "enroll.manifest_empty"
     message = "{path} has no entries"
-    cause = "{path} contains no manifest entry: it is empty, or it is another kind of JSON file."
+    cause = "{path} contains no manifest entries: the file is empty, or is another kind of JSON file."
     fix = (
         "Use the JSON file as delivered by the supplier. To create an example for comparison: `birthmark "
         "manifest create --out rehearsal --count 1`."

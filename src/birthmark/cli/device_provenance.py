@@ -28,10 +28,10 @@ class NothingKnownError(NotFoundError):
     """The device is unknown."""
 
     code = "provenance.nothing_known"
-    cause = "Neither a manifest nor the server of {data} knows '{name}'{refused}."
+    cause = "Neither a manifest nor the server with the data directory {data} has a record of '{name}'{refused}."
     fix = (
-        "List the server's devices: `birthmark device ls --data {data}`. Pass a manifest with --manifest "
-        "FILE, and its trusted signers with --station, --signer, --trust-root."
+        "To list the server's devices: `birthmark device ls --data {data}`. Pass a manifest with --manifest FILE, "
+        "and specify its trusted signers with --station, --signer or --trust-root."
     )
     data: Path
     name: str

@@ -51,8 +51,8 @@ class DpsNotNamedError(UsageError):
     code = "device.dps_not_named"
     cause = "No hub is specified or stored, and no provisioning service is specified."
     fix = (
-        'Specify the provisioning service. For a Birthmark server: `eval "$(birthmark env)"`. Otherwise, '
-        "use --host and --id-scope, or --hub HOST."
+        'Specify the provisioning service. For a Birthmark server, set the environment: `eval "$(birthmark env)"`. '
+        "Otherwise, use --host and --id-scope, or --hub HOST."
     )
 
 
@@ -63,7 +63,7 @@ class RememberWithoutElementError(UsageError):
     cause = "The option --remember writes to a secure element, but the key is in a file."
     fix = (
         'Use --chip, or omit --remember: `birthmark device register --cert "$X509_CERT_FILE" --key '
-        '"$X509_KEY_FILE"`. Pass --hub next time.'
+        '"$X509_KEY_FILE"`. Without --remember, pass --hub next time.'
     )
 
 
@@ -71,8 +71,8 @@ class HostInvalidError(UsageError):
     """The host is not valid."""
 
     code = "device.host_invalid"
-    cause = "'{host}' is not NAME or NAME:PORT."
-    fix = 'Use the server\'s name: `eval "$(birthmark env)"`. A port applies to --transport https only.'
+    cause = "The host '{host}' does not have the format NAME or NAME:PORT."
+    fix = 'Set the server\'s name: `eval "$(birthmark env)"`. A port applies only to --transport https.'
     host: str
 
 

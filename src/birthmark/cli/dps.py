@@ -31,7 +31,7 @@ class VerificationMissingError(UsageError):
     """No verification certificate was specified."""
 
     code = "dps.verification_missing"
-    cause = "Possession of the key of {name} is not proven."
+    cause = "Possession of the private key of {name} is not proven."
     fix = "To skip the proof: `birthmark {room} ca verify {name} --without-proof`"
     room: str = "dps"
     name: str
@@ -41,8 +41,11 @@ class CertificateNotGivenError(UsageError):
     """Exactly one certificate is required."""
 
     code = "dps.certificate_not_given"
-    cause = "Registering a CA needs one certificate: a file, or the certificate of an enrollment group (--of-group)."
-    fix = "Specify one. List groups: `birthmark device ls`."
+    cause = (
+        "Registering a CA requires exactly one certificate: a file, or the certificate of an enrollment group "
+        "(--of-group)."
+    )
+    fix = "Specify exactly one certificate. To list the enrollment groups: `birthmark device ls`."
     name: str
 
 

@@ -46,8 +46,8 @@ class ModuleTakesNoneError(UsageError):
     """Modules cannot receive cloud-to-device messages."""
 
     code = "hub.module_takes_none"
-    cause = "{name} is a module. As at Azure, only devices receive cloud-to-device messages."
-    fix = "Use desired properties or a direct method. To show its twin: `birthmark hub twin {named}`"
+    cause = "{name} is a module. As in Azure, only devices receive cloud-to-device messages."
+    fix = "Use desired properties or a direct method. To show the module's twin: `birthmark hub twin {named}`"
     name: str
     named: str
 

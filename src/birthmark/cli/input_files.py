@@ -35,7 +35,7 @@ class FileEncodingError(errors.InvalidRequestError):
 
     code = "cli.file_encoding"
     cause = "{path} {detail}."
-    fix = "If that word is correct, save the file as UTF-8 and use it: `{command}`."
+    fix = "If the word quoted above is correct, save the file as UTF-8 and use the new file: `{command}`."
     command: str
     detail: str
     path: Path

@@ -15,9 +15,9 @@ class OptionNotApplicableError(UsageError):
     """An option has no effect here."""
 
     code = "cli.option_not_applicable"
-    message = "{option} does not apply."
-    cause = "{option} applies {when}; here it has no effect."
-    fix = "`{without}`"
+    message = "{option} does not apply"
+    cause = "{option} has no effect here: the option applies {when}."
+    fix = "Run the command without this option: `{without}`"
     option: str
     when: str
     without: str

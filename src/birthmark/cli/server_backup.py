@@ -34,12 +34,12 @@ class PassphraseWantedError(UsageError):
 
     code = "cli.passphrase_wanted"
     cause = (
-        "A backup contains every secret of the server and is encrypted. No passphrase is specified, and "
-        "there is no terminal to ask."
+        "A backup contains every secret of the server and is encrypted. No passphrase is specified, and no terminal "
+        "is available for a prompt."
     )
     fix = (
-        "Specify a file of mode 0600 with a passphrase, for example: `(umask 077; set -C; openssl rand "
-        "-base64 32 > backup.passphrase); export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`"
+        "Specify a passphrase file with mode 0600, for example: `(umask 077; set -C; openssl rand -base64 32 > "
+        "backup.passphrase); export BIRTHMARK_BACKUP_PASSPHRASE_FILE=backup.passphrase`"
     )
 
 

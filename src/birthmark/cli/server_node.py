@@ -26,7 +26,7 @@ class DatabaseWantedError(UsageError):
     code = "cli.database_wanted"
     cause = "The nodes of a cluster share one PostgreSQL database, which is not specified."
     fix = (
-        "Set BIRTHMARK_DATABASE, which other users of this machine cannot see: `export "
+        "Set the environment variable BIRTHMARK_DATABASE, which other users of this machine cannot see: `export "
         "BIRTHMARK_DATABASE=postgresql://birthmark@db.example/birthmark`."
     )
 

@@ -38,8 +38,10 @@ class OutOfReachError(errors.InvalidRequestError):
     """The service cannot read the file."""
 
     code = "install.out_of_reach"
-    cause = "A service cannot access /home, /root, /run/user, /tmp and /var/tmp, and {path} is there."
-    fix = "Move it below /opt, /usr or /etc, and use the new path: `{command}`"
+    cause = (
+        "A service cannot access {path}, because services have no access to /home, /root, /run/user, /tmp and /var/tmp."
+    )
+    fix = "Move the file to a directory below /opt, /usr or /etc, and use the new path: `{command}`"
     path: str
     command: str
 

@@ -43,8 +43,8 @@ class NoDevicesError(UsageError):
     code = "swarm.no_devices"
     cause = "Neither a scenario file nor --devices sets the number of devices."
     fix = (
-        "`birthmark swarm run --devices 50 --to local --duration 30s`, or write a scenario file: "
-        "`birthmark swarm init swarm.toml`"
+        "Set the number of devices: `birthmark swarm run --devices 50 --to local --duration 30s`. To create a "
+        "scenario file instead: `birthmark swarm init swarm.toml`"
     )
 
 
@@ -52,7 +52,7 @@ class ReportFormError(UsageError):
     """Unknown report format."""
 
     code = "swarm.report_form"
-    cause = "{path} has no report suffix: .json, .csv or .html."
+    cause = "{path} does not end with a report suffix (.json, .csv or .html)."
     fix = "Choose a suffix, for example: `{without} {option} {path}.html`"
     option: str = "--report"
     path: Path

@@ -36,8 +36,11 @@ class NotReachableError(PolicyError):
 
     code = "people.no_console_port"
     cause = "The server has no port for remote users: `console` under [ports] is 0, or the port was in use."
-    fix = "Set a free port under [ports] in its configuration: console = 9443. Then restart the server."
-    for_a_person = "the configuration file differs for each installation"
+    fix = (
+        "In the server's configuration, set a free port under [ports], for example: console = 9443. Then restart the "
+        "server."
+    )
+    for_a_person = "edit the configuration file of your installation"
 
 
 def create(

@@ -46,7 +46,7 @@ class StepFailedError(BirthmarkError):
     message = "`{command}` failed"
     cause = "`{command}` ended with exit code {exit_code}: {output}"
     fix = "Run the scenario again with --keep, and check the files in {directory}, such as server.log."
-    for_a_person = "a log to be read"
+    for_a_person = "read the log"
     command: str
     directory: Path
     exit_code: object
@@ -59,8 +59,8 @@ class NotProvenError(BirthmarkError):
     code = "demo.not_proven"
     message = "Not proven: {expected}"
     cause = "Expected {expected}; found {found}."
-    fix = "This is a defect of Birthmark: please report it with the output of the scenario."
-    for_a_person = "a defect to be reported"
+    fix = "Report this defect of Birthmark with the output of the scenario."
+    for_a_person = "report the defect"
     expected: str
     found: object
 
@@ -69,9 +69,12 @@ class NoAddressError(UnavailableError):
     """No free loopback address."""
 
     code = "demo.no_address"
-    cause = "On every loopback address that was tried, one of the ports 8883, 8443, 8085 and 8080 is taken."
-    fix = "A program listens on 0.0.0.0:8883 or another of these ports; stop it for the demo (`ss -ltn` shows which)."
-    for_a_person = "another program has to be stopped"
+    cause = "On every loopback address that was tried, at least one of the ports 8883, 8443, 8085 and 8080 is in use."
+    fix = (
+        "For the demo, stop the program that listens on 0.0.0.0:8883 or another of these ports. To find the port in "
+        "use: `ss -ltn`"
+    )
+    for_a_person = "stop the other program"
 
 
 @dataclass(frozen=True, slots=True)

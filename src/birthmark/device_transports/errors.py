@@ -19,9 +19,9 @@ class LinkUnreachableError(UnavailableError):
     code = "links.unreachable"
     cause = "{host} port {port} cannot be reached: {reason}."
     fix = (
-        'Check host and port, the network and the firewall. For a Birthmark server, `eval "$(birthmark '
-        'env)"` sets the host for devices. To show its addresses, run on its machine: `birthmark server '
-        "status`."
+        'Check the host, the port, the network and the firewall. For a Birthmark server, `eval "$(birthmark env)"` '
+        "sets the host for devices. To show the server's addresses, run this command on its machine: `birthmark "
+        "server status`."
     )
     host: str
     port: int
@@ -33,7 +33,9 @@ class HostUnknownError(LinkUnreachableError):
 
     code = "links.host_unknown"
     cause = "The host name {host} cannot be resolved: {reason}."
-    fix = 'Check the spelling and the DNS settings. For a Birthmark server, `eval "$(birthmark env)"` sets its host.'
+    fix = (
+        'Check the spelling and the DNS settings. For a Birthmark server, `eval "$(birthmark env)"` sets the host name.'
+    )
 
 
 class LinkTimeoutError(LinkUnreachableError):
@@ -49,9 +51,9 @@ class TempFileError(UnavailableError):
     """The certificate chain cannot be written for OpenSSL."""
 
     code = "links.no_room"
-    cause = "Cannot write the certificate chain to a temporary file for OpenSSL: {reason}."
-    fix = "Free space for temporary files, or set TMPDIR. To show full disks: `df -h`"
-    for_a_person = "the administrator decides which files to delete"
+    cause = "The certificate chain cannot be written to a temporary file for OpenSSL: {reason}."
+    fix = "Free disk space for temporary files, or set TMPDIR to another directory. To show full disks: `df -h`"
+    for_a_person = "as the administrator, decide which files to delete"
     reason: str
 
 
@@ -59,7 +61,7 @@ class LinkLostError(UnavailableError):
     """The connection ended."""
 
     code = "links.lost"
-    message = "The connection ended: {reason}."
+    message = "The connection ended: {reason}"
     cause = "The connection to {host} ended: {reason}."
     fix = f"{TRY_AGAIN} If it ends immediately each time, show the cause with `birthmark why` on the server."
     host: str
@@ -86,9 +88,9 @@ class ServerUntrustedError(UnauthenticatedError):
     code = "links.server_untrusted"
     cause = "The certificate of {host} port {port} is not trusted: {reason}."
     fix = (
-        'For a Birthmark server, `eval "$(birthmark env)"` sets SSL_CERT_FILE. For other servers, set the'
-        " CA with --ca-file or SSL_CERT_FILE. In an agent's configuration, use `trust_bundle_cert` for "
-        "DPS and hub, and `trusted_certs` of `[cert_issuance.est]` for the EST server."
+        'For a Birthmark server, `eval "$(birthmark env)"` sets SSL_CERT_FILE. For other servers, specify the CA '
+        "with --ca-file or SSL_CERT_FILE. In an agent's configuration, set `trust_bundle_cert` for DPS and the hub, "
+        "and `trusted_certs` under `[cert_issuance.est]` for the EST server."
     )
     host: str
     port: object
@@ -103,8 +105,8 @@ class ServerNameMismatchError(ServerUntrustedError):
     code = "links.server_name_mismatch"
     cause = "The certificate of {host} port {port} is for another name: {reason}."
     fix = (
-        'Use a name in the server\'s certificate. For a Birthmark server, `eval "$(birthmark env)"` sets '
-        "it; `birthmark serve --host NAME` adds another one."
+        'Use a name that the server\'s certificate contains. For a Birthmark server, `eval "$(birthmark env)"` sets '
+        "such a name, and `birthmark serve --host NAME` adds another name."
     )
 
 
@@ -125,8 +127,8 @@ class TlsFailedError(UnavailableError):
     code = "links.tls_failed"
     cause = "The TLS handshake with {host} port {port} failed: {reason}."
     fix = (
-        'Usually, the server is not trusted: `eval "$(birthmark env)"` sets SSL_CERT_FILE for a Birthmark'
-        " server. Otherwise, check that certificate and key match, and that the port uses TLS."
+        'Usually, the server\'s certificate is not trusted. For a Birthmark server, `eval "$(birthmark env)"` sets '
+        "SSL_CERT_FILE. Otherwise, check that the certificate and the key match, and that the port uses TLS."
     )
     host: str
     port: str
@@ -137,9 +139,9 @@ class CertificateKeyMismatchError(InvalidRequestError):
     """Certificate and key do not match."""
 
     code = "links.certificate_key_mismatch"
-    cause = "The certificate of '{subject}' does not contain the public key of the key in {where}."
+    cause = "The certificate of '{subject}' does not match the key in {where}."
     fix = (
-        "Use the certificate that was issued for this key. To use the files of the environment: "
+        "Use the certificate that was issued for this key. To use the files that the environment specifies: "
         '`birthmark device register --cert "$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
     )
     subject: str
@@ -150,8 +152,8 @@ class ChainOrderError(CertificateKeyMismatchError):
     """The chain does not start with the device's certificate."""
 
     code = "links.chain_order"
-    cause = "The first certificate is '{subject}', but the key in {where} belongs to a later one, '{leaf}'."
-    fix = "Use this order: '{leaf}' first, then its issuer; the root last or omitted."
+    cause = "The first certificate is '{subject}', but the key in {where} belongs to a later certificate, '{leaf}'."
+    fix = "Put '{leaf}' first, followed by its issuer. Put the root last, or omit the root."
     leaf: str
 
 
@@ -160,7 +162,7 @@ class MqttRefusedError(UnauthenticatedError):
 
     code = "links.mqtt_refused"
     cause = "{host} rejected the connection of {client_id} (CONNACK {return_code}: not authorized)."
-    fix = "Show the cause on the server's machine: `birthmark why {client_id}`"
+    fix = "To show the cause, run this command on the server's machine: `birthmark why {client_id}`"
     client_id: str
     host: str
     return_code: str
@@ -170,7 +172,7 @@ class MqttUnavailableError(UnavailableError):
     """The server is not available."""
 
     code = "links.mqtt_unavailable"
-    cause = "{host} cannot serve {client_id} at present (CONNACK 3)."
+    cause = "{host} is temporarily unable to serve {client_id} (CONNACK 3)."
     fix = f"The device's settings are correct. {TRY_AGAIN}"
     client_id: str
     host: str

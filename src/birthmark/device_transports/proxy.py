@@ -24,8 +24,8 @@ class ProxyFailedError(UnavailableError):
     code = "links.proxy_failed"
     cause = "The proxy {proxy} did not open a tunnel to {host} port {port}: {reason}."
     fix = (
-        "Check https_proxy, and the proxy's rules. Include the password: http://USER:PASSWORD@HOST:PORT. "
-        "To connect to this server without the proxy: `export no_proxy={host}`"
+        "Check https_proxy and the proxy's rules. Include the user name and password in the proxy URL: "
+        "http://USER:PASSWORD@HOST:PORT. To connect to this server without the proxy: `export no_proxy={host}`"
     )
     proxy: str
     host: str

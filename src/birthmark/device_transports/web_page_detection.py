@@ -33,7 +33,7 @@ class WebPageError(UnavailableError):
 
     code = "links.web_page"
     cause = "{host} returned {status} with a web page, '{title}', which is not a response of {service}."
-    fix = "A proxy or a sign-in portal intercepts the request. Allow {host} there, or set NO_PROXY, and retry."
+    fix = "Allow {host} in the proxy or portal, or set NO_PROXY. Then retry."
     host: str
     service: str
     status: int

@@ -17,7 +17,7 @@ class DeviceNotOnRecordError(NotFoundError):
     code = "device.not_on_record"
     cause = "This server has no certificate, credential, enrollment, hub device or thing with the name '{name}'."
     fix = (
-        "Check the spelling: `birthmark device ls`. To block the name before a device uses it: "
+        "To check the spelling, list the devices: `birthmark device ls`. To block the name before a device uses it: "
         "`birthmark device revoke {name} --block --yes`."
     )
     name: str
@@ -30,7 +30,9 @@ class DeviceNameUnseenError(DeviceNotOnRecordError):
     cause = (
         "This server has no record with the name '{name}', which contains invisible characters or surrounding spaces."
     )
-    fix = "Check the spelling: `birthmark device ls`. Without these characters, the name is {seen}."
+    fix = (
+        "To check the spelling, list the devices: `birthmark device ls`. Without these characters, the name is {seen}."
+    )
 
     @property
     def seen(self) -> str:

@@ -49,7 +49,7 @@ class DpsRefusedError(UnauthenticatedError):
     code = "dps.client_refused"
     cause = "{host} rejected the registration of {registration_id}: {text} (error {number})."
     fix = (
-        "Show the cause on the server's machine: `birthmark why {tracking_id}`. At Azure: enroll the device or its CA."
+        "On the server's machine, show the cause: `birthmark why {tracking_id}`. On Azure, enroll the device or its CA."
     )
     host: str
     number: str
@@ -63,7 +63,10 @@ class DpsNotFoundError(NotFoundError):
 
     code = "dps.client_not_found"
     cause = "{host} has no ID scope {id_scope} or no registration {registration_id}: {text} (error {number})."
-    fix = "Show the cause on the server's machine: `birthmark why {tracking_id}`. Compare the ID scope with the portal."
+    fix = (
+        "On the server's machine, show the cause: `birthmark why {tracking_id}`. Compare the ID scope with the one "
+        "in the Azure portal."
+    )
     host: str
     id_scope: str
     number: str
@@ -77,7 +80,10 @@ class DpsFailedError(PolicyError):
 
     code = "dps.client_failed"
     cause = "{host} assigned no hub to {registration_id}: {text} (error {number}, status {status})."
-    fix = "At Azure: link a hub and enable the enrollment. Show its state: `birthmark device ls --profile cloud`"
+    fix = (
+        "On Azure, link a hub and enable the enrollment. To show the state of the enrollment: `birthmark device ls "
+        "--profile cloud`"
+    )
     host: str
     number: int
     registration_id: str
@@ -105,7 +111,7 @@ class DpsBusyError(UnavailableError):
     """The provisioning service is busy."""
 
     code = "dps.client_busy"
-    cause = "{host} is busy and requested a later retry: {text} (error {number})."
+    cause = "{host} is busy and asks the client to retry later: {text} (error {number})."
     fix = f"The request was valid. {TRY_AGAIN}"
     host: str
     number: str

@@ -25,8 +25,8 @@ class GroupIdInvalidError(InvalidRequestError):
     """The enrollment group ID is not valid."""
 
     code = "dps.group_id_invalid"
-    cause = "An enrollment group ID has 1 to 128 letters, digits and - . _ :"
-    fix = "Choose another group ID. List the existing ones: `birthmark device ls`"
+    cause = "An enrollment group ID must be 1 to 128 characters long; only letters, digits, and - . _ : are valid."
+    fix = "Choose another group ID. To list the existing group IDs: `birthmark device ls`"
     group: str
 
 
@@ -34,7 +34,10 @@ class DeviceIdInvalidError(InvalidRequestError):
     """The device ID is not valid."""
 
     code = "dps.device_id_invalid"
-    cause = "A device ID has 1 to 128 letters, digits and - . % _ * ? ! ( ) , : = @ $ '."
+    cause = (
+        "A device ID must be 1 to 128 characters long. Only letters, digits, and - . % _ * ? ! ( ) , : = @ $ ' are "
+        "valid."
+    )
     fix = 'Omit the device ID to use the registration ID: `birthmark device enroll --cert "$X509_CERT_FILE"`'
     device_id: str
 

@@ -41,7 +41,7 @@ class UserNameError(InvalidRequestError):
     """The MQTT user name is not one of DPS."""
 
     code = "dps.username_invalid"
-    cause = "The MQTT user name {username} is not SCOPE/registrations/ID/api-version=…"
+    cause = "The MQTT user name must have the format SCOPE/registrations/ID/api-version=…, but is {username}."
     fix = (
         "Use the user name of the Azure SDK or of `birthmark device register`: "
         "SCOPE/registrations/ID/api-version=2019-03-31."
@@ -55,8 +55,8 @@ class TopicError(InvalidRequestError):
     code = "dps.topic_not_served"
     cause = "The client used the topic {topic}, which the provisioning service does not support."
     fix = (
-        "Publish to $dps/registrations/PUT/iotdps-register/?$rid=… and …/GET/iotdps-get-operationstatus/, as this "
-        "command does: `birthmark device register`"
+        "Publish to $dps/registrations/PUT/iotdps-register/?$rid=… and …/GET/iotdps-get-operationstatus/, as "
+        "`birthmark device register` does."
     )
     topic: str
 
@@ -318,8 +318,8 @@ class AnswerInvalidError(InvalidRequestError):
     code = "dps.answer_invalid"
     cause = "The endpoint is not a provisioning service: {detail}."
     fix = (
-        "Check host and port; on Azure the host is global.azure-devices-provisioning.net. For a Birthmark server: "
-        '`eval "$(birthmark env)"` sets it.'
+        "Check the host and port. On Azure, the host is global.azure-devices-provisioning.net. To set the host of a "
+        'Birthmark server: `eval "$(birthmark env)"`'
     )
     detail: str
 

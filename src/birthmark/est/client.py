@@ -48,8 +48,8 @@ class EstServerUnauthenticatedError(UnauthenticatedError):
     code = "est.server_unauthenticated"
     cause = "{url} rejected the credentials: {text}"
     fix = (
-        "Check user name and password, or the bootstrap certificate. On a Birthmark server's machine, show the cause: "
-        "`{command}`"
+        "Check the user name and password, or the bootstrap certificate. On a Birthmark server's machine, show the "
+        "cause: `{command}`"
     )
     command: str
     text: str

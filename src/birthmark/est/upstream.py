@@ -27,8 +27,8 @@ class UpstreamPendingError(ThrottledError):
     """The request is waiting at the upstream server."""
 
     code = "est.upstream_pending"
-    cause = "{url} requires an operator's approval of the request of '{device_id}'."
-    fix = "Approve it on that machine. List its waiting requests: `birthmark pki request ls`."
+    cause = "{url} requires an operator to approve the request of '{device_id}'."
+    fix = "Approve the request on the upstream server. To list the waiting requests there: `birthmark pki request ls`."
     device_id: str
     url: str
 
@@ -37,7 +37,7 @@ class UpstreamBusyError(ThrottledError):
     """The upstream server is busy."""
 
     code = "est.upstream_busy"
-    cause = "{url}, which signs for this server, is busy: retry in {retry_after_s} s."
+    cause = "{url}, which signs for this server, is busy. Retry in {retry_after_s} s."
     fix = "Wait {retry_after_s} s; the device retries automatically."
     url: str
 
@@ -48,8 +48,8 @@ class UpstreamRefusedError(ForbiddenError):
     code = "est.upstream_refused"
     cause = "{url}, which signs for this server, rejected the request of '{device_id}': {reason}"
     fix = (
-        "Show the cause on that machine: `birthmark why {device_id}`. This server must be in its list of registration "
-        "authorities: `birthmark pki ra ls`."
+        "On the upstream server, show the cause: `birthmark why {device_id}`. Check that this server is in the list "
+        "of registration authorities there: `birthmark pki ra ls`."
     )
     device_id: str
     reason: str

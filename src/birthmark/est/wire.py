@@ -55,7 +55,7 @@ class EstBodyInvalidError(InvalidRequestError):
     """The body is neither base64 nor DER."""
 
     code = "est.body_invalid"
-    message = "The body cannot be decoded: {detail}."
+    message = "The body cannot be decoded: {detail}"
     cause = "The body cannot be decoded: {detail}."
     fix = f"Send base64 of the DER request: {ENCODE_REQUEST}."
     detail: str = ""
@@ -83,8 +83,8 @@ class BasicInvalidError(UnauthenticatedError):
     """The Authorization header is not HTTP Basic."""
 
     code = "est.authorization_invalid"
-    cause = "The Authorization header is not HTTP Basic, or cannot be decoded."
-    fix = "Send user name and password with HTTP Basic (RFC 7617), in curl with `--user`."
+    cause = "The Authorization header is not HTTP Basic or cannot be decoded."
+    fix = "Send the user name and password with HTTP Basic (RFC 7617); in curl, use `--user`."
 
 
 class FullCmcError(InvalidRequestError):
@@ -100,8 +100,8 @@ class MethodWrongError(InvalidRequestError):
 
     code = "est.method_wrong"
     message = "{operation} requires {wanted}"
-    cause = "{operation} was called with {method}; it requires {wanted}."
-    fix = "Call it with {wanted}, in curl with `-X {wanted}`."
+    cause = "The client called {operation} with {method}, but {operation} requires {wanted}."
+    fix = "Call the operation with {wanted}; in curl, use `-X {wanted}`."
     method: str
     operation: str
     wanted: str

@@ -29,8 +29,8 @@ class PlaceInvalidError(InvalidRequestError):
 
     code = "feed.place_invalid"
     cause = "The position does not match the format of the feed's events."
-    fix = "Omit it to start with new events, or pass the `place` of the last processed event."
-    for_a_person = "the calling program must be changed"
+    fix = "Omit the position to start with new events, or pass the `place` of the last processed event."
+    for_a_person = "a developer has to change the calling program"
 
 
 def place_of(places: Places) -> str:

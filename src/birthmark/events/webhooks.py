@@ -93,7 +93,7 @@ class WebhookMissingError(NotFoundError):
     """The webhook does not exist."""
 
     code = "feed.webhook_missing"
-    message = "There is no webhook {name}"
+    message = "Webhook {name} does not exist"
     fix = "List webhooks: `birthmark webhook ls`"
     name: str
 
@@ -102,7 +102,7 @@ class WebhookExistsError(ConflictError):
     """A webhook with this name exists already."""
 
     code = "feed.webhook_exists"
-    message = "Webhook {name} exists already"
+    message = "Webhook {name} already exists"
     fix = "Choose another name. List webhooks: `birthmark webhook ls`"
     name: str
 
@@ -112,7 +112,7 @@ class TypesInvalidError(InvalidRequestError):
 
     code = "feed.types_invalid"
     cause = "{pattern} matches no event type."
-    fix = "Use an event type of docs/howto/events.md, or a pattern: `{command}`"
+    fix = "Use an event type from docs/howto/events.md, or a pattern: `{command}`"
     command: str = "birthmark webhook create devices https://hooks.example.com/birthmark --type 'birthmark.device.*'"
     pattern: str
 
@@ -121,7 +121,7 @@ class TooManyWebhooksError(ConflictError):
     """The server has the maximum number of webhooks."""
 
     code = "feed.too_many_webhooks"
-    cause = "The limit of {count} webhooks is reached."
+    cause = "The server has reached the limit of {count} webhooks."
     fix = "Delete an unused webhook. List webhooks: `birthmark webhook ls`"
     for_a_person = "only an administrator knows which webhooks are unused"
     count: int

@@ -35,7 +35,7 @@ class SeveralCertificatesError(ConflictError):
 
     code = "fleet.several_certificates"
     cause = "{device} has {count} active certificates at {target}: {ids}."
-    fix = "Specify the renewed one: `{command} --old {first}`"
+    fix = "Specify the certificate that was renewed: `{command} --old {first}`"
     command: str
     count: int
     device: str
@@ -49,8 +49,8 @@ class NotConnectedByItError(UnavailableError):
 
     code = "fleet.not_connected_by_it"
     cause = (
-        "{device} {detail}. Its old certificate {old} is {status} at {target}, and the new one has the "
-        "same policies and things."
+        "{device} {detail}. The old certificate {old} is {status} at {target}; the new certificate has the same "
+        "policies and things."
     )
     fix = "Connect the device with its new certificate, and run the command again: `{command}`"
     command: str

@@ -29,8 +29,8 @@ class NotAtSourceError(NotFoundError):
     """The device cannot be moved from its source."""
 
     code = "fleet.not_at_source"
-    cause = "{device} is {standing} at {source}{detail}, so the right to move it cannot be proven."
-    fix = "List enrollments: `birthmark device ls{options}`. Enroll a new device instead of moving it."
+    cause = "{device} is {standing} at {source}{detail}, so the right to move the device cannot be proven."
+    fix = "List enrollments: `birthmark device ls{options}`. If the device is new, enroll it instead of moving it."
     detail: str = ""
     device: str
     options: str = ""

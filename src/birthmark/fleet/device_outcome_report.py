@@ -39,7 +39,7 @@ class ReportFormError(InvalidRequestError):
     """Unknown report format."""
 
     code = "enroll.report_form"
-    cause = "{path} has no report suffix: .csv, .json or .html."
+    cause = "The file name {path} has none of the report suffixes .csv, .json, and .html."
     fix = "Choose a suffix, for example: `{again} --report {path}.csv`"
     again: str = "?"
     path: Path

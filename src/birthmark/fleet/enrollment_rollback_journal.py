@@ -61,7 +61,7 @@ class NoJournalError(InvalidRequestError):
 
     code = "enroll.no_journal"
     message = "{path} is not a journal"
-    cause = "{path} is not a journal of `birthmark device`, and files of other programs are not changed."
+    cause = "{path} is not a journal of `birthmark device`, which does not change files of other programs."
     fix = "Use a file that does not exist yet: `{again} --journal {copy}.journal`"
     again: str = "?"
     path: Path
@@ -75,9 +75,12 @@ class JournalChangedError(InvalidRequestError):
     """The journal was saved in another encoding."""
 
     code = "enroll.journal_changed"
-    message = "The journal {path} was saved by an editor"
-    cause = "{path} is a journal with another encoding ({form}); journals are UTF-8."
-    fix = "Convert it to UTF-8 under another name: `{command}`; then use that file: `{again} --journal {copy}`"
+    message = "An editor saved the journal {path} in another encoding"
+    cause = "The journal {path} has another encoding ({form}); a journal must be UTF-8."
+    fix = (
+        "Convert the journal to UTF-8 under another name: `{command}`. Then use the converted file: `{again} "
+        "--journal {copy}`"
+    )
     again: str = "?"
     command: str
     copy: Path
@@ -115,8 +118,8 @@ class JournalInUseError(ConflictError):
     """Another run uses the journal."""
 
     code = "enroll.journal_in_use"
-    cause = "Another process is writing to {path}; a journal can belong to only one run at a time."
-    fix = "Wait until it ends, or use another journal: `{again} --journal {path}.second`"
+    cause = "Another process is writing to {path}, but a journal can belong to only one run at a time."
+    fix = "Wait until the other run ends, or use another journal: `{again} --journal {path}.second`"
     again: str = "?"
     path: Path
 

@@ -44,7 +44,7 @@ class TemplateInvalidError(InvalidRequestError):
 
     code = "enroll.template_invalid"
     cause = "{file}:{line}: {detail}."
-    fix = "Compare it with a complete template: `birthmark device template`"
+    fix = "Compare your template with a complete one: `birthmark device template`"
     detail: str
     file: Path
     line: int
@@ -55,7 +55,7 @@ class TemplateUnfilledError(InvalidRequestError):
 
     code = "enroll.template_unfilled"
     cause = "The entry of {device} has {lack} {name}, which {key} of the template uses{has}."
-    fix = "Add it to the list, or change the template. To list the variables: `birthmark device template`"
+    fix = "Add the value to the list, or change the template. To list the variables: `birthmark device template`"
     device: str
     has: str
     key: str
@@ -68,7 +68,10 @@ class NameTakenTwiceError(InvalidRequestError):
 
     code = "enroll.name_taken_twice"
     cause = "The template gives {device} the name {name}, which entry {before} already has."
-    fix = "Use a unique variable in its device_id, such as `{{unique_id}}`: `birthmark device template`"
+    fix = (
+        "In the template's device_id, use a unique variable, such as `{{unique_id}}`. To list the variables: "
+        "`birthmark device template`"
+    )
     before: int
     device: str
     name: str
@@ -78,8 +81,8 @@ class NameNotAllowedError(InvalidRequestError):
     """The name is not valid at the cloud."""
 
     code = "enroll.name_not_allowed"
-    cause = "{cloud} does not accept the name '{name}': a name there has {allowed}."
-    fix = "Set another name with the device_id of a template: `birthmark device template`"
+    cause = "{cloud} does not accept the name '{name}': a name must have {allowed}."
+    fix = "Set another name through device_id in a template. To print a complete template: `birthmark device template`"
     allowed: str
     cloud: str
     name: str

@@ -67,7 +67,7 @@ class TargetUnreachableError(errors.UnavailableError):
 
     code = "fleet.target_unreachable"
     cause = "{target} is not reachable: {reason}."
-    fix = "Check the network and the endpoint. For a running Birthmark server on this machine: `{command}`"
+    fix = "Check the network and the endpoint. To use a Birthmark server that runs on this machine: `{command}`"
     command: str = "birthmark device ls --profile local"
     reason: object
     target: str
@@ -79,8 +79,8 @@ class TargetAnswerError(TargetUnreachableError):
     code = "fleet.answer_unreadable"
     cause = "The response of {target} is not valid: {reason}."
     fix = (
-        "Check that the connection string's host is the service itself and that no proxy responds for it."
-        " Then retry. For a running Birthmark server on this machine: `{command}`"
+        "Check that the connection string's host is the service itself and that no proxy responds in its place. Then "
+        "retry. To use a Birthmark server that runs on this machine: `{command}`"
     )
 
 
@@ -89,7 +89,7 @@ class RecordUnreadableError(errors.InvalidRequestError):
 
     code = "fleet.record_unreadable"
     message = "The enrollment {name} cannot be read"
-    cause = "The enrollment {name} at {target} has a member that cannot be read: {reason}."
+    cause = "The enrollment {name} at {target} has an unreadable member: {reason}."
     fix = "Correct the enrollment with the client that wrote it, or delete it in the service. Then try again."
     name: str
     reason: str
@@ -100,11 +100,11 @@ class NotTakenBackError(errors.ConflictError):
     """The record has changed since."""
 
     code = "fleet.not_taken_back"
-    message = "{device} was not undone: {detail}"
+    message = "The change to {device} was not undone: {detail}"
     cause = "The change to {device} at {target} was not undone: {detail}."
     fix = (
-        "To see what is enrolled: `birthmark device ls{options}`. To remove {device} anyway: "
-        "`birthmark device rm {device}{options}`"
+        "To list the enrollments: `birthmark device ls{options}`. To remove {device} anyway: `birthmark device rm "
+        "{device}{options}`"
     )
     detail: str
     device: str
@@ -118,7 +118,9 @@ class TargetRefusedError(errors.InvalidRequestError):
     code = "fleet.target_refused"
     message = "The target rejected the request: {reason}"
     cause = "{target} rejected the request: {reason}."
-    fix = "For a Birthmark server, show the cause and fix: `birthmark why`. Otherwise, see the message."
+    fix = (
+        "If the target is a Birthmark server, show the cause and the fix: `birthmark why`. Otherwise, see the message."
+    )
     reason: str
     target: str
 
@@ -129,8 +131,8 @@ class CredentialsRefusedError(errors.UnauthenticatedError):
     code = "fleet.credentials_refused"
     cause = "{target} rejected the credentials: {reason}."
     fix = (
-        "For the Birthmark server of this machine: `{command}`. Otherwise, check the profile's connection"
-        " string or access key, and the clock."
+        "To use the Birthmark server on this machine: `{command}`. Otherwise, check the connection string or access "
+        "key of the profile, and the clock."
     )
     command: str = "birthmark device ls --profile local"
     reason: str
@@ -142,7 +144,7 @@ class TargetThrottledError(errors.ThrottledError):
 
     code = "fleet.target_throttled"
     cause = "{target} throttles the requests: {reason}."
-    fix = "Completed changes stay. To continue, run it again when the account is less busy: `{again}`"
+    fix = "Completed changes are kept. To continue, run the command again when the account is less busy: `{again}`"
     again: str = ""
     reason: str
     target: str
@@ -155,8 +157,8 @@ class NotAllowedError(errors.ForbiddenError):
     message = "{target} does not allow {action}"
     cause = "{target} accepts these credentials but does not permit {action}: {reason}."
     fix = (
-        "Grant the permission. To list all required permissions: `birthmark device rights "
-        "enroll{options}` (or for undo, follow, move, remove, list)"
+        "Grant the permission. To list all required permissions: `birthmark device rights enroll{options}`. For "
+        "other operations, replace enroll with undo, follow, move, remove, or list."
     )
     action: str
     options: str = ""
@@ -170,7 +172,7 @@ class RoleMissingError(errors.ForbiddenError):
     code = "fleet.role_missing"
     cause = "{target} rejected the signed-in user: {reason}."
     fix = "{advice}"
-    for_a_person = "an administrator has to do it"
+    for_a_person = "an administrator has to grant the access"
     advice: str
     reason: str
     target: str
@@ -227,7 +229,7 @@ class ReferenceMissingError(errors.NotFoundError):
 
     code = "fleet.reference_missing"
     cause = "The target {target} does not have the referenced object: {reason}."
-    fix = "Create it there first{how}. Then run the command again."
+    fix = "First create the object at the target{how}. Then run the command again."
     how: str
     reason: str
     target: str

@@ -32,10 +32,10 @@ class ApprovalRequiredError(PolicyError):
     code = "people.second_person_wanted"
     cause = "{what} This operation is irreversible and needs a second approval; only {user} has agreed so far."
     fix = (
-        "Ask another user with the right to {right} at {place} to check it and run `birthmark approval "
+        "Ask another user with the right to {right} at {place} to review the operation and run `birthmark approval "
         "approve {id}`. Then repeat the operation."
     )
-    for_a_person = "another user has to approve"
+    for_a_person = "another user has to approve the operation"
     id: str
     place: str
     right: str
@@ -48,8 +48,8 @@ class ApprovalRejectedError(PolicyError):
 
     code = "people.approval_rejected"
     cause = "{who} rejected the request of {user}: {what}"
-    fix = "Contact {who}. To request it again, repeat the operation."
-    for_a_person = "another user has to approve"
+    fix = "Contact {who}. To request the approval again, repeat the operation."
+    for_a_person = "another user has to approve the request"
     user: str
     what: str
     who: str
@@ -60,7 +60,7 @@ class ApprovalMissingError(NotFoundError):
 
     code = "people.approval_missing"
     message = "Approval {id} is not pending"
-    cause = "No approval is pending under {id}: it was decided, used, or has expired."
+    cause = "No approval with the ID {id} is pending: the approval was decided, was used, or has expired."
     fix = "List approvals: `birthmark approval ls`"
     id: str
 
@@ -69,9 +69,12 @@ class TooManyAskedError(ThrottledError):
     """The user has too many pending approvals."""
 
     code = "people.too_many_approvals"
-    cause = "{user} has {count} pending approvals, and no more are accepted."
-    fix = "Have them decided, or wait until they expire after one day: `birthmark approval ls`"
-    for_a_person = "another user has to decide"
+    cause = "{user} has {count} pending approvals, the maximum."
+    fix = (
+        "Ask another user to decide the pending approvals, or wait until they expire after one day. List approvals: "
+        "`birthmark approval ls`"
+    )
+    for_a_person = "another user has to decide the approvals"
     count: int
     user: str
 

@@ -20,9 +20,9 @@ class SamePersonError(ForbiddenError):
     """The requester cannot give the second approval."""
 
     code = "people.same_person"
-    cause = "{user} requested the operation, and another user has to approve it."
-    fix = "Ask another user with the right to {right} at {place}."
-    for_a_person = "another user has to approve"
+    cause = "{user} requested the operation, so another user has to approve it."
+    fix = "Ask another user with the right to {right} at {place} to approve the operation."
+    for_a_person = "another user has to approve the operation"
     place: str
     right: str
     user: str
@@ -37,7 +37,7 @@ class LetInByPersonError(ForbiddenError):
         "second approval."
     )
     fix = "Invite {who} on the server's machine: `birthmark user invite {who}`"
-    for_a_person = "the local administrator has to do it"
+    for_a_person = "the local administrator has to invite the user"
     by: str
     who: str
 

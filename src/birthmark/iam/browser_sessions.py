@@ -36,9 +36,9 @@ class SessionEndedError(UnauthenticatedError):
     """The browser is not signed in."""
 
     code = "people.session_ended"
-    cause = "The browser's session is unknown: it was never signed in, was ended, or has expired."
-    fix = "Sign in again at the page /signin of this server."
-    for_a_person = "the user at the browser has to do it"
+    cause = "The browser has no valid session: the user never signed in, or the session was ended or has expired."
+    fix = "Sign in again on the page /signin of this server."
+    for_a_person = "the user at the browser has to sign in"
 
 
 class SessionMissingError(NotFoundError):

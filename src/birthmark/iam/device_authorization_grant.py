@@ -39,18 +39,18 @@ class CodeUnknownError(NotFoundError):
 
     code = "people.code_unknown"
     message = "No sign-in request has this code"
-    cause = "No sign-in request has this code: it was used, has expired after 10 minutes, or is mistyped."
+    cause = "No sign-in request has this code: the code was already used, expired after 10 minutes, or is mistyped."
     fix = "Check the code, or start again: `birthmark login URL`"
-    for_a_person = "the user at the command and at the browser has to do it"
+    for_a_person = "the user has to sign in with the command and in the browser"
 
 
 class CodeRejectedError(ForbiddenError):
     """The user at the browser rejected the sign-in."""
 
     code = "people.code_rejected"
-    cause = "{user} rejected the sign-in of this command."
-    fix = "Contact {user}. To request it again: `birthmark login URL`"
-    for_a_person = "another user has to approve"
+    cause = "{user} rejected the sign-in request of this command."
+    fix = "Contact {user}. To request the sign-in again: `birthmark login URL`"
+    for_a_person = "another user has to approve the sign-in"
     user: str
 
 
@@ -58,9 +58,9 @@ class TooManyAskingError(ThrottledError):
     """Too many sign-in requests are pending."""
 
     code = "people.too_many_asking"
-    cause = "{count} sign-in requests are pending, from this address or in total, and no more are accepted."
+    cause = "{count} sign-in requests are pending from this address or in total, which is the limit."
     fix = "Retry in 10 minutes, or sign in with an invitation: `birthmark login FILE`"
-    for_a_person = "the limit expires with time"
+    for_a_person = "the pending requests expire with time"
     count: int
 
 

@@ -39,8 +39,8 @@ class TooManyTakenError(PolicyError):
 
     code = "people.too_many_taken"
     cause = "{user} and the users invited by {user} have removed {most} devices within a day, the limit for one user."
-    fix = "Ask another administrator to allow more: `birthmark user allow {user} {most}`"
-    for_a_person = "another user has to approve"
+    fix = "Ask another administrator to allow more removals: `birthmark user allow {user} {most}`"
+    for_a_person = "another administrator has to raise the limit"
     most: int
     user: str
 

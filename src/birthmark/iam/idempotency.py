@@ -31,7 +31,7 @@ class KeyUsedError(PolicyError):
     code = "operator.idempotency_key_used"
     cause = "The Idempotency-Key {key} was used for another request within the last day."
     fix = "Use a new key for each request, such as the output of `uuidgen`."
-    for_a_person = "the client program has to be changed"
+    for_a_person = "a developer has to change the client program"
     key: str
 
 
@@ -40,7 +40,7 @@ class StillBeingDoneError(ConflictError):
 
     code = "operator.still_being_done"
     cause = "The request with the Idempotency-Key {key} has been in progress since {since}."
-    fix = "Wait a few seconds and repeat the request with the same key; it returns the first request's response."
+    fix = "Wait a few seconds and repeat the request with the same key to receive the response to the first request."
     for_a_person = "the client program has to wait"
     key: str
     since: str
@@ -50,9 +50,9 @@ class OutcomeUnknownError(ConflictError):
     """The request started, and its response is not available."""
 
     code = "operator.outcome_unknown"
-    cause = "The request with the Idempotency-Key {key} started at {since}, {what}."
-    fix = "Check whether it was completed. If not, send it with another key."
-    for_a_person = "the result of the request has to be checked"
+    cause = "The request with the Idempotency-Key {key} started at {since} {what}."
+    fix = "Check whether the request was completed. If not, send the request again with another key."
+    for_a_person = "a user has to check the result of the request"
     key: str
     since: str
     what: str
@@ -62,8 +62,10 @@ class TooManyKeysError(ThrottledError):
     """Too many responses are stored for this user."""
 
     code = "operator.too_many_keys"
-    cause = "{count} requests of {who} with an Idempotency-Key are stored for one day, and no more are accepted."
-    fix = "Send the request without a key, or wait until the oldest are one day old."
+    cause = (
+        "{who} has reached the limit of {count} requests with an Idempotency-Key, which the server stores for one day."
+    )
+    fix = "Send the request without a key, or wait until the oldest requests are one day old."
     for_a_person = "the client program has to wait"
     count: int
     who: str

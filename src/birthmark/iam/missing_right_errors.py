@@ -13,7 +13,7 @@ class RightMissingError(ForbiddenError):
     message = "This needs the right to {right} at {place}"
     cause = "{who} does not have the right to {right} at {place}, which this operation needs."
     fix = "Ask an administrator for a role with this right, {roles}: `birthmark role grant {user} {role} --at {place}`"
-    for_a_person = "an administrator has to do it"
+    for_a_person = "an administrator has to grant the role"
     place: str
     right: str
     role: str
@@ -27,9 +27,9 @@ class TokenTooNarrowError(RightMissingError):
 
     code = "operator.token_too_narrow"
     message = "This token has no right to {right} at {place}"
-    cause = "This token of {user} is limited and does not permit to {right} at {place}, which this operation needs."
+    cause = "This token of {user} is limited and lacks the right to {right} at {place}, which this operation needs."
     fix = "Use a token with this right: `birthmark token create --user {user} --role {role} --at {place}`"
-    for_a_person = "another user has to do it"
+    for_a_person = "another user has to create the token"
 
 
 class NarrowedTokenError(ForbiddenError):

@@ -15,9 +15,9 @@ class ProviderUnknownError(NotFoundError):
 
     code = "people.provider_unknown"
     message = "Unknown provider {name}"
-    cause = "The configuration has no [oidc.{name}]."
-    fix = "Sign in at the page /signin, which lists the providers."
-    for_a_person = "the user at the browser has to do it"
+    cause = "The configuration has no table [oidc.{name}]."
+    fix = "Sign in on the page /signin, which lists the providers."
+    for_a_person = "the user at the browser has to sign in"
     name: str
 
 
@@ -27,7 +27,7 @@ class ProviderAwayError(UnavailableError):
     code = "people.provider_away"
     cause = "{name} ({issuer}) cannot authenticate users: {reason}."
     fix = "Check the connection from the server's machine: `curl -sS {issuer}/.well-known/openid-configuration`"
-    for_a_person = "the server belongs to another party"
+    for_a_person = "the provider's server belongs to another party"
     issuer: str
     name: str
     reason: str
@@ -38,12 +38,12 @@ class ProviderRefusedError(UnauthenticatedError):
 
     code = "people.provider_refused"
     message = "{name} did not authenticate you"
-    cause = "The response from {name} was rejected: {detail}."
+    cause = "The server rejected the response from {name}: {detail}."
     fix = (
-        "Start again at the page /signin. If the error persists, compare [oidc.{name}] with the "
-        "provider's configuration."
+        "Open /signin and sign in again. If the error persists, compare [oidc.{name}] in the server's configuration "
+        "with the provider's configuration."
     )
-    for_a_person = "the user at the browser has to do it"
+    for_a_person = "the user must sign in again in the browser"
     detail: str
     name: str
 
@@ -52,13 +52,13 @@ class UserNotRegisteredError(ForbiddenError):
     """The provider's user is not registered here."""
 
     code = "people.provider_nobody"
-    message = "You are not registered here"
-    cause = "{name} authenticated you, but no user here is linked to that identity: {detail}."
+    message = "You are not registered on this server"
+    cause = "{name} authenticated you, but no user on this server is linked to that identity: {detail}."
     fix = (
-        "Ask an administrator for an invitation, `birthmark user invite NAME`, and use {name} on the page"
-        " that it opens."
+        "Ask an administrator for an invitation (`birthmark user invite NAME`). On the page that the invitation "
+        "opens, sign in with {name}."
     )
-    for_a_person = "an administrator has to do it"
+    for_a_person = "an administrator must create the invitation"
     detail: str
     name: str
 

@@ -30,7 +30,7 @@ class PasswordUnfitError(InvalidRequestError):
 
     code = "people.password_unfit"
     cause = "The password is not acceptable: {detail}."
-    fix = "Choose another one: at least 12 characters that are hard to guess, such as four random words."
+    fix = "Choose another password: at least 12 characters that are hard to guess, such as four random words."
     for_a_person = "the user has to choose a password"
     detail: str
 

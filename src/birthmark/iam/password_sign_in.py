@@ -42,8 +42,8 @@ class SignInRefusedError(UnauthenticatedError):
     code = "people.sign_in_refused"
     cause = "The user does not exist, or the password is wrong."
     fix = (
-        "Try again. If you forgot the password, request a new invitation on the server's machine: "
-        "`birthmark user invite NAME`"
+        "Try again. If you forgot the password, create a new invitation on the server's machine: `birthmark user "
+        "invite NAME`"
     )
     for_a_person = "only the user knows the password"
 
@@ -55,8 +55,8 @@ class CurrentPasswordError(UnauthenticatedError):
     message = "The current password is missing or wrong"
     cause = "The current password of {user} is missing or wrong."
     fix = (
-        "Enter it, or pass it in a file: `birthmark user password --current-file FILE`. If you forgot it,"
-        " request a new invitation on the server's machine: `birthmark user invite {user}`"
+        "Enter the current password, or pass it in a file: `birthmark user password --current-file FILE`. If you "
+        "forgot the password, create a new invitation on the server's machine: `birthmark user invite {user}`"
     )
     for_a_person = "only the user knows the password"
     user: str
@@ -66,9 +66,9 @@ class LinkRefusedError(UnauthenticatedError):
     """The link is unknown, used or expired."""
 
     code = "console.link_refused"
-    cause = "A console link can be used once within two minutes; this one was used or has expired."
+    cause = "A console link can be used only once, within two minutes. This link was already used or has expired."
     fix = "Create a new link on the server's machine: `birthmark console open`"
-    for_a_person = "the user at the browser has to do it"
+    for_a_person = "the user must open the new link in a browser"
 
 
 class SignInPausedError(ThrottledError):
@@ -76,12 +76,15 @@ class SignInPausedError(ThrottledError):
 
     code = "people.sign_in_paused"
     message = "Too many wrong passwords; retry in {wait_s} s"
-    cause = "Too many passwords from this address or for this user were wrong. Sign-in is paused for {wait_s} s."
-    fix = (
-        "Retry after that time, or from an address where the user has signed in before; other addresses' "
-        "failures do not pause it."
+    cause = (
+        "Too many sign-in attempts from this address or for this user had a wrong password. Sign-in is paused for "
+        "{wait_s} s."
     )
-    for_a_person = "it takes time and the user's password"
+    fix = (
+        "Retry after that time, or sign in from an address where the user has signed in before. Failures from other "
+        "addresses do not pause sign-in from that address."
+    )
+    for_a_person = "the user must wait, then enter the correct password"
     wait_s: int
 
 

@@ -13,9 +13,12 @@ class PlaceMissingError(NotFoundError):
     """The scope does not exist."""
 
     code = "people.place_missing"
-    message = "{place} does not exist"
-    cause = "{place} does not exist on this server; roles, tokens and approvals need an existing scope."
-    fix = "List scopes: `birthmark hub ls`, `birthmark dps ls`. Create it first, or choose another one."
+    message = "Scope {place} does not exist"
+    cause = "The scope {place} does not exist on this server. Roles, tokens and approvals require an existing scope."
+    fix = (
+        "Create the scope first, or choose an existing scope. To list the scopes: `birthmark hub ls`, `birthmark dps "
+        "ls`"
+    )
     place: str
 
 

@@ -57,7 +57,7 @@ class UserMissingError(NotFoundError):
 
     code = "people.user_missing"
     message = "User {name} does not exist"
-    fix = "List users: `birthmark user ls`. To create one: `birthmark user create {name} --role viewer`"
+    fix = "List users: `birthmark user ls`. To create this user: `birthmark user create {name} --role viewer`"
     name: str
 
 
@@ -83,7 +83,10 @@ class PlaceInvalidError(InvalidRequestError):
     """Not a scope for roles."""
 
     code = "people.place_invalid"
-    cause = "The scope of a role is '*' (everywhere), 'server', 'aws', 'hub/NAME' or 'dps/NAME', not {place}."
+    cause = (
+        "The scope {place} is not valid for a role. Valid scopes are '*' (everywhere), 'server', 'aws', 'hub/NAME' "
+        "and 'dps/NAME'."
+    )
     fix = "List scopes: `birthmark hub ls`, `birthmark dps ls`"
     place: str
 
@@ -104,17 +107,17 @@ class InvitationRefusedError(UnauthenticatedError):
 
     code = "people.invitation_refused"
     cause = "The invitation code is invalid or expired. Invitations are valid for two days and can be used once."
-    fix = "Ask for a new invitation: `birthmark user invite NAME`"
-    for_a_person = "the inviting user has to do it"
+    fix = "Ask the inviting user to create a new invitation: `birthmark user invite NAME`"
+    for_a_person = "the inviting user must create a new invitation"
 
 
 class TokenRefusedError(UnauthenticatedError):
     """The token is unknown, revoked or expired."""
 
     code = "people.token_refused"
-    cause = "The token of the request is unknown, revoked or expired."
-    fix = "Request a new invitation, and sign in with its file: `birthmark login FILE`"
-    for_a_person = "it needs an invitation, or a signed-in user"
+    cause = "The token in the request is unknown, revoked or expired."
+    fix = "Request a new invitation, then sign in with the invitation file: `birthmark login FILE`"
+    for_a_person = "this step requires an invitation or a signed-in user"
 
 
 class TokenMissingError(NotFoundError):
@@ -140,8 +143,8 @@ class TooManyTokensError(ConflictError):
     """The user has the maximum number of tokens."""
 
     code = "people.too_many_tokens"
-    cause = "{user} has {count} active tokens, or created {count} within a day."
-    fix = "Delete an unused one, or wait 8 minutes: `birthmark token ls`"
+    cause = "{user} has {count} active tokens, or created {count} tokens within a day, which is the maximum."
+    fix = "Delete an unused token, or wait 8 minutes. To list the tokens: `birthmark token ls`"
     for_a_person = "only the user knows which tokens are unused"
     count: int
     user: str

@@ -26,7 +26,7 @@ class DeviceIdInvalidError(InvalidRequestError):
     """The device ID is not valid."""
 
     code = "iothub.device_id_invalid"
-    cause = "A device or module ID has 1 to 128 letters, digits and - . % _ * ? ! ( ) , : = @ $ '."
+    cause = "A device or module ID consists of 1 to 128 characters: letters, digits and - . % _ * ? ! ( ) , : = @ $ '."
     fix = "Choose another device ID. List existing IDs: `birthmark hub device ls`"
     device_id: str
 

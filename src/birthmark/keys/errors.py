@@ -22,7 +22,7 @@ class KeyFileMissingError(NotFoundError):
     code = "keys.file_missing"
     cause = "The key file {path} does not exist."
     fix = (
-        "Check the path. To use the files of the environment: `birthmark device register --cert "
+        "Check the path. To use the files from the environment variables: `birthmark device register --cert "
         '"$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
     )
     path: Path
@@ -32,10 +32,10 @@ class KeyFileInvalidError(InvalidRequestError):
     """The key file cannot be read."""
 
     code = "keys.file_invalid"
-    cause = "{path} is not a private key in PEM or DER form: {detail}."
+    cause = "{path} is not a private key in PEM or DER format: {detail}."
     fix = (
-        "Use a private key (EC P-256, P-384 or P-521, or RSA). To create one with a certificate from your"
-        " own CA: `birthmark ca issue device-1 --dir ca`."
+        "Use a private key (EC P-256, P-384 or P-521, or RSA). To create a key and a certificate from your own CA: "
+        "`birthmark ca issue device-1 --dir ca`."
     )
     path: Path
     detail: object = ""
@@ -45,11 +45,11 @@ class KeyFileIsPkcs12Error(KeyFileInvalidError):
     """The file is PKCS#12."""
 
     code = "keys.file_is_pkcs12"
-    cause = "{path} is PKCS#12 (PFX): certificate and key in one password-protected file."
+    cause = "{path} is a PKCS#12 (PFX) file, which contains the certificate and the key in one password-protected file."
     fix = (
-        "Extract the key: `(umask 077; set -C; made=$(openssl pkcs12{options} -in {path} -nocerts -noenc)"
-        " && printf '%s\\n' \"$made\" > {copy}.key)`, and the certificate: `(set -C; made=$(openssl "
-        "pkcs12{options} -in {path} -nokeys) && printf '%s\\n' \"$made\" > {copy}.pem)`."
+        "Extract the key: `(umask 077; set -C; made=$(openssl pkcs12{options} -in {path} -nocerts -noenc) && printf "
+        "'%s\\n' \"$made\" > {copy}.key)`. Then extract the certificate: `(set -C; made=$(openssl pkcs12{options} "
+        "-in {path} -nokeys) && printf '%s\\n' \"$made\" > {copy}.pem)`."
     )
     options: str = ""
     """`-legacy` for algorithms from before OpenSSL 3."""
@@ -64,8 +64,8 @@ class SharedKeyFileInvalidError(KeyFileInvalidError):
     """The file contains no symmetric key."""
 
     code = "keys.shared_key_invalid"
-    cause = "{path} contains no symmetric key: one line of base64, as the service shows it."
-    fix = "Write the device's primary key to that file, as the portal and `birthmark hub device key` show it."
+    cause = "{path} contains no symmetric key. A symmetric key file has one line of base64, as the service shows it."
+    fix = "Write the device's primary key to that file, exactly as the portal and `birthmark hub device key` show it."
 
 
 class KeyFileIsCertificateError(KeyFileInvalidError):
@@ -74,8 +74,8 @@ class KeyFileIsCertificateError(KeyFileInvalidError):
     code = "keys.file_is_certificate"
     cause = "{path} contains a certificate instead of the private key."
     fix = (
-        'Use the key file. If the two variables are swapped: `export X509_CERT_FILE="$X509_KEY_FILE" '
-        'X509_KEY_FILE="$X509_CERT_FILE"`.'
+        "Use the file with the private key. If the two variables are swapped, swap them back: `export "
+        'X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`.'
     )
 
 
@@ -83,7 +83,7 @@ class KeyFileExposedError(PolicyError):
     """Other users can read or write the key."""
 
     code = "keys.file_exposed"
-    cause = "Every user of this machine can access {path} (mode {mode}), so the key proves no identity."
+    cause = "Other users of this machine can access {path} (mode {mode}), so the key does not prove an identity."
     fix = "Restrict the permissions: `chmod 0600 {path}`. If others had access, create a new key and certificate."
     mode: str
     path: Path
@@ -95,9 +95,10 @@ class PassphraseWrongError(UnauthenticatedError):
     code = "keys.passphrase_wrong"
     cause = "{path} is encrypted, and the passphrase is missing or wrong."
     fix = (
-        "For the device commands, set it in the environment without displaying it: `stty -echo; read -r "
-        "PASS_PHRASE; stty echo; export PASS_PHRASE`. The agent needs a key without a passphrase: `(umask"
-        " 077; set -C; made=$(openssl pkey -in {path}) && printf '%s\\n' \"$made\" > {copy}.plain)`."
+        "For the device commands, set the passphrase in the environment without displaying it: `stty -echo; read -r "
+        "PASS_PHRASE; stty echo; export PASS_PHRASE`. The agent requires a key without a passphrase. To create an "
+        "unencrypted copy: `(umask 077; set -C; made=$(openssl pkey -in {path}) && printf '%s\\n' \"$made\" > "
+        "{copy}.plain)`."
     )
     path: Path
 
@@ -112,8 +113,8 @@ class ReferenceKeyError(PolicyError):
 
     code = "keys.reference_key"
     cause = (
-        "{path} is a reference key for object {object_id} of a secure element. The private key is in the "
-        "chip, and the program that should sign does not use the chip."
+        "{path} is a reference key for object {object_id} of a secure element. The private key is in the chip, but "
+        "the program that must sign does not use the chip."
     )
     fix = "Use the key in the chip: `{again} --chip`. To run your own program: `birthmark chip exec -- PROGRAM`."
     again: str = ""
@@ -130,8 +131,8 @@ class ModuleMissingError(UnavailableError):
     code = "keys.module_missing"
     cause = "The PKCS#11 library {path} does not exist."
     fix = (
-        "Install the chip's PKCS#11 library and set it with --module or BIRTHMARK_PKCS11_MODULE. To use a"
-        ' simulated secure element: `eval "$(birthmark chip simulate chip)"`.'
+        "Install the chip's PKCS#11 library, and specify its path with --module or BIRTHMARK_PKCS11_MODULE. To use a "
+        'simulated secure element: `eval "$(birthmark chip simulate chip)"`.'
     )
     path: object = ""
 
@@ -140,9 +141,12 @@ class SoftHsmMissingError(ModuleMissingError):
     """SoftHSM is not installed."""
 
     code = "keys.softhsm_missing"
-    cause = "SoftHSM's PKCS#11 library is not installed; searched {looked_in}."
-    fix = "Install it (apt-get install softhsm2), or set another library with --module or BIRTHMARK_PKCS11_MODULE."
-    for_a_person = "a system package has to be installed"
+    cause = "SoftHSM's PKCS#11 library was not found in any of these locations: {looked_in}."
+    fix = (
+        "Install SoftHSM (apt-get install softhsm2), or specify another library with --module or "
+        "BIRTHMARK_PKCS11_MODULE."
+    )
+    for_a_person = "you must install a system package"
     looked_in: str
 
 
@@ -152,8 +156,8 @@ class ModuleBrokenError(UnavailableError):
     code = "keys.module_broken"
     cause = "The PKCS#11 library {path} cannot be loaded: {detail}."
     fix = (
-        "Check that it is built for this machine's architecture and that its settings refer to the chip. "
-        'To use a simulated secure element: `eval "$(birthmark chip simulate chip)"`.'
+        "Check that the library is built for this machine's architecture and that the library's settings refer to "
+        'the chip. To use a simulated secure element: `eval "$(birthmark chip simulate chip)"`.'
     )
     detail: str
     path: Path
@@ -165,9 +169,9 @@ class TokenNotFoundError(NotFoundError):
     code = "keys.token_not_found"
     cause = "No token matches {wanted}; the library reports: {found}."
     fix = (
-        "Select an existing token with --token, --slot or BIRTHMARK_TOKEN: `birthmark doctor --offline` "
-        "prints the command. If there is none, set BIRTHMARK_PKCS11_MODULE to the chip's library, or use "
-        'a simulated secure element: `eval "$(birthmark chip simulate chip)"`.'
+        "Select an existing token with --token, --slot or BIRTHMARK_TOKEN; `birthmark doctor --offline` prints the "
+        "command. If no token exists, set BIRTHMARK_PKCS11_MODULE to the chip's library, or use a simulated secure "
+        'element: `eval "$(birthmark chip simulate chip)"`.'
     )
     found: str
     wanted: str
@@ -178,7 +182,7 @@ class TokenAmbiguousError(ConflictError):
 
     code = "keys.token_ambiguous"
     cause = "Several tokens match {wanted}: {found}."
-    fix = "Select one with --token or --slot. List tokens: `birthmark chip ls`."
+    fix = "Select one token with --token or --slot. List tokens: `birthmark chip ls`."
     found: str
     wanted: str
 
@@ -188,8 +192,8 @@ class TokenFailedError(UnavailableError):
 
     code = "keys.token_failed"
     cause = "The token rejected the operation or failed: {detail}."
-    fix = "Check the chip's connection and that no other process uses it. Then retry."
-    for_a_person = "the chip has to be checked"
+    fix = "Check that the chip is connected and that no other process uses the chip. Then retry."
+    for_a_person = "you must check the chip"
     detail: str
 
 
@@ -199,8 +203,8 @@ class PinMissingError(UnauthenticatedError):
     code = "keys.pin_missing"
     cause = "Token {token} requires a PIN, and none was provided."
     fix = (
-        "Write it to a file that only you can read, and set its path: `(umask 077; set -C; cat > pin)`, "
-        'then type the PIN, Enter and Ctrl-D, then `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
+        "To write the PIN to a file that only you can read, run `(umask 077; set -C; cat > pin)`, type the PIN, and "
+        'press Enter and Ctrl-D. Then set the path of the file: `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
     )
     token: str
 
@@ -209,7 +213,7 @@ class PinWrongError(UnauthenticatedError):
     """The PIN is wrong."""
 
     code = "keys.pin_wrong"
-    cause = "The PIN is wrong for token {token}."
+    cause = "The PIN for token {token} is wrong."
     fix = "Check the PIN file. Hardware tokens lock after a few wrong PINs: do not guess."
     for_a_person = "only the owner knows the PIN"
     token: str
@@ -220,8 +224,8 @@ class PinLockedError(ForbiddenError):
 
     code = "keys.pin_locked"
     cause = "Token {token} is locked after too many wrong PINs, or its PIN was never set."
-    fix = "Unlock it with its security officer's PIN and the vendor's tool."
-    for_a_person = "it needs the vendor's tool and the security officer's PIN"
+    fix = "Unlock the token with the vendor's tool and the PIN of the security officer."
+    for_a_person = "only the security officer's PIN and the vendor's tool can unlock the token"
     token: str
 
 
@@ -230,7 +234,7 @@ class PinFileError(PolicyError):
 
     code = "keys.pin_file"
     cause = "The PIN or password file {path} {detail}."
-    fix = "Make it readable only by you: `chmod 0600 {path}`, with one line of text."
+    fix = "Make the file readable only by you: `chmod 0600 {path}`. The file must contain one line of text."
     detail: str
     path: object = ""
 
@@ -240,17 +244,20 @@ class PinFileMissingError(PinFileError):
 
     code = "keys.pin_file_missing"
     cause = "The PIN or password file {path} cannot be read: {detail}."
-    fix = "Create it, readable only by you: `(umask 077; set -C; cat > {path})`, then type the PIN, Enter and Ctrl-D."
+    fix = (
+        "To create a file that only you can read, run `(umask 077; set -C; cat > {path})`, type the PIN, and press "
+        "Enter and Ctrl-D."
+    )
 
 
 class KeyNotFoundError(NotFoundError):
     """The key does not exist."""
 
     code = "keys.key_not_found"
-    cause = "Token {token} has no private key {wanted}; it has: {found}."
+    cause = "Token {token} has no private key {wanted}. Keys found: {found}."
     fix = (
-        "Select one of these keys. List labels and IDs: `birthmark chip ls`. With a wrong PIN file, "
-        "private keys are not visible."
+        "Select one of these keys. List labels and IDs: `birthmark chip ls`. If the PIN file is wrong, private keys "
+        "are not visible."
     )
     found: str
     token: str
@@ -262,7 +269,7 @@ class KeyAmbiguousError(ConflictError):
 
     code = "keys.key_ambiguous"
     cause = "Several private keys in token {token} match {wanted}: {found}."
-    fix = "Select one by its label or ID. List keys: `birthmark chip ls`."
+    fix = "Select one key by its label or ID. List keys: `birthmark chip ls`."
     found: str
     token: str
     wanted: str
@@ -274,8 +281,8 @@ class KeyUnsupportedError(InvalidRequestError):
     code = "keys.key_unsupported"
     cause = "{where} is not an EC (P-256, P-384, P-521) or RSA key, or cannot sign with {scheme}."
     fix = (
-        "Use an EC or RSA key. To create one with a certificate from your own CA: `birthmark ca issue "
-        "device-1 --dir ca`."
+        "Use an EC or RSA key. To create a key and a certificate from your own CA: `birthmark ca issue device-1 "
+        "--dir ca`."
     )
     scheme: str
     where: str
@@ -286,10 +293,11 @@ class PublicKeyMissingError(NotFoundError):
 
     code = "keys.public_key_missing"
     cause = (
-        "The token does not provide the public key of {where}: it has no public key object and no certificate for it."
+        "The token does not provide the public key of {where}: the token has neither a public key object nor a "
+        "certificate for that key."
     )
-    fix = "On an ATECC608, set the slot's PubInfo bit, or write the certificate next to the key."
-    for_a_person = "the chip has to be configured"
+    fix = "On an ATECC608, set the slot's PubInfo bit, or store the certificate with the key."
+    for_a_person = "you must configure the chip"
     where: str
 
 
@@ -297,8 +305,8 @@ class UriInvalidError(InvalidRequestError):
     """Not a PKCS#11 URI (RFC 7512)."""
 
     code = "keys.uri_invalid"
-    message = "Not a usable PKCS#11 URI: {detail}."
-    cause = "'{text}' is not a PKCS#11 URI: {detail}."
+    message = "The PKCS#11 URI is not valid: {detail}"
+    cause = "'{text}' is not a valid PKCS#11 URI: {detail}."
     fix = (
         "Use the form `pkcs11:token=SSS_PKCS11;object=sss:F0000100;type=private`. To print the URI of "
         "your chip's key: `birthmark chip refkey --uri`."
@@ -313,9 +321,9 @@ class PinInUriError(UriInvalidError):
     code = "keys.pin_in_uri"
     cause = "The PKCS#11 URI contains the PIN (pin-value). URIs appear in logs and process lists."
     fix = (
-        "Remove it, `{uri}`, and use a PIN file: `(umask 077; set -C; cat > pin)`, then type the PIN, "
-        'Enter and Ctrl-D, then `export BIRTHMARK_PIN_FILE="$PWD/pin"`. Change the PIN if others may have'
-        " seen it."
+        "Remove the PIN from the URI: `{uri}`. To use a PIN file instead, run `(umask 077; set -C; cat > pin)`, type "
+        'the PIN, and press Enter and Ctrl-D. Then set the path of the file: `export BIRTHMARK_PIN_FILE="$PWD/pin"`. '
+        "Change the PIN if others may have seen it."
     )
     uri: str
 
@@ -324,6 +332,6 @@ class PinSourceInPathError(UriInvalidError):
     """The PKCS#11 URI has its PIN file in the wrong part."""
 
     code = "keys.pin_source_in_path"
-    cause = "'{text}' has pin-source among the key's attributes; it belongs after '?'."
+    cause = "'{text}' has pin-source among the key's attributes, but pin-source belongs after '?'."
     fix = "Use the URI `{uri}`."
     uri: str

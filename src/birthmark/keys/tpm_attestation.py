@@ -26,9 +26,8 @@ class TpmUnavailableError(UnavailableError):
     code = "keys.tpm_unavailable"
     cause = "The TPM at {tcti} cannot be used: {detail}."
     fix = (
-        "Check which devices exist, usually tpmrm0: `ls -l /dev`. The agent's user needs the group tss. "
-        "Set another device with `tcti` under `[tpm]`. To install the library: `pip install "
-        '"birthmark[tpm]"`.'
+        "Check which devices exist (the TPM is usually tpmrm0): `ls -l /dev`. Add the agent's user to the group tss. "
+        'To use another device, set `tcti` under `[tpm]`. To install the library: `pip install "birthmark[tpm]"`.'
     )
     detail: str
     tcti: str
@@ -39,12 +38,12 @@ class TpmPlaceTakenError(ConflictError):
 
     code = "keys.tpm_place_taken"
     cause = (
-        "The TPM at {tcti} already holds a key of another program at handle {handle}, which the agent's "
-        "configuration sets for the cloud's key. The agent does not overwrite it."
+        "The TPM at {tcti} already holds another program's key at handle {handle}, which the agent's configuration "
+        "assigns to the cloud's key. The agent does not overwrite the other program's key."
     )
     fix = (
-        "Set another handle, one that `tpm2_getcap handles-persistent` does not list, below `[tpm]` of "
-        "the agent's configuration: `auth_key_index = {other}`"
+        "Choose a handle that `tpm2_getcap handles-persistent` does not list, and set it under `[tpm]` in the "
+        "agent's configuration: `auth_key_index = {other}`"
     )
     handle: str
     other: str

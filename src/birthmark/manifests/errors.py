@@ -38,8 +38,10 @@ class ListUnsignedError(ManifestError):
 
     code = "manifest.list_unsigned"
     message = "The list is not signed"
-    cause = "{file} is not signed: only the manufacturer's root can prove that its certificates are genuine."
-    fix = "Pass the manufacturer's CA certificates, PEM: `{again} --trust-root maker-ca.pem`"
+    cause = (
+        "{file} is not signed. Only the manufacturer's root can prove that the certificates in this file are genuine."
+    )
+    fix = "Pass the manufacturer's CA certificates in PEM format: `{again} --trust-root maker-ca.pem`"
     for_a_person = None
     again: str = "?"
     file: str
@@ -50,8 +52,11 @@ class PackedManifestError(ManifestError):
 
     code = "manifest.packed"
     message = "The file is compressed with {form}"
-    cause = "{file} is compressed with {form}. It is not unpacked automatically, because its unpacked size is unknown."
-    fix = "Unpack it, and pass the unpacked file: `{unpack} {file}`"
+    cause = (
+        "{file} is compressed with {form}. Because the unpacked size is unknown, the file is not unpacked "
+        "automatically."
+    )
+    fix = "Unpack the file: `{unpack} {file}`. Then pass the unpacked file."
     for_a_person = None
     form: str
     file: str
@@ -63,7 +68,7 @@ class UnknownSignerError(ManifestError):
 
     code = "manifest.signer_unknown"
     message = "Entry {place}: unknown signer"
-    cause = "Entry {place} refers to a signer certificate ({thumbprint}) that is not among the accepted ones."
+    cause = "Entry {place} refers to a signer certificate ({thumbprint}) that is not an accepted signer certificate."
     fix = "If you trust the supplier, pass its signer certificate with `--signer FILE`."
     for_a_person = None
     thumbprint: str
@@ -74,10 +79,10 @@ class StationUnknownError(ManifestError):
 
     code = "manifest.station_unknown"
     message = "Entry {place}: unknown station"
-    cause = "Entry {place} is of station '{station}' (certificate {thumbprint}), which is not among the accepted ones."
+    cause = "Entry {place} is from station '{station}' (certificate {thumbprint}), which is not an accepted station."
     fix = (
-        "If it is your station, compare the thumbprint with the station's certificate (`openssl x509 -in "
-        "station.pem -outform DER | sha256sum`) and pass it with `--station FILE`."
+        "If the station is yours, compare the thumbprint with the station's certificate (`openssl x509 -in "
+        "station.pem -outform DER | sha256sum`), and then pass the certificate with `--station FILE`."
     )
     for_a_person = None
     station: str
@@ -88,11 +93,11 @@ class NotWholeError(ManifestError):
     """The bundle is incomplete."""
 
     code = "manifest.not_whole"
-    message = "After entry {place}: the bundle of station '{station}' is incomplete"
+    message = "The bundle of station '{station}' is incomplete after entry {place}"
     cause = "The bundle of station '{station}' is incomplete after entry {place}: {detail}."
     fix = (
-        "Get the station's own file again; changed files are rejected. If it is not sealed: `birthmark "
-        "chip intake --seal --station {station}`"
+        "Get the original file from the station again; changed files are rejected. If the bundle is not sealed, seal "
+        "it: `birthmark chip intake --seal --station {station}`"
     )
     for_a_person = None
     detail: str
@@ -114,9 +119,9 @@ class SignerNotValidError(ManifestError):
     """The signer was not valid when it signed."""
 
     code = "manifest.signer_not_valid_then"
-    message = "Entry {place}: signer not valid at that time"
-    cause = "Entry {place} was provisioned at {provisioned_at}; its signer {signer} was not valid then."
-    fix = "Ask the supplier for a manifest from the signer of that time."
+    message = "Entry {place}: the signer was not valid at the provisioning time"
+    cause = "Entry {place} was provisioned at {provisioned_at}, when its signer {signer} was not valid."
+    fix = "Ask the supplier for a manifest from a signer that was valid at that time."
     provisioned_at: str
     signer: str
 
@@ -127,7 +132,8 @@ class UniqueIdChangedError(ManifestError):
     code = "manifest.unique_id_changed"
     message = "Entry {place}: the header was changed"
     cause = (
-        "The header of entry {place} has the ID {header_id}, the signed payload {unique_id}: the header was changed."
+        "The header of entry {place} has the ID {header_id}, but the signed payload has the ID {unique_id}. The "
+        "header was changed."
     )
     fix = "The header is not signed. Trust only the payload, and download the file again from the supplier."
     header_id: str
@@ -139,8 +145,8 @@ class DuplicateEntryError(ManifestError):
 
     code = "manifest.duplicate"
     message = "Entry {place}: duplicate chip"
-    cause = "Entry {place}, {what} {unique_id}: {detail}."
-    fix = "Remove one of them; if they differ, ask the supplier."
+    cause = "Entry {place} ({what} {unique_id}) is a duplicate: {detail}."
+    fix = "Remove one of the two entries. If the entries differ, ask the supplier."
     detail: str = "an earlier entry has the same one"
     unique_id: str
     what: str = "chip"
@@ -150,9 +156,9 @@ class NameMismatchError(ManifestError):
     """The certificate belongs to another chip."""
 
     code = "manifest.name_mismatch"
-    message = "Entry {place}: another chip's certificate"
-    cause = "The certificate of entry {place} is for {common_name}; the entry is for {unique_id}."
-    fix = "Contact the supplier: entry and certificate do not match."
+    message = "Entry {place}: the certificate belongs to another chip"
+    cause = "The certificate of entry {place} is for {common_name}, but the entry is for {unique_id}."
+    fix = "Contact the supplier: the entry and the certificate do not match."
     common_name: str
     unique_id: str
 
@@ -161,9 +167,9 @@ class KeyMismatchError(ManifestError):
     """The certificate's key differs from the entry's key."""
 
     code = "manifest.key_mismatch"
-    message = "Entry {place}: key does not match"
+    message = "Entry {place}: the key does not match"
     cause = "The key in the certificate of entry {place} ({unique_id}) is not the key {of}."
-    fix = "Contact the supplier: entry and certificate do not match."
+    fix = "Contact the supplier: the entry and the certificate do not match."
     of: str = "the entry lists for slot 0"
     unique_id: str
 
@@ -172,10 +178,10 @@ class NotCheckedError(ManifestError):
     """The entry is signed by the supplier, but its key cannot be verified."""
 
     code = "manifest.not_checked"
-    message = "Entry {place}: unknown key"
+    message = "Entry {place}: the key cannot be verified"
     cause = (
-        "Signature, signer and header of entry {place} ({unique_id}) are valid. Key, certificate and "
-        "chain were not checked: {detail}."
+        "The signature, signer and header of entry {place} ({unique_id}) are valid. The key, certificate and chain "
+        "were not checked: {detail}."
     )
     fix = (
         "If you have the chip, enroll it with its own certificate: `birthmark chip cert --out chip.pem &&"
@@ -193,7 +199,8 @@ class ChainBrokenError(ManifestError):
     message = "Entry {place}: {detail}"
     cause = "The certificate of entry {place} ({unique_id}) does not chain to an accepted root: {detail}."
     fix = (
-        "If you trust the supplier, pass its root certificate, and CAs missing from the list, with `--trust-root FILE`."
+        "If you trust the supplier, pass its root certificate, and any CA certificates missing from the list, with "
+        "`--trust-root FILE`."
     )
     for_a_person = None
     detail: str

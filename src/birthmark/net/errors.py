@@ -34,14 +34,14 @@ class KeyNotProvenError(UnauthenticatedError):
 
     code = "tls.key_not_proven"
     cause = (
-        "The client presented the certificate {subject}, but did not sign the handshake with that "
-        "certificate's key. The usual cause is a reference key without the chip. The key file only "
-        "identifies a key in a secure element, and the program signed with the file's placeholder."
+        "The client presented the certificate {subject}, but did not sign the handshake with that certificate's key. "
+        "The usual cause is a reference key used without the chip. Such a key file only identifies a key in a secure "
+        "element, so the program signed with the placeholder in the file."
     )
     fix = (
-        "Put `birthmark chip exec --` in front of the program's command line, so that it signs with the "
-        "chip's key. Or load the vendor's OpenSSL engine or provider first. If the key is an ordinary "
-        "file, it belongs to another certificate."
+        "Put `birthmark chip exec --` in front of the program's command line, so that the program signs with the "
+        "chip's key. Alternatively, load the vendor's OpenSSL engine or provider first. If the key file contains an "
+        "ordinary key, that key belongs to another certificate."
     )
     subject: str
 
@@ -53,9 +53,10 @@ class ServerNotTrustedError(UnauthenticatedError):
     message = "The client ended the TLS handshake"
     cause = "The client ended the TLS handshake: {reason}."
     fix = (
-        'If the client does not trust this server, set the root certificates: `eval "$(birthmark env)"` '
-        "sets SSL_CERT_FILE, REQUESTS_CA_BUNDLE and NODE_EXTRA_CA_CERTS for its shell. The client's host "
-        "name must be in the server's certificate, and its clock within the certificate's dates."
+        'If the client does not trust this server, run `eval "$(birthmark env)"` in the client\'s shell to set '
+        "SSL_CERT_FILE, REQUESTS_CA_BUNDLE and NODE_EXTRA_CA_CERTS to the root certificates. The server's "
+        "certificate must contain the host name that the client uses, and the client's clock must be within the "
+        "certificate's validity period."
     )
     reason: str
     sni: str
@@ -66,11 +67,11 @@ class ClientClockWrongError(ServerNotTrustedError):
 
     code = "tls.client_clock_wrong"
     cause = (
-        "The client reports that this server's certificate has expired ({reason}). If it has not, the "
-        "client's clock is ahead."
+        "The client reports that this server's certificate has expired ({reason}). If the certificate has not "
+        "expired, the client's clock is ahead."
     )
     fix = (
-        "Set the client's clock to this machine's time: `date -u`. To check the certificate's expiry: "
+        "Set the client's clock to the time of this machine: `date -u`. To check when the certificate expires: "
         "`birthmark doctor`."
     )
 
@@ -90,10 +91,9 @@ class HandshakeFailedError(UnauthenticatedError):
     code = "tls.handshake_failed"
     cause = "The TLS handshake failed: {reason}."
     fix = (
-        "Check the client's TLS settings: the server supports TLS 1.2 and 1.3 with ECDHE and AES-GCM or "
-        "ChaCha20. A client certificate and its key must match, so that these commands print the same: "
-        '`openssl x509 -in "$X509_CERT_FILE" -noout -pubkey` and `openssl pkey -in "$X509_KEY_FILE" '
-        "-pubout`"
+        "Check the client's TLS settings: the server supports TLS 1.2 and 1.3 with ECDHE and AES-GCM or ChaCha20. A "
+        "client certificate must match its key; if they match, these commands print the same public key: `openssl "
+        'x509 -in "$X509_CERT_FILE" -noout -pubkey` and `openssl pkey -in "$X509_KEY_FILE" -pubout`'
     )
     reason: str
 
@@ -103,15 +103,14 @@ class NoSharedCipherError(HandshakeFailedError):
 
     code = "tls.no_shared_cipher"
     cause = (
-        "The client offers no cipher suite of this server ({reason}). The server supports ECDHE with "
-        "AES-GCM or ChaCha20, with ECDSA suites only unless its certificate is RSA. IoT Hub and AWS IoT "
-        "Core also support RSA."
+        "The client offers no cipher suite that this server supports ({reason}). The server supports ECDHE with "
+        "AES-GCM or ChaCha20. Unless the server's certificate is RSA, the server supports only ECDSA suites. IoT Hub "
+        "and AWS IoT Core also support RSA."
     )
     fix = (
-        "Configure the client to offer ECDHE-ECDSA-AES128-GCM-SHA256. For firmware with RSA suites only, "
-        "set an RSA certificate in `[server] certificate` (docs/reference/server-config.md). To show what"
-        ' a client negotiates: `openssl s_client -brief -tls1_2 -connect "$PROVISIONING_HOST:8443" < '
-        "/dev/null`"
+        "Configure the client to offer ECDHE-ECDSA-AES128-GCM-SHA256. For firmware that supports only RSA suites, "
+        "set an RSA certificate in `[server] certificate` (docs/reference/server-config.md). To show what a client "
+        'negotiates: `openssl s_client -brief -tls1_2 -connect "$PROVISIONING_HOST:8443" < /dev/null`'
     )
 
 
@@ -128,7 +127,7 @@ class TooSlowError(InvalidRequestError):
     """The client did not finish in time."""
 
     code = "net.too_slow"
-    message = "Too slow: {phase}"
+    message = "The client did not finish {phase} in time"
     cause = "The client did not finish {phase} within {limit_s} seconds."
     fix = (
         "Check the network between the client and this server. If your clients are slow, increase the "
@@ -144,10 +143,10 @@ class SlowReaderError(PolicyError):
     """The client does not read its data."""
 
     code = "net.slow_reader"
-    message = "Too much unread data"
+    message = "The client has too much unread data"
     cause = (
-        "The client does not read, or does not finish its messages. More than {limit} bytes were queued "
-        "for it, and its connection was closed."
+        "The client does not read its data, or does not finish its messages. The server closed the connection "
+        "because more than {limit} bytes were queued for the client."
     )
     fix = (
         "Make the client read faster, subscribe to less, or send smaller messages. If it needs all the "
@@ -183,7 +182,7 @@ class TooManyBytesError(ThrottledError):
     """Too many incomplete bytes."""
 
     code = "net.too_many_bytes"
-    cause = "{scope} sent {limit} bytes of incomplete data from clients that are not authenticated yet."
+    cause = "{scope} reached the limit of {limit} bytes of incomplete data from clients that are not authenticated yet."
     fix = f"If many devices share that address, increase the limit in the configuration file: {CONFIGURE}"
     limit: str
     scope: str
@@ -195,8 +194,10 @@ class HeadersTooLargeError(InvalidRequestError):
     """The headers and query are too large."""
 
     code = "http.headers_too_large"
-    message = "The request's headers are larger than {limit} bytes, or too many."
-    cause = "The request line and headers exceed {limit} bytes, or {most} fields including the query."
+    message = "The request headers exceed {limit} bytes, or are too many"
+    cause = (
+        "The request line and headers exceed {limit} bytes, or the headers and query parameters exceed {most} fields."
+    )
     fix = (
         "Send fewer or shorter headers, or increase limits.max_header_bytes, see "
         f"docs/reference/limits.md. {A_RIGHT_REQUEST}"
@@ -209,8 +210,8 @@ class BodyTooLargeError(InvalidRequestError):
     """The request body is too large."""
 
     code = "http.body_too_large"
-    message = "The request body is larger than {limit} bytes."
-    cause = "The body exceeds {limit} bytes, the limit of this path."
+    message = "The request body exceeds {limit} bytes"
+    cause = "The request body exceeds {limit} bytes, the limit for this path."
     fix = f"Send smaller bodies; docs/reference/limits.md lists the size limit of each path. {A_RIGHT_REQUEST}"
     limit: int
 
@@ -238,7 +239,7 @@ class NotAllowedHereError(InvalidRequestError):
     """The port does not support the protocol."""
 
     code = "net.protocol_not_served"
-    message = "This port does not serve {protocol}"
+    message = "This port does not support {protocol}"
     cause = "This port does not support {protocol}."
     fix = f"MQTT is on 8883 (and 443), HTTPS on 8443 (and 443), EST on 8085 and 8443. {A_RIGHT_REQUEST}"
     protocol: str
@@ -277,8 +278,8 @@ class WebSocketPathError(NotFoundError):
     """No WebSocket at this path."""
 
     code = "net.websocket_path_unknown"
-    cause = "The path {path} has no WebSocket."
-    fix = "Connect to `/$iothub/websocket` for IoT Hub and DPS, to `/mqtt` for AWS IoT."
+    cause = "The path {path} does not accept WebSocket connections."
+    fix = "Connect to `/$iothub/websocket` for IoT Hub and DPS, or to `/mqtt` for AWS IoT."
     path: str
 
 
@@ -286,8 +287,8 @@ class WebSocketSubprotocolError(InvalidRequestError):
     """The client offers no MQTT subprotocol."""
 
     code = "net.websocket_subprotocol"
-    message = "No offered WebSocket subprotocol is supported"
-    cause = "The WebSocket upgrade offers the subprotocols {offered}; the server supports MQTT over WebSocket."
+    message = "The server supports none of the offered WebSocket subprotocols"
+    cause = "The WebSocket upgrade offers the subprotocols {offered}, but the server supports only MQTT over WebSocket."
     fix = (
         "Offer the subprotocol mqtt and send MQTT; AMQP is not supported. List the server's endpoints: "
         "`birthmark env --format json`"

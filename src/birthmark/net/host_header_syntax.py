@@ -26,7 +26,9 @@ class HostInvalidError(InvalidRequestError):
     """The Host header is not valid."""
 
     code = "net.host_invalid"
-    cause = "The request's Host header is {host}; it must be one host name or address, with an optional port."
+    cause = (
+        "The request's Host header is {host}. The header must contain one host name or address, with an optional port."
+    )
     fix = f"Send the host that the client connects to; a proxy must forward the client's Host header. {A_RIGHT_REQUEST}"
     host: str
 

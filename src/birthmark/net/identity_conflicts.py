@@ -20,11 +20,11 @@ class IdentityContestedError(PolicyError):
 
     code = "mqtt.identity_contested"
     cause = (
-        "Connections of {device_id} ended each other {count} times within 10 minutes. Two devices or two "
+        "Connections of {device_id} disconnected each other {count} times within 10 minutes. Two devices or two "
         "programs use the same identity, or its key was copied."
     )
     fix = (
-        "Find both by their addresses: `birthmark why {device_id}`. If one is not yours, revoke the "
+        "To find the addresses of both clients: `birthmark why {device_id}`. If one client is not yours, revoke the "
         "device: `birthmark device revoke {device_id}`"
     )
     for_a_person = "the administrator has to identify the genuine device"

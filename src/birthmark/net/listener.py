@@ -141,10 +141,11 @@ class PortTakenError(UnavailableError):
 
     code = "net.port_taken"
     message = "Port {port} on {address} is in use"
-    cause = "Another program on this machine listens on port {port} of {address}."
+    cause = "Another program on this machine already listens on port {port} of {address}."
     fix = (
-        "Stop that program; `ss -ltnp 'sport = :{port}'` shows it. If it does not listen on all addresses (0.0.0.0), "
-        "you can use another address: `{without} --listen 127.0.0.2`. The SDKs require port 8883."
+        "Find the program with `ss -ltnp 'sport = :{port}'` and stop it. If the program does not listen on all "
+        "addresses (0.0.0.0), you can use another address: `{without} --listen 127.0.0.2`. The SDKs require port "
+        "8883."
     )
     address: str
     port: str
@@ -156,9 +157,12 @@ class PortForbiddenError(UnavailableError):
     """This user cannot listen on the port."""
 
     code = "net.port_forbidden"
-    message = "Not allowed to listen on port {port} of {address}"
+    message = "No permission to listen on port {port} of {address}"
     cause = "This user is not permitted to listen on port {port} of {address}."
-    fix = "Ports below 1024 need root, CAP_NET_BIND_SERVICE, or net.ipv4.ip_unprivileged_port_start={port}."
+    fix = (
+        "To use a port below 1024, run as root, grant CAP_NET_BIND_SERVICE, or set "
+        "net.ipv4.ip_unprivileged_port_start={port}."
+    )
     for_a_person = "root has to grant the permission"
     address: str
     port: str

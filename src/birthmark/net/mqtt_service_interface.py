@@ -23,7 +23,7 @@ class MqttProtocolError(InvalidRequestError):
     code = "mqtt.protocol_error"
     cause = "The client violated the MQTT protocol: {reason}."
     fix = (
-        "Check the client library; docs/reference/limits.md lists the size limits. A valid request for "
+        "Check the client library; docs/reference/limits.md lists the size limits. To send a valid request for "
         'comparison: `birthmark device send hello --hub "$PROVISIONING_HOST"`'
     )
     reason: str

@@ -68,12 +68,12 @@ class OperatorTokenError(UnauthenticatedError):
     """The operator token is missing or wrong."""
 
     code = "operator.token_refused"
-    cause = "The request to the operator interface does not have the token of its data directory."
+    cause = "The request to the operator interface does not contain the token of the server's data directory."
     fix = (
-        "Run the commands as the user that owns the data directory; they send the token. With curl, put "
-        'this before the request: `sed "s/^/Authorization: Bearer /" '
-        '"${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/operator.token" | curl -H @-`. If the file '
-        "was changed, restart the server."
+        "Run the commands as the user that owns the data directory, so that they send the token. With curl, begin "
+        'the request with this command: `sed "s/^/Authorization: Bearer /" '
+        '"${{BIRTHMARK_DATA:-$HOME/.local/share/birthmark}}/operator.token" | curl -H @-`. If the token file was '
+        "changed, restart the server."
     )
 
 

@@ -43,11 +43,12 @@ class HostUnknownError(InvalidRequestError):
 
     code = "console.host_unknown"
     cause = (
-        "A browser requested {host}, which is not a name of this server; its cookies are valid for its own names only."
+        "A browser requested {host}, which is not a name of this server. The server's cookies are valid only for its "
+        "own names."
     )
     fix = (
-        "Open the console under the server's name. If {host} is correct, add it to the configuration and "
-        'restart the server: names = ["{host}"]'
+        'Open the console under the server\'s name. If {host} is correct, add names = ["{host}"] to the '
+        "configuration and restart the server."
     )
     for_a_person = "the configuration file differs for each installation"
     host: str
@@ -59,7 +60,7 @@ class RequestForgedError(ForbiddenError):
     code = "console.request_forged"
     cause = "A browser sent a change request that does not come from a page of this server: {detail}."
     fix = "Reload the page and repeat the operation."
-    for_a_person = "the user at the browser has to do it"
+    for_a_person = "the user must do this in the browser"
     detail: str
 
 

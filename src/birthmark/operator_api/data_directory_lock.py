@@ -20,10 +20,10 @@ class DirectoryInUseError(ConflictError):
     """Another server uses this data directory."""
 
     code = "server.data_directory_in_use"
-    cause = "Another `birthmark serve` uses the data directory {path}."
+    cause = "Another `birthmark serve` process uses the data directory {path}."
     fix = (
-        "Use that server: `birthmark env --data {path}`. Otherwise, stop it first, or pass another "
-        "directory with --data."
+        "To use that server: `birthmark env --data {path}`. To start a new server, first stop the running one, or "
+        "pass another directory with --data."
     )
     path: Path
 

@@ -26,7 +26,7 @@ class NameInvalidError(InvalidRequestError):
     """The name is not valid."""
 
     code = "operator.name_invalid"
-    cause = "The name does not have 1 to 64 letters, digits and - . _, starting with a letter or digit."
+    cause = "The name must have 1 to 64 characters: letters, digits, and - . _ only, with a letter or digit first."
     fix = "Choose another name, such as `{like}`."
     like: str
     name: str
@@ -36,8 +36,8 @@ class HostNameInvalidError(InvalidRequestError):
     """The host is not a DNS name or an address."""
 
     code = "operator.host_invalid"
-    cause = "{host} is not a DNS name or an address and cannot be in a certificate."
-    fix = "Use a name of letters, digits and hyphens: `birthmark {room} create {name} --host {known}`."
+    cause = "{host} is neither a DNS name nor an IP address, so a certificate cannot contain it."
+    fix = "Use a name that consists of letters, digits, and hyphens: `birthmark {room} create {name} --host {known}`."
     host: str
     known: str
     name: str

@@ -23,8 +23,8 @@ class NoKeysError(ConflictError):
 
     code = "iothub.no_keys"
     message = "{name} has no keys"
-    cause = "{name} of hub {hub} authenticates with a certificate ({proof}) and has no keys."
-    fix = "Show its authentication: `birthmark hub device ls --hub {hub} --json`"
+    cause = "{name} in hub {hub} authenticates with a certificate ({proof}) and has no keys."
+    fix = "To show the authentication of the hub's devices: `birthmark hub device ls --hub {hub} --json`"
     hub: str
     name: str
     proof: str

@@ -95,8 +95,8 @@ class UserRequiredError(InvalidRequestError):
     """No user was specified."""
 
     code = "people.password_of_whom"
-    cause = "A password needs a user, and the local administrator is not a user."
-    fix = "Specify a user: `birthmark user password NAME`. List users: `birthmark user ls`"
+    cause = "A password belongs to a user, and the local administrator is not a user."
+    fix = "Specify a user: `birthmark user password NAME`. To list the users: `birthmark user ls`"
     for_a_person = "only the administrator knows which user is meant"
 
 

@@ -32,8 +32,8 @@ class WhoseTokenError(InvalidRequestError):
     """No user was specified."""
 
     code = "people.token_of_whom"
-    cause = "A token needs a user, and the local administrator is not a user."
-    fix = "Specify a user: `birthmark token create --user NAME`. List users: `birthmark user ls`"
+    cause = "A token belongs to a user, and the local administrator is not a user."
+    fix = "Specify a user: `birthmark token create --user NAME`. To list the users: `birthmark user ls`"
     for_a_person = "only the administrator knows which user is meant"
 
 

@@ -27,9 +27,9 @@ class QuestionsWaitError(ThrottledError):
     """Too many requests are waiting for an external program."""
 
     code = "outbound.questions_wait"
-    cause = "{host} responds too slowly: {most} requests are waiting for it."
-    fix = "Retry, as the SDKs do automatically. If the error persists, make the program respond faster."
-    for_a_person = "the program is the user's own"
+    cause = "{host} responds too slowly: {most} requests are waiting for its response."
+    fix = "Retry, as the SDKs do automatically. If the error persists, make the external program respond faster."
+    for_a_person = "the external program is the user's own"
     host: str
     most: int
 

@@ -28,7 +28,10 @@ class UrlInvalidError(InvalidRequestError):
     """The URL is not valid for outbound calls."""
 
     code = "outbound.url_invalid"
-    cause = "A valid URL is https://HOST/… without user, password or fragment; http:// requires outbound.allow{detail}."
+    cause = (
+        "A valid URL has the form https://HOST/… without a user, password, or fragment; http:// requires "
+        "outbound.allow{detail}."
+    )
     fix = "Use the receiver's URL: `{command}`"
     command: str = f"birthmark webhook create plant {EXAMPLE}"
     detail: str = ""
@@ -51,8 +54,8 @@ class RefusedByReceiverError(NotAnsweredError):
     code = "feed.refused_by_receiver"
     cause = "{host} rejected the message: {reason}."
     fix = (
-        "Check the receiver. The server dead-letters messages that it rejects repeatedly: `birthmark webhook "
-        "dead-letters NAME`"
+        "Check the receiver. The server dead-letters messages that the receiver rejects repeatedly. To list the dead "
+        "letters: `birthmark webhook dead-letters NAME`"
     )
     for_a_person = "the receiver is an external server"
     is_final: bool = False

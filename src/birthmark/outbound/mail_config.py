@@ -23,10 +23,10 @@ class MailNotConfiguredError(InvalidRequestError):
     """No mail server is configured."""
 
     code = "outbound.mail_not_configured"
-    cause = "The operation sends mail, and the configuration contains no mail server."
+    cause = "The operation sends mail, but the configuration contains no mail server."
     fix = (
-        'Set a mail server and a sender in the configuration and restart the server: [mail] host = "smtp.example.com" '
-        "and a sender."
+        'In the [mail] table of the configuration, set a mail server, such as host = "smtp.example.com", and a '
+        "sender. Then restart the server."
     )
     for_a_person = "only an administrator knows the mail server"
 

@@ -45,7 +45,10 @@ class MailLoginError(NotAnsweredError):
 
     code = "outbound.mail_login"
     cause = "The mail server {host} rejected the login of {user}: {reason}."
-    fix = "Write the correct password to the file in mail.password_file. The server reads it for each mail and retries."
+    fix = (
+        "Write the correct password to the file set in mail.password_file. The server reads the file for each mail "
+        "and retries."
+    )
     for_a_person = "only an administrator knows the password"
     user: str
 

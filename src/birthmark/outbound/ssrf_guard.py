@@ -27,8 +27,11 @@ class AddressRefusedError(PolicyError):
     """The address is private and not in outbound.allow."""
 
     code = "outbound.address_refused"
-    cause = "{host} is {address}, a private address: a call could reach this machine or its network."
-    fix = 'If this is intended, allow it in the configuration and restart the server: [outbound] allow = ["{network}"]'
+    cause = "{host} has the private address {address}, so a call could reach this machine or its network."
+    fix = (
+        'If the call is intended, set allow = ["{network}"] in the [outbound] table of the configuration, and '
+        "restart the server."
+    )
     for_a_person = "the configuration file differs for each installation"
     address: str
     host: str
@@ -43,7 +46,10 @@ class PlainRefusedError(PolicyError):
     """The URL has no TLS, and its address is not in outbound.allow."""
 
     code = "outbound.plain_refused"
-    cause = "{host} is {address}: calls without TLS are limited to the addresses in [outbound] allow."
+    cause = (
+        "{host} has the address {address}, which is not in [outbound] allow. Calls without TLS are limited to the "
+        "addresses listed there."
+    )
     fix = "Use an https:// URL: `{command}`"
     address: str
     command: str = "birthmark webhook create plant https://hooks.example.com/birthmark"

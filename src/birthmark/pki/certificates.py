@@ -123,8 +123,9 @@ class CertificateKeySwappedError(CertificateInvalidError):
     code = "pki.certificate_key_swapped"
     cause = "The file contains a private key instead of a certificate."
     fix = (
-        'Use the certificate\'s file. If the two variables are swapped: `export X509_CERT_FILE="$X509_KEY_FILE" '
-        'X509_KEY_FILE="$X509_CERT_FILE"`. In config.toml, swap identity_cert and identity_pk.'
+        "Use the certificate file. If the two variables are swapped, correct them: `export "
+        'X509_CERT_FILE="$X509_KEY_FILE" X509_KEY_FILE="$X509_CERT_FILE"`. In config.toml, swap identity_cert and '
+        "identity_pk."
     )
 
 
@@ -141,7 +142,7 @@ class CertificateIsPkcs12Error(CertificateInvalidError):
     """This is PKCS#12, not a certificate in PEM or DER."""
 
     code = "pki.certificate_is_pkcs12"
-    cause = "The data is PKCS#12 (PFX): certificate and key in one file, protected with a password."
+    cause = "The data is PKCS#12 (PFX): a password-protected file that contains both the certificate and its key."
     fix = (
         "Extract the certificate: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && printf '%s\\n' "
         '"$made" > {copy}.pem)`. If you need the key: `(umask 077; set -C; made=$(openssl pkcs12{options} -in {path} '
@@ -169,7 +170,7 @@ class CertificateIsPkcs12WithoutKeyError(CertificateIsPkcs12Error):
     """This is PKCS#12 without a key, not a certificate in PEM or DER."""
 
     code = "pki.certificate_is_pkcs12_without_key"
-    cause = "The data is PKCS#12 (PFX) with certificates only, protected with a password."
+    cause = "The data is PKCS#12 (PFX): a password-protected file that contains only certificates."
     fix = (
         "Extract the certificates: `(set -C; made=$(openssl pkcs12{options} -in {path} -nokeys) && printf '%s\\n' "
         '"$made" > {copy}.pem)`.'
@@ -180,7 +181,10 @@ class CertificateIsPkcs12TextError(CertificateIsPkcs12Error):
     """This is PKCS#12 in base64, not a certificate in PEM or DER."""
 
     code = "pki.certificate_is_pkcs12_text"
-    cause = "The data is base64 of PKCS#12 (PFX): certificate and key in one file, protected with a password."
+    cause = (
+        "The data is base64-encoded PKCS#12 (PFX): a password-protected file that contains both the certificate and "
+        "its key."
+    )
     fix = f"Decode it and use the result: `{DECODE_PKCS12.replace('FILE', '{path}')}`."
 
 

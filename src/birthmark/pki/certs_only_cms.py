@@ -24,9 +24,9 @@ class CmsInvalidError(InvalidRequestError):
     """The data is not a certs-only CMS message."""
 
     code = "pki.cms_invalid"
-    message = "The message cannot be read: {detail}."
+    message = "The message cannot be read: {detail}"
     cause = "The response is not a certs-only PKCS#7 message: {detail}."
-    fix = "Check that the URL belongs to an EST server; a Birthmark server's is `{wanted}`."
+    fix = "Check that the URL belongs to an EST server; the URL of a Birthmark server is `{wanted}`."
     detail: str
     wanted: str = "?"
 

@@ -88,7 +88,10 @@ class CsrSignatureInvalidError(CsrRefusedError):
     """The request's signature is not valid."""
 
     code = "pki.csr_signature_invalid"
-    cause = "The request's signature does not match its public key, so it is no proof of possession of the private key."
+    cause = (
+        "The request's signature does not match its public key, so the signature does not prove possession of the "
+        "private key."
+    )
     fix = f"{MAKE_REQUEST} With a secure element, check that certificate slot and key slot belong together."
 
 
@@ -96,7 +99,7 @@ class CsrHashRefusedError(CsrRefusedError):
     """The request's signature algorithm is not accepted."""
 
     code = "pki.csr_hash_refused"
-    cause = "The request is signed with {hash}; accepted are SHA-256, SHA-384 and SHA-512."
+    cause = "The request is signed with {hash}; only SHA-256, SHA-384, and SHA-512 are accepted."
     fix = MAKE_REQUEST
     hash: str
 
@@ -105,7 +108,7 @@ class CsrKeyTypeRefusedError(CsrRefusedError):
     """This type of key is not accepted."""
 
     code = "pki.csr_key_type_refused"
-    cause = "The key is {key}; accepted are {curves} and RSA of 2048 to 4096 bits."
+    cause = "The key is {key}; only {curves} and RSA keys of 2048 to 4096 bits are accepted."
     fix = MAKE_REQUEST
     curves: str
     key: str
@@ -115,7 +118,10 @@ class CsrKeySizeRefusedError(CsrRefusedError):
     """This RSA key is not accepted."""
 
     code = "pki.csr_key_size_refused"
-    cause = "The RSA key has {bits} bits and exponent {exponent}; accepted are 2048 to 4096 bits and 65537."
+    cause = (
+        "The RSA key has {bits} bits and exponent {exponent}; only keys of 2048 to 4096 bits with exponent 65537 are "
+        "accepted."
+    )
     fix = MAKE_REQUEST
     bits: int
     exponent: int

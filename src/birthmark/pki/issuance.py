@@ -48,8 +48,8 @@ class IssuerExpiredError(PolicyError):
     code = "pki.issuer_expired"
     cause = "The CA certificate '{issuer}' expired at {not_after}."
     fix = (
-        "Create a new CA and renew the devices' certificates from it: `birthmark ca init --name Devices --dir new-ca "
-        "&& export BIRTHMARK_CA_DIR=new-ca`"
+        "Create a new CA: `birthmark ca init --name Devices --dir new-ca && export BIRTHMARK_CA_DIR=new-ca`. Then "
+        "renew the devices' certificates from the new CA."
     )
     issuer: str
     not_after: str
@@ -60,12 +60,13 @@ class IssuerNotBegunError(PolicyError):
 
     code = "pki.issuer_not_begun"
     cause = (
-        "The CA certificate '{issuer}' is valid from {not_before}; a certificate signed now would expire before that."
+        "The CA certificate '{issuer}' is valid from {not_before}; a certificate signed now would expire before that "
+        "time."
     )
     fix = (
-        "Set the clock if it is behind. If it is right, it was ahead when the CA was created; create another: "
-        "`birthmark ca init --name Devices --dir new-ca && export BIRTHMARK_CA_DIR=new-ca`. For a server's CA, start "
-        "with another data directory"
+        "If the clock is behind, correct it. If the clock is right, it was ahead when the CA was created; create "
+        "another CA: `birthmark ca init --name Devices --dir new-ca && export BIRTHMARK_CA_DIR=new-ca`. For a "
+        "server's CA, start the server with another data directory."
     )
     issuer: str
     not_before: str

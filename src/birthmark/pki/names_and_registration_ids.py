@@ -48,7 +48,10 @@ class RegistrationIdInvalidError(InvalidRequestError):
     """The registration ID is too long or contains characters that are not allowed."""
 
     code = "pki.registration_id_invalid"
-    cause = "A registration ID has at most 128 letters, digits and - . _ : and ends with a letter, a digit or -."
+    cause = (
+        "A registration ID can contain at most 128 characters (letters, digits, and - . _ :) and must end with a "
+        "letter, a digit, or -."
+    )
     fix = (
         "Use only these characters in the certificate's common name and the request's registration ID. "
         f"{MAKE_CERTIFICATE}"

@@ -53,9 +53,11 @@ class OcspMalformedError(InvalidRequestError):
     """The data is not an OCSP request."""
 
     code = "pki.ocsp_malformed"
-    message = "Not an OCSP request: {detail}."
-    cause = "The body, or the path of a GET in base64, is not an OCSP request: {detail}."
-    fix = "Create one with openssl: `openssl ocsp -issuer issuing.pem -cert device.pem -reqout request.der`."
+    message = "Not an OCSP request: {detail}"
+    cause = "The request body, or the base64 path of a GET request, is not an OCSP request: {detail}."
+    fix = (
+        "Create an OCSP request with OpenSSL: `openssl ocsp -issuer issuing.pem -cert device.pem -reqout request.der`."
+    )
     detail: str
 
 

@@ -59,8 +59,9 @@ class CertificateExpiredError(ChainError):
     code = "pki.certificate_expired"
     cause = "The certificate '{subject}' expired at {not_after}; the server's time is {now}."
     fix = (
-        "Renew it. Your own CA issues a certificate with a key: `birthmark ca issue {device} --dir ca`. If the "
-        "device's key is still in its secure element, renew over EST with its factory certificate."
+        "Renew the certificate. To issue a certificate with a key from your own CA: `birthmark ca issue {device} "
+        "--dir ca`. If the device's key is still in its secure element, renew over EST with the device's factory "
+        "certificate."
     )
     not_after: str
     now: str
@@ -87,7 +88,7 @@ class SignatureBrokenError(ChainError):
     """The issuer's key did not create the signature."""
 
     code = "pki.signature_broken"
-    cause = "'{subject}' names '{issuer}' as its issuer, but that CA's key did not sign it."
+    cause = "'{subject}' names '{issuer}' as its issuer, but that CA's key did not sign the certificate."
     fix = (
         "The CA was probably recreated with the same name: reissue the device certificate, or enroll the right CA. "
         f"{MAKE_CERTIFICATE}"
@@ -101,8 +102,8 @@ class NotACAError(ChainError):
     """A certificate that is not a CA's signed another."""
 
     code = "pki.not_a_ca"
-    message = "The issuer is not allowed to sign: {detail}."
-    cause = "'{issuer}' signed '{subject}' but is not allowed to: {detail}."
+    message = "The issuer is not allowed to sign: {detail}"
+    cause = "'{issuer}' signed '{subject}' but is not allowed to sign certificates: {detail}."
     fix = (
         "Create the CA certificate with basicConstraints CA:TRUE and keyUsage keyCertSign, and a sufficient path "
         f"length. {MAKE_CA}"
@@ -126,7 +127,7 @@ class NameForbiddenError(ChainError):
     """A CA's name constraints exclude this name."""
 
     code = "pki.name_forbidden"
-    cause = "'{issuer}' cannot certify the {form} of '{subject}': its name constraints exclude it."
+    cause = "'{issuer}' cannot certify the {form} of '{subject}': the CA's name constraints exclude this name."
     fix = (
         "Reissue the certificate with another name, or from a CA without name constraints or with constraints that "
         f"permit this name. {MAKE_CA}"

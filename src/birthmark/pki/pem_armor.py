@@ -16,7 +16,7 @@ class PemInvalidError(InvalidRequestError):
     """The data is neither PEM, base64 nor DER."""
 
     code = "pki.pem_invalid"
-    message = "The data cannot be read: {detail}."
+    message = "The data cannot be read: {detail}"
     cause = "The data is neither PEM nor DER: {detail}."
     fix = f"Provide the request in PEM form (-----BEGIN …-----) or in DER form. {MAKE_REQUEST}"
     detail: str

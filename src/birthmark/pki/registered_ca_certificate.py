@@ -23,8 +23,8 @@ class AuthorityChangedError(ConflictError):
     code = "pki.ca_etag_mismatch"
     cause = "The CA certificate {name} has changed since the etag {etag} was read."
     fix = (
-        "Read it again and repeat the change, or send If-Match: *. List CA certificates: `birthmark dps ca ls`, or "
-        "`birthmark hub ca ls`"
+        "Read the CA certificate again and repeat the change, or send If-Match: *. To list the CA certificates: "
+        "`birthmark dps ca ls` or `birthmark hub ca ls`"
     )
     etag: str
     name: str

@@ -47,7 +47,7 @@ class KeyStrengthError(ChainError):
     code = "pki.key_strength"
     cause = (
         "The key of '{subject}' is {key}. RSA requires 2048 to 8192 bits and a public exponent such as 65537; EC, "
-        "Ed25519 and Ed448 keys are accepted, too."
+        "Ed25519, and Ed448 keys are also accepted."
     )
     fix = f"Generate another key and reissue its certificate. {MAKE_CERTIFICATE}"
     key: str
@@ -58,7 +58,7 @@ class WrongPurposeError(ChainError):
     """The certificate is for another purpose."""
 
     code = "pki.wrong_purpose"
-    message = "The certificate is for another purpose: {detail}."
+    message = "The certificate is for another purpose: {detail}"
     cause = "The certificate '{subject}' is not valid for {purpose}: {detail}."
     fix = f"Reissue it with extendedKeyUsage clientAuth, keyUsage digitalSignature and CA:FALSE. {MAKE_CERTIFICATE}"
     detail: str

@@ -34,8 +34,8 @@ class TpmKeyInvalidError(InvalidRequestError):
     message = "The {what} of the TPM cannot be used: {detail}"
     cause = "The {what} of the TPM cannot be used: {detail}."
     fix = (
-        "Send the key in the TPM's format, TPM2B_PUBLIC in base64. On the device, print both keys: `birthmark agent "
-        "tpm`"
+        "Send the key in the TPM's format, base64-encoded TPM2B_PUBLIC. To print both keys on the device: `birthmark "
+        "agent tpm`"
     )
     detail: str
     what: str

@@ -24,7 +24,7 @@ class CertificateNotKeptError(NotFoundError):
         f"The certificate {{thumbprint}} was not presented in the last {MOST} refusals (at most "
         f"{MOST_OF_ONE} for each address), or the server was restarted since."
     )
-    fix = "Let the device retry; its certificate is then listed by `birthmark why`"
+    fix = "Let the device retry. Then `birthmark why` lists the device's certificate."
     thumbprint: str
 
 

@@ -39,8 +39,8 @@ class ElementDataTooLargeError(InvalidRequestError):
     code = "elements.data_too_large"
     cause = "{size} bytes do not fit into '{label}', whose maximum is {limit} bytes."
     fix = (
-        "Store the data in a file, and only its digest in the chip: `sha256sum {file} | birthmark chip "
-        "write /dev/stdin --object {label}{options}`."
+        "Store the data in a file and only its digest on the chip: `sha256sum {file} | birthmark chip write "
+        "/dev/stdin --object {label}{options}`."
     )
     file: str = "?"
     label: str
@@ -66,7 +66,7 @@ class ElementNoMemoryError(PolicyError):
     """The chip has no memory for the assignment."""
 
     code = "elements.no_memory"
-    cause = "A chip of profile '{profile}' has no data object that is large enough for its assignment."
+    cause = "A chip with the profile '{profile}' has no data object large enough for the device's assignment."
     fix = "Register with DPS at each start: `{without}`."
     profile: str
     without: str = "?"
@@ -106,7 +106,7 @@ class ElementProofInvalidError(PolicyError):
     """The proof of possession is not valid."""
 
     code = "elements.proof_invalid"
-    message = "The proof is not valid: {detail}."
+    message = "The proof is not valid: {detail}"
     fix = (
         "Request a new proof for this nonce: `mv --backup=t {path} {path}.old && birthmark chip prove "
         "--nonce {nonce} > {path}`."
@@ -120,8 +120,8 @@ class SelectorInvalidError(InvalidRequestError):
     """Not an object selector."""
 
     code = "elements.selector_invalid"
-    cause = "'{text}' is not an object selector: use an object ID (0xF0000100), a label, or id: with hex digits."
-    fix = "List objects: `birthmark chip ls`."
+    cause = "'{text}' is not an object selector: use an object ID (0xF0000100), a label, or id: followed by hex digits."
+    fix = "To list the objects: `birthmark chip ls`."
     text: str
 
 
@@ -130,12 +130,12 @@ class ElementDataOccupiedError(ConflictError):
 
     code = "elements.data_occupied"
     cause = (
-        "Data object '{label}' of token {token} holds {held}: {size} bytes, which are not overwritten "
-        "without confirmation."
+        "Data object '{label}' of token {token} contains {size} bytes ({held}). Birthmark does not overwrite this "
+        "data without confirmation."
     )
     fix = (
-        "Check the data: `birthmark chip show --object {label}{options}`. If no program needs it, "
-        "overwrite it: `{again} --replace-data`"
+        "Check the data: `birthmark chip show --object {label}{options}`. If no program needs the data, overwrite "
+        "it: `{again} --replace-data`"
     )
     again: str = "?"
     held: str
@@ -149,7 +149,7 @@ class ElementLayoutTooSmallError(InvalidRequestError):
     """The how-to's layout is too small for the value."""
 
     code = "elements.layout_too_small"
-    cause = "The {what} '{text}' does not fit into the how-to's layout: {limit} characters of plain ASCII."
+    cause = "The {what} '{text}' does not fit into the how-to's layout, which allows {limit} characters of plain ASCII."
     fix = "Use the layout without this limit: `{without} --layout birthmark`"
     limit: int
     text: str
@@ -161,8 +161,8 @@ class ElementExistsError(ConflictError):
     """A simulated secure element already exists."""
 
     code = "elements.software_exists"
-    cause = "{directory} contains an incomplete simulated secure element, whose creation was interrupted."
-    fix = "Move it: `mv -nT {directory} {aside}`. Then create it again."
+    cause = "{directory} contains an incomplete simulated secure element because its creation was interrupted."
+    fix = "Move the directory: `mv -nT {directory} {aside}`. Then create the simulated secure element again."
     directory: Path
 
     @property
@@ -175,8 +175,8 @@ class EngineMissingError(UnavailableError):
     """OpenSSL's PKCS#11 engine is not installed."""
 
     code = "elements.engine_missing"
-    cause = "OpenSSL's PKCS#11 engine is not installed; searched {looked_in}."
-    fix = "Install it: apt-get install libengine-pkcs11-openssl."
+    cause = "OpenSSL's PKCS#11 engine is not installed. Birthmark searched {looked_in}."
+    fix = "Install the engine: apt-get install libengine-pkcs11-openssl."
     for_a_person = "a system package has to be installed"
     looked_in: str
 
@@ -186,7 +186,10 @@ class ProgramMissingError(NotFoundError):
 
     code = "elements.program_missing"
     cause = "The program '{program}' does not exist."
-    fix = "Check the name after --, which is searched on PATH. Run a Python file with its interpreter: `{command}`."
+    fix = (
+        "Check the program name after --; Birthmark searches for it on PATH. To run a Python file, specify its "
+        "interpreter: `{command}`."
+    )
     command: str
     program: str
 
@@ -208,8 +211,8 @@ class ChipWithoutTlsError(PolicyError):
 
     code = "elements.no_tls"
     cause = (
-        "The chip is accessed through cryptoauthlib, which is not a PKCS#11 library: it can sign, but TLS"
-        " cannot use it. For TLS, set Microchip's PKCS#11 library with --module, for example "
-        "/usr/lib/libcryptoauth.so of an image that contains it."
+        "The chip is accessed through cryptoauthlib, which can sign but is not a PKCS#11 library, so TLS cannot use "
+        "it. For TLS, set Microchip's PKCS#11 library with --module, for example /usr/lib/libcryptoauth.so from an "
+        "image that contains it."
     )
     fix = 'Check that the chip holds its key: `birthmark chip prove --nonce "$(openssl rand -hex 16)"`.'

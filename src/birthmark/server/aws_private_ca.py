@@ -36,8 +36,8 @@ class PrivateCaError(UnavailableError):
     code = "ca.private_ca"
     cause = "AWS Private CA {arn}, which signs for this server, failed at {operation}: {reason}."
     fix = (
-        "Check that it is ACTIVE, and that this server's AWS credentials permit to describe it, get its "
-        "certificate, issue and get certificates: `aws acm-pca describe-certificate-authority "
+        "Check that this server's AWS credentials allow it to describe the CA, get the CA's certificate, and issue "
+        "and get certificates. Then check that the CA is ACTIVE: `aws acm-pca describe-certificate-authority "
         "--certificate-authority-arn {arn}`"
     )
     arn: str

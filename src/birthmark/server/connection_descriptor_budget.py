@@ -26,8 +26,8 @@ class DescriptorsShortError(PolicyError):
     """The limit of open files is too low for a server."""
 
     code = "server.descriptors_short"
-    cause = "This process can have {allowed} open files, and a server needs at least {least}."
-    fix = "Run it as root with a higher limit: `prlimit --nofile=1024:1024 {again}`"
+    cause = "This process can open at most {allowed} files, but a server needs at least {least} open files."
+    fix = "Run the server as root with a higher limit: `prlimit --nofile=1024:1024 {again}`"
     again: str = "birthmark serve"
     allowed: int
     least: int

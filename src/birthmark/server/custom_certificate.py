@@ -70,10 +70,9 @@ class OwnCertificateError(UnavailableError):
     code = "server.certificate_unusable"
     cause = "The server certificate {path} cannot be used: {detail}."
     fix = (
-        "Check both files: `openssl x509 -in {certificate} -noout -ext subjectAltName -dates -pubkey` and"
-        " `openssl pkey -in {key} -pubout` must show the same public key. The dates must include today, "
-        "and the names must include {host}, the clients' name for the server (`host` in the "
-        "configuration)."
+        "Check both files: `openssl x509 -in {certificate} -noout -ext subjectAltName -dates -pubkey` and `openssl "
+        "pkey -in {key} -pubout` must show the same public key. The dates must include today, and the names must "
+        "include {host}, the name that clients use for the server (`host` in the configuration)."
     )
     certificate: Path
     detail: str

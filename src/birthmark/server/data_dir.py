@@ -65,7 +65,7 @@ class DataDirectoryError(UnavailableError):
     """The data directory cannot be written."""
 
     code = "server.data_directory_not_writable"
-    message = "The data directory {path} cannot be written"
+    message = "Cannot write to the data directory {path}"
     cause = "The data directory {path} cannot be used: {reason}."
     fix = 'Use a directory that this user can write to: `{again} --data "$HOME/birthmark-data"`.'
     again: str = ""
@@ -77,10 +77,11 @@ class DataDirectoryExposedError(PolicyError):
     """Other users can write to the data directory."""
 
     code = "server.data_directory_exposed"
-    message = "The data directory {path} is writable by others"
-    cause = "Other users than its owner can write to the data directory {path} (mode {mode}) and could replace keys."
+    message = "Other users can write to the data directory {path}"
+    cause = "Users other than the owner can write to the data directory {path} (mode {mode}) and could replace keys."
     fix = (
-        "Remove the permission (`chmod go-w {path}`) and check the files in it, or pass another directory with --data."
+        "Remove the write permission (`chmod go-w {path}`) and check the files in the directory, or pass another "
+        "directory with --data."
     )
     mode: str
     path: Path
@@ -91,10 +92,12 @@ class DataDirectoryForeignError(PolicyError):
 
     code = "server.data_directory_foreign"
     message = "The data directory {path} belongs to another user"
-    cause = "The data directory {path} belongs to the user with the ID {owner}, and this server runs as {user}."
+    cause = (
+        "The data directory {path} belongs to the user with the ID {owner}, but this server runs as the user {user}."
+    )
     fix = (
-        "Run the server as the owner, or use its own directory with --data. If you know the directory's "
-        "content: `chown -R {user} {path}`."
+        "Run the server as the owner, or pass another directory with --data. If you know the directory's content, "
+        "change its owner: `chown -R {user} {path}`."
     )
     owner: int
     path: Path
@@ -106,12 +109,12 @@ class RecordsLostError(UnavailableError):
 
     code = "server.records_lost"
     cause = (
-        "A server ran in {path} before, and its database {how}. Device names, revocations and the audit "
-        "log would be lost."
+        "A server previously used {path}, and its database {how}. Device names, revocations, and the audit log would "
+        "be lost."
     )
     fix = (
-        "Restore the database from a backup, or specify the earlier one (--database). To start an empty "
-        "one with the same CA, with every name free again and no other machine: `rm -f "
+        "Restore the database from a backup, or specify the earlier database with --database. To use an empty "
+        "database with the same CA, with all names available again and no other machines: `rm -f "
         "{path}/operator.token {path}/machine.json`. Then start the server."
     )
     how: str = "is empty now"
@@ -133,7 +136,7 @@ class RestoreUnfinishedError(ConflictError):
 
     code = "server.restore_unfinished"
     cause = "A restore to {path} was interrupted; the server's data is incomplete."
-    fix = "Run the same restore again, which starts over: `birthmark server restore FILE --data {path}`."
+    fix = "To start over, run the same restore again: `birthmark server restore FILE --data {path}`."
     path: Path
 
 

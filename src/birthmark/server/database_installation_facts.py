@@ -31,7 +31,7 @@ class DatabaseMovedError(ConflictError):
     """The records were moved to another database."""
 
     code = "server.database_moved"
-    cause = "All data of this database was moved to {to}: changes here have no effect there."
+    cause = "All data in this database was moved to {to}; changes to this database have no effect there."
     fix = "Run the server with that database: `{command} --database {to}`."
     command: str = "birthmark serve"
     to: str

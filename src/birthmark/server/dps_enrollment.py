@@ -25,7 +25,7 @@ class CertificateUselessError(PolicyError):
 
     code = "enroll.certificate_useless"
     cause = "A device with the certificate '{subject}' would be rejected: {detail}."
-    fix = "Request a valid certificate from its issuer."
+    fix = "Request a valid certificate from the issuer."
     for_a_person = "only the issuer can replace the certificate"
     detail: str
     subject: str

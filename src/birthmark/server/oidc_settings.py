@@ -22,8 +22,8 @@ class SecretFileError(UnavailableError):
     """The secret of a provider cannot be read."""
 
     code = "server.oidc_secret_unusable"
-    cause = "The file {path} of oidc.{name}.client_secret_file cannot be used: {reason}."
-    fix = "Write the provider's secret to it, in one line: `ls -l {path}`"
+    cause = "The file {path}, set in oidc.{name}.client_secret_file, cannot be used: {reason}."
+    fix = "Write the provider's secret to the file on a single line. To check the file: `ls -l {path}`"
     for_a_person = "only the provider has the secret"
     name: str
     path: Path

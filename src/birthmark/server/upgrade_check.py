@@ -38,7 +38,10 @@ class NothingToUpgradeError(NotFoundError):
     """The directory contains no server data."""
 
     code = "server.nothing_to_upgrade"
-    cause = "{path} is not a server's data directory: there is nothing to upgrade, and a start would create a new one."
+    cause = (
+        "{path} is not a server's data directory. The directory contains nothing to upgrade, and starting the server "
+        "would create new data."
+    )
     fix = 'Set the data directory: `export BIRTHMARK_DATA="$HOME/.local/share/birthmark"`.'
     path: Path
 
@@ -47,7 +50,9 @@ class NotBackedUpError(ConflictError):
     """The server has no backup to return to the older version."""
 
     code = "server.not_backed_up"
-    cause = "No backup of {path} since its last upgrade is known, and older versions cannot read it after the upgrade."
+    cause = (
+        "No backup of {path} since its last upgrade is known. After this upgrade, older versions cannot read the data."
+    )
     fix = (
         "Create a backup: `(umask 077; set -C; openssl rand -base64 32 > before-upgrade.passphrase); "
         "birthmark server backup --data {path} --out before-upgrade.birthmark --passphrase-file "
@@ -61,9 +66,9 @@ class NoRoomToUpgradeError(UnavailableError):
     """The disk space may not suffice for the upgrade."""
 
     code = "server.no_room_to_upgrade"
-    cause = "The upgrade can need {needed} MB on the disk of {path}, and {free} MB are free."
+    cause = "The upgrade can need {needed} MB on the disk of {path}, but only {free} MB are free."
     fix = "Free space there, or move the data to another disk. An upgrade without enough space changes nothing."
-    for_a_person = "the disk needs space"
+    for_a_person = "the administrator must free disk space"
     free: int
     needed: int
     path: Path

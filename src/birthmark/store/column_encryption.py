@@ -29,8 +29,8 @@ class SealBrokenError(UnavailableError):
     """A secret in the database cannot be decrypted."""
 
     code = "store.seal_broken"
-    cause = "A key in the database cannot be decrypted with `est.seed` of the data directory: {reason}."
-    fix = "Restore `est.seed`. A backup contains it: `birthmark server restore FILE --data restored`."
+    cause = "A key in the database cannot be decrypted with the file `est.seed` of the data directory: {reason}."
+    fix = "Restore the file `est.seed`. To get the file from a backup: `birthmark server restore FILE --data restored`."
     reason: str
 
 

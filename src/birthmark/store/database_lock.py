@@ -72,7 +72,7 @@ class DatabaseInUseError(ConflictError):
 
     code = "store.database_in_use"
     message = "Another server uses the database {where}"
-    cause = "Another `birthmark serve` uses the database {where}."
+    cause = "Another `birthmark serve` process uses the database {where}."
     fix = (
         "Stop that server first, or use another directory and database for this one: `birthmark serve "
         "--data birthmark-2 --database sqlite:///birthmark-2/birthmark.db --listen 127.0.0.2`."
@@ -86,12 +86,12 @@ class DatabaseLostError(ConflictError):
     code = "store.database_lost"
     message = "Another server acquired the database {where}"
     cause = (
-        "This server lost its lock on the database {where} with its connection, and another server "
-        "acquired it. This server stopped, because its cached data may be outdated."
+        "This server lost its connection to the database {where}, and with it the lock, which another server "
+        "acquired. This server stopped because its cached data may be outdated."
     )
     fix = (
-        "Make sure that only one server uses the database, then start it again: `birthmark serve`. To "
-        "list the servers of this machine: `birthmark doctor`."
+        "Make sure that only one server uses the database, then start that server again: `birthmark serve`. To list "
+        "the servers on this machine: `birthmark doctor`."
     )
     for_a_person = "the administrator has to choose the server"
     where: str

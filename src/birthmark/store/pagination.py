@@ -24,7 +24,9 @@ class PageInvalidError(InvalidRequestError):
     code = "store.page_invalid"
     message = "The list cannot be continued: {detail}"
     cause = "The list cannot be continued: {detail}."
-    fix = "Use 1 to 250 entries per page, and return markers and tokens unchanged. The call's syntax: `{command}`"
+    fix = (
+        "Use 1 to 250 entries per page, and return markers and tokens unchanged. To show the call's syntax: `{command}`"
+    )
     detail: str
     command: str = "birthmark --help"
 

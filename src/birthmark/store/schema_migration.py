@@ -32,13 +32,13 @@ class SchemaTooNewError(ConflictError):
     """The database was written by a newer Birthmark."""
 
     code = "store.schema_too_new"
-    message = "The database is at the unknown revision {revision}"
+    message = "The database has the unknown revision {revision}"
     cause = "The database is at revision {revision}, which this version of Birthmark does not support."
     fix = (
         "Run the newer version that upgraded the database. To list installed versions: `type -a birthmark`."
         " Alternatively, restore a backup from before the upgrade."
     )
-    for_a_person = "it needs a newer version or a backup"
+    for_a_person = "you need a newer version or a backup"
     revision: str
 
 

@@ -20,7 +20,10 @@ class UnreadableDatabaseError(UnavailableError):
 
     code = "store.unreadable"
     cause = "The database {path} cannot be read: {reason}."
-    fix = "Pass the data directory of a server with --data, as a user that can read it, or restore a backup."
+    fix = (
+        "Pass a server's data directory with --data, and run the command as a user that can read the directory. "
+        "Alternatively, restore a backup."
+    )
     for_a_person = "permissions have to be granted"
     path: Path | str
     reason: object

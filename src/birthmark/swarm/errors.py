@@ -10,8 +10,8 @@ class IdentityMissingError(NotFoundError):
     """A device has no key and certificate."""
 
     code = "swarm.identity_missing"
-    cause = '{path} does not exist, and `from = "files"` requires existing keys and certificates.'
-    fix = "Create the missing ones during the run: `{again} --from ca`"
+    cause = '{path} does not exist, but `from = "files"` requires existing keys and certificates.'
+    fix = "Create the missing keys and certificates during the run: `{again} --from ca`"
     again: str = ""
     path: Path
 
@@ -20,8 +20,8 @@ class DirectoryForeignError(ConflictError):
     """The directory contains identities from another source."""
 
     code = "swarm.directory_foreign"
-    cause = "{directory} contains identities from {found}, and this run needs them from {wanted}."
-    fix = "Move it: `mv -nT {directory} {aside}`. The run creates a new one."
+    cause = "{directory} contains identities from {found}, but this run needs identities from {wanted}."
+    fix = "Move the directory: `mv -nT {directory} {aside}`. The run then creates a new directory."
     directory: Path
     found: str
     wanted: str
@@ -38,7 +38,7 @@ class DirectoryOpenError(PolicyError):
     code = "swarm.directory_open"
     cause = "Other users can write to {directory} (mode {mode}, user {owner}) and could replace the devices' keys."
     fix = (
-        "Check that all files in it are yours, `ls -l {directory}`, and restrict the permissions: `chown "
+        "Check that all files in the directory are yours: `ls -l {directory}`. Then restrict the permissions: `chown "
         '-R "$(id -u)" {directory} && chmod go-w {directory}`'
     )
     directory: Path
@@ -51,7 +51,7 @@ class DirectoryInUseError(ConflictError):
 
     code = "swarm.directory_in_use"
     cause = "Another run uses the keys and certificates of {directory}; two runs would disconnect each other's devices."
-    fix = "Wait until it ends, or use other identities: `{again} --identities {directory}-2`"
+    fix = "Wait until the other run ends, or use other identities: `{again} --identities {directory}-2`"
     again: str = ""
     directory: Path
 
@@ -60,8 +60,8 @@ class DescriptorsShortError(PolicyError):
     """The limit of open files is too low for the devices."""
 
     code = "swarm.descriptors_short"
-    cause = "{devices} devices need {wanted} open files, and this process can have {allowed}."
-    fix = "Run it as root with a higher limit: `prlimit --nofile={wanted}:{wanted} {again}`"
+    cause = "{devices} devices need {wanted} open files, but this process can open at most {allowed} files."
+    fix = "Run the command as root with a higher limit: `prlimit --nofile={wanted}:{wanted} {again}`"
     again: str = ""
     allowed: int
     devices: int
@@ -73,7 +73,7 @@ class ReportInvalidError(InvalidRequestError):
 
     code = "swarm.report_invalid"
     cause = "{path} is not a swarm report in JSON: {detail}."
-    fix = "Create one: `birthmark swarm run --devices 10 --to local --duration 10s --report run.json`"
+    fix = "Create a report: `birthmark swarm run --devices 10 --to local --duration 10s --report run.json`"
     detail: str
     path: Path
 
@@ -82,8 +82,8 @@ class TargetNotNamedError(InvalidRequestError):
     """The target of the devices is not specified."""
 
     code = "swarm.target_not_named"
-    cause = "For the target {where}, {what} is not specified."
-    fix = "Set it with {option}. To print it: `{command}`"
+    cause = "The target {where} requires {what}, which is not specified."
+    fix = "Set the value with {option}. To print the value: `{command}`"
     command: str
     option: str
     what: str

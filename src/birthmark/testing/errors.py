@@ -21,8 +21,8 @@ class SubjectUnknownError(NotFoundError):
 
     code = "testing.subject_unknown"
     message = "{name} does not exist"
-    cause = "{name} was not created on this server's input since its last reset{known}."
-    fix = "Create it first: `echo {example} | birthmark test-server --json`"
+    cause = "No command on this server's input created {name} since the last reset{known}."
+    fix = "Create the device first: `echo {example} | birthmark test-server --json`"
     example: str
     known: str
     name: str
@@ -32,8 +32,8 @@ class RunsByItselfError(InvalidRequestError):
     """A command for the complete server at a server that was not started for tests."""
 
     code = "testing.runs_by_itself"
-    message = "{word} requires a server that the tests started"
-    cause = "{word} would change the server of {data} for all its users; it was not started for tests."
+    message = "{word} requires a server started by the tests"
+    cause = "{word} would change the server of {data} for all its users, and that server was not started for tests."
     fix = "Use a test server: `birthmark test-server --json`"
     data: Path
     word: str
@@ -56,7 +56,7 @@ class AnswerError(UnavailableError):
 
     code = "testing.answer"
     message = "{name} was not created or changed: {body}"
-    cause = "{url} returned {status} when {name} was created or changed: {body}"
+    cause = "{url} returned {status} to the request that creates or changes {name}: {body}"
     fix = "Use another name or certificate, or a new server: `echo {word} | birthmark test-server --json`"
     body: str
     name: str

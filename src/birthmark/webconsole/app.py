@@ -49,9 +49,9 @@ class PageMissingError(NotFoundError):
     """The page does not exist."""
 
     code = "console.page_missing"
-    cause = "There is no page at {path}."
+    cause = "The page {path} does not exist."
     fix = "Choose a page in the navigation, or search for a device."
-    for_a_person = "the user at the browser has to do it"
+    for_a_person = "the user must do this in the browser"
     path: str
 
 

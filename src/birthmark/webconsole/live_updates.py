@@ -46,8 +46,8 @@ class TooManyPagesError(ThrottledError):
 
     code = "console.too_many_pages"
     cause = "{count} pages of {who} receive live updates, which is the limit."
-    fix = "Close unused pages. A page without live updates shows the state when it was loaded."
-    for_a_person = "the user at the browser has to do it"
+    fix = "Close unused pages. A page without live updates shows the state at the time the page was loaded."
+    for_a_person = "the user must do this in the browser"
     count: int
     who: str
 

@@ -31,10 +31,10 @@ class FormUnfitError(InvalidRequestError):
     """A page's form lacks a field or has an invalid value."""
 
     code = "console.form_unfit"
-    message = "That cannot be done: {detail}"
+    message = "The form cannot be processed: {detail}"
     cause = "The form is not valid, and nothing was changed: {detail}."
     fix = "Go back and correct the form."
-    for_a_person = "the user at the browser has to do it"
+    for_a_person = "the user must do this in the browser"
     detail: str
 
 

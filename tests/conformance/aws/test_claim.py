@@ -191,7 +191,7 @@ def test_a_name_that_a_device_has_is_not_given_to_another(
             asked = {"template": template, "token": token, "parameters": {"SerialNumber": serial}}
             answer = told(device("register", **asked))
             assert ("accepted" if attempt == 0 else "rejected") in answer
-    assert answer["rejected"]["message"] == f"Thing gateway-{serial} has another certificate already"
+    assert answer["rejected"]["message"] == f"Thing gateway-{serial} already has a different certificate"
     assert len(iot.list_thing_principals(thingName=f"gateway-{serial}")["principals"]) == 1
 
 

@@ -572,7 +572,7 @@ async def test_a_copy_of_an_old_key_does_not_come_back(server: EstServer) -> Non
     await server.issued(a_csr("device-1"), headers={}, peer=shown(second))
     server.clock.move(2 * DAY)
     answer = await enroll(server, a_csr("device-1"), first)
-    assert (answer.status, answer.text.splitlines()[0]) == (403, "This certificate was replaced")
+    assert (answer.status, answer.text.splitlines()[0]) == (403, "The certificate has been replaced")
 
 
 @BACK
@@ -582,7 +582,7 @@ async def test_a_copy_of_an_old_key_does_not_come_back_after_however_many_renewa
     for _ in range(104):
         server.clock.move(timedelta(hours=4))
         last = await server.issued(a_csr("device-1", key=key), headers={}, peer=shown(last))
-    assert (await enroll(server, a_csr("device-1"), first)).text.startswith("This certificate was replaced")
+    assert (await enroll(server, a_csr("device-1"), first)).text.startswith("The certificate has been replaced")
 
 
 @BACK

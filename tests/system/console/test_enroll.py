@@ -136,7 +136,7 @@ def test_certificates_are_taken_on_the_word_of_who_drops_them_and_names_are_iner
     other = a_certificate("d-dropped")
     page = looked(anna, drop(anna, ("files", "b.pem", other.encode())))
     assert "enroll-list LIST --update" in said(page)
-    assert "exists already" in said(page)  # another certificate under that name is never written over
+    assert "already exists" in said(page)  # another certificate under that name is never written over
 
 
 def test_a_table_and_a_zip_are_believed_by_roots_alone(anna: Browser, shipped: Path) -> None:

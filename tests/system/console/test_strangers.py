@@ -203,7 +203,7 @@ def test_where_nothing_is_a_person_is_told_by_a_page_and_a_program_in_a_word(pla
     with planted.operator() as visitor:
         visitor.expected.add("Failed to load resource")
         page = visitor.page("/nowhere/at-all")
-        expect(page.get_by_role("alert")).to_contain_text("There is no page at /nowhere/at-all")
+        expect(page.get_by_role("alert")).to_contain_text("The page /nowhere/at-all does not exist")
         expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
     unauthenticated = Program(planted.url)
     assert (unauthenticated.get("/nowhere").status_code, unauthenticated.get("/nowhere").text) == (404, "Not Found")

@@ -171,7 +171,7 @@ def test_a_proxy_is_not_asked_for_this_machine_and_is_blamed_where_it_was(debian
 
 def test_a_home_that_is_closed_is_named_and_stops_nothing_else(debian: DebianRoot) -> None:
     refused = debian.attempt("birthmark", "serve", "--listen", "127.0.0.2", user="ada")  # HOME is the server's
-    assert "/var/lib/birthmark/.local/share/birthmark cannot be written" in refused.stderr
+    assert "Cannot write to the data directory /var/lib/birthmark/.local/share/birthmark" in refused.stderr
     assert 'birthmark serve --listen 127.0.0.2 --data "$(mktemp -d)"' in refused.stderr
     asked = debian.attempt("birthmark", "env", "--data", "/tmp/nothing", user="ada")
     assert "operator.server_not_running" in asked.stderr

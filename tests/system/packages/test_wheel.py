@@ -91,7 +91,7 @@ def test_a_ca_of_an_earlier_version_wants_what_brings_it_up(fresh: Path) -> None
     archive = TOP / "tests/upgrade/0.2.0.tar.gz"
     subprocess.run(["tar", "-xzf", archive, "--no-same-owner", "-C", fresh.parent, "ca"], check=True)
     done = run(fresh, "ca", "crl", "--dir", "ca")
-    assert "To bring ca/inventory.db up to this version needs alembic, which is part of the extra" in done.stderr
+    assert "To bring ca/inventory.db up to this version requires alembic, which is part of the extra" in done.stderr
 
 
 def test_why_remembers_what_this_machine_was_refused(fresh: Path) -> None:

@@ -131,7 +131,7 @@ def test_a_topic_stands_in_a_path_with_its_slashes_or_without() -> None:
 
 
 def test_an_operation_that_is_known_and_not_served_is_named() -> None:
-    with pytest.raises(OperationNotServedError, match="Unserved is not implemented"):
+    with pytest.raises(OperationNotServedError, match="Unserved is not a supported operation"):
         ROUTER.find("GET", "/unserved")
 
 

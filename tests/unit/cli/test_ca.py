@@ -150,7 +150,7 @@ def test_the_key_of_an_earlier_issue_is_not_replaced(ca: Path, tmp_path: Path) -
     (tmp_path / "pump.key.pem").write_text("earlier")
     refused = run("issue", ca, "pump", "--out-dir", str(tmp_path))
     assert refused.exit_code == 1
-    assert f"{tmp_path / 'pump.key.pem'} exists already." in refused.stderr
+    assert f"{tmp_path / 'pump.key.pem'} already exists." in refused.stderr
     assert [(one.name, one.read_text()) for one in tmp_path.iterdir()] == [("pump.key.pem", "earlier")]
     assert run("show", ca, "pump").exit_code == 3, "nothing was issued"
 

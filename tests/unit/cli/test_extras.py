@@ -35,7 +35,7 @@ def test_a_ca_of_an_earlier_version_says_what_it_is_that_needs_a_package(
     monkeypatch.setitem(sys.modules, "alembic.operations", None)
     shown = CliRunner().invoke(cli.app, ["ca", "show", "--dir", str(tmp_path / "ca")])
     assert shown.exit_code == 5
-    assert f"To bring {tmp_path}/ca/inventory.db up to this version needs alembic" in " ".join(shown.stderr.split())
+    assert f"To bring {tmp_path}/ca/inventory.db up to this version requires alembic" in " ".join(shown.stderr.split())
 
 
 def test_a_package_that_is_no_extra_of_ours_is_a_defect(monkeypatch: pytest.MonkeyPatch) -> None:

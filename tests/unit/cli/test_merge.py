@@ -62,7 +62,9 @@ def test_a_chip_that_is_at_two_stations_is_named_in_both(
     Line(Path("south")).seal()
     second = [path.with_name("intake-0002.jsonl") for path in (NORTH, SOUTH)]
     (row,) = refused(stations, capsys, NORTH, *second)
-    assert row["cause"] == f"Entry 1 of {second[1]}, board S-9: entry 1 of {second[0]} has the same chip."
+    assert (
+        row["cause"] == f"Entry 1 of {second[1]} (board S-9) is a duplicate: entry 1 of {second[0]} has the same chip."
+    )
 
 
 def test_a_board_that_is_at_two_stations_is_named_in_both(
@@ -73,7 +75,9 @@ def test_a_board_that_is_at_two_stations_is_named_in_both(
         Line(Path(place)).seal()
     second = [path.with_name("intake-0002.jsonl") for path in (NORTH, SOUTH)]
     (row,) = refused(stations, capsys, *second)
-    assert row["cause"] == f"Entry 1 of {second[1]}, board X-1: entry 1 of {second[0]} has the same board."
+    assert (
+        row["cause"] == f"Entry 1 of {second[1]} (board X-1) is a duplicate: entry 1 of {second[0]} has the same board."
+    )
 
 
 def test_an_open_bundle_is_not_merged(stations: StationsOptions, capsys: pytest.CaptureFixture[str]) -> None:

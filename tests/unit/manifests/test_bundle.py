@@ -276,7 +276,7 @@ def test_one_chip_on_two_boards_is_refused_although_its_station_signed_both(tmp_
     )
     found = list(verify_all(io.BytesIO(b"\n".join([opening, raw, line.sign(again)])), line.trust))
     assert isinstance(found[1], BirthmarkError)
-    assert found[1].explain_cause() == "Entry 2, board B-2: entry 1 has the same chip."
+    assert found[1].explain_cause() == "Entry 2 (board B-2) is a duplicate: entry 1 has the same chip."
 
 
 def chip_of(raw: bytes) -> dict[str, str]:

@@ -261,8 +261,8 @@ def test_an_entry_whose_keys_cannot_be_checked_is_not_verified_and_says_what_was
     found = outcome(signed_anew(change))
     assert isinstance(found, errors.NotCheckedError)
     cause = found.explain_cause()
-    assert cause.startswith("Signature, signer and header of entry ")
-    assert "are valid. Key, certificate and chain were not checked" in cause
+    assert cause.startswith("The signature, signer and header of entry ")
+    assert "are valid. The key, certificate and chain were not checked" in cause
 
 
 @pytest.mark.parametrize("part", ["publicKeySet", "x5c"])

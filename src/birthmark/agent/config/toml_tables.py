@@ -38,9 +38,9 @@ class ConfigMisnamedError(ConfigMissingError):
     """An editor added `.txt` to the configuration's name."""
 
     code = "agent.config_misnamed"
-    message = "The configuration has another file name"
-    cause = "The file {file} does not exist, but {file}.txt does. An editor added .txt to its name."
-    fix = "Rename it: `mv -n {file}.txt {file}`"
+    message = "The configuration file has the wrong name"
+    cause = "The file {file} does not exist, but {file}.txt does: an editor added .txt to the name."
+    fix = "Rename the file: `mv -n {file}.txt {file}`"
 
 
 class ConfigInvalidError(InvalidRequestError):

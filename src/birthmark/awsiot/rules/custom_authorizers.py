@@ -44,8 +44,8 @@ class SigningKeyInvalidError(InvalidRequestError):
     code = "awsiot.signing_key_invalid"
     message = "Invalid token signing public key {name}: {detail}"
     fix = (
-        "Use an RSA key of 2048 to 8192 bits as PEM. To generate one: `(umask 077; set -C; openssl genrsa 2048 > "
-        "token.key) && openssl rsa -in token.key -pubout`"
+        "Use an RSA public key of 2048 to 8192 bits in PEM format. To generate a key pair and print the public key: "
+        "`(umask 077; set -C; openssl genrsa 2048 > token.key) && openssl rsa -in token.key -pubout`"
     )
     name: str
     detail: str
@@ -60,8 +60,8 @@ class TokenRefusedError(UnauthenticatedError):
         "A client ({thing}) used the authorizer {authorizer}, and {reason}. The authorizer's function was not called."
     )
     fix = (
-        "Sign the token with RSA and SHA-256 and a key registered with the authorizer, then send token and signature. "
-        "Show the token's name and the keys: `aws iot describe-authorizer --authorizer-name {authorizer}`."
+        "Sign the token using RSA with SHA-256 and a key registered with the authorizer, then send the token and its "
+        "signature. Show the token's name and the keys: `aws iot describe-authorizer --authorizer-name {authorizer}`."
     )
     authorizer: str
     reason: str
@@ -74,8 +74,8 @@ class AuthorizerRefusedError(ForbiddenError):
     code = "awsiot.authorizer_refused"
     cause = "The function {function} of the authorizer {authorizer} denied a client ({thing})."
     fix = (
-        "Check the function's logic and test it with the client's credentials. Show which function it is: `aws iot "
-        "describe-authorizer --authorizer-name {authorizer}`"
+        "Check the function's logic, and test the function with the client's credentials. Show the authorizer's "
+        "function: `aws iot describe-authorizer --authorizer-name {authorizer}`"
     )
     authorizer: str
     function: str
@@ -86,12 +86,12 @@ class AuthorizerAnswerError(InvalidRequestError):
     """The authorizer's function returned an invalid response."""
 
     code = "awsiot.authorizer_answer_invalid"
-    message = "The response of the authorizer {authorizer} is invalid"
+    message = "The authorizer {authorizer} returned an invalid response"
     cause = "The function {function} of the authorizer {authorizer} returned an invalid response: {detail}."
     fix = (
-        "Return isAuthenticated, principalId (letters and digits), policyDocuments (10 at most), "
-        "refreshAfterInSeconds and disconnectAfterInSeconds (300 to 86400). Show which function it is: `aws iot "
-        "describe-authorizer --authorizer-name {authorizer}`"
+        "Return isAuthenticated, principalId (letters and digits), policyDocuments (at most 10), "
+        "refreshAfterInSeconds, and disconnectAfterInSeconds (both 300 to 86400). Show the authorizer's function: "
+        "`aws iot describe-authorizer --authorizer-name {authorizer}`"
     )
     authorizer: str
     function: str
@@ -102,10 +102,10 @@ class AuthorizerDeniedError(PolicyDeniedError):
     """The policies from the authorizer's function do not allow this action."""
 
     code = "awsiot.authorizer_denied"
-    cause = "{action} on {resource} was denied: {hint}. The authorizer's function returned these policies."
+    cause = "The policies from the authorizer's function do not allow {action} on {resource}: {hint}."
     fix = (
-        "Change the function to return a policy that allows {action} on {resource}, and none that denies it. Show "
-        "which function it is: `aws iot describe-authorizer --authorizer-name {authorizer}`"
+        "Change the function to return a policy that allows {action} on {resource} and no policy that denies this "
+        "action. Show the authorizer's function: `aws iot describe-authorizer --authorizer-name {authorizer}`"
     )
     authorizer: str
 

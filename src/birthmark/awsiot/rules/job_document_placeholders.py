@@ -38,7 +38,7 @@ class FileLinkError(ForbiddenError):
     """The file's URL has expired or was not issued by this server."""
 
     code = "awsiot.file_link"
-    message = "The URL of the file {why}"
+    message = "The file URL {why}"
     cause = "{who} requested a file with a URL that {why}."
     fix = "Have the thing fetch the job document again; each copy contains new URLs. List jobs: `birthmark aws job ls`"
     who: str = "A client"

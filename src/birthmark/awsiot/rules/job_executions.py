@@ -97,8 +97,11 @@ class TooManyJobsError(PolicyError):
     """The account has the maximum number of jobs in progress."""
 
     code = "awsiot.job_limit"
-    message = "There are 200 jobs in progress, the maximum"
-    fix = "Cancel or delete jobs that you no longer need: `birthmark aws job ls --status IN_PROGRESS`"
+    message = "The account has 200 jobs in progress, the maximum"
+    fix = (
+        "Cancel or delete jobs that you no longer need. List the jobs in progress: `birthmark aws job ls --status "
+        "IN_PROGRESS`"
+    )
 
 
 class JobStateError(ConflictError):
@@ -116,7 +119,7 @@ class UnknownExecutionError(NotFoundError):
     """The thing has no such job execution."""
 
     code = "awsiot.unknown_job_execution"
-    message = "Job execution of {job} on {thing} cannot be found"
+    message = "The execution of job {job} on {thing} cannot be found"
     fix = "List the job's executions: `birthmark aws job executions {job}`"
     job: str
     thing: str
@@ -126,7 +129,7 @@ class ExecutionStateError(ConflictError):
     """The job execution's status does not permit this change."""
 
     code = "awsiot.job_execution_state"
-    message = "Job execution of {job} on {thing} cannot go from {status} to {wanted}"
+    message = "The execution of job {job} on {thing} cannot change from {status} to {wanted}"
     fix = "Show the status of each execution: `birthmark aws job executions {job}`"
     job: str
     status: str
@@ -140,7 +143,10 @@ class ExecutionVersionError(ConflictError):
     code = "awsiot.job_execution_version"
     message = "Expected version {expected} does not match version {version} of job {job} on {thing}"
     cause = "Job {job} on {thing} is at version {version}; the request expected {expected}."
-    fix = "Repeat the request with the current version or without one: `birthmark aws job executions {job}`"
+    fix = (
+        "Repeat the request with the current version or without a version. List the job's executions: `birthmark aws "
+        "job executions {job}`"
+    )
     expected: int
     job: str
     thing: str
@@ -153,7 +159,10 @@ class CancelVersionError(ConflictError):
     code = "awsiot.job_cancel_version"
     message = "Expected version {expected} does not match version {version} of job {job} on {thing}"
     cause = "Job {job} on {thing} is at version {version}; the request expected {expected}."
-    fix = "Repeat the request with the current version or without one: `birthmark aws job executions {job}`"
+    fix = (
+        "Repeat the request with the current version or without a version. List the job's executions: `birthmark aws "
+        "job executions {job}`"
+    )
     expected: int
     job: str
     thing: str
@@ -164,7 +173,7 @@ class ExecutionOverError(InvalidRequestError):
     """The job execution has ended."""
 
     code = "awsiot.job_execution_over"
-    message = "Job execution of {job} on {thing} has ended: {status}"
+    message = "The execution of job {job} on {thing} has ended: {status}"
     fix = "Show the result: `birthmark aws job executions {job}`"
     job: str
     status: str

@@ -10,7 +10,10 @@ class RetainedMissingError(NotFoundError):
 
     code = "awsiot.retained_missing"
     message = "No retained message for topic {topic}"
-    cause = "The topic {topic} has no retained message: none was published with the retain flag, or it expired."
+    cause = (
+        "The topic {topic} has no retained message: no message was published with the retain flag, or the retained "
+        "message expired."
+    )
     fix = (
         "Publish a retained message: `aws iot-data publish --topic {topic} --qos 1 --retain --payload aGVsbG8=`. List "
         "retained messages: `aws iot-data list-retained-messages`."
@@ -39,8 +42,8 @@ class ClientIdInvalidError(InvalidRequestError):
     message = "The client ID is not valid: {detail}"
     cause = "The client ID {thing} is not valid: {detail}."
     fix = (
-        "A client ID has up to 128 bytes in UTF-8; an empty one requires a clean session. Prefer the thing's name: "
-        "`birthmark aws thing ls`"
+        "A client ID can have up to 128 bytes in UTF-8; an empty client ID requires a clean session. Preferably, use "
+        "the thing's name as the client ID. List things: `birthmark aws thing ls`"
     )
     detail: str
     thing: str
@@ -51,7 +54,7 @@ class TopicInvalidError(InvalidRequestError):
 
     code = "awsiot.topic_invalid"
     message = "The topic is not valid: {detail}"
-    cause = "The client {thing} used the topic {topic}: {detail}."
+    cause = "The client {thing} used the topic {topic}, which is not valid: {detail}."
     fix = f"A topic has up to 256 bytes in UTF-8 and 7 slashes; wildcards are for subscriptions. {_RIGHT}"
     detail: str
     thing: str
@@ -62,7 +65,10 @@ class ReservedTopicError(InvalidRequestError):
     """The reserved topic is not supported."""
 
     code = "awsiot.reserved_topic_not_served"
-    cause = "The client {thing} used {topic}. Topics that begin with $ are reserved, and this one is not supported."
+    cause = (
+        "The client {thing} used the topic {topic}. Topics that begin with $ are reserved, and this server does not "
+        "support this topic."
+    )
     fix = (
         "Publish only to these topics below $aws/: things/THING/shadow/get, update and delete, and the same with "
         "shadow/name/NAME; jobs of a thing; certificates/create; provisioning; rules/RULE/TOPIC for one rule. "
@@ -88,12 +94,12 @@ class ReportDroppedError(PolicyError):
     code = "awsiot.report_dropped"
     message = "The report to {topic} was dropped"
     cause = (
-        "The agent of {thing} reports to {topic}. Device Defender and Greengrass are not supported; the agent stays "
-        "connected."
+        "The agent of {thing} reports to {topic}. This server does not support Device Defender or Greengrass; the "
+        "agent stays connected."
     )
     fix = (
-        "Disable Device Defender or Greengrass health reports in the agent's configuration, or ignore this. Show this "
-        "device's rejected requests: `birthmark why {thing}`"
+        "Disable Device Defender or Greengrass health reports in the agent's configuration, or ignore this message. "
+        "Show this device's rejected requests: `birthmark why {thing}`"
     )
     thing: str
     topic: str
@@ -105,7 +111,7 @@ class MqttOnlyTopicError(InvalidRequestError):
     code = "awsiot.mqtt_only_topic"
     message = "The topic {topic} accepts requests over MQTT only"
     cause = "A client published to {topic} over HTTPS; AWS IoT accepts requests on this topic over MQTT only."
-    fix = "Publish over MQTT. Jobs also have an HTTPS API: `aws iot-jobs-data help`"
+    fix = "Publish over MQTT. Jobs also have an HTTPS API, which this command describes: `aws iot-jobs-data help`"
     topic: str
 
 
@@ -113,7 +119,7 @@ class PayloadTooLargeError(InvalidRequestError):
     """The message is too large."""
 
     code = "awsiot.payload_too_large"
-    cause = "The client {thing} sent {size} bytes; the limit is 131072."
+    cause = "The client {thing} sent a payload of {size} bytes; the limit is 131072 bytes."
     fix = f"Send smaller messages. {_RIGHT}"
     size: int
     thing: str
@@ -125,12 +131,14 @@ class SlowConsumerError(PolicyError):
     code = "awsiot.slow_consumer"
     message = "Messages were dropped: {limit} messages are queued"
     cause = (
-        "The client {thing} is offline or does not acknowledge. {limit} messages are queued for it (or {size_kib} KiB "
-        "of large ones, while it is connected with a clean session), and further messages were dropped."
+        "The client {thing} is offline or does not acknowledge messages. The queue reached its limit of {limit} "
+        "messages, or {size_kib} KiB of large messages while the client is connected with a clean session. Further "
+        "messages were dropped."
     )
     fix = (
-        "Connect the client more often, acknowledge sooner, or subscribe to fewer topics. If it needs all messages, "
-        "increase the queue in the server's configuration file, above its tables: `aws.max_waiting = {value}`"
+        "Connect the client more often, acknowledge messages sooner, or subscribe to fewer topics. If the client "
+        "needs all messages, increase the queue limit in the server's configuration file, above the tables: "
+        "`aws.max_waiting = {value}`"
     )
     limit: int
     size_kib: int
@@ -144,7 +152,7 @@ class TooManyFiltersError(InvalidRequestError):
     code = "awsiot.too_many_subscriptions"
     message = "Too many topic filters {scope}"
     cause = "The client {thing} requested {count} subscriptions; the limit is {limit} {scope}."
-    fix = "Request at most `{limit}` {scope}: use wildcards, more packets or more connections."
+    fix = "Request at most `{limit}` topic filters {scope}. Use wildcards, more packets, or more connections."
     count: int
     limit: int
     scope: str

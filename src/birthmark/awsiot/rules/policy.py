@@ -45,8 +45,8 @@ class PolicyMalformedError(InvalidRequestError):
     code = "awsiot.policy_malformed"
     message = "Policy document is malformed: {detail}"
     fix = (
-        "Use a document such as this one, which allows a client to connect with its thing's name: `aws iot "
-        "create-policy --policy-name connect --policy-document "
+        "Use a valid policy document. For example, to create a policy that allows a client to connect with its "
+        "thing's name: `aws iot create-policy --policy-name connect --policy-document "
         '\'{{"Version":"2012-10-17","Statement":[{{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:*:*:client/${{iot:Connection.Thing.ThingName}}"}}]}}\'`'
     )
     detail: str
@@ -58,12 +58,13 @@ class PolicyDeniedError(ForbiddenError):
     code = "awsiot.policy_denied"
     message = "{action} on {resource} is denied"
     cause = (
-        "{action} on {resource} was denied: {hint}. The server closes an MQTT 3.1.1 connection; with MQTT 5 it "
-        "returns a reason code."
+        "{action} on {resource} was denied: {hint}. With MQTT 3.1.1, the server closes the connection; with MQTT 5, "
+        "the server returns a reason code."
     )
     fix = (
-        "A policy of the certificate {certificate_id} must allow {action} on {resource}, and none may deny it: "
-        "`{command}`. Subscribing requires iot:Subscribe on topicfilter/…, receiving requires iot:Receive on topic/…."
+        "Make sure that a policy of the certificate {certificate_id} allows {action} on {resource} and that no "
+        "policy denies this action: `{command}`. Subscribing requires iot:Subscribe on topicfilter/…, and receiving "
+        "requires iot:Receive on topic/…."
     )
     action: str
     certificate_id: str
@@ -78,10 +79,10 @@ class KeyDeniedError(PolicyDeniedError):
 
     code = "awsiot.key_denied"
     message = "User: {user} is not authorized to perform: {action} on resource: {resource} {because}"
-    cause = "{user} requested {action} on {resource}: {hint}."
+    cause = "{user} requested {action} on {resource}, and the request was denied: {hint}."
     fix = (
-        "Grant a policy that allows {action} on {resource}: for a key with --policy when you create it, for a role in "
-        "[roles] of the configuration. List keys: `birthmark aws key ls`"
+        "Grant a policy that allows {action} on {resource}. For an access key, use --policy when you create the key; "
+        "for a role, use [roles] in the configuration. List access keys: `birthmark aws key ls`"
     )
     because: str
     user: str

@@ -37,7 +37,7 @@ class ResourceConflictsError(ConflictError):
     """The resource exists already, and the template's override setting is FAIL."""
 
     code = "awsiot.resource_conflicts"
-    message = "{resource} exists already, and the template's setting for {property} is FAIL"
+    message = "{resource} already exists, and the template's override setting for {property} is FAIL"
     fix = "Set REPLACE or DO_NOTHING in OverrideSettings to continue. Show the existing resource: `{command}`."
     command: str
     property: str

@@ -30,8 +30,8 @@ class ShadowMissingError(NotFoundError):
 
     code = "awsiot.shadow_missing"
     message = "No shadow exists with name: '{shadow}'"
-    cause = "The thing {thing} has no shadow of that name; the first update creates it."
-    fix = "Create it with an update: `birthmark aws shadow {thing}{options} --desired '{{\"on\": true}}'`"
+    cause = "The thing {thing} has no shadow with that name; the first update creates the shadow."
+    fix = "Create the shadow with an update: `birthmark aws shadow {thing}{options} --desired '{{\"on\": true}}'`"
     options: str
     shadow: str
     thing: str
@@ -42,9 +42,9 @@ class ShadowVersionError(ConflictError):
 
     code = "awsiot.shadow_version"
     message = "Version conflict"
-    cause = "The shadow {shadow} is at version {version}; the update requires {wanted}."
+    cause = "The shadow {shadow} is at version {version}; the update requires version {wanted}."
     fix = (
-        "Read it again and repeat the update, or omit the version. Show the shadow: `birthmark aws shadow "
+        "Read the shadow again and repeat the update, or omit the version. Show the shadow: `birthmark aws shadow "
         "{thing}{options}`"
     )
     options: str
@@ -60,10 +60,13 @@ class TooManyShadowsError(PolicyError):
     code = "awsiot.too_many_shadows"
     message = "The thing has too many shadows"
     cause = (
-        "The thing {thing} has {count} shadows and {deleted} shadows deleted within the last two days; the maximum is "
-        "{limit}. Other things are not affected."
+        "The thing {thing} has {count} shadows, plus {deleted} shadows that were deleted within the last two days; "
+        "the maximum is {limit}. Other things are not affected."
     )
-    fix = "Delete unused shadows. List them: `aws iot-data list-named-shadows-for-thing --thing-name {thing}`"
+    fix = (
+        "Delete unused shadows. List the thing's shadows: `aws iot-data list-named-shadows-for-thing --thing-name "
+        "{thing}`"
+    )
     count: int
     deleted: int
     limit: int = MAX_SHADOWS
@@ -97,12 +100,12 @@ class ShadowTooLargeError(InvalidRequestError):
     code = "awsiot.shadow_too_large"
     message = "The payload exceeds the maximum size allowed"
     cause = (
-        "The shadow {shadow} would have {size} bytes; its state is limited to 8192 bytes, as compact JSON without "
+        "The state of the shadow {shadow} would have {size} bytes; the limit is 8192 bytes of compact JSON without "
         "metadata."
     )
     fix = (
-        "Store large data outside the shadow and keep its address in the shadow; null removes a property. Show the "
-        "shadow: `birthmark aws shadow {thing}{options}`"
+        "Store large data outside the shadow, and keep only the address of the data in the shadow. To remove a "
+        "property, set it to null. Show the shadow: `birthmark aws shadow {thing}{options}`"
     )
     options: str
     shadow: str

@@ -29,8 +29,8 @@ class SessionTokenError(UnauthenticatedError):
     code = "awsiot.session_token_invalid"
     cause = "The temporary access key {access_key_id} was presented {how}."
     fix = (
-        "Configure the client with accessKeyId, secretAccessKey and sessionToken. For an administrator's client: "
-        '`eval "$(birthmark env)"`'
+        "Configure the client with accessKeyId, secretAccessKey, and sessionToken. To configure an administrator's "
+        'client: `eval "$(birthmark env)"`'
     )
     access_key_id: str
     how: str

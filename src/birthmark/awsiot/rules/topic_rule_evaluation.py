@@ -52,7 +52,10 @@ class RuleExistsError(ConflictError):
 
     code = "awsiot.rule_exists"
     message = "Rule {rule} already exists"
-    fix = "Replace it (`aws iot replace-topic-rule help`), or choose another name: `birthmark aws rule ls`"
+    fix = (
+        "Replace the existing rule (`aws iot replace-topic-rule help`), or choose another name. List the names in "
+        "use: `birthmark aws rule ls`"
+    )
     rule: str
 
 
@@ -60,10 +63,10 @@ class RulesFullError(PolicyError):
     """The account has the maximum number of rules, destinations or streams."""
 
     code = "awsiot.rules_full"
-    cause = "There are {count} {what}, the maximum."
+    cause = "The account has {count} {what}, the maximum."
     fix = (
-        "Delete an unused one: `birthmark aws rule ls`, `birthmark aws stream ls`, `aws iot "
-        "list-topic-rule-destinations`"
+        "Delete an unused rule, stream, or destination. List all three: `birthmark aws rule ls`, `birthmark aws "
+        "stream ls`, `aws iot list-topic-rule-destinations`"
     )
     count: int
     what: str
@@ -75,8 +78,8 @@ class RuleLoopError(PolicyError):
     code = "awsiot.rule_loop"
     cause = "The rule {rule} stopped processing a message to {topic} because its rules form a loop: {trail}."
     fix = (
-        "Republish to a topic that neither the rule's own filter nor those of the following rules match. List rules "
-        "with their filters: `birthmark aws rule ls`"
+        "Republish to a topic that matches neither the rule's own topic filter nor the filters of the following "
+        "rules. List rules with their filters: `birthmark aws rule ls`"
     )
     rule: str
     topic: str
@@ -88,7 +91,7 @@ class RuleFailedError(PolicyError):
 
     code = "awsiot.rule_failed"
     cause = "The rule {rule} could not process a message to {topic}: {reason}."
-    fix = "Check the rule and the device's message: `birthmark aws rule show {rule}`"
+    fix = "Check the rule and the device's message. Show the rule: `birthmark aws rule show {rule}`"
     reason: str
     rule: str
     thing: str

@@ -32,7 +32,7 @@ class AccessKeyMissingError(NotFoundError):
     """The access key does not exist."""
 
     code = "awsiot.access_key_missing"
-    message = "There is no access key {access_key_id}"
+    message = "Access key {access_key_id} does not exist"
     fix = "List access keys: `birthmark aws key ls`."
     access_key_id: str
 

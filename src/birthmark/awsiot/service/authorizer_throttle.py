@@ -23,7 +23,7 @@ class AuthorizerThrottledError(ThrottledError):
     message = "Too many denied attempts"
     cause = "The authorizer {authorizer} denied too many clients from {whose}."
     fix = (
-        "Retry after the time in Retry-After, and check which clients fail and why: `birthmark why --reasons`. An "
+        "Retry after the time in Retry-After. Check which clients fail and why: `birthmark why --reasons`. An "
         "authorizer with token signing calls its function only for valid signatures."
     )
     authorizer: str

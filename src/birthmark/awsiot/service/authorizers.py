@@ -52,8 +52,8 @@ class AuthorizerExistsError(ConflictError):
     code = "awsiot.authorizer_exists"
     message = "Authorizer {authorizer} already exists"
     fix = (
-        "Update the existing authorizer, or choose another name: `aws iot describe-authorizer --authorizer-name "
-        "{authorizer}`"
+        "Update the existing authorizer, or choose another name. Show the existing authorizer: `aws iot "
+        "describe-authorizer --authorizer-name {authorizer}`"
     )
     authorizer: str
 
@@ -63,7 +63,7 @@ class AuthorizerInUseError(ConflictError):
 
     code = "awsiot.authorizer_in_use"
     message = "The authorizer {authorizer} cannot be deleted: {detail}"
-    fix = "Deactivate it first: `{command}`"
+    fix = "First, deactivate the authorizer or clear the default: `{command}`"
     authorizer: str
     command: str
     detail: str
@@ -75,7 +75,7 @@ class AuthorizerInactiveError(ForbiddenError):
     code = "awsiot.authorizer_inactive"
     message = "The authorizer is not active"
     cause = "A client ({thing}) used the authorizer {authorizer}, which is INACTIVE."
-    fix = "Activate it: `aws iot update-authorizer --authorizer-name {authorizer} --status ACTIVE`."
+    fix = "Activate the authorizer: `aws iot update-authorizer --authorizer-name {authorizer} --status ACTIVE`."
     authorizer: str
     thing: str
 
@@ -85,12 +85,12 @@ class NoAuthorizerError(NoCertificateError):
 
     code = "awsiot.no_authorizer"
     cause = (
-        "A client ({thing}) connected with a user name, a password or ALPN mqtt and without a valid certificate. It "
-        "names no authorizer, and there is no default authorizer."
+        "A client ({thing}) connected with a user name, a password, or ALPN mqtt, but without a valid certificate. "
+        "The client named no authorizer, and no default authorizer is set."
     )
     fix = (
-        "Name an authorizer in the user name, NAME?x-amz-customauthorizer-name=AUTHORIZER, or set a default. List "
-        "authorizers: `aws iot list-authorizers`."
+        "Name an authorizer in the user name (NAME?x-amz-customauthorizer-name=AUTHORIZER), or set a default "
+        "authorizer. List authorizers: `aws iot list-authorizers`."
     )
 
 

@@ -19,7 +19,7 @@ class UnknownCaError(NotFoundError):
     """The CA certificate does not exist."""
 
     code = "awsiot.unknown_ca"
-    cause = "There is no CA certificate {certificate_id}."
+    cause = "The CA certificate {certificate_id} does not exist."
     fix = "List CA certificates: `aws iot list-ca-certificates`."
     certificate_id: str
 
@@ -29,7 +29,10 @@ class CaExistsError(ConflictError):
 
     code = "awsiot.ca_exists"
     cause = "The CA certificate {certificate_id} is already registered."
-    fix = "Use the registered certificate: `aws iot describe-ca-certificate --certificate-id {certificate_id}`"
+    fix = (
+        "Use the registered CA certificate. Show the registered certificate: `aws iot describe-ca-certificate "
+        "--certificate-id {certificate_id}`"
+    )
     certificate_id: str
 
 
@@ -53,7 +56,10 @@ class CaStateError(ConflictError):
     code = "awsiot.ca_state"
     message = "CA Certificate must be deactivated (not ACTIVE) before deletion. Id: {certificate_id}"
     cause = "The CA certificate {certificate_id} is ACTIVE."
-    fix = "Deactivate it first: `aws iot update-ca-certificate --certificate-id {certificate_id} --new-status INACTIVE`"
+    fix = (
+        "Deactivate the CA certificate first: `aws iot update-ca-certificate --certificate-id {certificate_id} "
+        "--new-status INACTIVE`"
+    )
     certificate_id: str
 
 
@@ -61,8 +67,8 @@ class NoRegistrationCodeError(NotFoundError):
     """There is no registration code."""
 
     code = "awsiot.no_registration_code"
-    cause = "There is no registration code."
-    fix = "Create one: `aws iot get-registration-code`."
+    cause = "The account has no registration code."
+    fix = "Create a registration code: `aws iot get-registration-code`."
 
 
 @dataclass(slots=True)

@@ -56,10 +56,10 @@ class TooManyOwnedError(ThrottledError):
     """The claim certificate or access key has requested too many certificates."""
 
     code = "awsiot.too_many_owned"
-    cause = "{principal} reached its certificate limit: {limit} {what}."
+    cause = "{principal} reached its limit: {limit} certificates {what}."
     fix = (
-        "Retry in 1 minute; unused certificates are deleted within an hour. Check which clients request certificates: "
-        "`birthmark why`"
+        "Retry in 1 minute; the server deletes unused certificates within an hour. Check which clients request "
+        "certificates: `birthmark why`"
     )
     limit: int
     principal: str
@@ -103,7 +103,7 @@ class UnknownCertificateError(NotFoundError):
     """The certificate does not exist."""
 
     code = "awsiot.unknown_certificate"
-    cause = "There is no certificate {certificate_id}."
+    cause = "The certificate {certificate_id} does not exist."
     fix = "List certificates: `aws iot list-certificates`. The ID is the SHA-256 thumbprint of the certificate."
     certificate_id: str
 
@@ -113,7 +113,10 @@ class CertificateExistsError(ConflictError):
 
     code = "awsiot.certificate_exists"
     cause = "The certificate {certificate_id} is already registered."
-    fix = "Use the registered certificate: `aws iot describe-certificate --certificate-id {certificate_id}`"
+    fix = (
+        "Use the registered certificate. Show the registered certificate: `aws iot describe-certificate "
+        "--certificate-id {certificate_id}`"
+    )
     certificate_id: str
 
 
@@ -123,8 +126,8 @@ class CertificateRefusedError(InvalidRequestError):
     code = "awsiot.certificate_refused"
     message = "The certificate cannot be registered: {detail}"
     fix = (
-        "Register a valid certificate with an RSA key of at least 2048 bits or an EC key (P-256, P-384, P-521), such "
-        "as this one: `birthmark ca issue device --dir ca`"
+        "Register a valid certificate with an RSA key of at least 2048 bits or an EC key (P-256, P-384, or P-521). "
+        "To issue such a certificate: `birthmark ca issue device --dir ca`"
     )
     detail: str
 
@@ -134,7 +137,10 @@ class CertificateStateError(ConflictError):
 
     code = "awsiot.certificate_state"
     cause = "Certificate {certificate_id} is {status}; ACTIVE certificates cannot be deleted."
-    fix = "Deactivate it first: `aws iot update-certificate --certificate-id {certificate_id} --new-status INACTIVE`"
+    fix = (
+        "Deactivate the certificate first: `aws iot update-certificate --certificate-id {certificate_id} "
+        "--new-status INACTIVE`"
+    )
     certificate_id: str
     status: str
 
@@ -144,8 +150,14 @@ class PendingActivationError(ConflictError):
 
     code = "awsiot.pending_activation"
     message = "Not allowed to register certificate with PENDING_ACTIVATION status"
-    cause = "The request would register a certificate as PENDING_ACTIVATION, which only just-in-time registration sets."
-    fix = "Register it as ACTIVE or INACTIVE: `aws iot register-certificate-without-ca help`"
+    cause = (
+        "The request would register a certificate with the status PENDING_ACTIVATION, which only just-in-time "
+        "registration sets."
+    )
+    fix = (
+        "Register the certificate as ACTIVE or INACTIVE. Show the operation's parameters: `aws iot "
+        "register-certificate-without-ca help`"
+    )
 
 
 class CaInactiveError(ConflictError):
@@ -175,12 +187,12 @@ class CertificateInUseError(ConflictError):
     message = "{detail} must be detached before deletion."
     cause = "Certificate {certificate_id} cannot be deleted: {detail} are attached."
     fix = (
-        "Detach them first: `export ARN=$(aws iot describe-certificate --certificate-id {certificate_id} "
-        "--query certificateDescription.certificateArn --output text); "
-        'aws iot list-principal-things --principal "$ARN" --query "things[]" --output text '
-        '| xargs -rn1 aws iot detach-thing-principal --principal "$ARN" --thing-name; '
-        'aws iot list-attached-policies --target "$ARN" --query "policies[].policyName" --output text '
-        '| xargs -rn1 aws iot detach-policy --target "$ARN" --policy-name`'
+        "Detach all things and policies first: `export ARN=$(aws iot describe-certificate --certificate-id "
+        "{certificate_id} --query certificateDescription.certificateArn --output text); aws iot "
+        'list-principal-things --principal "$ARN" --query "things[]" --output text | xargs -rn1 aws iot '
+        'detach-thing-principal --principal "$ARN" --thing-name; aws iot list-attached-policies --target "$ARN" '
+        '--query "policies[].policyName" --output text | xargs -rn1 aws iot detach-policy --target "$ARN" '
+        "--policy-name`"
     )
     certificate_id: str
     detail: str

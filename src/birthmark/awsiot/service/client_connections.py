@@ -10,8 +10,8 @@ class UnknownClientError(NotFoundError):
     code = "awsiot.unknown_client"
     message = "Client {thing} is not connected and has no session"
     fix = (
-        "Check the spelling: client IDs are case-sensitive. Most clients use their thing's name: `birthmark aws thing "
-        "ls`"
+        "Check the spelling: client IDs are case-sensitive. Most clients use their thing's name as the client ID. "
+        "List things: `birthmark aws thing ls`"
     )
     thing: str
 

@@ -65,7 +65,7 @@ class NoCertificateError(UnauthenticatedError):
     cause = "A client ({thing}) connected without a certificate; AWS IoT authenticates devices with certificates."
     fix = (
         "Configure the client with its certificate and key (for a secure element: mtls_with_pkcs11), and check that "
-        'it can read both. This command publishes with both: `curl -sS --cacert "$SSL_CERT_FILE" --cert '
+        'the client can read both. To publish with a certificate and key: `curl -sS --cacert "$SSL_CERT_FILE" --cert '
         '"$X509_CERT_FILE" --key "$X509_KEY_FILE" --data hello "$AWS_ENDPOINT_URL_IOT_DATA_PLANE/topics/hello?qos=1"`'
     )
     thing: str
@@ -78,8 +78,9 @@ class CertificateUnknownError(UnauthenticatedError):
     cause = "The client {thing} presented the certificate {certificate_id} ({common_name}), which is not registered."
     fix = (
         "Register the device as a thing with an example policy: `birthmark device enroll --to aws --cert "
-        '"$X509_CERT_FILE"`. To register the CA of many devices, see docs/howto/aws-first-contact.md. IoT Hub clients '
-        "reach this endpoint when they send no user name: set HOST/DEVICE/?api-version=2021-04-12."
+        '"$X509_CERT_FILE"`. To register the CA of many devices, see docs/howto/aws-first-contact.md. IoT Hub '
+        "clients reach this endpoint if they send no user name; set the user name to "
+        "HOST/DEVICE/?api-version=2021-04-12."
     )
     certificate_id: str
     common_name: str
@@ -95,10 +96,10 @@ class FirstContactOffError(CertificateUnknownError):
         "CA {ca_id} is registered, {why}."
     )
     fix = (
-        "Register the certificate; its CA is registered already: `aws iot register-certificate --certificate-pem "
-        '"$(cat "$X509_CERT_FILE")" --status ACTIVE`. Or enable auto-registration for all devices of that CA: `aws '
-        "iot update-ca-certificate --certificate-id {ca_id} --new-status ACTIVE --new-auto-registration-status "
-        "ENABLE`"
+        "Register the certificate, whose CA is already registered: `aws iot register-certificate --certificate-pem "
+        '"$(cat "$X509_CERT_FILE")" --status ACTIVE`. Alternatively, enable auto-registration for all devices of '
+        "this CA: `aws iot update-ca-certificate --certificate-id {ca_id} --new-status ACTIVE "
+        "--new-auto-registration-status ENABLE`"
     )
     ca_id: str
     why: str
@@ -110,7 +111,9 @@ class CertificateInactiveError(ForbiddenError):
     code = "awsiot.certificate_inactive"
     message = "The certificate is {status}"
     cause = "The client {thing} presented the certificate {certificate_id}, whose status is {status}."
-    fix = "Activate it: `aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`."
+    fix = (
+        "Activate the certificate: `aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`."
+    )
     certificate_id: str
     status: str
     thing: str
@@ -131,10 +134,10 @@ class ClaimClientIdError(ForbiddenError):
 
     code = "awsiot.claim_client_id"
     cause = (
-        "The claim certificate {certificate_id} connected as {thing}. Another client has a session with this client "
-        "ID, which a claim cannot take over."
+        "A client connected as {thing} with the claim certificate {certificate_id}. Another client has a session "
+        "with this client ID, and a claim certificate cannot take over that session."
     )
-    fix = "Use another client ID until the device has its certificate. List names in use: `birthmark aws thing ls`"
+    fix = "Use another client ID until the device has its own certificate. List names in use: `birthmark aws thing ls`"
     certificate_id: str
     thing: str
 

@@ -61,9 +61,9 @@ class IndexNotReadyError(ConflictError):
     code = "awsiot.index_not_ready"
     message = "The index {index} is not ready: {detail}"
     fix = (
-        "Enable it: `aws iot update-indexing-configuration --thing-indexing-configuration "
+        "Enable the index: `aws iot update-indexing-configuration --thing-indexing-configuration "
         "thingIndexingMode=REGISTRY_AND_SHADOW,thingConnectivityIndexingMode=STATUS "
-        "--thing-group-indexing-configuration thingGroupIndexingMode=ON`. The server builds it within minutes."
+        "--thing-group-indexing-configuration thingGroupIndexingMode=ON`. The server builds the index within minutes."
     )
     detail: str
     index: str
@@ -74,7 +74,7 @@ class UnknownIndexError(NotFoundError):
 
     code = "awsiot.unknown_index"
     message = "Index {index} not found"
-    fix = "Use AWS_Things or AWS_ThingGroups, and enable the index first: `aws iot list-indices`"
+    fix = "Use AWS_Things or AWS_ThingGroups, and enable the index first. List indices: `aws iot list-indices`"
     index: str
 
 

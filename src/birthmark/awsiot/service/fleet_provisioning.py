@@ -63,8 +63,8 @@ class OwnershipTokenError(InvalidRequestError):
     message = "Certificate ownership token is not valid: {detail}"
     cause = "The client {thing} used an ownership token with the template {template}: {detail}."
     fix = (
-        "Request a new certificate and use its token. A token is valid once, for one hour, on the connection or "
-        "client ID that received it. Print an example: `birthmark aws template example`"
+        "Request a new certificate and use its ownership token. A token is valid once, for one hour, on the "
+        "connection or client ID that received the token. Print an example: `birthmark aws template example`"
     )
     detail: str
     template: str
@@ -77,8 +77,8 @@ class HookRefusedError(ForbiddenError):
     code = "awsiot.hook_refused"
     message = "The pre-provisioning hook denied the device: {detail}"
     cause = (
-        "The client {thing} requested provisioning with the template {template}, and its hook {arn} denied it: "
-        "{detail}."
+        "The client {thing} requested provisioning with the template {template}, and the template's hook {arn} "
+        "denied the request: {detail}."
     )
     fix = (
         "Check the hook's logic and the device's parameters. Show the template: `birthmark aws template show "
@@ -96,8 +96,8 @@ class ReplyTopicNotSubscribedError(InvalidRequestError):
     code = "awsiot.answer_unheard"
     cause = "The client {thing} sent a request without a subscription to {topic}; the response is lost."
     fix = (
-        "Subscribe to both response topics, accepted and rejected, and wait for SUBACK before the request. Print an "
-        "example: `birthmark aws template example`"
+        "Subscribe to both response topics (accepted and rejected), and wait for the SUBACK before you send the "
+        "request. Print an example: `birthmark aws template example`"
     )
     thing: str
     topic: str
@@ -108,10 +108,10 @@ class MqttRequiredError(InvalidRequestError):
 
     code = "awsiot.nobody_to_answer"
     message = "Certificate requests are available over MQTT only"
-    cause = "A client published to {topic} over HTTPS; the response can only be sent to an MQTT connection."
+    cause = "A client published to {topic} over HTTPS; the server can send the response only over an MQTT connection."
     fix = (
-        "Connect over MQTT, subscribe to the responses and publish there. Print an example: `birthmark aws template "
-        "example`"
+        "Connect over MQTT, subscribe to the response topics, and publish the request on that connection. Print an "
+        "example: `birthmark aws template example`"
     )
     topic: str
 

@@ -79,10 +79,12 @@ class RegisteredPendingError(CertificateInactiveError):
     message = "The certificate was registered and is waiting for activation"
     cause = (
         "The client {thing} connected for the first time, with a certificate of the CA {ca_id}, which has no "
-        "template. Its certificate {certificate_id} was registered as {status}, with an event on "
+        "template. The server registered the certificate {certificate_id} as {status} and published an event on "
         "$aws/events/certificates/registered/{ca_id}."
     )
-    fix = "Activate it: `aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`."
+    fix = (
+        "Activate the certificate: `aws iot update-certificate --certificate-id {certificate_id} --new-status ACTIVE`."
+    )
     ca_id: str
 
 
@@ -94,7 +96,10 @@ class OtherFormError(CertificateUnknownError):
         "The client {thing} presented a copy of the certificate {known} ({common_name}) whose signature is encoded "
         "differently. Anyone can produce such a copy. The original is registered, so the copy is not a new device."
     )
-    fix = "Use the certificate as its CA signed it: `aws iot describe-certificate --certificate-id {known}`"
+    fix = (
+        "Use the original certificate, as its CA signed it. Show the original certificate: `aws iot "
+        "describe-certificate --certificate-id {known}`"
+    )
     known: str
 
 
@@ -104,8 +109,8 @@ class CaFullError(PolicyError):
     code = "awsiot.ca_full"
     cause = "The CA {ca_id} has {count} registered certificates; the limit for auto-registration is {limit}."
     fix = (
-        "Check the CA's certificates, and deactivate the CA if you do not recognize them: `aws iot "
-        "list-certificates-by-ca --ca-certificate-id {ca_id}`"
+        "Check the CA's certificates: `aws iot list-certificates-by-ca --ca-certificate-id {ca_id}`. If you do not "
+        "recognize these certificates, deactivate the CA."
     )
     ca_id: str
     count: int
@@ -118,8 +123,8 @@ class CaTooFastError(ThrottledError):
     code = "awsiot.ca_too_fast"
     cause = "More than {limit} certificates of the CA {ca_id} connected for the first time within one second."
     fix = (
-        "The clients reconnect automatically. Check whether they are yours, and deactivate the CA if not: `aws iot "
-        "list-certificates-by-ca --ca-certificate-id {ca_id}`"
+        "The clients reconnect automatically. Check whether the clients are yours: `aws iot list-certificates-by-ca "
+        "--ca-certificate-id {ca_id}`. If they are not yours, deactivate the CA."
     )
     ca_id: str
     limit: int

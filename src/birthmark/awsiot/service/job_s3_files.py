@@ -24,8 +24,8 @@ class TooManyReadersError(ThrottledError):
     code = "awsiot.file_readers"
     message = "Too many concurrent file downloads"
     cause = (
-        "{thing} downloads {reading} files concurrently, and all things {all_reading}; the limits are {each} and "
-        "{most}."
+        "{thing} downloads {reading} files concurrently (limit: {each}), and all things together download "
+        "{all_reading} files (limit: {most})."
     )
     fix = "Retry when a download has ended. List jobs in progress: `birthmark aws job ls --status IN_PROGRESS`"
     all_reading: int

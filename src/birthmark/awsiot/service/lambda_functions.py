@@ -27,10 +27,10 @@ class FunctionNotMappedError(InvalidRequestError):
 
     code = "awsiot.function_not_mapped"
     message = "The function {arn} is not mapped to a URL"
-    cause = "The server must call {arn}, and its configuration maps no URL to it."
+    cause = "The server must call {arn}, but the server's configuration does not map this function to a URL."
     fix = (
-        'Map it in the configuration and restart the server: [functions."{arn}"] with url = "https://…" and '
-        'secret_file = "…". Show the current settings: `birthmark server settings`'
+        'To map the function, add [functions."{arn}"] with url = "https://…" and secret_file = "…" to the '
+        "configuration, and restart the server. Show the current settings: `birthmark server settings`"
     )
     arn: str
 
@@ -42,8 +42,8 @@ class FunctionFailedError(UnavailableError):
     message = "The function {arn} returned no valid response"
     cause = "The server called the function {arn} at {host}, which returned no valid response: {reason}."
     fix = (
-        "Check the function: it receives an event by POST and must return 200 with JSON within 5 s. Show each "
-        "function's URL: `birthmark server settings`"
+        "Check the function, which receives an event in a POST request and must return status 200 with JSON within 5 "
+        "s. Show each function's URL: `birthmark server settings`"
     )
     arn: str
     host: str

@@ -28,8 +28,8 @@ class UnknownStreamError(NotFoundError):
     """The stream does not exist."""
 
     code = "awsiot.unknown_stream"
-    message = "There is no stream {stream}"
-    fix = "Create it: `birthmark aws stream create {stream}`. List streams: `birthmark aws stream ls`"
+    message = "Stream {stream} does not exist"
+    fix = "Create the stream: `birthmark aws stream create {stream}`. List streams: `birthmark aws stream ls`"
     stream: str
     is_final: bool = True
 
@@ -39,7 +39,7 @@ class StreamExistsError(ConflictError):
 
     code = "awsiot.stream_exists"
     message = "Stream {stream} already exists"
-    fix = "Use it, or choose another name: `birthmark aws stream ls`"
+    fix = "Use the existing stream, or choose another name. List streams: `birthmark aws stream ls`"
     stream: str
 
 
@@ -48,7 +48,10 @@ class StreamNameError(InvalidRequestError):
 
     code = "awsiot.stream_name"
     message = "The stream name {stream} is not valid"
-    fix = "Use 1 to 128 letters, digits and _ . -, as in this command: `birthmark aws stream create readings`"
+    fix = (
+        "Use 1 to 128 characters: letters, digits, and _ . -, as in this command: `birthmark aws stream create "
+        "readings`"
+    )
     stream: str
 
 

@@ -50,7 +50,10 @@ class PolicyExistsError(ConflictError):
 
     code = "awsiot.policy_exists"
     message = "Policy cannot be created - name already exists (name={policy})"
-    fix = "Show it: `aws iot get-policy --policy-name {policy}`. Create a new version of it, or choose another name."
+    fix = (
+        "Show the existing policy: `aws iot get-policy --policy-name {policy}`. Create a new version of this policy, "
+        "or choose another name."
+    )
     policy: str
 
 
@@ -82,10 +85,10 @@ class TooManyPoliciesError(PolicyError):
     """The certificate or thing group has the maximum number of policies."""
 
     code = "awsiot.policy_limit"
-    cause = "{target} has 10 policies, the maximum of a certificate or a thing group."
+    cause = "{target} has 10 policies, the maximum for a certificate or a thing group."
     fix = (
-        "Detach one, or merge statements into fewer policies. List certificates with their own and their things' "
-        "policies: `birthmark aws certificate ls`"
+        "Detach a policy, or merge statements into fewer policies. List certificates with their own policies and the "
+        "policies of their things: `birthmark aws certificate ls`"
     )
     target: str
 

@@ -36,7 +36,10 @@ class TemplateExistsError(ConflictError):
 
     code = "awsiot.template_exists"
     message = "Provisioning template {template} already exists"
-    fix = "Show it: `birthmark aws template show {template}`. Create a new version of it, or choose another name."
+    fix = (
+        "Show the existing template: `birthmark aws template show {template}`. Create a new version of this "
+        "template, or choose another name."
+    )
     template: str
 
 
@@ -45,7 +48,7 @@ class TemplateInUseError(ConflictError):
 
     code = "awsiot.template_in_use"
     message = "The provisioning template {template} cannot be deleted: {detail}"
-    fix = "List its versions: `{command}`"
+    fix = "List the template's versions: `{command}`"
     command: str
     detail: str
     template: str

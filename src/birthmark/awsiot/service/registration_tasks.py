@@ -40,7 +40,7 @@ class UnknownTaskError(NotFoundError):
 
     code = "awsiot.unknown_task"
     message = "Thing registration task {task} not found"
-    fix = "List tasks: `aws iot list-thing-registration-tasks`. The server deletes them 30 days after their end."
+    fix = "List tasks: `aws iot list-thing-registration-tasks`. The server deletes tasks 30 days after they end."
     task: str
 
 
@@ -49,14 +49,17 @@ class TooManyTasksError(PolicyError):
 
     code = "awsiot.task_limit"
     cause = "Ten bulk registration tasks are in progress, the maximum."
-    fix = "Wait for one to end, or stop one: `aws iot list-thing-registration-tasks --status InProgress`"
+    fix = (
+        "Wait until a task ends, or stop a task. List the tasks in progress: `aws iot list-thing-registration-tasks "
+        "--status InProgress`"
+    )
 
 
 class TaskOverError(PolicyError):
     """The bulk registration task has ended and cannot be stopped."""
 
     code = "awsiot.task_over"
-    message = "The task {task} is {status}, and cannot be stopped"
+    message = "The task {task} is {status} and cannot be stopped"
     fix = "Show the result: `aws iot describe-thing-registration-task --task-id {task}`"
     status: str
     task: str

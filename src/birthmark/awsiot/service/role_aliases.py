@@ -62,7 +62,10 @@ class RoleAliasExistsError(ConflictError):
 
     code = "awsiot.role_alias_exists"
     message = "Role alias {alias} already exists"
-    fix = "Update the existing alias, or choose another name: `aws iot describe-role-alias --role-alias {alias}`"
+    fix = (
+        "Update the existing role alias, or choose another name. Show the existing role alias: `aws iot "
+        "describe-role-alias --role-alias {alias}`"
+    )
     alias: str
 
 
@@ -70,14 +73,14 @@ class RoleNotMappedError(InvalidRequestError):
     """The configuration does not map this role to a policy."""
 
     code = "awsiot.role_not_mapped"
-    message = "The role {role} is not mapped to a policy here"
+    message = "The server's configuration does not map the role {role} to a policy"
     cause = (
-        "A device ({thing}) requested credentials with the role alias {alias}, and the configuration does not map "
-        "{role}."
+        "A device ({thing}) requested credentials with the role alias {alias}, but the configuration does not map "
+        "{role} to a policy."
     )
     fix = (
-        'Map the role to a policy in the configuration, [roles."{role}"] with policy_file = "…", and restart the '
-        "server. Show the current settings: `birthmark server settings`"
+        'To map the role, add [roles."{role}"] with policy_file = "…" to the configuration, and restart the server. '
+        "Show the current settings: `birthmark server settings`"
     )
     alias: str
     role: str

@@ -53,7 +53,7 @@ class DestinationExistsError(ConflictError):
 
     code = "awsiot.rule_destination_exists"
     message = "A topic rule destination for {url} already exists"
-    fix = "Use it, or delete it first: `aws iot list-topic-rule-destinations`"
+    fix = "Use the existing destination, or delete it first. List destinations: `aws iot list-topic-rule-destinations`"
     url: str
 
 
@@ -61,10 +61,10 @@ class DestinationStatusError(InvalidRequestError):
     """The destination's status cannot be changed to this one."""
 
     code = "awsiot.rule_destination_status"
-    message = "The destination {destination} is {status}; it cannot be set to {wanted}"
+    message = "The destination {destination} is {status} and cannot be set to {wanted}"
     fix = (
-        "Set ENABLED only on a confirmed destination; IN_PROGRESS requests confirmation again: `aws iot "
-        "list-topic-rule-destinations`"
+        "You can set ENABLED only on a confirmed destination; IN_PROGRESS requests confirmation again. List "
+        "destinations: `aws iot list-topic-rule-destinations`"
     )
     destination: str
     status: str
@@ -76,11 +76,11 @@ class ServerNotMappedError(InvalidRequestError):
 
     code = "awsiot.rule_server_not_mapped"
     message = "{destination} is not mapped to a server"
-    cause = "A rule sends to {destination}, and the server's configuration does not map it."
+    cause = "A rule sends messages to {destination}, which the server's configuration does not map to a server."
     fix = (
-        'Map it in the configuration and restart the server: [servers.NAME] with url = "nats://HOST:4222" or '
-        '"mqtts://HOST:8883". Its ARN ends in ruledestination/vpc/NAME. Show the current settings: `birthmark server '
-        "settings`"
+        'Add a [servers.NAME] table with url = "nats://HOST:4222" or "mqtts://HOST:8883" to the configuration, '
+        "and restart the server. NAME is the part of the destination's ARN that follows ruledestination/vpc/. To "
+        "show the current settings: `birthmark server settings`"
     )
     destination: str
 

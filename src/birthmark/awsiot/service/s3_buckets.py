@@ -41,13 +41,13 @@ class BucketKeyError(InvalidRequestError):
     code = "awsiot.bucket_key"
     message = "{bucket}/{key} is not a valid bucket and key"
     cause = (
-        "{bucket}/{key} was requested. A bucket is a folder; its name has 3 to 256 letters, digits, dots, _ and -. A "
-        "key is the path of a file in it: 1 to 1024 bytes of printable UTF-8, no segment empty, . or .., or over 255 "
-        "bytes."
+        "The request names {bucket}/{key}. A bucket is a folder whose name has 3 to 256 letters, digits, dots, "
+        "underscores and hyphens. A key is a file path in the bucket: 1 to 1024 bytes of printable UTF-8. No path "
+        "segment can be empty, exceed 255 bytes, or be a dot segment (. or ..)."
     )
     fix = (
-        "Use the file's path in the bucket's folder. Buckets are the folders in this directory: `mkdir -p {root} && "
-        "ls {root}`"
+        "Use the file's path relative to the bucket's folder. Each folder in this directory is a bucket. To list the "
+        "buckets: `mkdir -p {root} && ls {root}`"
     )
     bucket: str
     key: str
@@ -60,8 +60,8 @@ class BucketFileError(NotFoundError):
     code = "awsiot.bucket_file"
     message = "{bucket}/{key} cannot be read: {reason}"
     fix = (
-        "Put the file into the bucket's folder on the server's machine: `mkdir -p {root}/{bucket} && ls "
-        "{root}/{bucket}`"
+        "Put the file into the bucket's folder on the server's machine. To create the folder if necessary and list "
+        "its files: `mkdir -p {root}/{bucket} && ls {root}/{bucket}`"
     )
     bucket: str
     key: str

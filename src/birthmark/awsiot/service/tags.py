@@ -25,8 +25,9 @@ class TagInvalidError(InvalidRequestError):
     code = "awsiot.tag_invalid"
     message = "The tag is not valid: {detail}"
     fix = (
-        "A key has 1 to 128 letters, digits, spaces and _ . : / = + - @ and does not begin with aws:. A value has up "
-        "to 256, and each key is unique. Show the format: `{command}`"
+        "Use unique keys of 1 to 128 characters that do not begin with aws:, and values of up to 256 characters. "
+        "Keys and values can contain letters, digits, spaces and the symbols _ . : / = + - @ only. To show the "
+        "format: `{command}`"
     )
     command: str = "?"
     detail: str
@@ -37,7 +38,10 @@ class TooManyTagsError(PolicyError):
 
     code = "awsiot.tag_limit"
     message = "{name} would have {count} tags; the limit is 50"
-    fix = "Remove tags: `aws iot untag-resource --generate-cli-skeleton` prints the parameters."
+    fix = (
+        "Remove tags from the resource. To print the parameters of the command: `aws iot untag-resource "
+        "--generate-cli-skeleton`"
+    )
     count: int
     name: str
 

@@ -38,8 +38,8 @@ class UnknownThingGroupError(NotFoundError):
     code = "awsiot.unknown_thing_group"
     message = "Thing group {group} not found"
     fix = (
-        "Create it: `aws iot create-thing-group --thing-group-name {group}`. List thing groups: `aws iot "
-        "list-thing-groups`."
+        "Create the thing group: `aws iot create-thing-group --thing-group-name {group}`. To list the existing thing "
+        "groups: `aws iot list-thing-groups`."
     )
     group: str
 
@@ -49,7 +49,10 @@ class ThingGroupExistsError(ConflictError):
 
     code = "awsiot.thing_group_exists"
     message = "Thing Group {group} already exists in current account with different properties"
-    fix = "Show it: `aws iot describe-thing-group --thing-group-name {group}`. Change it with update-thing-group."
+    fix = (
+        "To show the existing thing group: `aws iot describe-thing-group --thing-group-name {group}`. To change its "
+        "properties, use update-thing-group."
+    )
     group: str
 
 
@@ -59,7 +62,10 @@ class ThingGroupVersionError(ConflictError):
     code = "awsiot.thing_group_version"
     message = "The version of thing group {group} is not {expected}"
     cause = "Thing group {group} is at version {version}; the request expected {expected}."
-    fix = "Repeat the change with the current version: `aws iot describe-thing-group --thing-group-name {group}`"
+    fix = (
+        "Repeat the change with the current version of the thing group. To show the current version: `aws iot "
+        "describe-thing-group --thing-group-name {group}`"
+    )
     expected: object
     group: str
     version: int
@@ -69,9 +75,9 @@ class ThingGroupDepthError(InvalidRequestError):
     """The thing group hierarchy has the maximum depth."""
 
     code = "awsiot.thing_group_depth"
-    message = "Thing group {group} cannot be below {parent}: the depth limit is seven"
+    message = "Thing group {group} cannot be a child of {parent}: the maximum depth is seven"
     fix = (
-        "Use a parent closer to the root. Show the parent's hierarchy: `aws iot describe-thing-group "
+        "Use a parent closer to the root. To show the parent's hierarchy: `aws iot describe-thing-group "
         "--thing-group-name {parent}`"
     )
     group: str
@@ -96,8 +102,8 @@ class DynamicGroupError(InvalidRequestError):
     code = "awsiot.thing_group_dynamic"
     message = "Thing group {group} is dynamic: a query selects its things"
     fix = (
-        "Use a static group, or change the query: `aws iot describe-thing-group --thing-group-name {group} --query "
-        "queryString`"
+        "Use a static group, or change the query of the dynamic group. To show the query: `aws iot "
+        "describe-thing-group --thing-group-name {group} --query queryString`"
     )
     group: str
 
@@ -107,7 +113,10 @@ class StaticGroupError(InvalidRequestError):
 
     code = "awsiot.thing_group_static"
     message = "Thing group {group} is not dynamic"
-    fix = "Use update-thing-group or delete-thing-group: `aws iot describe-thing-group --thing-group-name {group}`"
+    fix = (
+        "For a static group, use update-thing-group or delete-thing-group. To show the group: `aws iot "
+        "describe-thing-group --thing-group-name {group}`"
+    )
     group: str
 
 
@@ -115,8 +124,11 @@ class TooManyDynamicGroupsError(PolicyError):
     """The account has the maximum number of dynamic thing groups."""
 
     code = "awsiot.dynamic_group_limit"
-    message = "There are 100 dynamic thing groups, the maximum"
-    fix = "Delete one first: `aws iot delete-dynamic-thing-group --generate-cli-skeleton` prints the parameters."
+    message = "The account has 100 dynamic thing groups, the maximum"
+    fix = (
+        "Delete a dynamic thing group first. To print the parameters of the command: `aws iot "
+        "delete-dynamic-thing-group --generate-cli-skeleton`"
+    )
 
 
 class TooManyThingGroupsError(PolicyError):
@@ -124,7 +136,10 @@ class TooManyThingGroupsError(PolicyError):
 
     code = "awsiot.thing_group_limit"
     message = "Thing {thing} would be in more than 10 groups"
-    fix = "Remove it from a group first. List its groups: `aws iot list-thing-groups-for-thing --thing-name {thing}`"
+    fix = (
+        "Remove the thing from a group first. To list the thing's groups: `aws iot list-thing-groups-for-thing "
+        "--thing-name {thing}`"
+    )
     thing: str
 
 

@@ -22,9 +22,9 @@ class ExclusiveThingError(InvalidRequestError):
     message = "Cannot attach: {detail}"
     cause = "Certificate {certificate_id} cannot be attached to thing {thing}: {detail}."
     fix = (
-        "Detach the conflicting one first, or attach as NON_EXCLUSIVE_THING: `aws iot detach-thing-principal "
-        '--thing-name {other} --principal "$(aws iot describe-certificate --certificate-id {certificate_id} --query '
-        'certificateDescription.certificateArn --output text)"`'
+        "Attach the certificate as NON_EXCLUSIVE_THING, or remove the conflicting attachment first: `aws iot "
+        'detach-thing-principal --thing-name {other} --principal "$(aws iot describe-certificate --certificate-id '
+        '{certificate_id} --query certificateDescription.certificateArn --output text)"`'
     )
     certificate_id: str
     detail: str

@@ -70,15 +70,15 @@ class ThingTakenError(ConflictError):
     """The thing belongs to a device with a different certificate."""
 
     code = "awsiot.thing_taken"
-    message = "Thing {thing} has another certificate already"
+    message = "Thing {thing} already has a different certificate"
     cause = (
-        "A device with the certificate {certificate_id} requested to become the thing {thing}, which has the "
-        "certificate {other}. Nothing was changed, because a new certificate cannot claim another device's thing."
+        "A device with certificate {certificate_id} requested to become thing {thing}, which has certificate "
+        "{other}. A new certificate cannot claim another device's thing, so nothing was changed."
     )
     fix = (
-        "If it is the same device with a new certificate, detach the old certificate: `aws iot detach-thing-principal "
-        '--thing-name {thing} --principal "$(aws iot describe-certificate --certificate-id {other} --query '
-        'certificateDescription.certificateArn --output text)"` and retry.'
+        "If this is the same device with a new certificate, detach the old certificate and retry: `aws iot "
+        'detach-thing-principal --thing-name {thing} --principal "$(aws iot describe-certificate --certificate-id '
+        '{other} --query certificateDescription.certificateArn --output text)"`'
     )
     certificate_id: str
     other: str

@@ -23,7 +23,7 @@ class UnknownThingTypeError(NotFoundError):
 
     code = "awsiot.unknown_thing_type"
     message = "Thing type {type} not found"
-    fix = "Create it: `aws iot create-thing-type --thing-type-name {type}`."
+    fix = "Create the thing type: `aws iot create-thing-type --thing-type-name {type}`."
     type: str
 
 
@@ -32,8 +32,11 @@ class ThingTypeExistsError(ConflictError):
 
     code = "awsiot.thing_type_exists"
     message = "Thing type {type} already exists"
-    cause = "Thing type {type} exists already with other properties."
-    fix = "Show it: `aws iot describe-thing-type --thing-type-name {type}`. Use it, or choose another name."
+    cause = "Thing type {type} already exists with different properties."
+    fix = (
+        "To show the existing thing type: `aws iot describe-thing-type --thing-type-name {type}`. Use that type, or "
+        "choose another name."
+    )
     type: str
 
 
@@ -41,10 +44,10 @@ class ThingTypeInUseError(InvalidRequestError):
     """The thing type's state does not permit this operation."""
 
     code = "awsiot.thing_type_state"
-    message = "The state of thing type {type} does not permit this: {detail}"
+    message = "The state of thing type {type} does not permit this operation: {detail}"
     fix = (
-        "`{command}` Delete a thing type 5 minutes after its deprecation, when it has no things; a deprecated type "
-        "accepts no new things."
+        "Run this command next: `{command}`. You can delete a thing type 5 minutes after its deprecation if no "
+        "things have this type. A deprecated type accepts no new things."
     )
     command: str
     detail: str

@@ -21,8 +21,11 @@ class UnknownThingError(NotFoundError):
 
     code = "awsiot.unknown_thing"
     message = "Thing {thing} cannot be found."
-    cause = "There is no thing {thing}. Names are case-sensitive."
-    fix = "Create it: `aws iot create-thing --thing-name {thing}`. List things: `aws iot list-things`."
+    cause = "Thing {thing} does not exist. Thing names are case-sensitive."
+    fix = (
+        "Create the thing: `aws iot create-thing --thing-name {thing}`. To list the existing things: `aws iot "
+        "list-things`."
+    )
     thing: str
 
 
@@ -31,7 +34,10 @@ class ThingExistsError(ConflictError):
 
     code = "awsiot.thing_exists"
     message = "Thing {thing} already exists in account with different properties"
-    fix = "Show it: `aws iot describe-thing --thing-name {thing}`. Change it with update-thing, or choose another name."
+    fix = (
+        "To show the existing thing: `aws iot describe-thing --thing-name {thing}`. To change its properties, use "
+        "update-thing. Otherwise, choose another name."
+    )
     thing: str
 
 
@@ -41,7 +47,10 @@ class ThingVersionError(ConflictError):
     code = "awsiot.thing_version"
     message = "The version of thing {thing} is not {expected}"
     cause = "Thing {thing} is at version {version}; the request expected {expected}."
-    fix = "Read it again and repeat the change with the current version: `aws iot describe-thing --thing-name {thing}`"
+    fix = (
+        "Repeat the change with the current version of the thing. To read the thing again: `aws iot describe-thing "
+        "--thing-name {thing}`"
+    )
     expected: object
     thing: str
     version: int
@@ -53,8 +62,8 @@ class ThingInUseError(InvalidRequestError):
     code = "awsiot.thing_in_use"
     message = "Cannot delete. Thing {thing} is still attached to one or more principals"
     fix = (
-        'Detach them first: `aws iot list-thing-principals --thing-name {thing} --query "principals[]" --output text '
-        "| xargs -rn1 aws iot detach-thing-principal --thing-name {thing} --principal`"
+        'Detach the principals first: `aws iot list-thing-principals --thing-name {thing} --query "principals[]" '
+        "--output text | xargs -rn1 aws iot detach-thing-principal --thing-name {thing} --principal`"
     )
     thing: str
 
@@ -64,7 +73,7 @@ class BillingGroupError(NotFoundError):
 
     code = "awsiot.billing_group_not_served"
     message = "Billing group {group} cannot be found"
-    cause = "The request names the billing group {group}; billing groups are not supported."
+    cause = "The request names the billing group {group}, but this server does not support billing groups."
     fix = "Omit the billing group: `aws iot create-thing --thing-name {thing}`"
     group: str
     thing: str

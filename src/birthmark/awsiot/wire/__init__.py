@@ -33,7 +33,7 @@ class BodyInvalidError(InvalidRequestError):
 
     code = "awsiot.request_invalid"
     message = "The request is not valid: {detail}"
-    fix = "Compare with the operation's parameters: `{command}`"
+    fix = "Compare the request with the operation's parameters: `{command}`"
     command: str = "birthmark aws --help"
     detail: str
 

@@ -38,8 +38,9 @@ class QueryInvalidError(InvalidRequestError):
     code = "awsiot.query_invalid"
     message = "The query is not valid: {detail}"
     fix = (
-        "Use terms such as thingName:pump*, attributes.site:7, attributes.load:[1 TO 9] with AND, OR, NOT and "
-        "parentheses. * matches all things: `aws iot search-index --query-string 'thingName:*'`"
+        "Use terms such as thingName:pump*, attributes.site:7 or attributes.load:[1 TO 9]. Combine terms with AND, "
+        "OR, NOT and parentheses. To match all things, use the wildcard *: `aws iot search-index --query-string "
+        "'thingName:*'`"
     )
     detail: str
 

@@ -36,7 +36,10 @@ class JobRequestError(InvalidRequestError):
     code = "awsiot.job_request_invalid"
     message = "{detail}"
     cause = "A job request was rejected: {detail}."
-    fix = "Set IN_PROGRESS, SUCCEEDED, FAILED or REJECTED from a device. List jobs: `birthmark aws job ls`"
+    fix = (
+        "From a device, set the status IN_PROGRESS, SUCCEEDED, FAILED or REJECTED. To list the jobs: `birthmark aws "
+        "job ls`"
+    )
     detail: str
     is_json: bool = True
 
@@ -46,8 +49,13 @@ class StatusNotForDevicesError(ConflictError):
 
     code = "awsiot.job_status_not_for_devices"
     message = "The status of job execution cannot be changed to be {status}"
-    cause = "A device requested the status {status}; devices can set IN_PROGRESS, SUCCEEDED, FAILED or REJECTED."
-    fix = "Send one of these. To cancel an execution as an administrator: `aws iot cancel-job-execution help`"
+    cause = (
+        "A device requested the status {status}, but devices can set only IN_PROGRESS, SUCCEEDED, FAILED or REJECTED."
+    )
+    fix = (
+        "Send a status that devices can set. For help on how an administrator cancels an execution: `aws iot "
+        "cancel-job-execution help`"
+    )
     status: str
 
 

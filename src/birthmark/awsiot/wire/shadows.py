@@ -29,9 +29,9 @@ class ShadowInvalidError(InvalidRequestError):
     message = "{detail}"
     cause = "A shadow request was rejected: {detail}."
     fix = (
-        "A state has desired and reported, objects of up to 8 levels. Arrays contain no null, and names do not begin "
-        "with $. A clientToken has up to 64 bytes. Send a valid update: `birthmark aws shadow {thing} --desired "
-        "'{{\"on\": true}}'`"
+        "A state contains only the objects desired and reported, each with up to 8 levels. Arrays cannot contain "
+        "null, and names cannot begin with $. A clientToken has up to 64 bytes. To send a valid update: `birthmark "
+        "aws shadow {thing} --desired '{{\"on\": true}}'`"
     )
     detail: str
     thing: str = "hello"

@@ -20,11 +20,12 @@ class ActionNotServedError(InvalidRequestError):
     """The rule action is not supported."""
 
     code = "awsiot.rule_action_not_served"
-    message = "The action {action} is not implemented here"
+    message = "The rule action {action} is not supported"
     cause = "The rule has the action {action}, which this server does not support. Nothing was changed."
     fix = (
-        "Use a supported action: republish, http, s3 (a folder), firehose (a file of lines), kinesis (`birthmark aws "
-        "stream ls`), lambda ([functions] of the configuration), kafka ([servers] of the configuration: NATS, MQTT)."
+        "Use republish, http, s3 (a folder), firehose (a file of lines), kinesis (list streams: `birthmark aws "
+        "stream ls`), lambda or kafka. Map lambda functions under [functions] in the configuration, and kafka "
+        "servers (NATS, MQTT) under [servers]."
     )
     action: str
 

@@ -21,10 +21,11 @@ class OperationNotServedError(InvalidRequestError):
 
     code = "management.operation_not_served"
     message = "{method} {path} is not supported"
-    cause = "{method} {path} is an operation of Azure Resource Manager that this server does not support."
+    cause = "This server does not support the Azure Resource Manager operation {method} {path}."
     fix = (
-        "Use CA certificates, keys of policies, routes of hubs, and read-only services of Microsoft.Devices. To "
-        "create and delete services: `birthmark hub --help`, `birthmark dps --help`"
+        "Use only operations for CA certificates, policy keys and hub routes, or read the services of "
+        "Microsoft.Devices. To create and delete services, use the commands: `birthmark hub --help`, `birthmark dps "
+        "--help`"
     )
     method: str
     path: str
@@ -36,9 +37,10 @@ class PathInvalidError(InvalidRequestError):
     code = "management.path_invalid"
     message = "The {what} in the path is not valid"
     cause = (
-        "The path has {name} as its {what}; valid are letters, digits, dots, hyphens and underscores, {most} at most."
+        "The {what} in the path is {name}, but can contain only letters, digits, dots, hyphens and underscores, at "
+        "most {most} characters."
     )
-    fix = "Use another name. List existing names: `birthmark hub ls`, `birthmark dps ls`, `birthmark hub ca ls`"
+    fix = "Use another name. To list the existing names: `birthmark hub ls`, `birthmark dps ls`, `birthmark hub ca ls`"
     most: int
     name: str
     what: str

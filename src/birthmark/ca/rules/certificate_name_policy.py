@@ -96,7 +96,9 @@ class NamesRefusedError(PolicyError):
     """A requested name is not allowed."""
 
     code = "ca.names_refused"
-    cause = "The request contains the name {name}, and the profile '{profile}' allows {allowed}."
+    cause = (
+        "The request contains the name {name}, but the profile '{profile}' allows only the following names: {allowed}."
+    )
     fix = f"Omit that name from the request, or allow it in [ca.profiles.NAME]. {MAKE_REQUEST}"
     allowed: str
     name: str

@@ -24,7 +24,10 @@ class NoCommonNameError(PolicyError):
     """The request must have exactly one common name."""
 
     code = "ca.no_common_name"
-    cause = "The request's subject '{subject}' has no common name, or several; the common name must be the device ID."
+    cause = (
+        "The subject '{subject}' of the request has no common name or several, but must have exactly one: the device "
+        "ID."
+    )
     fix = f"Set exactly one common name, the device ID. {MAKE_REQUEST}"
     subject: str
 
@@ -33,8 +36,11 @@ class NameNotAllowedError(ForbiddenError):
     """This identity cannot request certificates of that name."""
 
     code = "ca.name_not_allowed"
-    cause = "{actor} can request certificates for '{allowed}' only, and requested '{asked}'."
-    fix = "Request the name of the current certificate. To create a credential for the other name: `{command}`."
+    cause = "{actor} requested a certificate for '{asked}', but can request certificates only for '{allowed}'."
+    fix = (
+        "Request a certificate for the name in the current certificate. To create a credential for the other name: "
+        "`{command}`."
+    )
     actor: str
     allowed: object
     asked: object
@@ -46,10 +52,13 @@ class NameHeldError(ForbiddenError):
     """Another key holds this name."""
 
     code = "ca.name_held"
-    cause = "{actor} requested '{asked}' with a new key, and '{holder}' holds that name until its certificate expires."
+    cause = (
+        "{actor} requested the name '{asked}' with a new key, but '{holder}' holds that name until its certificate "
+        "expires."
+    )
     fix = (
-        "If the device lost its key, release the name: `birthmark pki release {holder}`. To avoid this, create the "
-        "device's own credential: `birthmark env --format aziot --registration-id {holder}`."
+        "If the device lost its key, release the name: `birthmark pki release {holder}`. To avoid this error, create "
+        "a device-specific credential: `birthmark env --format aziot --registration-id {holder}`."
     )
     actor: str
     asked: str
@@ -61,7 +70,7 @@ class CaNotIssuedError(PolicyError):
     """This profile issues no CA certificates."""
 
     code = "ca.ca_not_issued"
-    cause = "The request contains CA:TRUE, and the profile '{profile}' issues no CA certificates."
+    cause = "The request contains CA:TRUE, but the profile '{profile}' issues no CA certificates."
     fix = f"Omit basicConstraints from the request. {MAKE_REQUEST}"
     profile: str
 
@@ -70,10 +79,10 @@ class KeyKindRefusedError(PolicyError):
     """The profile does not accept this type of key."""
 
     code = "ca.key_kind_refused"
-    cause = "The key is {kind}, and the profile '{profile}' accepts {kinds}."
+    cause = "The key is {kind}, but the profile '{profile}' accepts only {kinds}."
     fix = (
-        "Generate an accepted key: `(umask 077; set -C; openssl genpkey -algorithm {options} > new.key && openssl req "
-        "-new -key new.key -subj /CN={asked} > new.csr)`."
+        "Generate an accepted key and create a request: `(umask 077; set -C; openssl genpkey -algorithm {options} > "
+        "new.key && openssl req -new -key new.key -subj /CN={asked} > new.csr)`."
     )
     asked: str
     kind: str
@@ -86,7 +95,7 @@ class KeyTakenError(ConflictError):
     """This public key belongs to another device."""
 
     code = "ca.key_taken"
-    cause = "The public key already belongs to '{holder}', and '{asked}' requests a certificate for it."
+    cause = "'{asked}' requested a certificate for a public key that already belongs to '{holder}'."
     fix = (
         "Generate a key for each device, in its own secure element; a firmware image must not contain one. "
         f"{MAKE_REQUEST}"
@@ -114,7 +123,7 @@ class NameLostError(ForbiddenError):
     cause = (
         "'{asked}' was revoked at {lost_at} because its device is lost; the CA issues no certificates for that name."
     )
-    fix = "To use the name for a device again, release it: `birthmark pki release {asked}`."
+    fix = "To reuse the name for a device, release the name: `birthmark pki release {asked}`."
     asked: str
     device_id: str
     lost_at: object
@@ -126,9 +135,9 @@ class TooManyAliveError(ForbiddenError):
     code = "ca.too_many_alive"
     cause = "'{device_id}' has {most} valid certificates, the maximum, and requested another."
     fix = (
-        "Check whether the device stores its certificates; it can request others when some expire. To raise the "
-        "limit, add a line above the tables of the server's configuration: `est.max_live = {more}`. Or add `max_live "
-        "= {more}` to an existing table `[est]`."
+        "Check whether the device stores its certificates. The device can request more certificates when some "
+        "expire. To raise the limit, add a line above all tables in the server's configuration: `est.max_live = "
+        "{more}`. Alternatively, add `max_live = {more}` to an existing `[est]` table."
     )
     device_id: str
     more: int

@@ -64,10 +64,10 @@ class RolloverRunningError(ConflictError):
     """A root CA rollover is in progress."""
 
     code = "ca.rollover_running"
-    cause = "A root CA rollover was started at {started_at}; its state is: {phase}."
+    cause = "A root CA rollover that started at {started_at} is in progress; its state is '{phase}'."
     fix = (
-        "Show its state: `birthmark pki rollover status`. To continue or revert a step: `birthmark pki rollover next` "
-        "and `back`."
+        "To show the state of the rollover: `birthmark pki rollover status`. To continue with the next step: "
+        "`birthmark pki rollover next`. To revert a step, use the subcommand `back` instead."
     )
     phase: str
     started_at: str
@@ -77,8 +77,11 @@ class NoRolloverError(NotFoundError):
     """No root CA rollover is in progress."""
 
     code = "ca.no_rollover"
-    cause = "No root CA rollover was started, or the last one has ended."
-    fix = "Show the required steps: `birthmark pki rollover plan`. Start a rollover: `birthmark pki rollover start`."
+    cause = "No root CA rollover was started, or the last rollover has ended."
+    fix = (
+        "To show the required steps: `birthmark pki rollover plan`. To start a rollover: `birthmark pki rollover "
+        "start`."
+    )
 
 
 class AnchorsMissingError(PolicyError):
@@ -87,8 +90,8 @@ class AnchorsMissingError(PolicyError):
     code = "ca.rollover_anchors_missing"
     message = "Too few devices have the new root: {fetched} of {devices}"
     cause = (
-        "{fetched} of {devices} devices have fetched the new root ({share}); {wanted} are required before it signs. "
-        "Missing: {missing}."
+        "Only {fetched} of {devices} devices ({share}) have fetched the new root; {wanted} must fetch the new root "
+        "before that root signs. Devices without the new root: {missing}."
     )
     fix = (
         f"Wait: a device fetches it at its next renewal. {STATUS} If you accept that these devices are missing: "
@@ -106,10 +109,10 @@ class GroupsMissingError(PolicyError):
     """Enrollment groups do not have the new CA."""
 
     code = "ca.rollover_groups_missing"
-    message = "Enrollment groups do not have the new CA"
+    message = "Some enrollment groups do not have the new CA"
     cause = (
-        "The enrollment groups {groups} have only the old CA: devices could not register with certificates from the "
-        "new CA."
+        "The enrollment groups {groups} have only the old CA, so devices with certificates from the new CA could not "
+        "register."
     )
     fix = "Add the new CA to the groups: `birthmark pki rollover groups`"
     groups: str
@@ -119,10 +122,10 @@ class GroupPlacesTakenError(ConflictError):
     """The enrollment group has two CAs already."""
 
     code = "ca.rollover_group_full"
-    cause = "The enrollment group {group} has two CAs already, and the other one, {ca}, is registered as verified."
+    cause = "The enrollment group {group} already has two CAs, and its other CA, {ca}, is registered as verified."
     fix = (
-        "If no device of that group needs it, delete it: `birthmark dps ca rm {ca} --yes`. Then add the new CA to the "
-        "group: `birthmark pki rollover groups`"
+        "If no device of that group needs the other CA, delete that CA: `birthmark dps ca rm {ca} --yes`. Then add "
+        "the new CA to the group: `birthmark pki rollover groups`"
     )
     ca: str
     group: str

@@ -20,9 +20,9 @@ class ServersCaError(ConflictError):
 
     code = "ca.of_a_server"
     cause = (
-        "{path} belongs to the server of {data}, which records its CA in its database. Changes here would"
-        " not be in that database. The server could not revoke the certificates, and the two CRLs would "
-        "contradict each other."
+        "{path} belongs to the server with the data directory {data}. The server records its CA in its database, "
+        "which would not contain changes made here. The server could not revoke the certificates, and the two CRLs "
+        "would contradict each other."
     )
     fix = "{way}: `{command}`."
     command: str

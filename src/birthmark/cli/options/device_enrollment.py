@@ -33,7 +33,7 @@ class HubNotLinkedError(ConflictError):
 
     code = "enroll.hub_not_linked"
     cause = "The hub {hub} is not linked to the provisioning service {dps}; linked hubs: {linked}."
-    fix = "Link it: `birthmark dps link {hub} --dps {dps}`. List hubs: `birthmark hub ls`"
+    fix = "Link the hub: `birthmark dps link {hub} --dps {dps}`. To list the existing hubs: `birthmark hub ls`"
     dps: str
     hub: str
     linked: str
@@ -384,7 +384,7 @@ class CannotWorkError(ActionNeededError):
 
     code = "enroll.cannot_work"
     cause = "{who} would be rejected: {detail}."
-    fix = "Use another certificate, or enroll it anyway: `{again} --force`"
+    fix = "Use another certificate, or enroll this certificate anyway: `{again} --force`"
     detail: str
     who: str
 

@@ -48,7 +48,7 @@ class CertificateNotNamedError(UsageError):
 
     code = "device.certificate_not_named"
     cause = "The key's certificate is not specified."
-    fix = 'Specify its file: `{again} --cert "$X509_CERT_FILE"`.'
+    fix = 'Specify the certificate file: `{again} --cert "$X509_CERT_FILE"`.'
     again: str = "birthmark device register"
 
 
@@ -57,7 +57,7 @@ class CaFileMissingError(NotFoundError):
 
     code = "device.ca_file_missing"
     cause = "The trusted CA file {path} cannot be read: {reason}."
-    fix = 'Correct --ca-file or SSL_CERT_FILE. For a Birthmark server: `eval "$(birthmark env)"`'
+    fix = 'Correct --ca-file or SSL_CERT_FILE. To set SSL_CERT_FILE for a Birthmark server: `eval "$(birthmark env)"`'
     path: object
     reason: str
 
@@ -68,7 +68,7 @@ class CertificateFileMissingError(FileMissingError):
     code = "device.certificate_missing"
     cause = "The certificate {path} cannot be read: {reason}."
     fix = (
-        "Check the path. To use the files of the environment: `birthmark device register --cert "
+        "Check the path. To use the files that the environment specifies: `birthmark device register --cert "
         '"$X509_CERT_FILE" --key "$X509_KEY_FILE"`.'
     )
 

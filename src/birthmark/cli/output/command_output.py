@@ -44,8 +44,8 @@ class FileExistsAlreadyError(errors.ConflictError):
     """The file exists and is not overwritten."""
 
     code = "cli.file_exists"
-    cause = "{path} exists already."
-    fix = "Move it first: `mv -nT {path} {aside}`"
+    cause = "{path} already exists."
+    fix = "Move the existing file first: `mv -nT {path} {aside}`"
     path: Path
 
     def __init__(self, **facts: Any) -> None:
@@ -65,8 +65,8 @@ class ActionNeededError(errors.PolicyError):
     """Nothing was done: confirmation required."""
 
     code = "cli.action_needed"
-    cause = "Confirmation is required, and there is no terminal to ask: {question}"
-    fix = "`{again} --yes`"
+    cause = "Confirmation is required, but no terminal is available for the question: {question}"
+    fix = "To confirm: `{again} --yes`"
     again: str = ""
     question: str = ""
 

@@ -34,10 +34,10 @@ class NoProofError(AttestationError):
 
     code = "dps.no_proof"
     message = "The device presented {presented}"
-    cause = "The client for {registration_id} presented {presented}, and the enrollment requires {wanted}."
+    cause = "The client for {registration_id} presented {presented}, but the enrollment requires {wanted}."
     fix = (
-        "Configure the client with the enrolled certificate and key, or with the symmetric key. With X509_CERT_FILE "
-        "and X509_KEY_FILE, this command registers: `birthmark device register`"
+        "Configure the client with the enrolled certificate and its key, or with the symmetric key. To register with "
+        "X509_CERT_FILE and X509_KEY_FILE: `birthmark device register`"
     )
     registration_id: str
     presented: str
@@ -59,11 +59,8 @@ class OtherRegistrationError(AttestationError):
     """The body names a different device than the request."""
 
     code = "dps.other_registration"
-    cause = "The request of {own} contains the registration ID {registration_id} in its body."
-    fix = (
-        "Use the same registration ID in the request and the body, as the SDKs and this command do: `birthmark device "
-        "register`"
-    )
+    cause = "The request is for {own}, but its body contains the registration ID {registration_id}."
+    fix = "Use the same registration ID in the request and in its body, as the SDKs and `birthmark device register` do."
     own: str
     registration_id: str
 
@@ -73,7 +70,7 @@ class ClientIdError(AttestationError):
 
     code = "dps.client_id_mismatch"
     cause = "{registration_id} connected with the client ID {client_id}; DPS accepts only the registration ID."
-    fix = "Set the client ID to {registration_id}, as the SDKs and this command do: `birthmark device register`"
+    fix = "Set the client ID to {registration_id}, as the SDKs and `birthmark device register` do."
     client_id: str
     registration_id: str
 
@@ -97,7 +94,7 @@ class NoNameError(RegistrationIdMismatchError):
     cause = (
         "The certificate '{subject}' has no common name. The common name must be the registration ID {registration_id}."
     )
-    fix = "Issue the device another certificate and key: `birthmark ca issue {registration_id} --dir ca`"
+    fix = "Issue a new certificate and key for the device: `birthmark ca issue {registration_id} --dir ca`"
     subject: str
 
 
@@ -107,12 +104,13 @@ class NotEnrolledError(AttestationError):
     code = "dps.not_enrolled"
     message = "{registration_id} is not enrolled"
     cause = (
-        "Scope {scope} has no individual enrollment {registration_id}, and no enrollment group whose CA issued the "
-        "device's certificate (issuer: {issuer})."
+        "Scope {scope} has neither an individual enrollment {registration_id} nor an enrollment group whose CA "
+        "issued the device's certificate (issuer: {issuer})."
     )
     fix = (
-        "If it is your device, enroll the certificate that it presented: `birthmark device enroll --presented "
-        "{thumbprint}{options}`. Or enroll its CA: `birthmark device enroll-group NAME --cert CA-FILE{options}`."
+        "If the device is yours, enroll the certificate that it presented: `birthmark device enroll --presented "
+        "{thumbprint}{options}`. Alternatively, enroll the device's CA: `birthmark device enroll-group NAME --cert "
+        "CA-FILE{options}`."
     )
     issuer: str
     options: str = ""
@@ -127,12 +125,12 @@ class TokenNotEnrolledError(NotEnrolledError):
 
     code = "dps.token_not_enrolled"
     cause = (
-        "Scope {scope} has no individual enrollment {registration_id}, and no enrollment group whose symmetric key "
-        "signed the device's token."
+        "Scope {scope} has neither an individual enrollment {registration_id} nor an enrollment group whose "
+        "symmetric key signed the device's token."
     )
     fix = (
-        "If it is your device, enroll it with its own symmetric key, which is written to a file: `birthmark device "
-        "enroll {registration_id} --symmetric-key {registration_id}.key{options}`"
+        "If the device is yours, enroll it with its own symmetric key, which the command writes to a file: "
+        "`birthmark device enroll {registration_id} --symmetric-key {registration_id}.key{options}`"
     )
     issuer: str = ""
 
@@ -142,13 +140,13 @@ class IntermediateNotSentError(AttestationError):
 
     code = "dps.intermediate_not_sent"
     cause = (
-        "The device presented certificates up to '{subject}' only. Their issuer '{issuer}' was not sent and is not "
-        "registered. The CA of the group {group} may be above it."
+        "The chain that the device sent ends at '{subject}'. The issuer '{issuer}' is neither in the chain nor "
+        "registered, but may chain up to the CA of the group {group}."
     )
     fix = (
-        "If the device belongs to the group {group}, append the intermediate certificates to the device's certificate "
-        "file, after the leaf. Otherwise enroll the device itself: `birthmark device enroll --cert "
-        '"$X509_CERT_FILE"{options}`.'
+        "If the device belongs to the group {group}, append the intermediate certificates to the device's "
+        "certificate file, after the leaf certificate. Otherwise, enroll the device itself: `birthmark device enroll "
+        '--cert "$X509_CERT_FILE"{options}`.'
     )
     group: str = "?"
     issuer: str
@@ -162,7 +160,7 @@ class CertificateMismatchError(AttestationError):
     """The certificate is not the enrolled one."""
 
     code = "dps.certificate_mismatch"
-    cause = "{registration_id} presented the certificate {thumbprint}; its enrollment has {expected}."
+    cause = "{registration_id} presented the certificate {thumbprint}, but the enrollment contains {expected}."
     fix = (
         "If the certificate was reissued, update the enrollment: `birthmark device enroll --presented "
         "{thumbprint}{options} --update`."
@@ -179,8 +177,8 @@ class CaUnverifiedError(AttestationError):
     code = "dps.ca_unverified"
     cause = "The CA '{subject}' of enrollment group {group} is not verified."
     fix = (
-        "Verify it without proof of possession: `birthmark dps ca verify {name} --without-proof{options}`. Or prove "
-        "possession, as Azure requires: `birthmark dps ca code {name}{options}`."
+        "Verify the CA without proof of possession: `birthmark dps ca verify {name} --without-proof{options}`. Or "
+        "get a verification code to prove possession, as Azure requires: `birthmark dps ca code {name}{options}`."
     )
     group: str
     name: str
@@ -224,7 +222,7 @@ class EnrollmentDisabledError(ForbiddenError):
     code = "dps.enrollment_disabled"
     message = "The enrollment {enrollment} is disabled"
     cause = "The enrollment {enrollment} is disabled."
-    fix = "Enable it: `birthmark device enable {enrollment}{options} --dps {instance}`"
+    fix = "Enable the enrollment: `birthmark device enable {enrollment}{options} --dps {instance}`"
     enrollment: str
     instance: str = "birthmark"
     options: str
@@ -237,12 +235,11 @@ class DeviceTakenBackError(EnrollmentDisabledError):
     code = "dps.device_taken_back"
     message = "The device {registration_id} was revoked"
     cause = (
-        "The name '{registration_id}' was revoked as a lost device's. It stays blocked, even if its enrollment is "
-        "enabled."
+        "The device '{registration_id}' was revoked as lost. Its name stays blocked, even if its enrollment is enabled."
     )
     fix = (
-        "Inspect it: `birthmark device show {registration_id}`. To use the name for another device with its own key, "
-        "release it: `birthmark pki release {registration_id}`"
+        "Inspect the device: `birthmark device show {registration_id}`. To use the name for another device with its "
+        "own key, release the name: `birthmark pki release {registration_id}`"
     )
 
 

@@ -27,8 +27,8 @@ class WebhookInvalidError(InvalidRequestError):
     message = "customAllocationDefinition.webhookUrl cannot be called: {detail}"
     cause = "The webhook of the enrollment {enrollment} cannot be called: {detail}."
     fix = (
-        "Use a public https:// URL. For a private address or http://, add its network to [outbound] allow in the "
-        "configuration. Show the current settings: `birthmark server settings`"
+        "Use a public https:// URL. To permit a private address or http://, add the webhook's network to [outbound] "
+        "allow in the configuration. Show the current settings: `birthmark server settings`"
     )
     detail: str
     enrollment: str
@@ -43,9 +43,9 @@ class AllocationFailedError(PolicyError):
         "The webhook at {host}, which allocates {registration_id} for the enrollment {enrollment}, failed: {reason}."
     )
     fix = (
-        "Check the webhook: it receives a POST and must return 200 with JSON within 5 s. Its iotHubHostName must be "
-        "one of linkedHubs. A private address must be in [outbound] allow. Show the current settings: `birthmark "
-        "server settings`"
+        "Check that the webhook answers a POST with status 200 and JSON within 5 s. The response's iotHubHostName "
+        "must be one of linkedHubs. A private address of the webhook must be in [outbound] allow. Show the current "
+        "settings: `birthmark server settings`"
     )
     enrollment: str
     host: str
@@ -66,8 +66,8 @@ class AllocationUnauthorizedError(AllocationFailedError):
     code = "dps.allocation_unauthorized"
     message = "Custom allocation failed: the webhook returned an authorization error"
     fix = (
-        "Update the enrollment with a URL that contains the valid key (on Azure, code=…), through the SDK. List "
-        "enrollments: `birthmark device ls`"
+        "Through the SDK, update the enrollment with a webhook URL that contains the valid key (on Azure, code=…). "
+        "List enrollments: `birthmark device ls`"
     )
 
 

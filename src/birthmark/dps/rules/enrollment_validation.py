@@ -48,10 +48,10 @@ class AttestationNotServedError(EnrollmentInvalidError):
     """The attestation mechanism is not supported."""
 
     code = "dps.attestation_not_served"
-    cause = "The enrollment {enrollment} has the attestation mechanism {detail}."
+    cause = "The enrollment {enrollment} has the attestation mechanism {detail}, which is not supported."
     fix = (
-        "Use x509, symmetricKey or, for individual enrollments, tpm. This command uses x509: `birthmark device enroll "
-        '--cert "$X509_CERT_FILE"`'
+        "Use x509, symmetricKey, or, for individual enrollments, tpm. To enroll a device with x509: `birthmark "
+        'device enroll --cert "$X509_CERT_FILE"`'
     )
 
 

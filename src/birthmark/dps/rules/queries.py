@@ -72,7 +72,7 @@ class QueryNotServedError(InvalidRequestError):
     code = "dps.query_not_served"
     message = "The query is not supported: {query}"
     cause = "The query {query} does not select complete {kind}: {detail}."
-    fix = "Select * from {kind}, with or without WHERE. List enrollments: `birthmark device ls`"
+    fix = "Use SELECT * FROM {kind}, with or without a WHERE clause. List enrollments: `birthmark device ls`"
     detail: str
     kind: str
     query: str

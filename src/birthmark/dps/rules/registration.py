@@ -20,12 +20,13 @@ class NoIssuingPolicyError(PolicyError):
 
     code = "dps.no_issuing_policy"
     cause = (
-        "{registration_id} registered with a certificate signing request, and its enrollment {enrollment} has no "
+        "{registration_id} registered with a certificate signing request, but its enrollment {enrollment} has no "
         "issuing policy."
     )
     fix = (
-        'Set the issuing policy: `birthmark device enroll --cert "$X509_CERT_FILE" --issue device --update{options}`. '
-        "For a group, see `birthmark device enroll-group --help`. Or register without csr."
+        'Set the issuing policy: `birthmark device enroll --cert "$X509_CERT_FILE" --issue device '
+        "--update{options}`. For a group, see `birthmark device enroll-group --help`. Alternatively, register "
+        "without the csr property."
     )
     enrollment: str
     options: str = ""
@@ -73,7 +74,7 @@ class NoHubError(ConflictError):
     """No linked hub is available to this enrollment."""
 
     code = "dps.no_hub"
-    cause = "The provisioning service has no linked hub that the enrollment {enrollment} may use{named}."
+    cause = "The provisioning service is linked to none of the hubs that the enrollment {enrollment} may use{named}."
     fix = "Link a hub: `birthmark dps link birthmark --dps {instance}`. List linked hubs: `birthmark dps ls`."
     enrollment: str
     instance: str = "?"
@@ -86,8 +87,8 @@ class AllocationNotServedError(InvalidRequestError):
     code = "dps.allocation_not_served"
     cause = "The enrollment {enrollment} has the allocation policy {policy}, which is not supported."
     fix = (
-        "Use hashed, static or custom. To enroll a device with hashed: `birthmark device "
-        'enroll --cert "$X509_CERT_FILE"`'
+        "Use hashed, static, or custom. To enroll a device with the hashed policy: `birthmark device enroll --cert "
+        '"$X509_CERT_FILE"`'
     )
     enrollment: str
     policy: object
@@ -97,7 +98,7 @@ class RegistrationPinnedError(ForbiddenError):
     """The registration belongs to another identity."""
 
     code = "dps.registration_pinned"
-    cause = "{registration_id} was registered by {holder}; {asked} cannot take it over."
+    cause = "{registration_id} was registered by {holder}; {asked} cannot take over the registration."
     fix = "If the change is intended, release the registration first: `birthmark dps release {registration_id}`."
     asked: str
     holder: str

@@ -26,9 +26,9 @@ class TpmNotEnrolledError(NotEnrolledError):
     """The TPM is not enrolled."""
 
     code = "dps.tpm_not_enrolled"
-    cause = "Scope {scope} has no individual enrollment {registration_id}; the device presented a TPM."
+    cause = "The device presented a TPM, but scope {scope} has no individual enrollment {registration_id}."
     fix = (
-        "If it is your TPM, enroll it: `birthmark device enroll {registration_id} --endorsement-key "
+        "If the TPM is yours, enroll it: `birthmark device enroll {registration_id} --endorsement-key "
         "{endorsement_key}{options}`"
     )
     endorsement_key: str
@@ -40,8 +40,8 @@ class TpmMismatchError(AttestationError):
 
     code = "dps.tpm_mismatch"
     cause = (
-        "{registration_id} presented another {what} than the enrolled one. It is another device, or its TPM was "
-        "replaced or cleared."
+        "The {what} that {registration_id} presented is not the enrolled one. The request came from another device, "
+        "or the device's TPM was replaced or cleared."
     )
     fix = (
         "If the device was repaired, enroll its current keys: `birthmark device enroll {registration_id} "

@@ -28,8 +28,8 @@ class RegistrationThrottledError(ThrottledError):
     """The device registers too often."""
 
     code = "dps.throttled"
-    cause = "{registration_id} registered more than {burst} times in succession, faster than once in {wait_s} s."
-    fix = "Wait {wait_s} s, or for the time in Retry-After. Check whether the device restarts repeatedly."
+    cause = "{registration_id} registered more than {burst} times in succession, more often than once every {wait_s} s."
+    fix = "Wait {wait_s} s or for the Retry-After time. Check whether the device restarts repeatedly."
     burst: str
     registration_id: str
     wait_s: str

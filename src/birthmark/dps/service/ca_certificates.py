@@ -22,7 +22,7 @@ class UnknownAuthorityError(NotFoundError):
     """The provisioning service has no such CA certificate."""
 
     code = "dps.unknown_ca"
-    message = "There is no CA certificate {name}"
+    message = "CA certificate {name} does not exist"
     cause = "The provisioning service has no CA certificate {name}."
     fix = "List CA certificates: `birthmark dps ca ls`. Add one: `birthmark dps ca create NAME FILE`."
     name: str
@@ -44,8 +44,8 @@ class AuthorityNotACAError(InvalidRequestError):
     code = "dps.ca_not_a_ca"
     cause = "The certificate '{subject}' is not a CA certificate: it has no basicConstraints CA:TRUE."
     fix = (
-        "Register the CA's certificate, not a device's. To enroll the device: `birthmark device enroll --cert "
-        '"$X509_CERT_FILE"`'
+        "Register the CA certificate, not a device certificate. To enroll the device: `birthmark device enroll "
+        '--cert "$X509_CERT_FILE"`'
     )
     subject: str
 
@@ -54,7 +54,7 @@ class NoCodeError(ConflictError):
     """The CA has no verification code."""
 
     code = "dps.ca_no_code"
-    cause = "No verification code was generated for {name}."
+    cause = "The CA certificate {name} has no verification code."
     fix = (
         'Generate a code and sign it: `birthmark ca verify-possession "$(birthmark dps ca code {name})"{options} '
         "--dir ca --out proof.pem`"

@@ -43,9 +43,9 @@ class EnrollmentExistsError(ConflictError):
     """The enrollment exists already."""
 
     code = "dps.enrollment_exists"
-    message = "Enrollment {enrollment} exists already"
-    cause = "The enrollment {enrollment} exists already."
-    fix = "Send it with the mode `update`, or choose another ID. List enrollments: `birthmark device ls`"
+    message = "Enrollment {enrollment} already exists"
+    cause = "The enrollment {enrollment} already exists."
+    fix = "Send the enrollment with the mode `update`, or choose another ID. List enrollments: `birthmark device ls`"
     enrollment: str
 
 
@@ -54,7 +54,7 @@ class EnrollmentChangedError(ConflictError):
 
     code = "dps.enrollment_changed"
     cause = "The enrollment {enrollment} has changed since the etag {etag} was read."
-    fix = "Read it again and repeat the change. List enrollments: `birthmark device ls`"
+    fix = "Read the enrollment again and repeat the change. List enrollments: `birthmark device ls`"
     enrollment: str
     etag: object
 

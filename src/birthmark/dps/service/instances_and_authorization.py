@@ -27,11 +27,11 @@ class UnknownScopeError(NotFoundError):
     """No provisioning service has this ID scope."""
 
     code = "dps.unknown_scope"
-    message = "There is no ID scope {scope}"
+    message = "ID scope {scope} does not exist"
     cause = "No provisioning service on this server has the ID scope {scope}."
     fix = (
-        "Use this server's scope: `eval \"$(birthmark env)\"` sets PROVISIONING_IDSCOPE. In an agent's configuration: "
-        '`id_scope = "{known}"`'
+        'Use the ID scope of this server. To set PROVISIONING_IDSCOPE: `eval "$(birthmark env)"`. In the '
+        'configuration of an agent, set `id_scope = "{known}"`'
     )
     known: str
     scope: str
@@ -41,9 +41,11 @@ class UnknownInstanceError(NotFoundError):
     """No provisioning service has this name."""
 
     code = "dps.unknown_instance"
-    message = "There is no provisioning service {name}"
+    message = "Provisioning service {name} does not exist"
     cause = "This server has no provisioning service {name}."
-    fix = "Create it: `birthmark dps create {name}`. List provisioning services: `birthmark dps ls`"
+    fix = (
+        "Create the provisioning service: `birthmark dps create {name}`. List provisioning services: `birthmark dps ls`"
+    )
     name: str
 
 
@@ -51,8 +53,8 @@ class InstanceExistsError(ConflictError):
     """A provisioning service has this name already."""
 
     code = "dps.instance_exists"
-    message = "Provisioning service {name} exists already"
-    cause = "A provisioning service named {name} exists already."
+    message = "Provisioning service {name} already exists"
+    cause = "A provisioning service named {name} already exists."
     fix = "Choose another name. List provisioning services: `birthmark dps ls`."
     name: str
 
@@ -63,8 +65,8 @@ class FirstInstanceError(ConflictError):
     code = "dps.first_instance"
     cause = "{name} is the provisioning service that the server creates at startup and that `birthmark env` exports."
     fix = (
-        "Keep it. To run no DPS, omit it from the services in server.toml. List provisioning services: `birthmark dps "
-        "ls`"
+        "Keep this provisioning service. To run the server without DPS, omit DPS from the services in server.toml. "
+        "List provisioning services: `birthmark dps ls`"
     )
     name: str
 
@@ -73,8 +75,8 @@ class ServiceTokenError(UnauthenticatedError):
     """The token is not valid for this service."""
 
     code = "dps.service_token_refused"
-    cause = "The service call presented {presented}, which no provisioning service here accepts."
-    fix = 'Use this server\'s connection string: `eval "$(birthmark env)"` sets PROVISIONING_CONNECTION_STRING.'
+    cause = "No provisioning service on this server accepts the call, which presented {presented}."
+    fix = 'Use the connection string of this server. To set PROVISIONING_CONNECTION_STRING: `eval "$(birthmark env)"`'
     presented: str
 
 

@@ -36,7 +36,7 @@ class QueryTooBroadError(InvalidRequestError):
 
     code = "dps.query_too_broad"
     for_a_person = "the right condition depends on the purpose of the query"
-    message = "The first {limit} {kind} read contain no match"
+    message = "None of the first {limit} {kind} match the query"
     fix = "Query by ID, or read all records page by page. List enrollments: `birthmark device ls`"
     kind: str
     limit: int

@@ -51,7 +51,10 @@ class RegistrationBusyError(ThrottledError):
 
     code = "dps.registration_busy"
     cause = "Several requests write the same registration or device at the same time."
-    fix = "Retry, as the SDKs do automatically. If the error persists, two devices have the same name: find the second."
+    fix = (
+        "Retry, as the SDKs do automatically. If the error persists, two devices have the same name; find the second "
+        "device."
+    )
 
 
 _ATTEMPTS = 5

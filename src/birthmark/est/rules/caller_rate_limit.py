@@ -16,10 +16,10 @@ class EstBusyError(ThrottledError):
 
     code = "est.busy"
     message = "Too many requests. Retry in {wait_s} s"
-    cause = "Requests exceeded {per_s} certificates per second; '{device_id}' can retry in {wait_s} s."
+    cause = "The requests exceeded the limit of {per_s} certificates per second; '{device_id}' can retry in {wait_s} s."
     fix = (
-        "Wait {wait_s} s, as in Retry-After. To raise the limit, increase `est.renewals_per_s` in the server's "
-        "configuration."
+        "Wait {wait_s} s, as Retry-After specifies. To raise the limit, increase `est.renewals_per_s` in the "
+        "server's configuration."
     )
     device_id: str
     per_s: float
@@ -79,8 +79,8 @@ class EstThrottledError(ThrottledError):
     """Too many requests."""
 
     code = "est.throttled"
-    cause = "{who} sent more than {burst} requests in succession, faster than one in {every_s} s."
-    fix = "Wait {wait_s} s, as in Retry-After. Check whether the device can store its certificate."
+    cause = "{who} sent more than {burst} requests in succession, more often than one every {every_s} s."
+    fix = "Wait {wait_s} s, as Retry-After specifies. Check whether the device can store its certificate."
     burst: int
     every_s: float
     wait_s: int

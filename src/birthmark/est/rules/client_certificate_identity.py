@@ -18,11 +18,11 @@ class ClientCertificateUnknownError(UnauthenticatedError):
 
     code = "est.client_certificate_unknown"
     cause = (
-        "The client's certificate '{subject}' from '{issuer}' was issued neither by this server nor by an accepted "
-        "bootstrap CA."
+        "Neither this server nor an accepted bootstrap CA issued the client certificate '{subject}' (issuer: "
+        "'{issuer}')."
     )
     fix = (
-        "Accept the manufacturer CA (`birthmark pki manufacturer create CA.pem`), or configure user name and password."
+        "Configure a user name and password, or accept the manufacturer CA: `birthmark pki manufacturer create CA.pem`"
     )
     issuer: str
     subject: str
@@ -34,8 +34,9 @@ class ClientCertificateRevokedError(ForbiddenError):
     code = "est.client_certificate_revoked"
     cause = "The certificate of '{device_id}' was revoked at {revoked_at}."
     fix = (
-        "If you trust the device again, create its own password, with which it enrolls a new key: `birthmark env "
-        "--format aziot --registration-id {device_id}`. An agent enrolls when it applies that configuration."
+        "If you trust the device again, create its own password, with which the device can enroll a new key: "
+        "`birthmark env --format aziot --registration-id {device_id}`. An agent enrolls when it applies this "
+        "configuration."
     )
     device_id: str
     revoked_at: object

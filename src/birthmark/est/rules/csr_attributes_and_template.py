@@ -18,10 +18,10 @@ class KeyEncryptionUnsupportedError(InvalidRequestError):
     """Additional encryption of a server-generated key is not supported."""
 
     code = "est.key_encryption_unsupported"
-    cause = "The request for a server-generated key requires encryption with a key of the client ({attribute})."
+    cause = "The request asks the server to encrypt the server-generated key with a key of the client ({attribute})."
     fix = (
-        "Omit that attribute: `(set -C; openssl req -new -key device.key -subj /CN={common_name} > new.csr)`. The "
-        "connection's TLS protects the key."
+        "Create a request without that attribute: `(set -C; openssl req -new -key device.key -subj /CN={common_name} "
+        "> new.csr)`. The TLS connection protects the key."
     )
     attribute: str
     common_name: str

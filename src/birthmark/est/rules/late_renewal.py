@@ -38,7 +38,7 @@ class CloneSuspectedError(ForbiddenError):
     """The certificate's successor is already in use."""
 
     code = "est.clone_suspected"
-    message = "This certificate was replaced"
+    message = "The certificate has been replaced"
     cause = (
         "'{device_id}' presented the expired certificate {thumbprint} although its successor {successor} was in use. "
         "An old key was copied, or the device was reset to an old state."

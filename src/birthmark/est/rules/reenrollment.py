@@ -17,8 +17,8 @@ class ChannelBindingError(UnauthenticatedError):
     cause = "The request's challengePassword is not the channel binding of this TLS connection."
     fix = (
         "Create the request without challengePassword: `(set -C; openssl req -new -key device.key -subj "
-        "/CN={common_name} > new.csr)`. Or create it for each connection, with base64 of tls-unique (TLS 1.2) or of "
-        "the tls-exporter (TLS 1.3, RFC 9266)."
+        "/CN={common_name} > new.csr)`. Alternatively, create a request for each connection, with the base64 of "
+        "tls-unique (TLS 1.2) or tls-exporter (TLS 1.3, RFC 9266) as challengePassword."
     )
     common_name: str
 
@@ -39,12 +39,12 @@ class ReenrollWithoutCertificateError(ForbiddenError):
 
     code = "est.reenroll_without_certificate"
     cause = (
-        "Renewal (simplereenroll) requires the current certificate as TLS client certificate; the client presented "
-        "none."
+        "Renewal (simplereenroll) requires the current certificate as the TLS client certificate, but the client "
+        "presented none."
     )
     fix = (
-        "Connect with the current certificate and its key, in curl with `--cert device.pem --key device.key`; or use "
-        "simpleenroll with other credentials."
+        "Connect with the current certificate and its key (in curl, with `--cert device.pem --key device.key`), or "
+        "use simpleenroll with other credentials."
     )
 
 
@@ -52,14 +52,14 @@ class ReenrollIdentityChangedError(ForbiddenError):
     """A renewal cannot change the identity."""
 
     code = "est.reenroll_identity_changed"
-    message = "The {part} cannot change in a renewal."
+    message = "The {part} cannot change in a renewal"
     cause = (
         "The request's {part} differs from that of the certificate '{subject}'. Renewal can change the key, not the "
         "identity."
     )
     fix = (
-        "Copy subject and subjectAltName from the current certificate, byte by byte: "
-        "`(set -C; openssl x509 -x509toreq -copy_extensions copyall -in device.pem -key device.key > new.csr)`"
+        "Copy the subject and subjectAltName from the current certificate, byte for byte: `(set -C; openssl x509 "
+        "-x509toreq -copy_extensions copyall -in device.pem -key device.key > new.csr)`"
     )
     part: str
     subject: str

@@ -43,8 +43,8 @@ class ApprovalPendingError(ThrottledError):
     message = "The request {id} is waiting for an operator's approval"
     cause = "'{device_id}' requested a certificate ({profile}), which requires an operator's approval."
     fix = (
-        "Approve it: `birthmark pki request approve {id}`. The device then receives the certificate with its next "
-        "request. To reject it: `… reject {id}`."
+        "Approve the request: `birthmark pki request approve {id}`. The device then receives the certificate with "
+        "its next request. To reject the request: `… reject {id}`."
     )
     device_id: str
     id: str
@@ -55,8 +55,8 @@ class ApprovalRejectedError(ForbiddenError):
     """An operator rejected this request."""
 
     code = "est.approval_rejected"
-    cause = "The request {id} of '{device_id}' was rejected at {decided_at}."
-    fix = "Approve it: `birthmark pki request approve {id}`."
+    cause = "An operator rejected the request {id} of '{device_id}' at {decided_at}."
+    fix = "Approve the request: `birthmark pki request approve {id}`."
     decided_at: str
     device_id: str
     id: str
@@ -66,7 +66,7 @@ class TooManyWaitingError(ThrottledError):
     """Too many requests are waiting for an operator."""
 
     code = "est.too_many_waiting"
-    cause = "{whose} has {limit} waiting requests, the maximum."
+    cause = "{whose} has the maximum of {limit} waiting requests."
     fix = "Approve or reject waiting requests. List them: `birthmark pki request ls`."
     device_id: str
     limit: int
@@ -78,8 +78,8 @@ class RequestUnknownError(NotFoundError):
 
     code = "est.request_unknown"
     cause = (
-        "No request {id} is waiting. It never existed, its certificate was fetched more than a day ago, or the device "
-        "sent nothing for 30 days."
+        "No request {id} is waiting. The request never existed, its certificate was fetched more than a day ago, or "
+        "the device sent nothing for 30 days."
     )
     fix = "List waiting requests: `birthmark pki request ls`."
     id: str

@@ -43,10 +43,10 @@ class CredentialsMissingError(UnauthenticatedError):
     """Authentication required: client certificate, or user name and password."""
 
     code = "est.credentials_missing"
-    cause = "The request contains no client certificate, and no user name and password."
+    cause = "The request contains neither a client certificate nor a user name and password."
     fix = (
-        "Set username and password under [cert_issuance.est.auth]. Create them: `birthmark pki user create device-1 "
-        "--device device-1`."
+        "Set username and password under [cert_issuance.est.auth]. To create a user name and password: `birthmark "
+        "pki user create device-1 --device device-1`."
     )
 
 
@@ -54,9 +54,9 @@ class PasswordWrongError(UnauthenticatedError):
     """User name or password is wrong."""
 
     code = "est.password_wrong"
-    cause = "There is no EST user '{user}' with this password."
+    cause = "No EST user '{user}' has this password."
     fix = (
-        "If it is your device, print its own user name and password, which the first call creates: `birthmark env "
+        "If the device is yours, print its own user name and password, which the first call creates: `birthmark env "
         "--format aziot --registration-id {device_id}`. To keep an existing user name and password: `birthmark pki "
         "user create {user} --device NAME --password-file FILE`"
     )
@@ -70,7 +70,7 @@ class TokenEndedError(UnauthenticatedError):
 
     code = "est.token_ended"
     cause = "The token '{user}' for '{device_id}' expired at {expires_at}."
-    fix = "Create another: `birthmark pki token create {device_id}`"
+    fix = "Create another token: `birthmark pki token create {device_id}`"
     device_id: str
     expires_at: str
     user: str

@@ -47,7 +47,7 @@ class TokenLifetimeError(InvalidRequestError):
     """The token lifetime is not valid."""
 
     code = "est.token_lifetime"
-    cause = "The requested token lifetime is {seconds} s; valid are 1 s to 366 days."
+    cause = "The requested token lifetime is {seconds} s, but must be from 1 s to 366 days."
     fix = "Use a valid lifetime: `birthmark pki token create {device_id} --lifetime 24h`"
     device_id: str
     seconds: int
@@ -95,7 +95,7 @@ class LabelUnknownError(NotFoundError):
     """The EST label does not exist."""
 
     code = "est.label_unknown"
-    cause = "This server has no EST label '{label}'. Its labels: {labels}."
+    cause = "This server has no EST label '{label}'. Existing labels: {labels}."
     fix = "Use an existing label in the URL's path, or omit the label: `/.well-known/est/{operation}`."
     label: str
     labels: str
@@ -111,10 +111,10 @@ class CaElsewhereError(PolicyError):
         "that issue CA certificates: {labels}."
     )
     fix = (
-        "Use such a label in [cert_issuance.est.urls] of the device's configuration: `aziot-edged-ca = "
-        '"{place}/{label}"`. To create a label, add a line above the tables of the server\'s configuration: '
-        '`est.labels.{label}.profile = "edge_ca"`. In an existing table `[est]`, add: `labels.{label}.profile = '
-        '"edge_ca"`.'
+        "Use a label that issues CA certificates in [cert_issuance.est.urls] of the device's configuration: "
+        '`aziot-edged-ca = "{place}/{label}"`. To create such a label, add this line above the tables of the '
+        'server\'s configuration: `est.labels.{label}.profile = "edge_ca"`. If a table `[est]` already exists, add '
+        'this line to the table instead: `labels.{label}.profile = "edge_ca"`.'
     )
     actor: str
     device_id: str
@@ -129,12 +129,13 @@ class KeyGenerationOffError(ForbiddenError):
 
     code = "est.key_generation_off"
     cause = (
-        "A client requested a server-generated key (serverkeygen), which is disabled: a device should generate its "
-        "key in its secure element."
+        "A client requested a server-generated key (serverkeygen), but server-side key generation is disabled. A "
+        "device should generate its key in its secure element."
     )
     fix = (
-        "Generate the key on the device. If it cannot, add a line above the tables of the server's configuration: "
-        "`est.serverkeygen = true`. Or add `serverkeygen = true` to an existing table of `[est]` or the label."
+        "Generate the key on the device. If the device cannot generate a key, add this line above the tables of the "
+        "server's configuration: `est.serverkeygen = true`. Alternatively, add `serverkeygen = true` to an existing "
+        "table of `[est]` or of the label."
     )
 
 
@@ -143,7 +144,9 @@ class TokenUsedError(ConflictError):
 
     code = "est.token_used"
     cause = "The token '{user}' was already used for another key of '{device_id}'."
-    fix = "If the device used it and lost its key, create another: `birthmark pki token create {device_id}`"
+    fix = (
+        "If the device used the token and lost its key, create another token: `birthmark pki token create {device_id}`"
+    )
     device_id: str
     user: str
 

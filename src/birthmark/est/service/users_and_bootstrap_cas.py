@@ -26,7 +26,7 @@ class UserNameInvalidError(InvalidRequestError):
     """The user name is not valid."""
 
     code = "est.user_name_invalid"
-    cause = "A user name has 1 to 128 printable characters and no colon."
+    cause = "A user name must have 1 to 128 printable characters and no colon."
     fix = "Choose another name: `birthmark pki user create device-1 --device device-1`."
 
 
@@ -34,8 +34,8 @@ class UserExistsError(ConflictError):
     """An EST user with this name exists already."""
 
     code = "est.user_exists"
-    cause = "An EST user '{name}' exists already."
-    fix = "To set another password, delete the user first (`birthmark pki user rm {name} --yes`)."
+    cause = "An EST user named '{name}' already exists."
+    fix = "To set another password, first delete the user: `birthmark pki user rm {name} --yes`"
     name: str
 
 
@@ -43,7 +43,7 @@ class UserUnknownError(NotFoundError):
     """The EST user does not exist."""
 
     code = "est.user_unknown"
-    cause = "There is no EST user '{name}'."
+    cause = "The EST user '{name}' does not exist."
     fix = "List users: `birthmark pki user ls`."
     name: str
 
@@ -53,7 +53,7 @@ class NotABootstrapCaError(InvalidRequestError):
 
     code = "est.not_a_bootstrap_ca"
     cause = "'{subject}' is not a CA certificate."
-    fix = "Use the manufacturer's CA certificate, not a device's: `birthmark pki manufacturer create CA.pem`."
+    fix = "Use the manufacturer's CA certificate, not a device certificate: `birthmark pki manufacturer create CA.pem`."
     subject: str
 
 

@@ -20,7 +20,7 @@ class DeviceDisabledError(ForbiddenError):
     code = "iothub.device_disabled"
     message = "Device {device_id} is disabled"
     cause = "Device {device_id} is disabled in hub {hub}."
-    fix = "Enable it: `birthmark hub device enable {device_id} --hub {hub}`"
+    fix = "Enable the device: `birthmark hub device enable {device_id} --hub {hub}`"
     device_id: str
     hub: str
 
@@ -29,10 +29,13 @@ class ThumbprintMismatchError(UnauthenticatedError):
     """The certificate is not the registered one."""
 
     code = "iothub.thumbprint_mismatch"
-    cause = "Device {device_id} presented the certificate {thumbprint}; hub {hub} has {expected} registered."
+    cause = (
+        "Device {device_id} presented the certificate with the thumbprint {thumbprint}, but the thumbprint "
+        "registered in hub {hub} is {expected}."
+    )
     fix = (
-        "If the certificate was renewed, register again to update the thumbprint: `birthmark device register`. If "
-        "not, another client uses this device ID: identify it."
+        "If the certificate was renewed, register the device again to update the thumbprint: `birthmark device "
+        "register`. Otherwise, another client uses this device ID: identify that client."
     )
     device_id: str
     expected: str
@@ -45,8 +48,8 @@ class CommonNameError(UnauthenticatedError):
 
     code = "iothub.common_name_mismatch"
     cause = (
-        "Device {device_id} of hub {hub} authenticates with CA-signed certificates. It presented one whose common "
-        "name is '{common_name}' ({thumbprint})."
+        "Device {device_id} of hub {hub} authenticates with CA-signed certificates. The presented certificate "
+        "(thumbprint {thumbprint}) has the common name '{common_name}' instead of the device ID."
     )
     fix = "Issue a certificate whose common name is exactly the device ID: `birthmark ca issue {device_id} --dir ca`"
     common_name: str
@@ -60,12 +63,13 @@ class CaNotTrustedError(UnauthenticatedError):
 
     code = "iothub.ca_not_trusted"
     cause = (
-        "Device {device_id} presented a certificate from '{issuer}', and hub {hub} has no verified CA certificate "
-        "above it: {detail}."
+        "Device {device_id} presented a certificate issued by '{issuer}'. This certificate does not chain to a "
+        "verified CA certificate of hub {hub}: {detail}."
     )
     fix = (
-        "If it is your CA, register its certificate (root.pem in the CA's directory): `birthmark hub ca create {name} "
-        "ca/root.pem --verified --hub {hub}`. List CA certificates and their state: `birthmark hub ca ls --hub {hub}`"
+        "If the issuer is your CA, register the CA certificate (root.pem in the CA's directory): `birthmark hub ca "
+        "create {name} ca/root.pem --verified --hub {hub}`. To list the CA certificates and their states: `birthmark "
+        "hub ca ls --hub {hub}`"
     )
     detail: str
     device_id: str
@@ -79,8 +83,9 @@ class CaUnverifiedError(CaNotTrustedError):
 
     code = "iothub.ca_unverified"
     fix = (
-        "Verify it without proof of possession: `birthmark hub ca verify {name} --without-proof --hub {hub}`. Or "
-        "prove possession, as Azure requires: `birthmark hub ca code {name} --hub {hub}`"
+        "Verify the CA certificate without proof of possession: `birthmark hub ca verify {name} --without-proof "
+        "--hub {hub}`. To prove possession instead, as Azure requires, first generate a verification code: "
+        "`birthmark hub ca code {name} --hub {hub}`"
     )
 
 
@@ -89,12 +94,12 @@ class DeviceCaNotTrustedError(UnauthenticatedError):
 
     code = "iothub.devices_own_ca"
     cause = (
-        "'{subject}', the issuer of the certificate of {device_id}, is a device's CA and cannot authenticate devices "
-        "of hub {hub}."
+        "The certificate of {device_id} was issued by '{subject}', which is a device's CA. Such a CA cannot "
+        "authenticate devices of hub {hub}."
     )
     fix = (
-        "If you trust the device, create it again with its own certificate: `birthmark hub device rm {device_id} "
-        '--hub {hub} --yes; birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
+        "If you trust the device, re-create it with its own certificate: `birthmark hub device rm {device_id} --hub "
+        '{hub} --yes; birthmark hub device create {device_id} --hub {hub} --cert "$X509_CERT_FILE"`'
     )
     device_id: str
     hub: str
@@ -105,7 +110,7 @@ class PolicyKeyError(UnauthenticatedError):
     """The shared access policy does not permit this operation."""
 
     code = "iothub.policy_refused"
-    cause = "The call requires a token of one of the policies {allowed}; it presented {presented}."
+    cause = "The request presented {presented}, but requires a token of one of the policies {allowed}."
     fix = 'Use the server\'s connection string, whose policy is iothubowner: `eval "$(birthmark env)"`'
     allowed: str
     presented: str
@@ -120,11 +125,11 @@ class NoCredentialsError(UnauthenticatedError):
 
     code = "iothub.no_credentials"
     message = "The device presented {presented}"
-    cause = "Device {device_id} presented {presented}, and hub {hub} has it registered with {type} authentication."
+    cause = "Device {device_id} presented {presented}, but hub {hub} requires {type} authentication for this device."
     fix = (
-        "Configure the client with the enrolled certificate and key, or with the enrolled symmetric key. With "
-        "X509_CERT_FILE and X509_KEY_FILE, this command sends: `birthmark device send hello --hub "
-        '"$PROVISIONING_HOST" --device-id {device_id}`'
+        "Configure the client with the enrolled certificate and key, or with the enrolled symmetric key. To send a "
+        'test message with X509_CERT_FILE and X509_KEY_FILE: `birthmark device send hello --hub "$PROVISIONING_HOST" '
+        "--device-id {device_id}`"
     )
     device_id: str
     hub: str

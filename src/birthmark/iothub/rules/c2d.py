@@ -38,8 +38,8 @@ class C2dInvalidError(InvalidRequestError):
     message = "The message is not valid: {detail}"
     cause = "The message for {device_id} is not valid: {detail}."
     fix = (
-        "A message has up to 64 KiB with its properties and expires after up to 48 hours; iothub-ack is none, "
-        "positive, negative or full. Send a valid one: `birthmark hub c2d {device_id} hello`"
+        "Limit the message, including its properties, to 64 KiB, and its lifetime to 48 hours. Set iothub-ack to "
+        "none, positive, negative or full. To send a valid message: `birthmark hub c2d {device_id} hello`"
     )
     detail: str
     device_id: str

@@ -25,9 +25,12 @@ class OtherDeviceError(ForbiddenError):
     """A device requested another device's certificate."""
 
     code = "iothub.credential_of_another"
-    message = "Device {device_id} may not request a certificate of {asked}"
-    cause = "Device {device_id} of hub {hub} requested a certificate of {asked}; a device can request only its own."
-    fix = "Put the ID of the connected device into the request. List devices: `birthmark hub device ls --hub {hub}`"
+    message = "Device {device_id} cannot request a certificate for {asked}"
+    cause = (
+        "Device {device_id} of hub {hub} requested a certificate for {asked}, but a device can request only its own "
+        "certificate."
+    )
+    fix = "Use the ID of the connected device in the request. List devices: `birthmark hub device ls --hub {hub}`"
     asked: str
     device_id: str
     hub: str
@@ -50,12 +53,13 @@ class NoCertificateError(PolicyError):
     """The device has no certificate to renew."""
 
     code = "iothub.credential_of_keys"
-    message = "Device {device_id} authenticates with a key; it has no certificate"
+    message = "Device {device_id} authenticates with a symmetric key and has no certificate"
     cause = (
-        "Hub {hub} has device {device_id} registered with symmetric keys; only an existing certificate can be renewed."
+        "Device {device_id} is registered in hub {hub} with symmetric keys, and only an existing certificate can be "
+        "renewed."
     )
     fix = (
-        "Set an issuing policy in its enrollment, then register with a signing request to give the device a "
+        "Set an issuing policy in the device's enrollment. Then register the device with a signing request to get a "
         "certificate. List enrollments: `birthmark device ls`"
     )
     device_id: str
@@ -67,10 +71,10 @@ class NoCredentialPolicyError(PolicyError):
 
     code = "iothub.no_credential_policy"
     message = "Device {device_id} has no issuing policy for certificates"
-    cause = "Device {device_id} of hub {hub} requested a certificate, and {detail}."
+    cause = "Device {device_id} of hub {hub} requested a certificate, but {detail}."
     fix = (
-        "Set an issuing policy in its enrollment, then register the device again: `birthmark device enroll --cert "
-        '"$X509_CERT_FILE" --issue device --update`'
+        'Set an issuing policy in the device\'s enrollment: `birthmark device enroll --cert "$X509_CERT_FILE" '
+        "--issue device --update`. Then register the device again."
     )
     detail: str
     device_id: str
@@ -83,11 +87,12 @@ class CredentialBusyError(ConflictError):
     code = "iothub.credential_busy"
     message = "The request {request_id} of device {device_id} is in progress"
     cause = (
-        "Device {device_id} of hub {hub} requested a second certificate before the response to request {request_id}."
+        "Device {device_id} of hub {hub} requested a second certificate before the hub responded to request "
+        "{request_id}."
     )
     fix = (
-        "Wait for the response, until {expires_at} at most, or replace the request: send the member replace, with its "
-        "ID or *. List the device's certificates: `birthmark pki ls {device_id}`"
+        "Wait for the response, until {expires_at} at the latest. To replace the request instead, set the member "
+        "replace to the request ID or *. List the device's certificates: `birthmark pki ls {device_id}`"
     )
     for_a_person = "the device's program sends the requests"
     device_id: str

@@ -31,9 +31,9 @@ class DigitalTwinPatchError(InvalidRequestError):
     message = "The patch is not valid: {detail}"
     cause = "The digital twin of {device_id} was not changed: {detail}."
     fix = (
-        'Send a patch such as [{{"op": "add", "path": "/fan/speed", "value": 3}}]: add, replace or remove a property '
-        "or a component. A component contains an empty $metadata. Show the current twin: `birthmark hub twin "
-        "{device_id}`"
+        'Send a patch that adds, replaces or removes a property or component, such as [{{"op": "add", "path": '
+        '"/fan/speed", "value": 3}}]. Include an empty $metadata in each component. Show the current twin: '
+        "`birthmark hub twin {device_id}`"
     )
     detail: str
     device_id: str

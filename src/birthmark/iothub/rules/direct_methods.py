@@ -21,8 +21,8 @@ class MethodInvalidError(InvalidRequestError):
     message = "The method call is not valid: {detail}"
     cause = "The method call to {device_id} is not valid: {detail}."
     fix = (
-        "A method name has up to 100 characters, and a payload up to 128 KiB. The response timeout is 5 to 300 s, the "
-        "connection timeout 0 to 300 s: `birthmark hub method {device_id} --help`"
+        "Limit the method name to 100 characters and the payload to 128 KiB. Use a response timeout of 5 to 300 s "
+        "and a connection timeout of 0 to 300 s. To show the options: `birthmark hub method {device_id} --help`"
     )
     detail: str
     device_id: str
@@ -35,8 +35,8 @@ class DeviceNotOnlineError(NotFoundError):
     message = "Device {device_id} is not online"
     cause = "Device {device_id} is not connected, or has not subscribed to direct methods."
     fix = (
-        "Connect it with a program that handles methods, or make the call wait with --connect-timeout 60 "
-        "(connectTimeoutInSeconds). List devices and their connection state: `birthmark hub device ls`"
+        "Connect the device with a program that handles methods, or make the call wait with --connect-timeout 60 "
+        "(connectTimeoutInSeconds). List devices and their connection states: `birthmark hub device ls`"
     )
     device_id: str
 
@@ -45,11 +45,11 @@ class MethodTimeoutError(UnavailableError):
     """The device did not respond to the method call."""
 
     code = "iothub.method_timeout"
-    message = "Device {device_id} did not respond in {seconds} s"
-    cause = "Device {device_id} did not respond to the method {method} in {seconds} s. The method may have run."
+    message = "Device {device_id} did not respond within {seconds} s"
+    cause = "Device {device_id} did not respond to the method {method} within {seconds} s. The method may have run."
     fix = (
-        "Increase the response timeout, or check that the device's program responds to every call with a status. Show "
-        "its recent messages: `birthmark hub messages {device_id}`"
+        "Increase the response timeout, or check that the device's program responds to every call with a status. To "
+        "show recent messages from the device: `birthmark hub messages {device_id}`"
     )
     device_id: str
     method: str
@@ -61,10 +61,10 @@ class MethodAnswerInvalidError(UnavailableError):
 
     code = "iothub.method_answer_invalid"
     message = "Device {device_id} responded to the method with {detail}"
-    cause = "{device_id} responded to a method call with {detail}. The method ran."
+    cause = "Device {device_id} ran the method, but responded with {detail}."
     fix = (
-        "Change the device's program to respond with JSON in UTF-8. Show its recent messages: `birthmark hub messages "
-        "{device_id}`"
+        "Change the device's program to respond with JSON in UTF-8. To show recent messages from the device: "
+        "`birthmark hub messages {device_id}`"
     )
     detail: str
     device_id: str

@@ -18,9 +18,9 @@ class DeviceHeldError(ForbiddenError):
         "Device {device_id} of hub {hub} was created by {holder}, and no credential of {asked} is registered for it."
     )
     fix = (
-        "If it is the same device, enroll it with its own certificate, which keeps the device and its twin: "
-        '`birthmark device enroll --cert "$X509_CERT_FILE"{options}`. Otherwise delete the device: `birthmark hub '
-        "device rm {device_id} --hub {hub} --yes`."
+        "If both identities are the same device, enroll the device with its own certificate, which keeps the device "
+        'and its twin: `birthmark device enroll --cert "$X509_CERT_FILE"{options}`. Otherwise, delete the device: '
+        "`birthmark hub device rm {device_id} --hub {hub} --yes`."
     )
     asked: str
     device_id: str

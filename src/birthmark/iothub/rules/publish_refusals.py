@@ -11,7 +11,7 @@ class TopicNotServedError(InvalidRequestError):
     code = "iothub.topic_not_served"
     cause = "Device {device_id} used the topic {topic}, which this hub does not support."
     fix = (
-        "Publish to devices/{device_id}/messages/events/, and to $iothub/ as the SDKs do. This command sends "
+        "Publish telemetry to devices/{device_id}/messages/events/, and use $iothub/ topics as the SDKs do. To send "
         'telemetry: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
     device_id: str
@@ -37,8 +37,8 @@ class BatchInvalidError(InvalidRequestError):
     message = "The batch is not valid: {detail}"
     cause = "The batch of messages from device {device_id} is not valid: {detail}."
     fix = (
-        "Send a JSON array of up to 500 objects, each with a base64 body and optional properties. Send a single "
-        'message: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+        "Send a JSON array of up to 500 objects, each with a base64 body and optional properties. To send a single "
+        'message instead: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
     detail: str
     device_id: str
@@ -48,10 +48,10 @@ class MessageTooLargeError(InvalidRequestError):
     """The message is too large."""
 
     code = "iothub.message_too_large"
-    cause = "Device {device_id} sent {size} bytes; the limit is 262144."
+    cause = "Device {device_id} sent a message of {size} bytes; the limit is 262144 bytes."
     fix = (
-        "Send smaller messages, or upload a file. This message is small enough: `birthmark device send hello --hub "
-        '"$PROVISIONING_HOST" --device-id {device_id}`'
+        "Send smaller messages, or upload a file. To send a message within the limit: `birthmark device send hello "
+        '--hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
     device_id: str
     size: int

@@ -29,7 +29,10 @@ class TierInvalidError(InvalidRequestError):
 
     code = "iothub.tier_invalid"
     message = "{tier} is not a valid tier"
-    cause = "{tier} is not a hub tier; valid are F1 with one unit, and S1, S2 and S3 with 1 to {most}."
+    cause = (
+        "{tier} is not a valid hub tier. The valid tiers are F1 with one unit, and S1, S2 and S3 with 1 to {most} "
+        "units."
+    )
     fix = "Set a valid tier: `birthmark hub tier {hub} S1 --units 2`"
     hub: str
     most: int = MAX_UNITS
@@ -40,8 +43,8 @@ class TierThrottledError(ThrottledError):
     """The rate limit of the hub's tier is exceeded."""
 
     code = "iothub.tier_throttled"
-    message = "Hub {hub} exceeded the limit of {limit}. Retry later"
-    cause = "Hub {hub} has the tier {tier}, whose limit of {limit} was exceeded."
+    message = "Hub {hub} exceeded the limit of {limit}; retry later"
+    cause = "Hub {hub} exceeded the limit of {limit} of its tier, {tier}."
     fix = (
         "Wait for the time in Retry-After, or select a larger tier: `birthmark hub tier {hub} {larger} --units {units}`"
     )
@@ -74,8 +77,8 @@ class TooManyDevicesError(PolicyError):
     message = "Hub {hub} has {most} devices, the maximum of its tier"
     cause = "Hub {hub} has the tier {tier}, which is limited to {most} devices."
     fix = (
-        "Select a larger tier: `birthmark hub tier {hub} {larger} --units {units}`. Or delete a device: `birthmark "
-        "hub device ls --hub {hub}`"
+        "Select a larger tier: `birthmark hub tier {hub} {larger} --units {units}`. Alternatively, delete a device. "
+        "To list the devices: `birthmark hub device ls --hub {hub}`"
     )
     hub: str
     larger: str

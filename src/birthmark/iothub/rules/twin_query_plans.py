@@ -57,8 +57,8 @@ class HubQueryInvalidError(InvalidRequestError):
     code = "iothub.query_invalid"
     message = "The query is not valid: {detail}"
     fix = (
-        "Use a query such as SELECT * FROM devices WHERE tags.site = 'north' AND properties.reported.load > 4: "
-        "`birthmark hub query 'SELECT * FROM devices'`"
+        "Use a query such as SELECT * FROM devices WHERE tags.site = 'north' AND properties.reported.load > 4. To "
+        "run a valid query: `birthmark hub query 'SELECT * FROM devices'`"
     )
     detail: str
 

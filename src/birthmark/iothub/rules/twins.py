@@ -38,8 +38,8 @@ class TwinInvalidError(InvalidRequestError):
     message = "The twin is not valid: {detail}"
     cause = "The twin of {device_id} was not changed: {detail}."
     fix = (
-        "Names have no dot, dollar or space. The limits are 10 levels, 32 KiB of desired or reported properties and 8 "
-        "KiB of tags. Show the current twin: `birthmark hub twin {device_id}`"
+        "Use names without dots, dollar signs or spaces. The limits are 10 levels, 32 KiB of desired or reported "
+        "properties, and 8 KiB of tags. Show the current twin: `birthmark hub twin {device_id}`"
     )
     detail: str
     device_id: str
@@ -49,9 +49,9 @@ class TwinVersionError(ConflictError):
     """The twin has changed since it was read."""
 
     code = "iothub.twin_version"
-    cause = "The twin of {device_id} is at version {version}; the change requires {wanted}."
+    cause = "The twin of {device_id} is at version {version}, but the change requires {wanted}."
     fix = (
-        "Read it again and repeat the change, or send If-Match: *. Show the current twin: `birthmark hub twin "
+        "Read the twin again and repeat the change, or send If-Match: *. Show the current twin: `birthmark hub twin "
         "{device_id}`"
     )
     device_id: str

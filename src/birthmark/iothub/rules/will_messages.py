@@ -9,10 +9,10 @@ class WillInvalidError(InvalidRequestError):
     """The will message is not valid telemetry of the device."""
 
     code = "iothub.will_invalid"
-    cause = "The will message of device {device_id} was rejected: {detail}."
+    cause = "The hub rejected the will message of device {device_id}: {detail}."
     fix = (
-        "Use the will topic devices/{device_id}/messages/events/ and QoS 0 or 1. This command connects without a will "
-        'message: `birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
+        "Use the will topic devices/{device_id}/messages/events/ and QoS 0 or 1. To connect without a will message: "
+        '`birthmark device send hello --hub "$PROVISIONING_HOST" --device-id {device_id}`'
     )
     detail: str
     device_id: str

@@ -35,11 +35,11 @@ class UnknownCaError(NotFoundError):
     """The hub has no such CA certificate."""
 
     code = "iothub.unknown_ca"
-    message = "There is no CA certificate {name}"
+    message = "CA certificate {name} does not exist"
     cause = "Hub {hub} has no CA certificate named {name}."
     fix = (
-        "List CA certificates: `birthmark hub ca ls --hub {hub}`. Add one: `birthmark hub ca create NAME FILE --hub "
-        "{hub}`."
+        "List CA certificates: `birthmark hub ca ls --hub {hub}`. To add a CA certificate: `birthmark hub ca create "
+        "NAME FILE --hub {hub}`."
     )
     hub: str
     name: str
@@ -49,9 +49,12 @@ class CaExistsError(ConflictError):
     """The name is in use, or the hub has the maximum number of CA certificates."""
 
     code = "iothub.ca_exists"
-    message = "{name} is in use, or the hub has {limit} CA certificates"
-    cause = "Hub {hub} has another CA certificate named {name}, or {limit} CA certificates already."
-    fix = "Choose another name, or delete an unused CA certificate: `birthmark hub ca ls --hub {hub}`"
+    message = "The name {name} is in use, or the hub has the maximum of {limit} CA certificates"
+    cause = "Hub {hub} already has another CA certificate named {name}, or has the maximum of {limit} CA certificates."
+    fix = (
+        "Choose another name, or delete an unused CA certificate. To list the CA certificates: `birthmark hub ca ls "
+        "--hub {hub}`"
+    )
     hub: str
     limit: int = MAX_CAS
     name: str
@@ -63,8 +66,8 @@ class CaNotACaError(InvalidRequestError):
     code = "iothub.ca_not_a_ca"
     cause = "The certificate '{subject}' is not a CA certificate: it has no basicConstraints CA:TRUE."
     fix = (
-        "Register the CA's certificate, not a device's. To create the device: `birthmark hub device create {device} "
-        '--hub {hub} --cert "$X509_CERT_FILE"`'
+        "Register the CA certificate, not a device certificate. To create the device: `birthmark hub device create "
+        '{device} --hub {hub} --cert "$X509_CERT_FILE"`'
     )
     device: str
     hub: str
@@ -75,7 +78,7 @@ class NoCaCodeError(ConflictError):
     """The CA has no verification code."""
 
     code = "iothub.ca_no_code"
-    cause = "No verification code was generated for {name}."
+    cause = "The CA certificate {name} has no verification code."
     fix = (
         'Generate a code and sign it: `birthmark ca verify-possession "$(birthmark hub ca code {name} --hub '
         '{hub})"{options} --dir ca --out proof.pem`'

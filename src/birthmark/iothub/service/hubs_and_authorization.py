@@ -34,9 +34,9 @@ class UnknownHubError(NotFoundError):
     """No hub has this name or host name."""
 
     code = "iothub.unknown_hub"
-    message = "There is no hub {host}"
+    message = "Hub {host} does not exist"
     cause = "This server has no hub with the name or the host name {host}."
-    fix = "List hubs: `birthmark hub ls`. To create this one: `birthmark hub create {host} --host {host}`"
+    fix = "List hubs: `birthmark hub ls`. To create this hub: `birthmark hub create {host} --host {host}`"
     host: str
 
 
@@ -44,9 +44,9 @@ class HubExistsError(ConflictError):
     """The name or the host name is in use."""
 
     code = "iothub.hub_exists"
-    message = "Hub {hub} exists already"
-    cause = "A hub named {hub}, or one with the host {host}, exists already."
-    fix = "Choose another name or host. List hubs: `birthmark hub ls`."
+    message = "Hub {hub} already exists"
+    cause = "A hub with the name {hub} or the host name {host} already exists."
+    fix = "Choose another name or host name. List hubs: `birthmark hub ls`."
     host: str
     hub: str
 

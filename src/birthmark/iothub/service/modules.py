@@ -41,11 +41,11 @@ class UnknownModuleError(NotFoundError):
     """The device has no such module."""
 
     code = "iothub.unknown_module"
-    message = "Module {module_id} of device {device_id} is not in hub {hub}"
-    cause = "Hub {hub} has no module {module_id} of device {device_id}, or no such device. IDs are case-sensitive."
+    message = "Module {module_id} of device {device_id} does not exist in hub {hub}"
+    cause = "Hub {hub} has no device {device_id}, or the device has no module {module_id}. IDs are case-sensitive."
     fix = (
-        "Create it: `birthmark hub module create {device_id} {module_id} --hub {hub}`. List modules: `birthmark hub "
-        "module ls {device_id} --hub {hub}`"
+        "Create the module: `birthmark hub module create {device_id} {module_id} --hub {hub}`. List modules: "
+        "`birthmark hub module ls {device_id} --hub {hub}`"
     )
     device_id: str
     hub: str
@@ -56,11 +56,11 @@ class ModuleExistsError(ConflictError):
     """The module exists already."""
 
     code = "iothub.module_exists"
-    message = "Module {module_id} exists already on device {device_id}"
-    cause = "Device {device_id} of hub {hub} has a module {module_id} already."
+    message = "Module {module_id} already exists on device {device_id}"
+    cause = "Device {device_id} of hub {hub} already has a module {module_id}."
     fix = (
-        "Show it: `birthmark hub module ls {device_id} --hub {hub}`. Update it with its etag (If-Match), or choose "
-        "another ID."
+        "Update the module with its etag (If-Match), or choose another ID. To list the device's modules: `birthmark "
+        "hub module ls {device_id} --hub {hub}`"
     )
     device_id: str
     hub: str
@@ -73,8 +73,8 @@ class ModuleEtagError(ConflictError):
     code = "iothub.module_etag"
     cause = "Module {module_id} of device {device_id} has changed since the etag {etag} was read."
     fix = (
-        "Read it again and repeat the change, or send If-Match: *. List modules: `birthmark hub module ls {device_id} "
-        "--hub {hub}`"
+        "Read the module again and repeat the change, or send If-Match: *. List modules: `birthmark hub module ls "
+        "{device_id} --hub {hub}`"
     )
     device_id: str
     etag: str
@@ -86,9 +86,9 @@ class TooManyModulesError(PolicyError):
     """The device has the maximum number of modules."""
 
     code = "iothub.too_many_modules"
-    message = "Device {device_id} has {limit} modules, the maximum"
-    cause = "Device {device_id} of hub {hub} has {limit} modules, the maximum."
-    fix = "Delete an unused one. List modules: `birthmark hub module ls {device_id} --hub {hub}`"
+    message = "Device {device_id} has the maximum of {limit} modules"
+    cause = "Device {device_id} of hub {hub} has the maximum of {limit} modules."
+    fix = "Delete an unused module. List modules: `birthmark hub module ls {device_id} --hub {hub}`"
     device_id: str
     hub: str
     limit: int = MAX_MODULES
@@ -98,8 +98,11 @@ class ModulesThrottledError(ThrottledError):
     """The device changes its modules too often."""
 
     code = "iothub.modules_throttled"
-    cause = "{device_id} changed its modules more than {burst} times in succession, faster than once in {wait_s} s."
-    fix = "Wait {wait_s} s, or for the time in Retry-After. Check whether the program restarts repeatedly."
+    cause = (
+        "Device {device_id} exceeded the rate limit for module changes: {burst} changes in succession, then one "
+        "change every {wait_s} s."
+    )
+    fix = "Wait {wait_s} s, or for the time in Retry-After. Check whether the device's program restarts repeatedly."
     burst: str
     device_id: str
     wait_s: str

@@ -50,7 +50,7 @@ class QueryMarkerError(InvalidRequestError):
     code = "iothub.query_marker_invalid"
     message = "The query cannot be continued: {detail}"
     fix = (
-        "Return the header x-ms-continuation unchanged, with the same query. To start again: `birthmark hub query "
+        "Send the x-ms-continuation header back unchanged, with the same query. To start again: `birthmark hub query "
         "'SELECT * FROM devices'`"
     )
     detail: str

@@ -51,11 +51,12 @@ class UnknownDeviceError(NotFoundError):
     """The hub has no such device."""
 
     code = "iothub.unknown_device"
-    message = "Device {device_id} is not in hub {hub}"
+    message = "Device {device_id} does not exist in hub {hub}"
     cause = "Hub {hub} has no device {device_id}. Device IDs are case-sensitive."
     fix = (
-        "List devices: `birthmark hub device ls --hub {hub}`. Register the device at DPS first, or create it: "
-        "`birthmark hub device create {device_id} --hub {hub}{options}`; without a certificate it gets a key"
+        "List devices: `birthmark hub device ls --hub {hub}`. Register the device through DPS first, or create the "
+        "device: `birthmark hub device create {device_id} --hub {hub}{options}`. Without a certificate, the new "
+        "device gets a symmetric key."
     )
     device_id: str
     hub: str
@@ -66,9 +67,12 @@ class DeviceExistsError(ConflictError):
     """The device exists already."""
 
     code = "iothub.device_exists"
-    message = "Device {device_id} exists already"
-    cause = "Device {device_id} exists already in hub {hub}."
-    fix = "Show it: `birthmark hub device ls --hub {hub}`. Update it with its etag (If-Match), or choose another ID."
+    message = "Device {device_id} already exists"
+    cause = "Device {device_id} already exists in hub {hub}."
+    fix = (
+        "Update the device with its etag (If-Match), or choose another ID. To list the devices: `birthmark hub "
+        "device ls --hub {hub}`."
+    )
     device_id: str
     hub: str
 
@@ -78,7 +82,7 @@ class EtagMismatchError(ConflictError):
 
     code = "iothub.etag_mismatch"
     cause = "Device {device_id} has changed since the etag {etag} was read."
-    fix = "Read it again and repeat the change, or send If-Match: *. List devices: `birthmark hub device ls`"
+    fix = "Read the device again and repeat the change, or send If-Match: *. List devices: `birthmark hub device ls`"
     device_id: str
     etag: str
 

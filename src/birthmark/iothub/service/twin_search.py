@@ -71,11 +71,11 @@ class IndexBehindError(UnavailableError):
     """The twin index is not up to date."""
 
     code = "iothub.index_behind"
-    for_a_person = "the index is completed automatically"
-    message = "The twin index is being built: {waiting} twins are waiting"
+    for_a_person = "the server completes the index automatically"
+    message = "The twin index is still being built: {waiting} twins are not indexed yet"
     fix = (
-        "Retry in a few minutes, or query devices by ID, which needs no index: `birthmark hub query 'SELECT * FROM "
-        "devices'`"
+        "Retry in a few minutes, or query devices by ID, which requires no index. To read all devices page by page: "
+        "`birthmark hub query 'SELECT * FROM devices'`"
     )
     waiting: int
 

@@ -31,8 +31,8 @@ class PropertyBagError(InvalidRequestError):
     code = "iothub.property_bag_invalid"
     cause = "The properties in the topic cannot be decoded: {detail}."
     fix = (
-        "Percent-encode property names and values; the limit is 64. Without properties: `birthmark device send hello "
-        '--hub "$PROVISIONING_HOST"`'
+        "Percent-encode the property names and values, and send at most 64 properties. To send a message without "
+        'properties: `birthmark device send hello --hub "$PROVISIONING_HOST"`'
     )
     detail: str
 

@@ -19,7 +19,7 @@ class BodyInvalidError(InvalidRequestError):
     code = "iothub.body_invalid"
     message = "The request body is not valid: {detail}"
     cause = "The request body is not valid: {detail}."
-    fix = "Compare it with a device in the registry: `birthmark hub device ls --json`"
+    fix = "Compare the request body with a device in the registry: `birthmark hub device ls --json`"
     detail: str
 
 

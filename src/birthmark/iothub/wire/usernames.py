@@ -23,7 +23,7 @@ class UserNameError(InvalidRequestError):
     """The MQTT user name is not one of IoT Hub."""
 
     code = "iothub.username_invalid"
-    cause = "The MQTT user name {username} is not HOST/DEVICE/?api-version=…"
+    cause = "The MQTT user name {username} does not have the form HOST/DEVICE/?api-version=VERSION."
     fix = (
         "Set the user name to HOST/DEVICE/?api-version=2021-04-12, with a slash before the question mark, as the Azure "
         "SDKs do. List devices: `birthmark hub device ls`"

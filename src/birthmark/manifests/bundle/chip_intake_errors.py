@@ -11,12 +11,12 @@ class NameUnusableError(InvalidRequestError):
 
     code = "intake.name_unusable"
     cause = (
-        "'{text}' is not a valid {what} in a bundle: 1 to 64 printable characters, no quotation marks, no"
-        " backslash, no leading or trailing spaces."
+        "'{text}' is not a valid {what} name in a bundle. Use 1 to 64 printable characters, without quotation marks, "
+        "backslashes, or leading or trailing spaces."
     )
     fix = (
-        "Enter it as printed, such as `birthmark chip intake BOARD-0001`. Check the settings of the "
-        "scanner for added characters."
+        "Enter the name as printed, for example `birthmark chip intake BOARD-0001`. Check whether the scanner is "
+        "configured to add characters."
     )
     text: str
     what: str
@@ -69,8 +69,8 @@ class NotThisChipError(PolicyError):
 
     code = "intake.not_this_chip"
     cause = (
-        "The certificate of '{subject}' does not match the chip's key: the chip was replaced, or the "
-        "certificate was copied from another."
+        "The certificate of '{subject}' does not match the chip's key: the chip was replaced, or the certificate was "
+        "copied from another chip."
     )
     fix = "Set board {board} aside. List the chip's objects: `birthmark chip ls{options}`"
     board: str
@@ -84,9 +84,9 @@ class ManufacturerUnknownError(PolicyError):
     code = "intake.maker_unknown"
     cause = "The certificate of '{subject}' does not chain to a specified root: {detail}."
     fix = (
-        "If you trust the manufacturer, pass its root certificate with `--trust-root FILE`. Pass an "
-        "intermediate CA that is not in the chip with another option, or after the chip's certificate in "
-        "the --cert file."
+        "If you trust the manufacturer, pass its root certificate with `--trust-root FILE`. If the chip lacks an "
+        "intermediate CA, pass that CA with another --trust-root option, or after the chip's certificate in the "
+        "--cert file."
     )
     detail: str
     subject: str
@@ -96,10 +96,13 @@ class BundleDamagedError(BirthmarkError):
     """The last bundle was changed."""
 
     code = "intake.bundle_damaged"
-    cause = "{bundle} differs from what this station wrote: line {line}, {detail}. Nothing was removed from it."
+    cause = (
+        "{bundle} differs from what this station wrote, at line {line}: {detail}. The station removed nothing from "
+        "the bundle."
+    )
     fix = (
-        "Replace it with an unmodified copy. Without a copy, move it: `mv -nT {bundle} {aside}`. The "
-        "station then no longer knows the chips and boards in it, and records them again."
+        "Replace the bundle with an unmodified copy. If you have no copy, move the bundle: `mv -nT {bundle} "
+        "{aside}`. The station then no longer knows the chips and boards in that bundle, and records them again."
     )
     bundle: Path
     detail: str
@@ -116,7 +119,7 @@ class StationUnusableError(BirthmarkError):
 
     code = "intake.station_unusable"
     cause = "The station in {directory} cannot sign: {detail}."
-    fix = "Restore its files. To start a new station: `mv -nT {directory} {aside}`"
+    fix = "Restore the files of the station. To start a new station: `mv -nT {directory} {aside}`"
     detail: str
     directory: Path
 
@@ -130,8 +133,8 @@ class StationBusyError(ConflictError):
     """Another intake of this station is running."""
 
     code = "intake.station_busy"
-    cause = "Another intake is running at the station in {directory}; only one can write at a time."
-    fix = "Wait until it ends, or use another station: `{again} --station {directory}-2`"
+    cause = "Another intake is running at the station in {directory}; only one intake can write at a time."
+    fix = "Wait until the other intake ends, or use another station: `{again} --station {directory}-2`"
     again: str = "?"
     directory: Path
 
@@ -141,7 +144,8 @@ class NothingTakenError(NotFoundError):
 
     code = "intake.nothing_taken"
     cause = (
-        "The station in {directory} has recorded no chip since the bundle was started: there is nothing to hand over."
+        "The station in {directory} has recorded no chip since it started the bundle, so the bundle has nothing to "
+        "hand over."
     )
     fix = "Record a chip first: `birthmark chip intake BOARD-0001 --station {directory}`"
     directory: Path

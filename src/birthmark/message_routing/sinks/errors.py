@@ -21,7 +21,7 @@ class AddressInvalidError(InvalidRequestError):
 
     code = "routing.address_invalid"
     cause = "The address {receiver} of a message is not valid: {reason}."
-    fix = "Correct the template in the rule's action, which produced this address."
+    fix = "Correct the template in the rule's action that produced this address."
     for_a_person = "only the rule's author knows the intended address"
     reason: str
     receiver: str

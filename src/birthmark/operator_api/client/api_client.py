@@ -61,8 +61,14 @@ class NoAnswerInTimeError(errors.UnavailableError):
     """The server did not respond in time."""
 
     code = "operator.no_answer_in_time"
-    cause = "The server of {data} did not respond within {seconds} s. It is busy, or its machine or database is slow."
-    fix = "Wait until it responds: `birthmark env --wait 60 --data {named}`. Then check the result of the request."
+    cause = (
+        "The server of {data} did not respond within {seconds} s. The server is busy, or its machine or database is "
+        "slow."
+    )
+    fix = (
+        "Wait until the server responds: `birthmark env --wait 60 --data {named}`. Then check the result of the "
+        "request."
+    )
     data: Path
     named: str
     seconds: str
@@ -72,7 +78,7 @@ class AnswerTooLargeError(errors.UnavailableError):
     """The response is too large for a command."""
 
     code = "operator.answer_too_large"
-    cause = "The response of the server of {data} exceeds {most} bytes, the limit of the command."
+    cause = "The response from the server of {data} exceeds the command's limit of {most} bytes."
     fix = "Use a program without a size limit: `{command}`"
     command: str
     data: Path
@@ -96,7 +102,7 @@ class DataDirectoryClosedError(errors.ForbiddenError):
     code = "operator.data_directory_closed"
     cause = "This user does not have permission to read the data directory {data}."
     fix = "Run the command as the directory's owner, or pass your own directory with --data."
-    for_a_person = "the directory belongs to another user; the command line shows the owner's command"
+    for_a_person = "the directory belongs to another user; the command line shows the command to run as its owner"
     data: Path
 
 
@@ -116,8 +122,11 @@ class NotServedError(errors.UnavailableError):
     """The server does not run this service."""
 
     code = "operator.not_served"
-    cause = "The server of {data} does not run {service}: `only` in its configuration, or --only, excludes it."
-    fix = "Stop it, and start it with all services: `birthmark serve --data {data} &`"
+    cause = (
+        "The server of {data} does not run {service}: the setting `only` in its configuration, or the option --only, "
+        "excludes this service."
+    )
+    fix = "Stop the server, and start it with all services: `birthmark serve --data {data} &`"
     data: Path
     service: str
 

@@ -27,10 +27,11 @@ class ServerUnknownError(PolicyError):
     code = "login.server_unknown"
     cause = "Sign-in to {url} was stopped: {reason}."
     fix = (
-        "Run in the data directory on the server's machine: `openssl x509 -in trust.pem -outform DER | "
-        "sha256sum`. Then use that thumbprint here: `birthmark login {url} --thumbprint SHA256`"
+        "To get the thumbprint, run this command in the data directory on the server's machine: `openssl x509 -in "
+        "trust.pem -outform DER | sha256sum`. Then sign in with the thumbprint: `birthmark login {url} --thumbprint "
+        "SHA256`"
     )
-    for_a_person = "it needs read access to the server's data directory"
+    for_a_person = "a user with read access to the server's data directory must get the thumbprint"
     reason: str
     url: str
 

@@ -45,9 +45,9 @@ class LoginDamagedError(InvalidRequestError):
     """The sign-in file cannot be read."""
 
     code = "login.damaged"
-    cause = "{path} is not a sign-in file of `birthmark login`."
-    fix = "Move it, `mv -nT {path} {path}.damaged`, and sign in again with an invitation."
-    for_a_person = "it needs an invitation"
+    cause = "{path} is not a sign-in file created by `birthmark login`."
+    fix = "Move the file: `mv -nT {path} {path}.damaged`. Then sign in again with an invitation."
+    for_a_person = "you need an invitation to sign in again"
     path: Path
 
 
@@ -55,8 +55,8 @@ class LoginForeignError(PolicyError):
     """The sign-in file belongs to another user."""
 
     code = "login.foreign"
-    cause = "{path} belongs to another user, and could send your commands to that user's server."
-    fix = "Set the server's data directory: --data, or BIRTHMARK_DATA. Or sign in as your own user."
+    cause = "{path} belongs to another user and could send your commands to that user's server."
+    fix = "Set the server's data directory with --data or BIRTHMARK_DATA, or sign in as your own user."
     for_a_person = "the file belongs to another user"
     path: Path
 
@@ -65,9 +65,9 @@ class InvitationInvalidError(InvalidRequestError):
     """The file is not an invitation."""
 
     code = "login.invitation_invalid"
-    cause = "{path} is not an invitation file of `birthmark user invite`{detail}."
+    cause = "{path} is not an invitation file created by `birthmark user invite`{detail}."
     fix = "Ask the inviting user for the complete file."
-    for_a_person = "only the inviting user has it"
+    for_a_person = "only the inviting user has the complete file"
     detail: str = ""
     path: Path
 
@@ -76,9 +76,12 @@ class TokenFileError(InvalidRequestError):
     """The file contains no token."""
 
     code = "login.token_file"
-    cause = "{path} contains no token of that server; `birthmark token create` prints one: bmt_…"
-    fix = "Create a token in a signed-in session: `birthmark token create laptop`. Write it to the file's first line."
-    for_a_person = "it needs a signed-in user"
+    cause = "{path} contains no token for that server; `birthmark token create` prints a token (bmt_…)."
+    fix = (
+        "In a signed-in session, create a token: `birthmark token create laptop`. Write the token to the first line "
+        "of the file."
+    )
+    for_a_person = "a signed-in user must create the token"
     path: Path
 
 
@@ -86,9 +89,9 @@ class NotSignedInError(NotFoundError):
     """Not signed in."""
 
     code = "login.nobody"
-    cause = "{path} does not exist: you are not signed in."
-    fix = "Sign in with an invitation, `birthmark login FILE`, or in a browser, `birthmark login URL`"
-    for_a_person = "it needs an invitation or a password"
+    cause = "You are not signed in: {path} does not exist."
+    fix = "To sign in with an invitation: `birthmark login FILE`. To sign in with a browser: `birthmark login URL`"
+    for_a_person = "you need an invitation or a password"
     path: Path
 
 

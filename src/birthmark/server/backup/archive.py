@@ -95,8 +95,8 @@ class BackupUnreadableError(InvalidRequestError):
     code = "server.backup_unreadable"
     cause = "{path} cannot be opened as a backup: {detail}."
     fix = (
-        "Pass a backup file: `tar tf {path}` lists key.age and backup.tar.gz.age of a complete one. To "
-        "create one: `birthmark server backup --out server.birthmark`."
+        "Pass a complete backup file, for which `tar tf {path}` lists key.age and backup.tar.gz.age. To create a "
+        "backup: `birthmark server backup --out server.birthmark`."
     )
     detail: str
     is_locked: bool = False

@@ -60,8 +60,8 @@ class DatabaseElsewhereError(ConflictError):
     code = "server.database_elsewhere"
     cause = "{detail}: a backup must contain the records of the server of {data}."
     fix = (
-        "Set the server's database, with user and password if required: `export "
-        "BIRTHMARK_DATABASE={noted}`. Then repeat: `{again}`."
+        "Set the server's database, with user and password if required: `export BIRTHMARK_DATABASE={noted}`. Then "
+        "repeat the command: `{again}`."
     )
     again: str = "birthmark server backup --out server.birthmark"
     data: Path
@@ -73,7 +73,9 @@ class BackupInsideError(ConflictError):
     """The backup file would be inside the data directory."""
 
     code = "server.backup_inside"
-    cause = "{path} is inside {data}: later backups would contain it, and it would be lost together with the data."
+    cause = (
+        "{path} is inside {data}. Later backups would contain this backup, and it would be lost together with the data."
+    )
     fix = "Choose a path outside the data directory: `{command}`."
     command: str = "birthmark server backup --out server.birthmark"
     data: Path

@@ -42,7 +42,7 @@ class DatabaseNotEmptyError(ConflictError):
     """The database is not empty."""
 
     code = "server.database_not_empty"
-    cause = "The target database of the restore is or was in use: it has rows."
+    cause = "The target database of the restore contains rows, so it is or was in use."
     fix = "Restore to a file in the new data directory: `{command}`."
     command: str = "birthmark server restore FILE --data DIRECTORY"
 

@@ -47,7 +47,7 @@ class MoveTargetInUseError(ConflictError):
     """The target database is not empty."""
 
     code = "server.move_target"
-    cause = "The database {to} is or was in use: it has rows."
+    cause = "The database {to} contains rows, so it is or was in use."
     fix = "Use an empty database: `{command}`."
     command: str = "birthmark db move --into postgresql://HOST/NAME"
     to: str
@@ -57,8 +57,8 @@ class MovedOtherwiseError(ConflictError):
     """The moved data differs from its source."""
 
     code = "server.moved_differs"
-    cause = "Tables {tables} differ between this database and {to}. Nothing was changed here."
-    fix = "Another program writes to the target. Use a database without other users: `{command}`."
+    cause = "The tables {tables} differ between this database and {to}. This database was not changed."
+    fix = "Another program writes to the target. Use a database that no other program uses: `{command}`."
     command: str = "birthmark db move --into postgresql://HOST/NAME"
     to: str
     tables: str

@@ -40,9 +40,9 @@ class ReplayRefusedError(InvalidRequestError):
     code = "server.replay_refused"
     cause = "{path} is not a complete export of this server's audit rows: {detail}."
     fix = (
-        "Pass an unedited copy of the output of `birthmark server audit export --rows --out FILE` on the "
-        "lost server. Only if none exists, `{without}` restores the backup alone, and later revocations "
-        "are lost."
+        "Pass an unedited copy of the output of `birthmark server audit export --rows --out FILE` from the lost "
+        "server. Use `{without}` only if no copy exists: this command restores only the backup, and later "
+        "revocations are lost."
     )
     detail: str
     path: Path

@@ -65,10 +65,10 @@ class MachineElsewhereError(ConflictError):
     """Another machine is the leader."""
 
     code = "server.machine_elsewhere"
-    cause = "Only the leader {lead} ({host}) changes the CA's files, and this machine is {name}."
+    cause = "Only the leader {lead} ({host}) can change the CA's files; this machine is {name}."
     fix = (
-        "Run the command on that machine. If it is lost, make this machine the leader: `birthmark server "
-        "node lead --yes --data {data}`."
+        "Run the command on the leader. If the leader is lost, make this machine the leader: `birthmark server node "
+        "lead --yes --data {data}`."
     )
     data: Path
     host: str
@@ -80,10 +80,10 @@ class MachineAloneError(ConflictError):
     """The server is set up for one machine."""
 
     code = "server.machine_alone"
-    cause = "The workers of this server {how}, so that other machines cannot join."
+    cause = "The workers of this server {how}, so other machines cannot join."
     fix = (
-        "Stop it, set a PostgreSQL database in BIRTHMARK_DATABASE, and run it with a NATS that all "
-        "machines reach: `birthmark serve --workers 2 --bus nats://nats.example:4222`."
+        "Stop the server, and set a PostgreSQL database in BIRTHMARK_DATABASE. Then start the server with a NATS "
+        "server that all machines can reach: `birthmark serve --workers 2 --bus nats://nats.example:4222`."
     )
     how: str
 

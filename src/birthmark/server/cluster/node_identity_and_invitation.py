@@ -29,8 +29,8 @@ class InvitationRefusedError(InvalidRequestError):
     code = "server.invitation_refused"
     cause = "{path} is not an invitation to a cluster: {reason}."
     fix = (
-        "Create one on a server of the cluster, copy it to this machine, and join with it: `birthmark "
-        "server node invite --out joining.json`."
+        "Create an invitation on a server of the cluster: `birthmark server node invite --out joining.json`. Then "
+        "copy the file to this machine and join with it."
     )
     path: Path
     reason: str
@@ -40,7 +40,7 @@ class JoinUnfinishedError(ConflictError):
     """The join of this machine is incomplete."""
 
     code = "server.join_unfinished"
-    cause = "The join of {path} to a cluster was interrupted; its data is incomplete."
+    cause = "Joining {path} to a cluster was interrupted, so the data in this directory is incomplete."
     fix = "Run the same command again: `birthmark server node join invitation.json --data {path}`."
     path: Path
 
@@ -49,8 +49,10 @@ class BusMissingError(UnavailableError):
     """The NATS of the cluster is not specified."""
 
     code = "server.bus_missing"
-    cause = "{path} belongs to a cluster, whose workers share a NATS, and none is specified."
-    fix = "Set it in the configuration (bus), or here: `export BIRTHMARK_BUS=nats://nats.example:4222`."
+    cause = "{path} belongs to a cluster whose workers share a NATS server, but no NATS server is specified."
+    fix = (
+        "Set the NATS URL in the configuration (bus) or in this shell: `export BIRTHMARK_BUS=nats://nats.example:4222`."
+    )
     path: Path
 
 

@@ -77,8 +77,8 @@ class WorkerAwayError(UnavailableError):
     """A worker of the server does not respond."""
 
     code = "server.worker_away"
-    cause = "{worker} of this server ended or does not respond; it restarts unless the server ends. {outcome}."
-    fix = "Wait until it responds, with `birthmark env --wait 60 --data {data}`, and run the same command again."
+    cause = "{worker} of this server ended or does not respond; workers restart unless the server ends. {outcome}."
+    fix = "Wait until the server responds: `birthmark env --wait 60 --data {data}`. Then run the same command again."
     worker: str
     outcome: str
     data: Path

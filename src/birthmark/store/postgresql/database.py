@@ -82,7 +82,7 @@ class PostgresUnavailableError(UnavailableError):
 
     code = "store.postgresql_unavailable"
     cause = "PostgreSQL rejected the request: {reason}."
-    fix = "Check that PostgreSQL runs and that the URL, user and password are right. Then retry."
+    fix = "Check that PostgreSQL is running and that the URL, user, and password are correct. Then retry."
     for_a_person = "the database server has to be fixed"
     reason: object
     may_be_kept: bool = False

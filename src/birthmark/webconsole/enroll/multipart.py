@@ -54,7 +54,7 @@ class DropRefusedError(InvalidRequestError):
     """The upload is rejected."""
 
     code = "console.drop_refused"
-    message = "The files are not taken: {detail}"
+    message = "The uploaded files were rejected: {detail}"
     cause = "The uploaded files are not valid: {detail}."
     fix = "Choose other files. For larger lists, use the command line: `birthmark device enroll-list --help`"
     for_a_person = "the files are on the user's machine"

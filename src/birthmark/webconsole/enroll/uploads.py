@@ -36,9 +36,9 @@ class DropGoneError(NotFoundError):
     """The list does not exist, or belongs to another user."""
 
     code = "console.drop_gone"
-    message = "That list is not here any more"
-    cause = "The uploaded list has expired: lists are kept for an hour, results for a day."
-    fix = "Upload the files again: enrolled devices are not changed."
+    message = "The list is no longer available"
+    cause = "The uploaded list has expired: the server keeps lists for an hour and results for a day."
+    fix = "Upload the files again. This does not change enrolled devices."
     for_a_person = "the files are on the user's machine"
 
 
@@ -46,9 +46,9 @@ class TooManyDropsError(ThrottledError):
     """The maximum number of lists is reached."""
 
     code = "console.too_many_drops"
-    cause = "{count} uploaded lists are stored, which is the limit."
-    fix = "Delete an unused list, or wait an hour: previewed lists then expire."
-    for_a_person = "only the user who uploaded them can delete them"
+    cause = "The server stores {count} uploaded lists, which is the limit."
+    fix = "Delete an unused list, or wait an hour until previewed lists expire."
+    for_a_person = "only the user who uploaded the lists can delete them"
     count: int
 
 

@@ -50,8 +50,8 @@ class RouteInvalidError(InvalidRequestError):
     message = "The route is not valid: {detail}"
     cause = "A route of hub {hub} is not valid: {detail}."
     fix = (
-        "Compare with existing routes and endpoints: `birthmark hub route ls --hub {hub}`, `birthmark hub endpoint ls "
-        "--hub {hub}`"
+        "Compare the route with the existing routes and endpoints: `birthmark hub route ls --hub {hub}`, `birthmark "
+        "hub endpoint ls --hub {hub}`"
     )
     detail: str
     hub: str
@@ -76,7 +76,7 @@ class RouteSourceError(InvalidRequestError):
 
     code = "iothub.route_source_not_served"
     message = "Message source {source} is not supported"
-    cause = "A route of hub {hub} has the source {source}; supported sources are {served}."
+    cause = "A route of hub {hub} has the source {source}. The supported sources are {served}."
     fix = "Use a supported source. List routes: `birthmark hub route ls --hub {hub}`"
     hub: str
     served: str = ", ".join(RouteSource)
@@ -102,8 +102,8 @@ class RouteNameTakenError(ConflictError):
     """The name is in use."""
 
     code = "iothub.route_name_taken"
-    message = "The hub has {what} {name} already"
-    cause = "Hub {hub} has {what} named {name} already; names are not case-sensitive."
+    message = "The hub already has {what} named {name}"
+    cause = "Hub {hub} already has {what} named {name}. Names are not case-sensitive."
     fix = (
         "Choose another name. List the names in use: `birthmark hub route ls --hub {hub}`, `birthmark hub endpoint ls "
         "--hub {hub}`"
@@ -117,7 +117,7 @@ class UnknownRouteError(NotFoundError):
     """The route does not exist."""
 
     code = "iothub.unknown_route"
-    message = "There is no route {route}"
+    message = "Route {route} does not exist"
     cause = "Hub {hub} has no route named {route}."
     fix = "List routes: `birthmark hub route ls --hub {hub}`"
     hub: str
@@ -128,7 +128,7 @@ class UnknownEndpointError(NotFoundError):
     """The routing endpoint does not exist."""
 
     code = "iothub.unknown_endpoint"
-    message = "There is no endpoint {endpoint}"
+    message = "Endpoint {endpoint} does not exist"
     cause = "Hub {hub} has no routing endpoint named {endpoint}."
     fix = "List endpoints: `birthmark hub endpoint ls --hub {hub}`"
     endpoint: str
@@ -142,8 +142,11 @@ class EndpointInUseError(ConflictError):
 
     code = "iothub.endpoint_in_use"
     message = "The endpoint {endpoint} is in use by {by}"
-    cause = "The endpoint {endpoint} of hub {hub} cannot be deleted because {by} uses it."
-    fix = "Delete that first, or change its endpoint: `birthmark hub route ls --hub {hub}`"
+    cause = "The endpoint {endpoint} of hub {hub} cannot be deleted because it is in use by {by}."
+    fix = (
+        "Delete the routes and enrichments that use the endpoint, or assign another endpoint to them. To list the "
+        "routes: `birthmark hub route ls --hub {hub}`"
+    )
     by: str
     endpoint: str
     hub: str
@@ -153,9 +156,12 @@ class TooManyRoutesError(PolicyError):
     """The hub has the maximum number of routes or endpoints."""
 
     code = "iothub.too_many_routes"
-    message = "The hub has {most} {what}, the maximum"
-    cause = "Hub {hub} has {most} {what}, the maximum."
-    fix = "Delete an unused one: `birthmark hub route ls --hub {hub}`, `birthmark hub endpoint ls --hub {hub}`"
+    message = "The hub has the maximum of {most} {what}"
+    cause = "Hub {hub} has the maximum of {most} {what}."
+    fix = (
+        "Delete an unused route, enrichment or endpoint. To list the routes and endpoints: `birthmark hub route ls "
+        "--hub {hub}`, `birthmark hub endpoint ls --hub {hub}`"
+    )
     hub: str
     most: int
     what: str

@@ -103,7 +103,7 @@ LITERALS: Mapping[str, Row] = {
         steps(
             rest("IOTHUB", "PUT", "/devices/fix-own", {"authentication": {"symmetricKey": KEYS}}),
             rest("IOTHUB", "PUT", OWN, {}),
-            having(TIMES="101"),
+            having(TIMES="130"),
         ),
         apply=spaced,
     ),

@@ -196,7 +196,7 @@ REFUSED["CreateTopicRuleDestination"] = (
     },
 )
 WORDS: dict[str, str] = {
-    f"topicRulePayload.errorAction.{path}": f"The action {path.split('.')[0]}"
+    f"topicRulePayload.errorAction.{path}": f"The rule action {path.split('.')[0]}"
     for path in paths(_SHAPE)
     if not _is_served(path)
 }

@@ -148,7 +148,7 @@ def test_a_reason_says_how_many_were_refused_by_it_and_for_whom_its_command_is(h
         house.refuse(name)
     page = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", read(mika.get("/refusals?back=1h"))))
     assert re.search(r"\d+ devices or users. Latest: many-2, many-1", page)
-    assert "For many-2: If it is your device" in page
+    assert "For many-2: If the device is yours" in page
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, f"a{RLO}gnp.exe"], ids=range(len(HOSTILE) + 1))

@@ -167,7 +167,7 @@ def test_the_root_is_exchanged_at_the_machine_that_leads_and_the_other_follows(
     until(lambda: (machines.second.data / "trust.pem").read_text().count("BEGIN CERTIFICATE") == 2)
     machines.first.run("pki", "rollover", "next", "--yes")
     status = machines.second.run("pki", "rollover", "status").stdout
-    assert "both trusted, the new signs" in status
+    assert "both roots trusted, the new root signs" in status
     signed_there = Account(machines.second)  # by the new CA, which came from the first
     with contextlib.closing(signed_there):
         signed_there.client(host=machines.first.address)

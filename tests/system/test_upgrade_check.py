@@ -237,7 +237,7 @@ def test_a_postgresql_that_does_not_answer_is_said_without_its_password(at_postg
 def test_a_password_that_was_typed_is_not_printed_again(data: Path) -> None:
     """Whoever keeps what was printed, as a CI does, would keep it."""
     done = attempt(data, "upgrade", "--check", "--database", "postgresql://ann:correct-horse@db.example/birthmark")
-    assert "Then repeat: `birthmark upgrade" in done.stderr
+    assert "Then repeat the command: `birthmark upgrade" in done.stderr
     assert "correct-horse" not in done.stderr
     assert "postgresql://ann:PASSWORD@db.example/birthmark" in done.stderr
 

@@ -84,7 +84,7 @@ def test_what_is_switched_on_is_told_and_what_nobody_announces_is_refused(iot: A
     assert known["creationDate"] <= known["lastModifiedDate"]
     with pytest.raises(ClientError) as caught:
         switch(iot, on=True, kinds=("POLICY",))
-    assert "eventConfigurations.POLICY of UpdateEventConfigurations is not implemented" in str(caught.value)
+    assert "does not implement eventConfigurations.POLICY of UpdateEventConfigurations" in str(caught.value)
     switch(iot, on=False, kinds=("THING_TYPE", "POLICY"))
 
 

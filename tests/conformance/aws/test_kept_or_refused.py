@@ -997,7 +997,7 @@ def test_a_member_that_no_model_has_is_refused_by_its_name(
         if named is None:
             account.call("CreatePolicy", **given)
         else:
-            assert f"{named} of CreatePolicy is not implemented" in account.refuses("CreatePolicy", **given)
+            assert f"does not implement {named} of CreatePolicy" in account.refuses("CreatePolicy", **given)
     finally:
         account.iot.meta.events.unregister(event, write)
 

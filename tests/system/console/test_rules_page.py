@@ -50,7 +50,7 @@ def test_a_rule_is_switched_and_sends_again_by_its_page(rooms: Rooms) -> None:
         assert told in said(dora.get(page.headers["location"]).text)
         assert rooms.asked("GET", "/aws/rules/hot")["enabled"] is is_on
     page = dora.submit(ONE, ONE, deed="replay")
-    assert "dead letters are sent again" in said(dora.get(page.headers["location"]).text)
+    assert "dead letters are being resent" in said(dora.get(page.headers["location"]).text)
 
 
 def test_whoever_may_only_look_is_offered_nothing_to_do(rooms: Rooms) -> None:

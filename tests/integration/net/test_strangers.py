@@ -81,7 +81,7 @@ def test_a_path_takes_its_own_size_and_reads_no_further(server: RunningServer, p
     with unfinished_body(server, path, insecure()) as sock:
         answer = read_all(sock)
     assert answer.startswith(b"HTTP/1.1 413")
-    assert b"larger than %d bytes" % (limit * 1024) in answer
+    assert b"exceeds %d bytes" % (limit * 1024) in answer
     assert any(row["code"] == "http.body_too_large" for row in server.rows("why", "--limit", "300"))
 
 

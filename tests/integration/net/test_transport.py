@@ -115,7 +115,7 @@ def test_headers_just_over_the_bound_get_a_readable_431(server: RunningServer) -
         sock.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nX: " + b"a" * 33_000 + b"\r\n\r\n")
         answer = read_all(sock)
     assert answer.startswith(b"HTTP/1.1 431")
-    assert b"larger than 32768 bytes" in answer
+    assert b"exceed 32768 bytes" in answer
 
 
 def test_a_client_that_trickles_its_headers_is_cut_off_while_others_are_served(server: RunningServer) -> None:

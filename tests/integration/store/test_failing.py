@@ -13,21 +13,21 @@ IN_A_PROCESS_OF_ITS_OWN = """
 import asyncio, resource, sys
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import UnavailableError
-from birthmark.store import Changes, name_index, open_database
+from birthmark.store import Changes, device_name_prefix_index, open_database
 
 async def main():
     database = await open_database(sys.argv[1], SystemClock())
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))  # the kernel refuses whatever it writes to a file
     try:
-        await database.commit(name_index.found("here", "pump-1"))
+        await database.commit(device_name_prefix_index.found("here", "pump-1"))
     except UnavailableError:
         print("refused", await database.is_reachable())
-    await database.commit(Changes().run(name_index.FORGET_PLACE, place="nowhere"))
+    await database.commit(Changes().run(device_name_prefix_index.FORGET_PLACE, place="nowhere"))
     print("nothing to write", await database.is_reachable())
     resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     print("room", await database.is_reachable())
-    await database.commit(name_index.found("here", "pump-1"))
+    await database.commit(device_name_prefix_index.found("here", "pump-1"))
     await database.close()
 
 asyncio.run(main())

@@ -40,7 +40,7 @@ ALLOWED = {
     "why": "the module of the command `birthmark why`",
 }
 """Names that stay, with the reason."""
-EVENT_BASES = frozenset({"Event", "BusRequest", "KitCommand"})
+EVENT_BASES = frozenset({"Event", "AmqpEvent", "BusRequest", "KitCommand"})
 """What happened, or what is requested: `DeviceChanged`, `IsKnown`."""
 
 

@@ -1,0 +1,119 @@
+"""SASL frames and mechanisms, the server's end (part 5 section 5.3). The caller verifies what the peer presents."""
+
+from enum import IntEnum, StrEnum
+
+import msgspec
+
+from birthmark.amqp.composite import (
+    Binary,
+    String,
+    Symbols,
+    SymbolText,
+    UInt8,
+    composite,
+    decode_composite,
+    encode_composite,
+)
+from birthmark.amqp.errors import AmqpCondition, AmqpError, printable
+from birthmark.amqp.framer import SASL_FRAME, encode_frame
+
+
+class SaslMechanism(StrEnum):
+    """Mechanisms that a server may offer."""
+
+    MSSBCBS = "MSSBCBS"
+    PLAIN = "PLAIN"
+    ANONYMOUS = "ANONYMOUS"
+    EXTERNAL = "EXTERNAL"
+
+
+class SaslCode(IntEnum):
+    """Outcome codes (part 5 section 5.3.3.6)."""
+
+    OK = 0
+    AUTH = 1
+    SYS = 2
+
+
+@composite(0x40, "amqp:sasl-mechanisms:list")
+class SaslMechanisms(msgspec.Struct, frozen=True):
+    """The server's offer."""
+
+    sasl_server_mechanisms: Symbols
+
+
+@composite(0x41, "amqp:sasl-init:list")
+class SaslInit(msgspec.Struct, frozen=True):
+    """The client's choice."""
+
+    mechanism: SymbolText
+    initial_response: Binary | None = None
+    hostname: String | None = None
+
+    def __repr__(self) -> str:
+        return f"SaslInit(mechanism={self.mechanism!r}, initial_response=<hidden>, hostname={self.hostname!r})"
+
+
+@composite(0x44, "amqp:sasl-outcome:list")
+class SaslOutcome(msgspec.Struct, frozen=True):
+    """The server's decision."""
+
+    code: UInt8
+    additional_data: Binary | None = None
+
+
+class SaslIdentity(msgspec.Struct, frozen=True):
+    """Identity that the peer claims; both texts are empty if its mechanism has none."""
+
+    authentication_id: str = ""
+    password: str = ""
+    authorization_id: str = ""
+
+    def __repr__(self) -> str:
+        return f"SaslIdentity(authentication_id={self.authentication_id!r}, password=<hidden>)"
+
+
+def encode_mechanisms(mechanisms: tuple[str, ...]) -> bytes:
+    """Return the frame that offers the mechanisms."""
+    return encode_frame(0, encode_composite(SaslMechanisms(mechanisms)), SASL_FRAME)
+
+
+def encode_outcome(code: SaslCode) -> bytes:
+    """Return the frame that ends the SASL layer."""
+    return encode_frame(0, encode_composite(SaslOutcome(code)), SASL_FRAME)
+
+
+def decode_init(body: bytes) -> SaslInit:
+    """Return the client's SASL-INIT. Raise `AmqpError` for anything else."""
+    value, end = decode_composite(body)
+    if not isinstance(value, SaslInit) or end != len(body):
+        raise AmqpError(AmqpCondition.NOT_ALLOWED, "SASL does not begin with SASL-INIT")
+    return value
+
+
+def read_identity(init: SaslInit, mechanisms: tuple[str, ...]) -> SaslIdentity:
+    """Return the identity of an offered mechanism. Raise `AmqpError`."""
+    if init.mechanism not in mechanisms:
+        told = f"the SASL mechanism {printable(init.mechanism, 40)} is not offered"
+        raise AmqpError(AmqpCondition.UNAUTHORIZED_ACCESS, told)
+    if init.mechanism == SaslMechanism.PLAIN:
+        return parse_plain(init.initial_response or b"")
+    if init.mechanism == SaslMechanism.EXTERNAL:
+        return SaslIdentity(authorization_id=_decode_text(init.initial_response or b""))
+    return SaslIdentity()
+
+
+def parse_plain(response: bytes) -> SaslIdentity:
+    """Parse a PLAIN response: authorization id, authentication id and password (RFC 4616). Raise `AmqpError`."""
+    parts = response.split(b"\0")
+    if len(parts) != 3 or not parts[1]:
+        raise AmqpError(AmqpCondition.UNAUTHORIZED_ACCESS, "a PLAIN response does not have three parts")
+    authorization_id, authentication_id, password = map(_decode_text, parts)
+    return SaslIdentity(authentication_id, password, authorization_id)
+
+
+def _decode_text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise AmqpError(AmqpCondition.UNAUTHORIZED_ACCESS, "a SASL response is not UTF-8") from None

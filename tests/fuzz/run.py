@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from random import Random
 from types import FrameType
 
+from birthmark.amqp.errors import AmqpError
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import ProtocolError
 from fuzz.targets import TARGETS, Target
@@ -77,7 +78,7 @@ def try_one(target: Target, data: bytes) -> bool:
         if len(told.encode()) > MAX_CAUSE_CHARS:  # what cannot be encoded cannot be printed
             raise AssertionError(f"{len(told)} characters are told") from error
         return False
-    except ProtocolError:
+    except (AmqpError, ProtocolError):
         return False
     return True
 

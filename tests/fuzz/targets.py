@@ -1,6 +1,7 @@
 """Every parser of bytes that strangers, other servers or suppliers send: the table of what is fuzzed.
 
-A target passes when only documented errors come out of it (`BirthmarkError`, `ProtocolError`), in time and space.
+A target passes when only documented errors come out of it (`BirthmarkError`, `ProtocolError`, `AmqpError`),
+in time and space.
 """
 
 import base64
@@ -34,7 +35,7 @@ from birthmark.server.cluster.node_identity_and_invitation import render as rend
 from birthmark.server.cluster.sealed_files import KEY_BYTES, files_in
 from birthmark.swarm.model import TargetKind
 from birthmark.swarm.scenario.example import example
-from fuzz import bundle, certificates, corpus, manifest, protocols, rules
+from fuzz import amqp, bundle, certificates, corpus, manifest, protocols, rules
 from fuzz.mutate import Mutate, mutate_bytes, mutate_der, mutate_json, mutate_text, tlv
 from support.azure.sas_tokens import make_sas
 from support.chips.tpm_vectors import ECC_EK, RSA_EK, RSA_SRK
@@ -267,6 +268,12 @@ _ALL = (
     Target("mqtt-server", mutate_bytes, protocols.streams(4) + protocols.streams(5), protocols.mqtt_server),
     Target("mqtt-server-5", mutate_bytes, protocols.streams(5)[2:], protocols.mqtt_server_5),
     Target("mqtt-client", mutate_bytes, protocols.streams(4, of_server=True), protocols.mqtt_client),
+    Target("amqp-value", mutate_bytes, amqp.VALUES, amqp.value),
+    Target("amqp-performative", mutate_bytes, amqp.PERFORMATIVES, amqp.performative),
+    Target("amqp-message", mutate_bytes, amqp.MESSAGES, amqp.message),
+    Target("amqp-frames", mutate_bytes, amqp.STREAMS, amqp.frames),
+    Target("amqp-sasl", mutate_bytes, amqp.INITS, amqp.sasl),
+    Target("amqp-server", mutate_bytes, amqp.STREAMS, amqp.server),
     Target("certificate", mutate_der, _CERTIFICATES, certificates.certificate),
     Target("pem", mutate_text, (_pem(_DEVICE), _pem(_DEVICE) + _pem(_ISSUING)), certificates.certificate_text),
     Target("chain", mutate_der, (tlv(0x30, _DEVICE + _ISSUING + _ROOT),), certificates.chain),

@@ -58,7 +58,7 @@ class DeliveryReceived(AmqpEvent, frozen=True):
 
 
 class CreditChanged(AmqpEvent, frozen=True):
-    """The link may have room to send; call `complete_drain` after the last message if `drain` is set."""
+    """The link may be able to send; call `complete_drain` after the last message if `drain` is set."""
 
     link: SenderLink
     credit: int

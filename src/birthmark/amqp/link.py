@@ -62,12 +62,12 @@ class LinkSession(Protocol):
         ...
 
     @property
-    def room(self) -> int:
+    def outgoing_window(self) -> int:
         """Number of transfers that the peer's window allows."""
         ...
 
     @property
-    def unsettled_room(self) -> int:
+    def unsettled_capacity(self) -> int:
         """Number of unsettled deliveries that may be sent."""
         ...
 

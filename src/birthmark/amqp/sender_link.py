@@ -50,7 +50,7 @@ class _TransferLayout:
 
 
 class SenderLink(Link):
-    """The peer grants credit with FLOW; `room` is the number of deliveries that may be sent now."""
+    """The peer grants credit with FLOW; `capacity` is the number of deliveries that may be sent now."""
 
     __slots__ = ("_is_drained", "_layout", "_layout_key", "_queue", "_rest", "is_settled")
 
@@ -102,11 +102,11 @@ class SenderLink(Link):
     # ---- sending
 
     @property
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Number of deliveries that may begin now; of unsettled ones it may be less."""
         if self.state is not LinkState.ATTACHED or self._rest or self._queue:
             return 0
-        return min(self.credit, self.session.room)
+        return min(self.credit, self.session.outgoing_window)
 
     @property
     def queued(self) -> int:
@@ -116,24 +116,24 @@ class SenderLink(Link):
     def send(
         self, payload: bytes, *, tag: bytes | None = None, settled: bool | None = None, message_format: int = 0
     ) -> int:
-        """Send one message and return its delivery id. Raise `LocalProtocolError` without room."""
+        """Send one message and return its delivery id. Raise `LocalProtocolError` without capacity."""
         settled = self.is_settled if settled is None else settled
-        if self.room < 1 or not (settled or self.session.unsettled_room):
-            raise LocalProtocolError(f"the link {self.name!r} has no credit, or the session has no room")
+        if self.capacity < 1 or not (settled or self.session.unsettled_capacity):
+            raise LocalProtocolError(f"the link {self.name!r} has no credit, or the session no capacity")
         return self._send(payload, tag, settled=settled, message_format=message_format)
 
     def send_many(
         self, payloads: Sequence[bytes], *, tags: Sequence[bytes] | None = None, settled: bool | None = None
     ) -> int:
-        """Send messages while there is room, and return how many were sent."""
+        """Send messages within `capacity`, and return how many were sent."""
         settled = self.is_settled if settled is None else settled
         count = 0
         if not tags and settled:
-            while count < len(payloads) and self.room:
+            while count < len(payloads) and self.capacity:
                 count += self._send_settled(payloads[count:] if count else payloads)
             return count
         for payload in payloads:
-            if self.room < 1 or not (settled or self.session.unsettled_room):
+            if self.capacity < 1 or not (settled or self.session.unsettled_capacity):
                 break
             self._send(payload, tags[count] if tags else None, settled=settled, message_format=0)
             count += 1
@@ -145,9 +145,9 @@ class SenderLink(Link):
         session.flush_dispositions()
         layout = self._layout_of(SETTLED_TAG, 0, settled=True)
         pack, prefix, last, head_bytes = layout.pack, layout.prefix, layout.last, layout.head_bytes
-        out, room, step = session.out, self.room, session.max_frame_bytes - layout.head_bytes
+        out, capacity, step = session.out, self.capacity, session.max_frame_bytes - layout.head_bytes
         delivery_id = first_id = session.next_delivery_id
-        for payload in payloads[:room]:
+        for payload in payloads[:capacity]:
             size = len(payload)
             if size > step:
                 break
@@ -160,7 +160,7 @@ class SenderLink(Link):
             self.credit -= count
             self.delivery_count = self.delivery_count + count & WRAP
             session.record_transfers(self, first_id, SETTLED_TAG, transfers=count, settled=True)
-        if count < len(payloads) and self.room:  # a message of several transfers
+        if count < len(payloads) and self.capacity:  # a message of several transfers
             self._send(payloads[count], None, settled=True, message_format=0)
             count += 1
         return count
@@ -233,7 +233,7 @@ class SenderLink(Link):
         layout, delivery_id, payload, offset = self._rest.pop()
         step = session.max_frame_bytes - layout.head_bytes
         transfers = 0
-        while offset < len(payload) and transfers < session.room:
+        while offset < len(payload) and transfers < session.outgoing_window:
             part = payload[offset : offset + step]
             offset += len(part)
             tail = layout.last if offset == len(payload) else layout.more
@@ -254,11 +254,11 @@ class SenderLink(Link):
         """Send what waits for the window or for credit."""
         if self.state is not LinkState.ATTACHED:
             return
-        if self._rest and self.session.room:
+        if self._rest and self.session.outgoing_window:
             self._send_rest()
-        while self._queue and not self._rest and self.credit > 0 and self.session.room:
+        while self._queue and not self._rest and self.credit > 0 and self.session.outgoing_window:
             payload, tag, settled, message_format = self._queue[0]
-            if not (settled or self.session.unsettled_room):
+            if not (settled or self.session.unsettled_capacity):
                 break
             self._queue.popleft()
             self._send(payload, tag, settled=settled, message_format=message_format)

@@ -102,7 +102,7 @@ class Session:
         self._next_outgoing_id = 0
         self._next_incoming_id = begin.next_outgoing_id
         self._incoming_window = self.limits.incoming_window
-        self._outgoing_window = min(begin.incoming_window, HALF)
+        self._window = min(begin.incoming_window, HALF)
         self._is_ended = False
         self.write(
             Begin(
@@ -121,11 +121,11 @@ class Session:
         return self.connection.max_frame_bytes
 
     @property
-    def room(self) -> int:
-        return max(0, self._outgoing_window)
+    def outgoing_window(self) -> int:
+        return max(0, self._window)
 
     @property
-    def unsettled_room(self) -> int:
+    def unsettled_capacity(self) -> int:
         return max(0, self.limits.max_unsettled - len(self._unsettled))
 
     def write(self, performative: Performative) -> None:
@@ -185,7 +185,7 @@ class Session:
 
     def record_transfers(self, link: Link, delivery_id: int, tag: bytes, *, transfers: int, settled: bool) -> None:
         self._next_outgoing_id = self._next_outgoing_id + transfers & WRAP
-        self._outgoing_window -= transfers
+        self._window -= transfers
         self.connection.allowance.refill(_DELIVERY_ALLOWANCE * transfers)
         if not settled and isinstance(link, SenderLink):
             self._unsettled[delivery_id] = _SentDelivery(link, tag, is_decided=False)
@@ -321,17 +321,17 @@ class Session:
             )
 
     def _receive_flow(self, flow: Flow, _payload: bytes) -> None:
-        was_blocked = not self.room
+        was_blocked = not self.outgoing_window
         in_flight = difference(self._next_outgoing_id, flow.next_incoming_id or 0)
-        self._outgoing_window = min(flow.incoming_window, HALF) - in_flight
+        self._window = min(flow.incoming_window, HALF) - in_flight
         link = None if flow.handle is None else self._find_link(flow.handle)
-        if self.room:
+        if self.outgoing_window:
             self._resume_links()
         if isinstance(link, SenderLink) and link.receive_flow(flow):
             self.connection.emit(CreditChanged(link, link.credit, link.is_drain))
-        if was_blocked and self.room:
+        if was_blocked and self.outgoing_window:
             for other in self.links.values():
-                if isinstance(other, SenderLink) and other is not link and other.room:
+                if isinstance(other, SenderLink) and other is not link and other.capacity:
                     self.connection.emit(CreditChanged(other, other.credit, other.is_drain))
         if flow.echo and (flow.handle is None or link is not None):
             self.write_flow(link)

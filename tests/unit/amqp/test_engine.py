@@ -281,7 +281,7 @@ def serve(engine: AmqpEngine, events: list[Any]) -> list[Any]:
                 case DeliveryReceived(link=link, delivery_id=delivery_id):
                     link.settle(delivery_id)
                 case CreditChanged(link=link):
-                    link.send_many([b"m" * 700] * min(link.room, 5))
+                    link.send_many([b"m" * 700] * min(link.capacity, 5))
                     link.complete_drain()
                 case _:
                     pass

@@ -73,6 +73,25 @@ RHEA = {  # 3.0.5
         "s", 1, SENDER, source=Source(), target=Target("$cbs"), initial_delivery_count=0
     ),
 }
+UAMQP = {  # 1.6.11, which omits trailing nulls
+    "005310c03a04a12434636333343431302d383639612d343632362d623965382d663963626565623130333338a1096c6f63616c686f7374700001"
+    "000060ffff": Open("4cc34410-869a-4626-b9e8-f9cbeeb10338", "localhost", 65_536),
+    "005311c0120540437000010000700001000070ffffffff": Begin(None, 0, 65_536, 65_536),
+    "005312c0900ba13272656365697665722d6c696e6b2d39396439666163612d376237362d343631612d383837362d366339623438383238323439"
+    "434150005001005328c01801a115616d7170733a2f2f6c6f63616c686f73742f702f30005329c02701a12434636333343431302d383639612d34"
+    "3632362d623965382d663963626565623130333338404040800000000000100000": Attach(
+        "receiver-link-99d9faca-7b76-461a-8876-6c9b48828249",
+        0,
+        RECEIVER,
+        0,
+        1,
+        Source("amqps://localhost/p/0"),
+        Target("4cc34410-869a-4626-b9e8-f9cbeeb10338"),
+        max_message_size=1_048_576,
+    ),
+    "005313c014074370000100004370000100004343700000012c": Flow(0, 65_536, 0, 65_536, 0, 0, 300),
+    "005315c00b0541520152014100532445": Disposition(RECEIVER, 1, 1, settled=True, state=ACCEPTED),
+}
 OURS: dict[str, Performative] = {
     "005310c0130aa101634070ffffffff60ffff404040404040": Open("c"),
     "005311c00f0840435201520270ffffffff404040": Begin(None, 0, 1, 2),
@@ -90,7 +109,7 @@ OURS: dict[str, Performative] = {
 FIELDS = {Open: 10, Begin: 8, Attach: 14, Flow: 11, Transfer: 11, Disposition: 6, Detach: 3, End: 1, Close: 1}
 
 
-@pytest.mark.parametrize(("body", "performative"), [*PYAMQP.items(), *RHEA.items()])
+@pytest.mark.parametrize(("body", "performative"), [*PYAMQP.items(), *RHEA.items(), *UAMQP.items()])
 def test_performatives_of_clients_are_read(body: str, performative: Performative) -> None:
     data = bytes.fromhex(body)
     assert decode_performative(data + b"payload") == (performative, len(data))

@@ -95,14 +95,14 @@ def test_credit_counts_from_the_peers_delivery_count() -> None:
     link.send_many([b"x"] * 3)
     assert only(CreditChanged, grant(peer, 5, count=1)).credit == 3
     assert only(CreditChanged, grant(peer, 0, count=3)).credit == 0
-    assert link.room == 0
+    assert link.capacity == 0
 
 
 def test_the_largest_credit_and_window_are_no_underflow() -> None:
     peer, link = a_sender_link()
     grant(peer, 0xFFFFFFFF, incoming_window=0xFFFFFFFF)
     assert link.credit == 0xFFFFFFFF
-    assert link.room > 1_000_000
+    assert link.capacity > 1_000_000
 
 
 def test_credit_that_came_with_the_attach_is_reported_after_the_decision() -> None:
@@ -138,7 +138,7 @@ def test_pieces_keep_the_delivery_and_say_more() -> None:
 def test_a_message_goes_on_when_the_window_opens() -> None:
     peer, link = a_sender_link(credit=2, settled=True, window=2, max_frame_size=512)
     link.send(b"b" * 1500)
-    assert link.room == 0
+    assert link.capacity == 0
     assert [one.more for one in transfers_of(peer.received())] == [True, True]
     peer.send(Flow(2, 2, 0, 2048))
     assert [one.more for one in transfers_of(peer.received())] == [True, False]
@@ -187,7 +187,7 @@ def test_a_response_waits_for_credit() -> None:
     link.enqueue(b"b", settled=True)
     with pytest.raises(AmqpError, match="wait for credit") as refused:
         link.enqueue(b"c")
-    assert (refused.value.scope, link.queued, link.room) == ("link", 2, 0)
+    assert (refused.value.scope, link.queued, link.capacity) == ("link", 2, 0)
     grant(peer, 5)
     assert [one.settled for one in transfers_of(peer.received())] == [False, True]
 
@@ -246,7 +246,7 @@ def test_a_detached_link_reports_what_has_no_outcome() -> None:
     assert (event.by_peer, event.unsettled_tags) == (True, (b"B",))
     assert str(event.error) == "a:b: text"
     assert peer.received() == [Detach(0, closed=True)]
-    assert link.room == 0
+    assert link.capacity == 0
     link.confirm((0,))
     link.enqueue(b"late")
     link.complete_drain()

@@ -132,7 +132,7 @@ def test_a_sender_decided_after_the_end_does_nothing() -> None:
     assert isinstance(link, SenderLink)
     peer.send(Close())
     link.accept()
-    assert link.room == 0
+    assert link.capacity == 0
 
 
 def test_the_peers_end_detaches_its_links_first() -> None:

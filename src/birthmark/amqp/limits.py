@@ -41,8 +41,3 @@ class AmqpLimits(msgspec.Struct, frozen=True):
     # Enforced by the layer that handles `$cbs`
     max_tokens: int = 100
     max_audience_chars: int = 512
-
-    @property
-    def max_parts(self) -> int:
-        """Largest number of transfers for one delivery, also if some are empty."""
-        return 2 + self.max_message_bytes // 256

@@ -14,7 +14,6 @@ from birthmark.amqp.performatives import (
     SENDER,
     Attach,
     Detach,
-    Flow,
     Outcome,
     Performative,
     Source,
@@ -243,10 +242,6 @@ class Link:
             raise LocalProtocolError(f"the link {self.name!r} is {self.state}")
 
     # ---- called by the session
-
-    def receive_flow(self, flow: Flow) -> bool:  # noqa: ARG002 (a receiver needs nothing of it)
-        """Update the credit that the peer grants; return whether a message may be sent."""
-        return False
 
     def end(self) -> None:
         """Mark the link as detached."""

@@ -106,6 +106,11 @@ class ReceiverLink(Link):
             self.session.write_flow(self)
 
     @property
+    def _max_parts(self) -> int:
+        """Largest number of transfers for one delivery, also if some are empty."""
+        return 2 + self.max_message_bytes // 256
+
+    @property
     def is_credit_low(self) -> bool:
         return self.credit * 2 <= self.max_credit
 
@@ -125,7 +130,7 @@ class ReceiverLink(Link):
         self._is_settled = self._is_settled or bool(transfer.settled)
         self._size += len(payload)
         self._parts.append(payload)
-        if self._size > self.max_message_bytes or len(self._parts) > 2 + self.max_message_bytes // 256:
+        if self._size > self.max_message_bytes or len(self._parts) > self._max_parts:
             told = f"a message is larger than {self.max_message_bytes} bytes"
             raise self._error(AmqpCondition.MESSAGE_SIZE_EXCEEDED, told)
         if transfer.more:

@@ -265,14 +265,13 @@ class SenderLink(Link):
         if self._queue:
             self.session.wait_for_window(self)
 
-    def receive_flow(self, flow: Flow) -> bool:
+    def receive_flow(self, flow: Flow) -> None:
         """Update the credit; a missing delivery count means that the peer has not received our ATTACH."""
         in_flight = difference(self.delivery_count, flow.delivery_count or 0)
         self.credit = max(0, (flow.link_credit or 0) - in_flight)
         self.is_drain = flow.drain
         self._is_drained = False
         self.resume()
-        return True
 
     def end(self) -> None:
         super().end()

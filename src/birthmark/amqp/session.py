@@ -327,7 +327,8 @@ class Session:
         link = None if flow.handle is None else self._find_link(flow.handle)
         if self.outgoing_window:
             self._resume_links()
-        if isinstance(link, SenderLink) and link.receive_flow(flow):
+        if isinstance(link, SenderLink):
+            link.receive_flow(flow)
             self.connection.emit(CreditChanged(link, link.credit, link.is_drain))
         if was_blocked and self.outgoing_window:
             for other in self.links.values():

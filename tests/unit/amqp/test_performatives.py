@@ -174,6 +174,19 @@ def test_malformed_performatives_are_refused(body: str, condition: str, reason: 
     assert refused.value.condition == condition
 
 
+@pytest.mark.parametrize(("array", "capabilities"), [("a30161", ("a",)), ("e00200a1", ())])
+def test_capabilities_may_be_one_symbol_or_an_empty_array(array: str, capabilities: tuple[str, ...]) -> None:
+    fields = bytes.fromhex("a10163 40404040404040" + array)
+    performative, _ = decode_performative(bytes.fromhex("005310c0") + bytes((len(fields) + 1, 9)) + fields)
+    assert performative == Open("c", desired_capabilities=capabilities)
+
+
+def test_capabilities_that_are_strings_are_refused() -> None:
+    fields = bytes.fromhex("a10163 40404040404040 e00401a10161")
+    with pytest.raises(AmqpError, match="elements of type str"):
+        decode_performative(bytes.fromhex("005310c0") + bytes((len(fields) + 1, 9)) + fields)
+
+
 @pytest.mark.parametrize("descriptor", ["a3 0d 616d71703a656e643a6c697374", "80 0000000000000017"])
 def test_descriptors_in_other_encodings_are_read(descriptor: str) -> None:
     assert decode_performative(bytes.fromhex("00" + descriptor + "45"))[0] == End()

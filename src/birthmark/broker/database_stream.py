@@ -58,7 +58,17 @@ _LOOKS = 32
 _HEAVY = 8
 """Divisor of the retained size: devices above that share are trimmed first."""
 _MAX = 1 << 50
+_MORE = tuple(f"more_{name}" for name in store.TOTALS)
 log = logging.getLogger(__name__)
+
+
+def _end_columns(end: LastCommit) -> dict[str, Any]:
+    """Return the columns of an end of a stream."""
+    return dict(zip(store.END, (end.seq, end.at, end.upto, *end.totals), strict=True))
+
+
+def _end_of(row: Row) -> LastCommit:
+    return LastCommit(row["seq"], row["at"], row["upto"], tuple([row[name] for name in store.TOTALS]))
 
 
 class FromDevice(Protocol):
@@ -126,7 +136,7 @@ class SqlStream(Generic[T]):
         self._idle = asyncio.Event()
         self._idle.set()
         self._looking: asyncio.Task[None] | None = None
-        self._end: tuple[int, int, int] | None = None  # sequence number, time, bytes; None: must be read
+        self._end: LastCommit | None = None  # None: must be read
         self._closed: BaseException | None = None
         self._names = _Names()
         self._woken: asyncio.Future[None] | None = None
@@ -155,8 +165,9 @@ class SqlStream(Generic[T]):
         `append` must not be used on such a stream, because it numbers its commits itself.
         """
         body = self._encode(list(items))
-        changes = Changes().run(store.ADD_END, stream=self.name, seq=0, at=0, upto=0)
-        changes.run(store.MOVE_END, expect=1, stream=self.name, now=self._clock.micros(), size=len(body))
+        changes = Changes().run(store.ADD_END, stream=self.name, **_end_columns(LastCommit()))
+        more = {name: 0 for name in _MORE} | {_MORE[partition_of(key)]: len(items)}
+        changes.run(store.MOVE_END, expect=1, stream=self.name, now=self._clock.micros(), size=len(body), **more)
         row: dict[str, Any] = {"partition_0": partition_of(key), "count_0": len(items), "names_0": None, "body_0": body}
         return changes.run(store.ADD_AT_THE_END[1], stream=self.name, **row)
 
@@ -200,11 +211,11 @@ class SqlStream(Generic[T]):
 
     async def _store_end(self, end: LastCommit) -> None:
         """Write the row with the end of the stream; a single server writes none, or its row is outdated."""
-        state: dict[str, Any] = {"seq": end.seq, "at": end.at, "upto": end.upto}
+        state = _end_columns(end)
         changes = Changes().run(store.ADD_END, stream=self.name, **state)
         await self._database.commit(changes.run(store.RAISE_END, key_stream=self.name, least=end.seq, **state))
 
-    def _commit(self, batch: list[_Burst[T]], end: tuple[int, int, int], attempt: int) -> None:
+    def _commit(self, batch: list[_Burst[T]], end: LastCommit, attempt: int) -> None:
         try:
             self._submit(batch, end, attempt)
         except Exception as error:  # noqa: BLE001 - as above
@@ -217,15 +228,15 @@ class SqlStream(Generic[T]):
         self._end = None
         self._names = _Names()
 
-    def _submit(self, batch: list[_Burst[T]], end: tuple[int, int, int], attempt: int) -> None:
+    def _submit(self, batch: list[_Burst[T]], end: LastCommit, attempt: int) -> None:
         parts: list[list[T]] = [[] for _ in range(PARTITIONS)]
         for key, items, size_of_burst, _ in batch:
             parts[key % PARTITIONS].extend(items)  # `partition_of` inlined: avoids a call per burst
             self._sent[key] += size_of_burst
         keys = [burst[0] for burst in batch]
         is_named = self._names.note(keys)
-        seq, at, upto = end[0] + 1, max(end[1], self._clock.micros()), end[2]
-        row: dict[str, Any] = {"stream": self.name, "seq": seq, "at": at}
+        seq, at, upto = end.seq + 1, max(end.at, self._clock.micros()), end.upto
+        row: dict[str, Any] = {"stream": self.name}
         place = 0
         for partition, messages in enumerate(parts):
             if messages:
@@ -236,18 +247,19 @@ class SqlStream(Generic[T]):
                 row[f"names_{place}"] = self._names.due(partition, keys) if is_named else None
                 row[f"body_{place}"] = body
                 place += 1
-        row["upto"] = upto
-        self._end = (seq, at, upto)
+        counts = [len(messages) for messages in parts]
+        size = upto - end.upto
+        self._end = LastCommit(seq, at, upto, tuple(map(int.__add__, end.totals, counts)))
         if self._database.sharing.is_alone:
-            changes = Changes().run(store.ADD_SEGMENTS[place], **row)
+            changes = Changes().run(store.ADD_SEGMENTS[place], **row, **_end_columns(self._end))
         else:  # with other writers only the commit knows the end
-            own = {name: value for name, value in row.items() if name not in {"seq", "at", "upto"}}
+            more = dict(zip(_MORE, counts, strict=True))
             changes = Changes().run(
-                store.MOVE_END, expect=1, stream=self.name, now=self._clock.micros(), size=upto - end[2]
+                store.MOVE_END, expect=1, stream=self.name, now=self._clock.micros(), size=size, **more
             )
-            changes.run(store.ADD_AT_THE_END[place], **own)
+            changes.run(store.ADD_AT_THE_END[place], **row)
         commit = self._database.submit(changes)
-        count, size = sum(map(len, parts)), upto - end[2]
+        count = sum(counts)
         commit.add_done_callback(partial(self._written, batch, attempt, count, size))
 
     def _written(
@@ -413,7 +425,7 @@ class SqlStream(Generic[T]):
 
     async def _newest(self) -> LastCommit:
         row = await self._database.one(store.NEWEST, stream=self.name)
-        return LastCommit(0, 0, 0) if row is None else LastCommit(row["seq"], row["at"], row["upto"])
+        return LastCommit() if row is None else _end_of(row)
 
     async def _rows_from(self, first: int, device: str | None) -> Sequence[Row]:
         """Return rows in commit order; for a device, those of its partition and of version 0.1.0."""

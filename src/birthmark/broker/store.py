@@ -146,6 +146,10 @@ inbox = Table(
 )
 Index("inbox_expires_at", inbox.c.expires_at)
 
+TOTALS = tuple(f"total_{partition}" for partition in range(PARTITIONS))
+"""Number of messages that each partition of a stream has had through a commit, with those that retention removed."""
+END = ("seq", "at", "upto", *TOTALS)
+
 segments = Table(
     "segments",
     metadata,
@@ -153,6 +157,7 @@ segments = Table(
     number("seq", key=True),
     number("partition", key=True),
     *(number(name) for name in ("at", "count", "upto")),
+    *(number(name) for name in TOTALS),
     blob("names", optional=True),
     blob("body"),
 )
@@ -163,9 +168,7 @@ partial_index(
     condition=_NAMED,
 )
 
-stream_ends = Table(
-    "stream_ends", metadata, text("stream", key=True), *(number(name) for name in ("seq", "at", "upto"))
-)
+stream_ends = Table("stream_ends", metadata, text("stream", key=True), *(number(name) for name in END))
 
 positions = Table(
     "positions",
@@ -447,7 +450,7 @@ FORGET_EXPIRED = remove(retained, "space", "topic", retained.c.expires_at <= bin
 
 def _add_segments(count: int) -> Statement:
     """Return one INSERT of `count` rows: a single statement is its own transaction and needs one call."""
-    shared = ("stream", "seq", "at", "upto")
+    shared = ("stream", *END)
     own = ("partition", "count", "names", "body")
     rows = [
         {name: bindparam(name, type_=segments.c[name].type) for name in shared}
@@ -466,7 +469,7 @@ def _add_segments_at_the_end(count: int) -> Statement:
             name: cast_to(bindparam(f"{name}_{position}", type_=segments.c[name].type), segments.c[name].type)
             for name in own
         }
-        ours = {name: stream_ends.c[name] for name in ("stream", "seq", "at", "upto")}
+        ours = {name: stream_ends.c[name] for name in ("stream", *END)}
         columns = ours | given
         return select(*(columns[column.name] for column in segments.columns)).where(
             stream_ends.c.stream == bindparam("stream")
@@ -489,17 +492,17 @@ MOVE_END = statement(
             else_=bindparam("now", type_=BigInteger),
         ),
         upto=stream_ends.c.upto + bindparam("size", type_=BigInteger),
+        **{name: stream_ends.c[name] + bindparam(f"more_{name}", type_=BigInteger) for name in TOTALS},
     )
 )
 ADD_END = insert(stream_ends, ignore_existing=True)
-RAISE_END = change(stream_ends, ("seq", "at", "upto"), "stream", stream_ends.c.seq < bindparam("least"))
+RAISE_END = change(stream_ends, END, "stream", stream_ends.c.seq < bindparam("least"))
 DROP_END = remove(stream_ends)
 
 ADD_SEGMENTS = {count: _add_segments(count) for count in range(1, PARTITIONS + 1)}
 _OF_STREAM = segments.c.stream == bindparam("stream")
-NEWEST = statement(
-    select(segments.c.seq, segments.c.at, segments.c.upto).where(_OF_STREAM).order_by(segments.c.seq.desc()).limit(1)
-)
+_END = tuple(segments.c[name] for name in END)
+NEWEST = statement(select(*_END).where(_OF_STREAM).order_by(segments.c.seq.desc()).limit(1))
 _BODY = tuple(segments.c[name] for name in ("seq", "partition", "count", "body"))
 _FORTH = (segments.c.seq, segments.c.partition)
 _BACK = (segments.c.seq.desc(), segments.c.partition.desc())
@@ -522,7 +525,13 @@ NAMED_BEFORE = statement(
     .order_by(segments.c.seq.desc())
     .limit(1)
 )
-SEGMENT_AT = statement(select(segments.c.seq, segments.c.at).where(_OF_STREAM, _FROM).order_by(segments.c.seq).limit(1))
+SEGMENT_AT = statement(select(*_END).where(_OF_STREAM, _FROM).order_by(segments.c.seq).limit(1))
+SEGMENTS_OF_ONE = statement(
+    select(*_BODY, *(segments.c[name] for name in TOTALS))
+    .where(_OF_STREAM, segments.c.partition == bindparam("partition"), _FROM)
+    .order_by(segments.c.seq)
+    .limit(_LIMIT)
+)
 OLDEST = statement(
     select(segments.c.seq, segments.c.at, segments.c.upto, func.length(segments.c.body).label("size"))
     .where(_OF_STREAM, _FROM)

@@ -15,7 +15,15 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.chunked_deletes import portion_of
-from birthmark.broker.rules.stream_partitions_and_positions import cut, key_of, partition_of, seq_of, through
+from birthmark.broker.rules.stream_partitions_and_positions import (
+    BEGINNING,
+    Positions,
+    cut,
+    key_of,
+    partition_of,
+    seq_of,
+    through,
+)
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 
@@ -29,9 +37,11 @@ T = TypeVar("T")
 class LastCommit(NamedTuple):
     """End of a stream after its last commit."""
 
-    seq: int
-    at: int
-    upto: int
+    seq: int = 0
+    at: int = 0
+    upto: int = 0
+    totals: Positions = BEGINNING
+    """Number of messages that each partition has had."""
 
 
 class Frontier(NamedTuple):

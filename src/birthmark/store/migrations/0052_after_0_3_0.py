@@ -1,4 +1,4 @@
-"""What this version changed: when a thing joined a group; names of revoked devices."""
+"""What this version changed: when a thing joined a group; names of revoked devices; numbers of streamed messages."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -12,6 +12,7 @@ depends_on = None
 def upgrade() -> None:
     _group_members()
     _revoked_names()
+    _stream_totals()
 
 
 def _group_members() -> None:
@@ -25,3 +26,29 @@ def _revoked_names() -> None:
     """Names that are revoked are found by an index of their own."""
     lost = sa.text("lost_at IS NOT NULL")
     op.create_index("ca_names_lost", "ca_names", ["name"], unique=False, sqlite_where=lost, postgresql_where=lost)
+
+
+def _stream_totals() -> None:
+    """Streams: how many messages each partition has had, so that a message has a number without gaps."""
+    totals = [f"total_{partition}" for partition in range(4)]
+    for table in ("segments", "stream_ends"):
+        with op.batch_alter_table(table) as altered:
+            for name in totals:
+                altered.add_column(sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
+    counted = ", ".join(
+        f"SUM(CASE WHEN partition = {partition} THEN count ELSE 0 END) OVER (PARTITION BY stream ORDER BY seq) AS {name}"
+        for partition, name in enumerate(totals)
+    )
+    assigned = ", ".join(f"{name} = counted.{name}" for name in totals)
+    op.execute(
+        sa.text(
+            f"UPDATE segments SET {assigned} FROM (SELECT stream, seq, partition, {counted} FROM segments) AS counted "  # noqa: S608 - no input
+            "WHERE counted.stream = segments.stream AND counted.seq = segments.seq "
+            "AND counted.partition = segments.partition"
+        )
+    )
+    newest = ", ".join(
+        f"{name} = COALESCE((SELECT MAX(segments.{name}) FROM segments WHERE segments.stream = stream_ends.stream), 0)"
+        for name in totals
+    )
+    op.execute(sa.text(f"UPDATE stream_ends SET {newest}"))  # noqa: S608 - no input

@@ -19,7 +19,7 @@ import msgspec
 
 from birthmark.broker import store
 from birthmark.broker.model import Done
-from birthmark.broker.ports import StreamPage
+from birthmark.broker.ports import PartitionPage, PartitionState, StreamPage
 from birthmark.broker.rules.stream_partitions_and_positions import (
     MAX_MESSAGES,
     PARTITIONS,
@@ -166,7 +166,7 @@ class SqlStream(Generic[T]):
         """
         body = self._encode(list(items))
         changes = Changes().run(store.ADD_END, stream=self.name, **_end_columns(LastCommit()))
-        more = {name: 0 for name in _MORE} | {_MORE[partition_of(key)]: len(items)}
+        more: dict[str, Any] = dict.fromkeys(_MORE, 0) | {_MORE[partition_of(key)]: len(items)}
         changes.run(store.MOVE_END, expect=1, stream=self.name, now=self._clock.micros(), size=len(body), **more)
         row: dict[str, Any] = {"partition_0": partition_of(key), "count_0": len(items), "names_0": None, "body_0": body}
         return changes.run(store.ADD_AT_THE_END[1], stream=self.name, **row)
@@ -253,7 +253,7 @@ class SqlStream(Generic[T]):
         if self._database.sharing.is_alone:
             changes = Changes().run(store.ADD_SEGMENTS[place], **row, **_end_columns(self._end))
         else:  # with other writers only the commit knows the end
-            more = dict(zip(_MORE, counts, strict=True))
+            more: dict[str, Any] = dict(zip(_MORE, counts, strict=True))
             changes = Changes().run(
                 store.MOVE_END, expect=1, stream=self.name, now=self._clock.micros(), size=size, **more
             )
@@ -344,6 +344,54 @@ class SqlStream(Generic[T]):
         # In commit order, because workers' clocks differ; within one commit of one worker, by its clock.
         found.sort(key=(lambda one: one[0]) if device is not None else (lambda one: (one[0], one[1].enqueued_micros)))
         return [message for _, message in found[-limit:]]
+
+    async def read_partition(self, partition: int, after: int, limit: int, *, most_bytes: int) -> PartitionPage[T]:
+        newest = (await self._newest()).seq  # before the rows: later messages must not count as read
+        found, kept = list[tuple[int, int, T]](), 0
+        first = max(seq_of(after), await self._trimming.trimmed() + 1)
+        rows = await self._rows_of(partition, first, _ROWS)
+        for row in rows:
+            seq, number = row["seq"], row[store.TOTALS[partition]] - row["count"]
+            each = len(row["body"]) // max(row["count"], 1)
+            for place, message in self._of(row, None, first_unread(seq, after)):
+                if len(found) == limit or kept > most_bytes:
+                    return PartitionPage(found, found[-1][0], is_end=False)
+                found.append((position_of(seq, place), number + place, message))
+                kept += each
+            after = max(after, through(seq)[partition])
+        if len(rows) < _ROWS:
+            return PartitionPage(found, max(after, through(newest)[partition]), is_end=True)
+        return PartitionPage(found, after, is_end=False)
+
+    async def find_number(self, partition: int, number: int) -> int:
+        low, high = await self._trimming.trimmed() + 1, (await self._newest()).seq + 1
+        while low < high:  # the first commit through which the partition has had more messages than `number`
+            middle = (low + high) // 2
+            row = await self._database.one(store.SEGMENT_AT, stream=self.name, first=middle)
+            if row is None or row[store.TOTALS[partition]] > number:
+                high = middle
+            else:
+                low = row["seq"] + 1
+        rows = await self._rows_of(partition, low, 1)
+        if not rows:
+            return through(low - 1)[partition]
+        place = number - (rows[0][store.TOTALS[partition]] - rows[0]["count"])
+        return position_of(rows[0]["seq"], max(0, place)) - 1
+
+    async def partition_state(self, partition: int) -> PartitionState:
+        total = (await self._newest()).totals[partition]
+        rows = await self._rows_of(partition, await self._trimming.trimmed() + 1, 1)
+        if not rows:
+            return PartitionState(total, total, 0, 0)
+        last = await self.find_number(partition, total - 1)
+        page = await self.read_partition(partition, last, 1, most_bytes=1)
+        position, _, message = page.items[0] if page.items else (last + 1, 0, None)
+        at = rows[0]["at"] if message is None else message.enqueued_micros
+        return PartitionState(rows[0][store.TOTALS[partition]] - rows[0]["count"], total, position, at)
+
+    async def _rows_of(self, partition: int, first: int, limit: int) -> Sequence[Row]:
+        wanted: dict[str, Any] = {"stream": self.name, "partition": partition, "first": first, "limit": limit}
+        return await self._database.all(store.SEGMENTS_OF_ONE, **wanted)
 
     async def find(self, timestamp: int) -> Positions:
         low, high = await self._trimming.trimmed() + 1, (await self._newest())[0] + 1

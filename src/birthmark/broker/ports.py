@@ -82,6 +82,32 @@ class StreamPage(Generic[T]):
     is_gap: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PartitionPage(Generic[T]):
+    """A page of one partition: positions, sequence numbers and messages; `next` is the position that was read last."""
+
+    items: Sequence[tuple[int, int, T]]
+    next: int
+    is_end: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionState:
+    """Retained messages of a partition; the last one has the number `next_number - 1`.
+
+    `last_position` and `last_micros` are 0 if the partition has had no message.
+    """
+
+    first_number: int
+    next_number: int
+    last_position: int
+    last_micros: int
+
+    @property
+    def is_empty(self) -> bool:
+        return self.first_number == self.next_number
+
+
 class MessageStream(Protocol[T]):
     """Messages in commit order, retained for a limited time; readers start at any position.
 
@@ -111,6 +137,18 @@ class MessageStream(Protocol[T]):
 
     async def latest(self, limit: int, device: str | None = None) -> list[T]:
         """Return the newest messages, oldest first."""
+        ...
+
+    async def read_partition(self, partition: int, after: int, limit: int, *, most_bytes: int) -> PartitionPage[T]:
+        """Return the messages of a partition after a position, with their sequence numbers."""
+        ...
+
+    async def find_number(self, partition: int, number: int) -> int:
+        """Return the position after which the message with a sequence number is read."""
+        ...
+
+    async def partition_state(self, partition: int) -> PartitionState:
+        """Return the numbers of a partition's retained messages."""
         ...
 
     async def find(self, timestamp: int) -> Positions:

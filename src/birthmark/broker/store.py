@@ -527,7 +527,7 @@ NAMED_BEFORE = statement(
 )
 SEGMENT_AT = statement(select(*_END).where(_OF_STREAM, _FROM).order_by(segments.c.seq).limit(1))
 SEGMENTS_OF_ONE = statement(
-    select(*_BODY, *(segments.c[name] for name in TOTALS))
+    select(segments.c.at, *_BODY, *(segments.c[name] for name in TOTALS))
     .where(_OF_STREAM, segments.c.partition == bindparam("partition"), _FROM)
     .order_by(segments.c.seq)
     .limit(_LIMIT)

@@ -122,6 +122,61 @@ async def test_numbers_go_on_after_a_restart_and_after_everything_was_trimmed(da
         assert bodies((await world.stream.read(BEGINNING, 10)).items) == ["2", "3"]
 
 
+async def numbered(world: World, partition: int, after: int = 0, limit: int = 3) -> list[tuple[int, str]]:
+    """Return the sequence numbers and bodies of a partition after a position, page by page."""
+    found: list[tuple[int, str]] = []
+    while True:
+        page = await world.stream.read_partition(partition, after, limit, most_bytes=1 << 20)
+        found += [(number, one.body.decode()) for _, number, one in page.items]
+        after = page.next
+        if page.is_end:
+            return found
+
+
+async def test_the_messages_of_a_partition_are_numbered_without_gaps(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        for round_ in range(4):
+            await world.send(*((device, f"{device}-{round_}-{one}") for device in FOUR for one in range(2)))
+            world.again()
+        for device in FOUR:
+            found = await numbered(world, partition_of(key_of(device)))
+            assert found == [(2 * round_ + one, f"{device}-{round_}-{one}") for round_ in range(4) for one in range(2)]
+
+
+async def test_reading_starts_at_a_sequence_number(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        partition = partition_of(key_of("d1"))
+        for number in range(7):
+            await world.send(("d1", f"m{number}"), ("d0", "another partition"))
+        for number in range(7):
+            after = await world.stream.find_number(partition, number)
+            assert (await numbered(world, partition, after))[0] == (number, f"m{number}")
+        assert await numbered(world, partition, await world.stream.find_number(partition, 7)) == []
+
+
+async def test_numbers_go_on_when_older_messages_were_trimmed(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        partition = partition_of(key_of("d1"))
+        for number in range(5):
+            await world.send(("d1", f"m{number}"))
+        await world.stream.trim(to_micros(world.clock.now() - timedelta(seconds=2)), 1 << 30)
+        world.again()
+        await world.send(("d1", "m5"))
+        found = await numbered(world, partition)
+        assert found[-1] == (5, "m5")
+        state = await world.stream.partition_state(partition)
+        assert (state.first_number, state.next_number) == (found[0][0], 6)
+        assert state.last_position == (await world.stream.read_partition(partition, 0, 99, most_bytes=99)).items[-1][0]
+        assert await numbered(world, partition, await world.stream.find_number(partition, 0)) == found
+
+
+async def test_a_partition_without_messages_is_empty(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        await world.send(("d1", "m"))
+        state = await world.stream.partition_state(partition_of(key_of("d0")))
+        assert (state.is_empty, state.first_number, state.last_position, state.last_micros) == (True, 0, 0, 0)
+
+
 async def test_who_was_overtaken_by_trimming_is_told_and_goes_on(database_url: str) -> None:
     async with a_world(database_url) as world:
         for number in range(5):
@@ -336,6 +391,14 @@ async def test_two_writers_of_one_stream_lose_nothing_and_use_no_number_twice(da
         found = [message for page in await read_all(world.stream, BEGINNING, 7) for message in page.items]
         for place in range(2):
             assert sorted(int(m.body) for m in found if m.device_id == f"w{place}") == list(range(25))
+
+
+async def test_two_writers_number_the_messages_of_a_partition_without_gaps(database_url: str) -> None:
+    async with a_world(database_url) as world, a_world(database_url) as other:
+        for number in range(6):
+            await (world, other)[number % 2].send(("d1", f"m{number}"))
+        found = await numbered(world, partition_of(key_of("d1")))
+        assert found == [(number, f"m{number}") for number in range(6)]
 
 
 async def test_what_was_not_kept_is_told_and_the_next_goes_on(

@@ -36,7 +36,8 @@ def _stream_totals() -> None:
             for name in totals:
                 altered.add_column(sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
     counted = ", ".join(
-        f"SUM(CASE WHEN partition = {partition} THEN count ELSE 0 END) OVER (PARTITION BY stream ORDER BY seq) AS {name}"
+        f"SUM(CASE WHEN partition = {partition} THEN count ELSE 0 END) "
+        f"OVER (PARTITION BY stream ORDER BY seq) AS {name}"
         for partition, name in enumerate(totals)
     )
     assigned = ", ".join(f"{name} = counted.{name}" for name in totals)
@@ -48,7 +49,8 @@ def _stream_totals() -> None:
         )
     )
     newest = ", ".join(
-        f"{name} = COALESCE((SELECT MAX(segments.{name}) FROM segments WHERE segments.stream = stream_ends.stream), 0)"
+        f"{name} = COALESCE((SELECT MAX(segments.{name}) FROM segments "  # noqa: S608 - no input
+        "WHERE segments.stream = stream_ends.stream), 0)"
         for name in totals
     )
     op.execute(sa.text(f"UPDATE stream_ends SET {newest}"))  # noqa: S608 - no input

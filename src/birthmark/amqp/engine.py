@@ -134,6 +134,11 @@ class AmqpEngine:
         )
 
     @property
+    def buffered(self) -> int:
+        """Number of received bytes that are incomplete or wait for a decision."""
+        return self.held_bytes + self._framer.buffered
+
+    @property
     def unsent(self) -> int:
         """Number of bytes that `data_to_send` would return, without dispositions and credit."""
         return len(self.out)

@@ -22,6 +22,7 @@ from birthmark.errors import UnauthenticatedError
 PREFIX = "SharedAccessSignature "
 SKEW = timedelta(minutes=5)
 MAX_TOKEN_CHARS = 4096
+_SCHEME = re.compile(r"^(?:sb|amqps?|https)://")  # Event Hubs clients and uamqp sign a URL
 _PORT = re.compile(r"^([^/:]+|\[[^/\]]+\]):[0-9]{1,5}(?=/|$)")
 
 
@@ -150,7 +151,7 @@ def check_expiry(token: SasToken, now: datetime) -> None:
 def check_resource(token: SasToken, expected: Sequence[str]) -> None:
     """Verify that the token is for one of `expected` or a parent resource, by path segment.
 
-    The host matches with any port or none, as SDKs sign the host of their connection string.
+    The host matches with any port or none, and as part of a URL, as SDKs sign the host of their connection string.
     """
     segments = _segments(token.resource.rstrip("/"))
     for candidate in expected:
@@ -162,7 +163,7 @@ def check_resource(token: SasToken, expected: Sequence[str]) -> None:
 
 
 def _segments(resource: str) -> list[str]:
-    return _PORT.sub(r"\1", resource).split("/")
+    return _PORT.sub(r"\1", _SCHEME.sub("", resource)).split("/")
 
 
 def derive_device_key(group_key: bytes, registration_id: str) -> bytes:

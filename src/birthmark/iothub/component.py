@@ -17,6 +17,7 @@ from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import store
+from birthmark.iothub.amqp import HubAmqpConnections
 from birthmark.iothub.domain_events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
 from birthmark.iothub.model import Device, Hub, space_of
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
@@ -131,7 +132,8 @@ class HubComponent(Component):
     websocket_paths = ("/$iothub/websocket",)
     space_kinds = frozenset({"hub"})
 
-    def __init__(self, devices: HubDeviceRecords, calls: DevicesByBus) -> None:
+    def __init__(self, devices: HubDeviceRecords, calls: DevicesByBus, amqp: HubAmqpConnections) -> None:
+        self._amqp = amqp
         self.devices, self.mqtt = devices, devices.mqtt
         self._iothub, self._connections, self._calls = devices.iothub, devices.mqtt, calls
 
@@ -149,6 +151,8 @@ class HubComponent(Component):
         bus.on(HubCaChanged, self._connections.recheck_vouched)
         bus.on(HubsChanged, self._connections.recheck_policies)
         bus.on(HubDeleted, self._connections.drop_hub)
+        bus.on(HubsChanged, self._amqp.recheck)
+        bus.on(HubDeleted, self._amqp.recheck)
 
     def samples(self) -> Iterable[Sample]:
         yield from self._of_streams()

@@ -234,7 +234,7 @@ class Listeners:
         context: Callable[[], SSL.Context] | None,
         services: Mapping[str, MakeProtocol],
     ) -> None:
-        """Bind `port` on each address; `services` maps "mqtt" and "http" to protocol factories.
+        """Bind `port` on each address; `services` maps "mqtt", "amqp" and "http" to protocol factories.
 
         `context` is called for each connection, so that a new certificate needs no new listener; without it there is no
         TLS. Raise `PortTakenError`, `PortForbiddenError` or `AddressMissingError`; nothing stays bound then.
@@ -428,6 +428,10 @@ def _unread_owner(connection: Connection) -> str:
     return owner_of(connection.peer.leaf, connection.address) if connection.is_unauthenticated else connection.owner
 
 
+_AMQP_HEADER = 0x41
+_PROTOCOLS = {MQTT_CONNECT: "mqtt", _AMQP_HEADER: "amqp"}
+
+
 class _Port:
     """One listening port, as seen by its connections."""
 
@@ -445,7 +449,9 @@ class _Port:
         self.count_unread = listeners.count_unread
 
     def choose(self, first_byte: int, peer: TlsPeer) -> asyncio.Protocol:
-        name = "mqtt" if first_byte == MQTT_CONNECT else "http"
+        name = _PROTOCOLS.get(first_byte, "http")
+        if name == "amqp" and name not in self._services:  # HTTP methods begin with an A, too
+            name = "http"
         make = self._services.get(name)
         if make is None:
             raise NotAllowedHereError(protocol=name.upper())

@@ -51,6 +51,7 @@ from birthmark.iam.password_policy_and_hashes import Passwords
 from birthmark.iam.password_sign_in import SignIn
 from birthmark.iam.role_scope_ports import PlaceMissingError
 from birthmark.iam.service import People
+from birthmark.iothub.amqp import HubAmqpConnections
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.mqtt.c2d import holder_of
@@ -206,6 +207,7 @@ class Rooms:
     broker: Broker
     dps_connections: DpsMqtt
     hub_connections: HubConnections
+    hub_amqp: HubAmqpConnections
     hub_devices: DevicesByBus
     aws_connections: AwsConnections
     people: People
@@ -462,12 +464,13 @@ async def open_rooms(
     )
     credentials, registrars = EstCredentials(database, clock, entropy), RegistrationAuthorities(database, clock)
     dps_connections = DpsMqtt(registrations, ledger, clock)
+    hub_amqp = HubAmqpConnections(iothub, clock)
     hub_devices = DevicesByBus(hub_connections, bus)
     iothub.notifier.fill(hub_devices)
     components = (
         EstComponent(est, EstDeviceRecords(authority, credentials, est.approvals, registrars)),
         DpsComponent(DpsDeviceRecords(database, instances, enrollments, registrations, dps_connections), clock),
-        HubComponent(HubDeviceRecords(database, iothub, hub_connections), hub_devices),
+        HubComponent(HubDeviceRecords(database, iothub, hub_connections), hub_devices, hub_amqp),
         CaComponent(CertificateRecords(authority)),
         AwsComponent(ThingRecords(database, aws, aws_connections)),
     )
@@ -491,6 +494,7 @@ async def open_rooms(
         broker,
         dps_connections,
         hub_connections,
+        hub_amqp,
         hub_devices,
         aws_connections,
         people,

@@ -26,6 +26,7 @@ from birthmark.late_reference import Ref
 from birthmark.mqtt.engine import MqttLimits as EngineLimits
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.reason_codes import ReasonCode
+from birthmark.net.amqp_driver import AmqpDriver
 from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.host_header_syntax import RequireAuthority
@@ -174,6 +175,10 @@ class Applications:
     def mqtt(self, peer: TlsPeer) -> MqttPump:
         """Return the MQTT protocol of a new connection."""
         return MqttPump(self._accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
+
+    def amqp(self, peer: TlsPeer) -> AmqpDriver:
+        """Return the AMQP protocol of a new connection."""
+        return AmqpDriver(self._rooms.hub_amqp.connect, self.report, self._clock, peer)
 
     def _mqtt_over(self, socket: WebSocket, peer: TlsPeer) -> MqttPump:
         """Return the MQTT side of a WebSocket whose request is not signed."""

@@ -459,6 +459,8 @@ class Server:
         if ports.pki:
             plain = HttpService(doors.pki(), limits, body_limit).protocol
             await listeners.listen(settings.listen, ports.pki, None, {"http": plain})
+        if ports.amqps:
+            await self._listen_if_possible(listeners, ports.amqps, context, {"amqp": doors.amqp})
         if not ports.https_also:
             return ports.https
         try:
@@ -467,6 +469,14 @@ class Server:
             log.info("server.port_not_bound", extra={"port": ports.https_also, "reason": error.explain_cause()})
             return ports.https
         return ports.https_also
+
+    async def _listen_if_possible(
+        self, listeners: Listeners, port: int, context: FreshContext, services: Mapping[str, MakeProtocol]
+    ) -> None:
+        try:
+            await listeners.listen(self.settings.listen, port, context, services)
+        except UnavailableError as error:
+            log.info("server.port_not_bound", extra={"port": port, "reason": error.explain_cause()})
 
 
 def _start_supervised(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Any]:

@@ -73,7 +73,7 @@ class ServedCloud(StrEnum):
 class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Ports of the services; 0 disables a port. The SDKs require 8883 and 443.
 
-    `https_also` and `console` are bound if possible.
+    `https_also`, `console` and `amqps` are bound if possible.
     """
 
     mqtt: _Port = 8883
@@ -85,6 +85,8 @@ class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Plain HTTP port for revocation status."""
     console: _Port = 9443
     """Port of the operator interface for users on other machines: TLS without a client certificate."""
+    amqps: _Port = 5671
+    """Port of AMQP over TLS."""
 
 
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -240,6 +242,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ports.health,
             ports.pki,
             ports.console,
+            ports.amqps if self.serves(ServedCloud.IOTHUB) else 0,
         )
 
     @property

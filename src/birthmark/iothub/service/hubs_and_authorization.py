@@ -1,5 +1,6 @@
 """Hubs of this server, and authorization of their service API."""
 
+import base64
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
@@ -231,7 +232,10 @@ class Hubs:
         right: Right,
         address: str = "",
     ) -> str:
-        """Authorize a service call and return the policy or user. Raise `UnauthenticatedError`, `RightMissingError`."""
+        """Authorize a service call and return the policy or user. Raise `UnauthenticatedError`, `RightMissingError`.
+
+        Event Hubs clients sign with the key's text instead of its bytes.
+        """
         names = ", ".join(sorted(allowed))
         if not authorization:
             raise PolicyKeyError(allowed=names, presented="no token")
@@ -241,7 +245,7 @@ class Hubs:
         pair = hub.policies.get(token.policy or "")
         if pair is None or token.policy not in allowed:
             raise PolicyKeyError(allowed=names, presented=f"the policy {printable(token.policy)}")
-        check_sas(token, pair, self._clock.now())
+        check_sas(token, _with_texts(pair), self._clock.now())
         check_resource(token, [f"{hub.host}/{resource}"])
         return str(token.policy)
 
@@ -250,8 +254,13 @@ class Hubs:
         person = self._persons.person(token_id, address) if name == hub.name else None
         if person is None:
             raise PolicyKeyError(allowed="of the hub", presented=f"the policy {printable(token.policy)}")
-        check_sas(token, [person.key], self._clock.now())
+        check_sas(token, _with_texts([person.key]), self._clock.now())
         count_for(f"user:{person.caller.user}")
         check_resource(token, [f"{hub.host}/{resource}"])
         require_right(person.caller, right, f"hub/{name}")
         return person.caller.actor
+
+
+def _with_texts(keys: Sequence[bytes]) -> Sequence[bytes]:
+    """Return keys, and the base64 text of each as another key."""
+    return [*keys, *(base64.b64encode(key) for key in keys)]

@@ -394,7 +394,10 @@ class Parent:
             self._settings.bound,
             [dict[str, list[socket.socket]]() for _ in range(count)],
         )
-        wanted, perhaps = (ports.mqtt, ports.https, ports.est, ports.pki), (ports.https_also, ports.console)
+        wanted, perhaps = (
+            (ports.mqtt, ports.https, ports.est, ports.pki),
+            (ports.https_also, ports.console, ports.amqps),
+        )
         for port in filter(None, (*wanted, *perhaps)):
             for address in settings.listen:
                 try:

@@ -1,0 +1,34 @@
+"""Addresses of AMQP links, as each client writes them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from birthmark.iothub.wire.amqp_addresses import AmqpNode, EventPartition, HubEvents, parse_address
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("$cbs", AmqpNode.CBS),
+        ("$management", AmqpNode.MANAGEMENT),
+        ("amqps://cloud.example:5671/$management", AmqpNode.MANAGEMENT),
+        ("main/ConsumerGroups/$Default/Partitions/3", EventPartition("main", "$Default", 3)),
+        ("amqps://cloud.example/main/ConsumerGroups/$Default/Partitions/0", EventPartition("main", "$Default", 0)),
+        ("/main/consumergroups/%24default/partitions/1", EventPartition("main", "$default", 1)),
+        ("amqps://cloud.example/messages/events/$management", HubEvents("/$management")),
+        ("messages/events", HubEvents("")),
+    ],
+)
+def test_an_address_is_found_in_each_clients_spelling(text: str, found: object) -> None:
+    assert parse_address(text) == found
+
+
+@pytest.mark.parametrize("text", [None, "", "main", "main/ConsumerGroups/g/Partitions/x", "devices/d/messages/events"])
+def test_other_addresses_are_unknown(text: str | None) -> None:
+    assert parse_address(text) is None
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_an_address_or_none(text: str) -> None:
+    parse_address(text)

@@ -49,6 +49,8 @@ class Component:
     devices: DeviceRecords = DeviceRecords()
     websocket_paths: Sequence[str] = ()
     """Paths at which its clients use MQTT over WebSocket."""
+    amqp_websocket_paths: Sequence[str] = ()
+    """Paths at which its clients use AMQP over WebSocket."""
 
     def routes(self, _record: Record) -> Sequence[BaseRoute]:
         """Return the component's HTTP routes for devices and services; they load with the first request."""

@@ -44,6 +44,11 @@ class ConnectionString:
         return f"HostName={self.host};SharedAccessKeyName={self.policy};SharedAccessKey={key}"
 
 
+def render_event_hubs(host: str, policy: str, key: str, entity: str) -> str:
+    """Return the connection string of an Event Hubs-compatible endpoint, with a key in base64."""
+    return f"Endpoint=sb://{host}/;SharedAccessKeyName={policy};SharedAccessKey={key};EntityPath={entity}"
+
+
 def parse_connection_string(text: str) -> ConnectionString:
     """Parse a connection string. Raise `ConnectionStringError` naming the missing part."""
     # The file may be handwritten: a variable assignment, or typographic quotation marks.

@@ -32,7 +32,7 @@ _BEGINS = ("/subscriptions", "/providers")
 
 def routes(management: Management, record: Record) -> list[Route]:
     """Return the routes of the management API; `record` logs a refusal and returns its tracking ID."""
-    answers = {**_of_certificates(management), **_of_services(management)}
+    answers = {**_of_certificates(management), **_of_services(management), **_of_consumer_groups(management)}
 
     async def answer(request: Request) -> Response:
         call = call_of(request.method, request.scope.get("raw_path", b"").decode("latin-1").partition("?")[0])
@@ -162,7 +162,11 @@ def _of_services(management: Management) -> Mapping[ArmOperation, Answer]:
     async def health(request: ArmRequest, _caller: Caller, _request: Request) -> Response:
         return JSONResponse({"value": await management.endpoints_health(request)})
 
+    async def quota(request: ArmRequest, _caller: Caller, _request: Request) -> Response:
+        return JSONResponse({"value": await management.quota_metrics(request)})
+
     return {
+        ArmOperation.QUOTA_METRICS: quota,
         ArmOperation.PUT_SERVICE: put,
         ArmOperation.TEST_ROUTE: try_one,
         ArmOperation.TEST_ROUTES: try_all,
@@ -174,6 +178,34 @@ def _of_services(management: Management) -> Mapping[ArmOperation, Answer]:
         ArmOperation.LIST_SKUS: skus,
         ArmOperation.STATISTICS: statistics,
         ArmOperation.NAME_IS_FREE: name_is_free,
+    }
+
+
+def _of_consumer_groups(management: Management) -> Mapping[ArmOperation, Answer]:
+    groups = management.iothub.consumer_groups
+
+    async def listing(request: ArmRequest, _caller: Caller, _request: Request) -> Response:
+        found = await groups.all(management.hub(request))
+        return JSONResponse({"value": [wire.consumer_group_json(request, one.name, one.created_at) for one in found]})
+
+    async def get(request: ArmRequest, _caller: Caller, _request: Request) -> Response:
+        one = await groups.get(management.hub(request), request.name)
+        return JSONResponse(wire.consumer_group_json(request, one.name, one.created_at))
+
+    async def put(call: ArmRequest, caller: Caller, request: Request) -> Response:
+        wire.check_consumer_group(await request.body(), call.name)
+        one = await groups.create(management.hub(call), call.name, actor=caller.actor)
+        return JSONResponse(wire.consumer_group_json(call, one.name, one.created_at))
+
+    async def delete(call: ArmRequest, caller: Caller, _request: Request) -> Response:
+        await groups.delete(management.hub(call), call.name, actor=caller.actor)
+        return Response(status_code=200)
+
+    return {
+        ArmOperation.LIST_CONSUMER_GROUPS: listing,
+        ArmOperation.GET_CONSUMER_GROUP: get,
+        ArmOperation.PUT_CONSUMER_GROUP: put,
+        ArmOperation.DELETE_CONSUMER_GROUP: delete,
     }
 
 

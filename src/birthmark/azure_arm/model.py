@@ -48,6 +48,11 @@ class ArmOperation(Enum):
     TEST_ROUTE = ("test_route", Right.READ)
     TEST_ROUTES = ("test_routes", Right.READ)
     ENDPOINTS_HEALTH = ("endpoints_health", Right.READ)
+    QUOTA_METRICS = ("quota_metrics", Right.READ)
+    LIST_CONSUMER_GROUPS = ("list_consumer_groups", Right.READ)
+    GET_CONSUMER_GROUP = ("get_consumer_group", Right.READ)
+    PUT_CONSUMER_GROUP = ("put_consumer_group", Right.ADMINISTER)
+    DELETE_CONSUMER_GROUP = ("delete_consumer_group", Right.ADMINISTER)
 
     @property
     def right(self) -> Right | None:
@@ -65,7 +70,7 @@ class ArmRequest:
     group: str | None
     service: str = ""
     name: str = ""
-    """Name of a certificate or a policy."""
+    """Name of a certificate, a policy or a consumer group."""
 
     def id_of(self, service: str) -> str:
         """Return the resource ID of a service in the client's subscription and resource group."""

@@ -23,6 +23,7 @@ from birthmark.azure_arm.hub_routing_wire import (
 )
 from birthmark.azure_arm.model import ArmRequest, ArmResourceKind
 from birthmark.azure_arm.rules.operation_paths import OperationNotServedError
+from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS
 from birthmark.dps.model import Instance
 from birthmark.dps.service import Authorities, Instances
 from birthmark.errors import ConflictError, UnauthenticatedError
@@ -39,6 +40,7 @@ from birthmark.pki.certificates import Certificate
 from birthmark.pki.registered_ca_certificate import CaCertificate
 
 _BEARER, _STANDARD = "bearer", 443
+_UNLIMITED = 2**63 - 1
 
 
 class ManagementTokenError(UnauthenticatedError):
@@ -132,6 +134,23 @@ class Management:
     async def statistics(self, request: ArmRequest) -> tuple[int, int]:
         """Return the number of devices of a hub, and the number of enabled devices."""
         return await self.iothub.registry.count(self.iothub.hubs.by_name(request.service))
+
+    def hub(self, request: ArmRequest) -> Hub:
+        """Return the hub of a request. Raise `UnknownHubError`."""
+        return self.iothub.hubs.by_name(request.service)
+
+    async def quota_metrics(self, request: ArmRequest) -> Sequence[Mapping[str, Any]]:
+        """Return the use of a hub's quotas; without a tier, only the number of devices."""
+        hub = self.hub(request)
+        total, _ = await self.iothub.registry.count(hub)
+        throttles = self.iothub.throttles
+        if (throttle := throttles.of(hub.name)) is None:
+            return [wire.quota_json("TotalDeviceCount", total, _UNLIMITED)]
+        edition, sent = throttle.edition, throttle.messages(throttles.today())
+        return [
+            wire.quota_json("TotalMessages", sent, edition.most_messages),
+            wire.quota_json("TotalDeviceCount", total, edition.most_devices),
+        ]
 
     def view(self, request: ArmRequest) -> dict[str, Any]:
         """Return the JSON view of a service."""
@@ -230,7 +249,13 @@ class Management:
                 sku = {"name": edition.tier.value, "tier": kind, "capacity": edition.units}
             known = self.iothub.routes.ready(one.name)
             routing = routing_json(Routing() if known is None else known.kept.routing)
-            shown = {"hostName": self._external_host(one.host), "features": "None", "routing": routing}
+            events = wire.event_endpoint_json(one.name, one.host, PARTITIONS, self.iothub.telemetry.keep_days)
+            shown = {
+                "hostName": self._external_host(one.host),
+                "features": "None",
+                "routing": routing,
+                "eventHubEndpoints": {"events": events},
+            }
             return wire.service_json(request, one.name, sku, shown, 0 if known is None else known.kept.revision)
         linked = [{"name": host, "location": wire.LOCATION} for host in one.hubs]
         properties = {

@@ -72,6 +72,14 @@ class _Name(msgspec.Struct):
     name: str
 
 
+class _OptionalName(msgspec.Struct):
+    name: str | None = None
+
+
+class _ConsumerGroup(msgspec.Struct):
+    properties: _OptionalName | None = None
+
+
 def check_version(text: str | None) -> None:
     """Raise `ApiVersionError` unless the API version is a date."""
     if text is None or _VERSION.fullmatch(text) is None:
@@ -182,6 +190,40 @@ def key_json(policy: str, rights: str, keys: Sequence[bytes]) -> dict[str, Any]:
     """Return the JSON of a policy's keys."""
     primary, secondary = (base64.b64encode(key).decode("ascii") for key in keys)
     return {"keyName": policy, "primaryKey": primary, "secondaryKey": secondary, "rights": rights}
+
+
+def consumer_group_json(request: ArmRequest, name: str, created_at: datetime) -> dict[str, Any]:
+    """Return the JSON of a consumer group."""
+    return {
+        "id": f"{request.id_of(request.service)}/eventHubEndpoints/events/ConsumerGroups/{name}",
+        "name": name,
+        "type": f"{PROVIDER}/{request.kind.segment}/EventHubEndpoints/ConsumerGroups",
+        "etag": None,
+        "properties": {"created": _rfc1123(created_at)},
+    }
+
+
+def check_consumer_group(body: bytes, name: str) -> None:
+    """Raise `BodyInvalidError` if the body of a consumer group has another name; it may be empty."""
+    asked = _read(body, _ConsumerGroup) if body.strip() else _ConsumerGroup()
+    if asked.properties is not None and asked.properties.name not in {None, name}:
+        raise BodyInvalidError(detail="properties.name differs from the name in the path")
+
+
+def quota_json(name: str, used: int, most: int) -> dict[str, Any]:
+    """Return the JSON of a quota."""
+    return {"name": name, "currentValue": used, "maxValue": most}
+
+
+def event_endpoint_json(hub: str, host: str, partitions: int, keep_days: int) -> dict[str, Any]:
+    """Return the JSON of a hub's Event Hubs-compatible endpoint."""
+    return {
+        "retentionTimeInDays": keep_days,
+        "partitionCount": partitions,
+        "partitionIds": [str(number) for number in range(partitions)],
+        "path": hub,
+        "endpoint": f"sb://{host}/",
+    }
 
 
 def free_json(kind: ArmResourceKind, *, is_free: bool) -> dict[str, Any]:

@@ -291,6 +291,15 @@ HUB = CommandGroup(
             },
             "ls",
         ),
+        "consumer-group": CommandGroup(
+            "Consumer groups of a hub, for readers over AMQP.",
+            {
+                "ls": Leaf("hub_consumer_group:list_groups"),
+                "create": Leaf("hub_consumer_group:create_group", "analytics"),
+                "rm": Leaf("hub_consumer_group:remove_group", "analytics"),
+            },
+            "create analytics",
+        ),
         "module": CommandGroup(
             "Module identities of a device, with own keys and twins.",
             {

@@ -6,13 +6,15 @@ from typing import Annotated, Any
 
 import typer
 
-from birthmark.auth.connection_strings import ConnectionString
+from birthmark.auth.connection_strings import ConnectionString, render_event_hubs
 from birthmark.cli.options.server import ListOptions, ServerOptions, ServerOutputOptions, at
 from birthmark.cli.output.command_output import emit
 from birthmark.operator_api.client.api_client import endpoints_for, string_of
 from birthmark.operator_api.client.saved_login import signed_in
 
 _STANDARD = 443
+_SERVICE = {"iothubowner", "service"}
+"""Policies of a hub that may read its telemetry."""
 _OWNERS = {"iothubowner", "provisioningserviceowner"}
 """Policies whose connection strings `birthmark env` prints."""
 
@@ -45,6 +47,13 @@ def show_keys(
             err=True,
         )
     strings = _strings(told)
+    if kind == "hubs" and told["policy"] in _SERVICE:
+        strings |= {
+            f"{which}_event_hubs_connection_string": render_event_hubs(
+                told["host"], told["policy"], told[f"{which}_key"], told["name"]
+            )
+            for which in PolicyKeySlot
+        }
     del told["https_port"]  # in the strings
     emit(server.as_json, told | strings)
 

@@ -18,7 +18,14 @@ from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords,
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import store
 from birthmark.iothub.amqp import HubAmqpConnections
-from birthmark.iothub.domain_events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
+from birthmark.iothub.domain_events import (
+    ConsumerGroupsChanged,
+    DeviceChanged,
+    HubCaChanged,
+    HubDeleted,
+    HubsChanged,
+    ReaderReplaced,
+)
 from birthmark.iothub.model import Device, Hub, space_of
 from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
@@ -130,6 +137,7 @@ class HubComponent(Component):
     service = "iothub"
     cloud = "azure_hub"
     websocket_paths = ("/$iothub/websocket",)
+    amqp_websocket_paths = ("/$iothub/websocket", "/$servicebus/websocket", "/$servicebus/websocket/")
     space_kinds = frozenset({"hub"})
 
     def __init__(self, devices: HubDeviceRecords, calls: DevicesByBus, amqp: HubAmqpConnections) -> None:
@@ -151,6 +159,8 @@ class HubComponent(Component):
         bus.on(HubCaChanged, self._connections.recheck_vouched)
         bus.on(HubsChanged, self._connections.recheck_policies)
         bus.on(HubDeleted, self._connections.drop_hub)
+        bus.on(ConsumerGroupsChanged, self._amqp.events.check_groups)
+        bus.on(ReaderReplaced, self._amqp.events.check_replaced)
         bus.on(HubsChanged, self._amqp.recheck)
         bus.on(HubDeleted, self._amqp.recheck)
 

@@ -1,4 +1,4 @@
-"""Events of changes to hubs, their keys, CA certificates, routes and devices."""
+"""Events of changes to hubs, their keys, CA certificates, routes, devices and readers."""
 
 from birthmark.store import Event
 
@@ -58,3 +58,25 @@ class RoutingChanged(Event, frozen=True, tag="iothub.routing_changed"):
     @property
     def entity(self) -> str:
         return self.hub
+
+
+class ConsumerGroupsChanged(Event, frozen=True, tag="iothub.consumer_groups_changed"):
+    """A consumer group of a hub was created or deleted."""
+
+    hub: str
+
+    @property
+    def entity(self) -> str:
+        return self.hub
+
+
+class ReaderReplaced(Event, frozen=True, tag="iothub.reader_replaced"):
+    """A partition has a new exclusive reader in a consumer group: all others have to end."""
+
+    hub: str
+    group: str
+    partition: int
+
+    @property
+    def entity(self) -> str:
+        return f"{self.hub}/{self.group}/{self.partition}"

@@ -182,6 +182,42 @@ ROUTINGS_PAGE = page(routings, "hub")
 CHANGE_ROUTING = change(routings, ("document", "secrets", "revision", "modified_at"), "hub", "generation", "revision")
 ROUTING_IS_THERE = guard_exists(routings, "hub", "generation")
 
+
+@dataclass(frozen=True, slots=True)
+class StoredConsumerGroup:
+    """Consumer group of a hub; the name in lower case is unique."""
+
+    hub: str
+    lower_name: str
+    name: str
+    created_at: datetime
+
+
+CONSUMER_GROUPS = RowMapper(StoredConsumerGroup)
+consumer_groups = CONSUMER_GROUPS.table("hub_consumer_groups", "hub", "lower_name")
+ADD_CONSUMER_GROUP = insert(consumer_groups, ignore_existing=True)
+REMOVE_CONSUMER_GROUP = remove(consumer_groups)
+CONSUMER_GROUPS_OF_HUB = find(consumer_groups, "hub", order=consumer_groups.c.lower_name, limit=100)
+
+exclusive_readers = Table(
+    "hub_exclusive_readers",
+    metadata,
+    *(text(name, key=True) for name in ("hub", "consumer_group")),
+    number("partition", key=True),
+    number("epoch"),
+    text("holder"),
+)
+GET_READER = find(exclusive_readers)
+ADD_READER = insert(exclusive_readers, ignore_existing=True)
+CHANGE_READER = change(exclusive_readers, ("epoch", "holder"), "hub", "consumer_group", "partition", "epoch", "holder")
+REMOVE_READER = remove(exclusive_readers, "hub", "consumer_group", "partition", "holder")
+REMOVE_READERS_OF_GROUP = remove(exclusive_readers, "hub", "consumer_group")
+FREE_READERS = remove(
+    exclusive_readers,
+    exclusive_readers.c.holder >= bindparam("first"),
+    exclusive_readers.c.holder < bindparam("beyond"),
+)
+
 HUBS = RowMapper(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")], sealed=["policies"])
 ADD_HUB = insert(hubs)
@@ -190,7 +226,23 @@ CHANGE_TIER = change(hubs, ("tier",), "name", "host")
 REMOVE_HUB = remove(hubs, "name", "policies")
 HUB_IS_THERE = guard_exists(hubs)
 SAME_HUB = guard_exists(hubs, "name", "policies")
-DELETE_HUB = tuple(remove(table, "hub") for table in (devices, modules, twins, authorities, credentials, routings))
+LOCK_HUB = guard_unchanged(hubs)
+"""Guard that locks a hub until the commit ends, for guards that count its rows."""
+HAS_GROUP_ROOM = guard_unchanged(
+    hubs,
+    "name",
+    select(func.count())
+    .select_from(consumer_groups)
+    .where(consumer_groups.c.hub == hubs.c.name)
+    .correlate(hubs)
+    .scalar_subquery()
+    < bindparam("most"),
+)
+"""Guard that holds where a hub can have another consumer group."""
+DELETE_HUB = tuple(
+    remove(table, "hub")
+    for table in (devices, modules, twins, authorities, credentials, routings, consumer_groups, exclusive_readers)
+)
 HUBS_PAGE = page(hubs, "name")
 
 # The latest version of each device counts: a writer passes the etag that it read.

@@ -5,7 +5,7 @@
     listener        ports, the services of each, connection limits, the deadline sweep
     http            uvicorn's protocol on our plaintext transport, with limits on headers, body and time
     mqtt_driver     runs a sans-IO MQTT engine and a service's session over any byte transport
-    mqtt_websocket  MQTT over WebSocket: the same driver behind an ASGI route
+    websocket_transport  MQTT and AMQP over WebSocket: the same drivers behind an ASGI route
 
 Not here: authentication and authorization of requests (the services), MQTT packets (`mqtt`).
 """

@@ -24,7 +24,7 @@ from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError
 from birthmark.net.dual_protocol_connection import PlainTransport
 from birthmark.net.fair_scheduler import SLICE_S, Backlog, now
-from birthmark.net.mqtt_driver import MqttTransport, Report
+from birthmark.net.mqtt_driver import MqttTransport
 from birthmark.net.quota_key import owner_of
 from birthmark.net.send_buffer_quota import SMALL_BYTES
 from birthmark.net.tls import NO_PEER, TlsPeer
@@ -69,6 +69,8 @@ class AmqpServiceConnection(Protocol):
         ...
 
 
+Report = Callable[[BirthmarkError, str, TlsPeer], str]
+"""Records a refusal with the address and the certificate of the peer, and returns its tracking ID."""
 MakeConnection = Callable[["AmqpDriver"], AmqpServiceConnection]
 
 
@@ -179,6 +181,10 @@ class AmqpDriver(asyncio.Protocol):
         """Return the time of deadlines, in seconds."""
         return self._clock.monotonic()
 
+    def millis(self) -> int:
+        """Return the time in milliseconds since 1970."""
+        return self._clock.micros() // 1000
+
     def mark_authenticated(self, owner: str) -> None:
         """Count this connection as the `owner`'s from now on."""
         if self._expires_at is not None and not self._is_over:
@@ -187,9 +193,9 @@ class AmqpDriver(asyncio.Protocol):
             self._transport.mark_authenticated(owner)
             self._watch()
 
-    def note(self, error: BirthmarkError) -> None:
-        """Record a refusal that does not end the connection."""
-        self._report(error, self.address, self.peer)
+    def note(self, error: BirthmarkError) -> str:
+        """Record a refusal that does not end the connection, and return its tracking ID."""
+        return self._report(error, self.address, self.peer)
 
     def wrote(self) -> None:
         """Send the engine's output at the end of this loop iteration."""

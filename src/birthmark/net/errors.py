@@ -284,13 +284,13 @@ class WebSocketPathError(NotFoundError):
 
 
 class WebSocketSubprotocolError(InvalidRequestError):
-    """The client offers no MQTT subprotocol."""
+    """The client offers no subprotocol of MQTT or AMQP."""
 
     code = "net.websocket_subprotocol"
     message = "The server supports none of the offered WebSocket subprotocols"
-    cause = "The WebSocket upgrade offers the subprotocols {offered}, but the server supports only MQTT over WebSocket."
+    cause = "The WebSocket upgrade offers the subprotocols {offered}, but this path supports only MQTT."
     fix = (
-        "Offer the subprotocol mqtt and send MQTT; AMQP is not supported. List the server's endpoints: "
-        "`birthmark env --format json`"
+        "Offer the subprotocol mqtt and send MQTT. For AMQP, use the path `/$iothub/websocket` or "
+        "`/$servicebus/websocket` of an IoT hub. List the server's endpoints: `birthmark env --format json`"
     )
     offered: str

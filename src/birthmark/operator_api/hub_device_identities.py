@@ -48,7 +48,9 @@ def show_endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoin
         told = {"devices": total, "enabled": enabled, "connected": await presence.connected(hub.name)}
         cas = await iothub.authorities.all(hub)
         known = {"name": hub.name, "host": hub.host, "policies": list(hub.policies), "cas": len(cas), **told}
-        return known | tier_view(hub)
+        groups = [group.name for group in await iothub.consumer_groups.all(hub)]
+        events = {"event_hubs_endpoint": f"sb://{hub.host}/", "event_hubs_name": hub.name, "consumer_groups": groups}
+        return known | events | tier_view(hub)
 
     async def identity(request: ApiRequest) -> Any:
         hub = hubs.by_name(request["name"])

@@ -335,7 +335,7 @@ async def open_rooms(
     later = ServiceRefs(Ref(), Ref(), Ref(), Ref(), Ref())
     broker = await _broker(
         *(database, bus, clock, _PresenceLog(notices), WorkerCounters(later, ledger)),
-        freeing=lambda worker: later.iothub().c2d.inboxes.free_held(holder_of(worker)),
+        freeing=lambda worker: later.iothub().free_held(holder_of(worker)),
     )
     people = People(
         database,
@@ -455,6 +455,9 @@ async def open_rooms(
         among.serve(PresentedRequest, partial(presented_here, ledger.presented))
     hub_connections = HubConnections(iothub, broker, clock)
     await hub_connections.begin()
+    hub_amqp = HubAmqpConnections(
+        *(iothub, clock, entropy, hub_connections.holder, broker.liveness_guard), port=settings.ports.amqps
+    )
     est = EstService(
         authority,
         PasswordCheck(entropy),
@@ -464,7 +467,6 @@ async def open_rooms(
     )
     credentials, registrars = EstCredentials(database, clock, entropy), RegistrationAuthorities(database, clock)
     dps_connections = DpsMqtt(registrations, ledger, clock)
-    hub_amqp = HubAmqpConnections(iothub, clock)
     hub_devices = DevicesByBus(hub_connections, bus)
     iothub.notifier.fill(hub_devices)
     components = (

@@ -1,10 +1,11 @@
 """Endpoint descriptions of this server: `endpoints.json` and the configuration file of a device."""
 
+import base64
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from birthmark.auth.connection_strings import ConnectionString
+from birthmark.auth.connection_strings import ConnectionString, render_event_hubs
 from birthmark.dps.model import Instance
 from birthmark.dps.service.instances_and_authorization import OWNER
 from birthmark.iothub.model import Hub
@@ -114,6 +115,12 @@ def describe(
             "service_connection_string": ConnectionString(
                 at(hub.host), "iothubowner", hub.policies["iothubowner"][0]
             ).render(),
+            "amqps_port": settings.ports.amqps or None,
+            "event_hubs_endpoint": f"sb://{hub.host}/",
+            "event_hubs_name": hub.name,
+            "event_hubs_connection_string": render_event_hubs(
+                hub.host, "service", base64.b64encode(hub.policies["service"][0]).decode(), hub.name
+            ),
         },
         ServedCloud.AWS: {
             "endpoint_url": f"https://{at(host)}",
@@ -131,7 +138,12 @@ def describe(
     }
 
 
-_SHOWN = frozenset({"url", "host", "https_port", "id_scope", "endpoint_url", "data_endpoint", "region", "account_id"})
+_SHOWN = frozenset(
+    {
+        *("url", "host", "https_port", "id_scope", "endpoint_url", "data_endpoint", "region", "account_id"),
+        *("amqps_port", "event_hubs_endpoint", "event_hubs_name"),
+    }
+)
 
 
 def redact_endpoints(endpoints: Mapping[str, Any]) -> dict[str, Any]:

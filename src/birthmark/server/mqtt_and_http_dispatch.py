@@ -33,15 +33,16 @@ from birthmark.net.host_header_syntax import RequireAuthority
 from birthmark.net.http_route_wrappers import LazyApp, StaticRoutes
 from birthmark.net.mqtt_driver import Accept, MqttPump
 from birthmark.net.mqtt_service_interface import Admission, MqttRefusedError
-from birthmark.net.mqtt_websocket import serve_mqtt
 from birthmark.net.stale_cache_guard import RequireFresh
 from birthmark.net.tls import TlsPeer
+from birthmark.net.websocket_transport import offers_amqp, serve_amqp, serve_mqtt
 from birthmark.operator_api import (
     audit,
     aws_keys_and_overview,
     device_certificate_history,
     dps_instances_and_cas,
     est_users_and_certificates,
+    hub_consumer_groups,
     hub_device_identities,
     hub_message_routing,
     hub_queries,
@@ -128,6 +129,7 @@ class LatePages:
         await self._made(scope, receive, send)
 
 
+WebSocketHandler = Callable[[WebSocket], Awaitable[None]]
 Parts = Callable[[], Mapping[str, bool | str]]
 """Status of each component: available or not, or a text for a degraded component that does not affect service."""
 
@@ -178,7 +180,7 @@ class Applications:
 
     def amqp(self, peer: TlsPeer) -> AmqpDriver:
         """Return the AMQP protocol of a new connection."""
-        return AmqpDriver(self._rooms.hub_amqp.connect, self.report, self._clock, peer)
+        return AmqpDriver(self._rooms.hub_amqp.connect, self.record, self._clock, peer)
 
     def _mqtt_over(self, socket: WebSocket, peer: TlsPeer) -> MqttPump:
         """Return the MQTT side of a WebSocket whose request is not signed."""
@@ -186,24 +188,37 @@ class Applications:
         accept = partial(self._accept, of_aws=self._rooms.aws_connections.acceptor_of(headers, socket.url.query))
         return MqttPump(accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
 
-    def cloud(self) -> ASGIApp:
-        """Return the application with every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
-        rooms, clock = self._rooms, self._clock
-        signed_websocket = aws_websocket.endpoint(
-            rooms.aws, rooms.aws_connections.acceptor, self.report, clock, self._mqtt_limits, freshness=self._freshness
+    def _websockets(self) -> tuple[WebSocketHandler, WebSocketHandler]:
+        """Return the handlers of MQTT over WebSocket, and of MQTT or AMQP."""
+        aws = self._rooms.aws
+        signed = aws_websocket.endpoint(
+            *(aws, self._rooms.aws_connections.acceptor, self.report, self._clock, self._mqtt_limits),
+            freshness=self._freshness,
         )
 
-        async def websocket(socket: WebSocket) -> None:
+        async def mqtt(socket: WebSocket) -> None:
             if is_signed("", socket.url.query):
-                await signed_websocket(socket)
+                await signed(socket)
             else:
                 await serve_mqtt(socket, partial(self._mqtt_over, socket), self.report)
 
-        async def no_websocket(socket: WebSocket) -> None:
-            error = WebSocketPathError(path=socket.url.path[:_MAX_PATH])
-            self.report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
-            await socket.close()  # before acceptance: 403
+        async def mqtt_or_amqp(socket: WebSocket) -> None:
+            if offers_amqp(socket):
+                await serve_amqp(socket, self.amqp)
+            else:
+                await mqtt(socket)
 
+        return mqtt, mqtt_or_amqp
+
+    async def _refuse_websocket(self, socket: WebSocket) -> None:
+        error = WebSocketPathError(path=socket.url.path[:_MAX_PATH])
+        self.report(error, socket.client.host if socket.client else "", socket.scope["extensions"]["tls"])
+        await socket.close()  # before acceptance: 403
+
+    def cloud(self) -> ASGIApp:
+        """Return the application with every HTTP interface of the clouds, EST, and MQTT over WebSocket."""
+        rooms = self._rooms
+        websocket, amqp_websocket = self._websockets()
         record, serves = self._record, self._settings.serves
         devices = est_http.routes(rooms.est, rooms.ledger) if serves(ServedCloud.EST) else []
 
@@ -216,6 +231,7 @@ class Applications:
             for one in reversed(rooms.components):  # DPS paths start with any scope: those of hubs come first
                 if not one.service or serves(ServedCloud(one.service)):
                     routes += one.routes(record)
+                    routes += [WebSocketRoute(path, amqp_websocket) for path in one.amqp_websocket_paths]
                     routes += [WebSocketRoute(path, websocket) for path in one.websocket_paths]
             if serves(ServedCloud.IOTHUB, ServedCloud.DPS):
                 places = rooms.instances, rooms.authorities, rooms.iothub
@@ -225,7 +241,7 @@ class Applications:
                 routes += management_http.routes(management, record)
             if serves(ServedCloud.AWS, ServedCloud.IOTHUB, ServedCloud.DPS):
                 routes.append(WebSocketRoute("/mqtt", websocket))
-            routes.append(WebSocketRoute("/{path:path}", no_websocket))
+            routes.append(WebSocketRoute("/{path:path}", self._refuse_websocket))
             return _application(routes)
 
         others = StaticRoutes(devices, LazyApp(whole))
@@ -330,6 +346,7 @@ class Applications:
             *hubs_cas_and_telemetry.endpoints(rooms.iothub, rooms.instances, served),
             *hubs_cas_and_telemetry.ca_endpoints(rooms.iothub),
             *hub_message_routing.endpoints(rooms.iothub),
+            *hub_consumer_groups.endpoints(rooms.iothub),
             *hub_device_identities.endpoints(rooms.iothub, rooms.hub_devices),
             *device_certificate_history.endpoints(rooms.iothub, rooms.database),
             *hub_device_identities.show_endpoints(rooms.iothub, rooms.hub_devices),
@@ -393,9 +410,15 @@ class Applications:
 
     def report(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """Record a refusal of the transport or of MQTT."""
+        self.record(error, address, peer)
+
+    def record(self, error: BirthmarkError, address: str, peer: TlsPeer) -> str:
+        """Record a refusal, and return its tracking ID."""
         facts = error.facts  # an MQTT error may contain the refusal, and the certificate without successor
         told, unrenewed = facts.get("tracking_id"), facts.get("renews", "")
-        self._rooms.ledger.record(error, address=address, presented=peer.leaf, tracking_id=told, unrenewed=unrenewed)
+        return self._rooms.ledger.record(
+            error, address=address, presented=peer.leaf, tracking_id=told, unrenewed=unrenewed
+        )
 
     def report_console_refusal(self, error: BirthmarkError, address: str, peer: TlsPeer) -> None:
         """Record a refusal on the console port.

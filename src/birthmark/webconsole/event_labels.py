@@ -135,6 +135,8 @@ ACTIONS: Mapping[str, str] = {
     "est.user.add": mark_for_translation("created an EST user"),
     "est.user.remove": mark_for_translation("removed an EST user"),
     "est.user.show": mark_for_translation("displayed the password of an EST user"),
+    "iothub.consumer_group_create": mark_for_translation("created a consumer group"),
+    "iothub.consumer_group_delete": mark_for_translation("deleted a consumer group"),
     "iothub.create": mark_for_translation("created a hub"),
     "iothub.credential_issue": mark_for_translation("received a new certificate from its hub"),
     "iothub.credential_use": mark_for_translation("connected with its new certificate"),

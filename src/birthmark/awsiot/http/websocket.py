@@ -15,9 +15,9 @@ from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import MqttLimits
 from birthmark.net.mqtt_driver import Accept, MqttPump, Report
-from birthmark.net.mqtt_websocket import serve_mqtt
 from birthmark.net.stale_cache_guard import Freshness
 from birthmark.net.tls import TlsPeer
+from birthmark.net.websocket_transport import serve_mqtt
 
 SERVICES = frozenset({"iotdevicegateway", "iotdata"})
 

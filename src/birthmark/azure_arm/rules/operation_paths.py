@@ -14,6 +14,7 @@ _MAX_SHOWN = 200
 _SUBSCRIPTION = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _GROUP = re.compile(r"[\w.()-]{1,90}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_CONSUMER_GROUP = re.compile(r"[$A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # $Default exists
 
 
 class OperationNotServedError(InvalidRequestError):
@@ -23,7 +24,7 @@ class OperationNotServedError(InvalidRequestError):
     message = "{method} {path} is not supported"
     cause = "This server does not support the Azure Resource Manager operation {method} {path}."
     fix = (
-        "Use only operations for CA certificates, policy keys and hub routes, or read the services of "
+        "Use only operations for CA certificates, policy keys, consumer groups and hub routes, or read the services of "
         "Microsoft.Devices. To create and delete services, use the commands: `birthmark hub --help`, `birthmark dps "
         "--help`"
     )
@@ -71,6 +72,11 @@ _OWN: Mapping[ArmResourceKind, Mapping[str, ArmOperation]] = {
         "POST {one}/routing/routes/$testnew": ArmOperation.TEST_ROUTE,
         "POST {one}/routing/routes/$testall": ArmOperation.TEST_ROUTES,
         "GET {one}/routingendpointshealth": ArmOperation.ENDPOINTS_HEALTH,
+        "GET {one}/quotametrics": ArmOperation.QUOTA_METRICS,
+        "GET {one}/eventhubendpoints/events/consumergroups": ArmOperation.LIST_CONSUMER_GROUPS,
+        "GET {one}/eventhubendpoints/events/consumergroups/{name}": ArmOperation.GET_CONSUMER_GROUP,
+        "PUT {one}/eventhubendpoints/events/consumergroups/{name}": ArmOperation.PUT_CONSUMER_GROUP,
+        "DELETE {one}/eventhubendpoints/events/consumergroups/{name}": ArmOperation.DELETE_CONSUMER_GROUP,
         "POST {all}/checknameavailability": ArmOperation.NAME_IS_FREE,
     },
 }
@@ -110,11 +116,12 @@ def _rest(names: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def _checked(request: ArmRequest) -> ArmRequest:
+    of_group = request.operation.value[0].endswith(("consumer_group", "consumer_groups"))
     asked = (
         ("subscription", request.subscription, _SUBSCRIPTION, 64),
         ("resource group", request.group, _GROUP, 90),
         ("name of a service", request.service or None, _NAME, 64),
-        ("name", request.name or None, _NAME, 64),
+        ("name", request.name or None, _CONSUMER_GROUP if of_group else _NAME, 64),
     )
     for what, name, pattern, most in asked:
         if name is not None and pattern.fullmatch(name) is None:

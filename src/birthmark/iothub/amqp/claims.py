@@ -1,4 +1,4 @@
-"""Claims of a connection: the tokens that it presented, and the hubs that they authorize it for.
+"""Claims of a connection: the tokens that it presented, and what they authorize it for.
 
 A token is checked when it is presented, and again when a link needs it, so that a rotated key or a deleted hub ends it.
 """
@@ -7,37 +7,56 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from birthmark.auth.permission_statements import Right
-from birthmark.auth.sas import SKEW, parse_sas
+from birthmark.auth.sas import PREFIX, SKEW, parse_sas
 from birthmark.errors import BirthmarkError, PolicyError, UnauthenticatedError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service.hubs_and_authorization import SERVICE, Hubs
 
 MAX_CLAIMS = 100
-EVENTS = "messages/events"
+MAX_AUDIENCE_CHARS = 512
+_LAST_S = 253_402_300_799
 
 
 class NoClaimError(UnauthenticatedError):
     """No token of the connection authorizes the link."""
 
     code = "iothub.amqp_not_authorized"
-    cause = "A client attached a link to {address} without a token of a service policy of hub {hub}."
-    fix = "Use the Event Hubs-compatible connection string of the hub: `birthmark hub key service --hub {hub}`"
-    address: str
+    cause = "A client used {resource} of hub {hub} without a valid token of a service policy."
+    fix = (
+        "Use a connection string of the policy service or iothubowner. To print the hub's connection strings: "
+        "`birthmark hub key {hub} --policy service`"
+    )
     hub: str
+    resource: str
 
 
 class TooManyClaimsError(PolicyError):
     """The connection has too many tokens."""
 
     code = "iothub.too_many_tokens"
-    cause = "A connection presented more than {limit} tokens."
+    cause = "A connection presented tokens for more than {limit} audiences."
     fix = "Use one token for each hub, or more connections. List hubs: `birthmark hub ls`"
     limit: int
 
 
+class TokenTypeError(UnauthenticatedError):
+    """The token is not a shared access signature."""
+
+    code = "iothub.amqp_token_type"
+    cause = (
+        "A client presented a token of type {type} over AMQP, such as one of Microsoft Entra ID. This server accepts "
+        "shared access signatures over AMQP."
+    )
+    fix = (
+        "Connect with a connection string instead of a credential of azure-identity. To print it: `birthmark hub key "
+        "--policy service`"
+    )
+    type: str
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A token that was accepted, with the host name that it is for."""
+    """A token that was accepted, and the host name of its hub."""
 
     host: str
     token: str
@@ -52,39 +71,34 @@ class Claims:
         self._address = address
         self._by_audience: dict[str, Claim] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._by_audience)
-
-    def add(self, audience: str, text: str) -> Hub:
+    def add(self, audience: str, text: str, kind: str) -> Hub:
         """Accept a token and return its hub. Raise `BirthmarkError`."""
+        if not text.startswith(PREFIX):
+            raise TokenTypeError(type=kind[:50] or "unknown")
         token = parse_sas(text)
-        host = token.resource.partition("://")[2] or token.resource
-        hub = self._hubs.by_host(host.partition("/")[0])
-        self._authorize(hub, text)
+        host, _, path = (token.resource.partition("://")[2] or token.resource).partition("/")
+        hub = self._hubs.by_host(host)
+        self._hubs.authorize(hub, text, SERVICE, path, right=Right.READ, address=self._address)
+        audience = audience[:MAX_AUDIENCE_CHARS]
         if len(self._by_audience) >= MAX_CLAIMS and audience not in self._by_audience:
             raise TooManyClaimsError(limit=MAX_CLAIMS)
-        end = datetime.fromtimestamp(min(token.expiry_s, 253_402_300_799), UTC)
-        self._by_audience[audience] = Claim(hub.host, text, end)
+        self._by_audience[audience] = Claim(hub.host, text, datetime.fromtimestamp(min(token.expiry_s, _LAST_S), UTC))
         return hub
 
-    def check(self, hub: Hub, address: str, at: datetime) -> datetime:
-        """Return until when a claim authorizes the connection to read from a hub. Raise `NoClaimError`."""
+    def authorize(self, hub: Hub, resource: str, right: Right, at: datetime) -> str:
+        """Return the policy or user that may use a resource of a hub. Raise `NoClaimError`, `RightMissingError`."""
+        self._hubs.check_is_there(hub)
+        refused: BirthmarkError = NoClaimError(hub=hub.name, resource=resource[:200])
         for claim in self._by_audience.values():
             if claim.host == hub.host and claim.expires_at + SKEW > at:
                 try:
-                    self._authorize(hub, claim.token)
-                except BirthmarkError:
-                    continue
-                return claim.expires_at + SKEW
-        raise NoClaimError(address=address[:200], hub=hub.name)
+                    return self._hubs.authorize(hub, claim.token, SERVICE, resource, right=right, address=self._address)
+                except UnauthenticatedError:
+                    continue  # of another link
+                except BirthmarkError as error:
+                    refused = error
+        raise refused
 
     def hub(self) -> Hub | None:
         """Return the hub of the claims, None if there is none or if it was deleted."""
         return next((hub for one in self._by_audience.values() if (hub := self._hubs.find(one.host)) is not None), None)
-
-    def _authorize(self, hub: Hub, text: str) -> None:
-        resource = f"{hub.name}/consumergroups/$default/partitions/0"
-        try:
-            self._hubs.authorize(hub, text, SERVICE, resource, right=Right.READ, address=self._address)
-        except UnauthenticatedError:
-            self._hubs.authorize(hub, text, SERVICE, f"{EVENTS}/$management", right=Right.READ, address=self._address)

@@ -5,23 +5,24 @@ Events are sent settled: Event Hubs does not redeliver, and its clients keep the
 
 import asyncio
 import contextlib
-import logging
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, Protocol
 
 from birthmark.amqp.sender_link import SenderLink
+from birthmark.amqp.values import Symbol, Timestamp
 from birthmark.broker.ports import MessageStream
-from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS
-from birthmark.errors import BirthmarkError
+from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS, Positions
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.rules.event_positions import EventPosition, PositionKind
 from birthmark.iothub.wire.amqp_events import render_event
-
-log = logging.getLogger(__name__)
+from birthmark.supervised_tasks import note
 
 _BATCH = 256
 _BATCH_BYTES = 128 * 1024
-_LOOK_S = 5.0
+LOOK_S = 5.0
+"""Interval at which a reader looks for messages, besides the events that tell it."""
+_CHECK_S = 10.0
+"""Interval at which a reader checks that it may still read, besides the events that tell it."""
 
 
 class ReaderConnection(Protocol):
@@ -29,6 +30,10 @@ class ReaderConnection(Protocol):
 
     @property
     def can_write(self) -> bool: ...
+
+    def monotonic(self) -> float: ...
+
+    def millis(self) -> int: ...
 
     def wrote(self) -> None: ...
 
@@ -40,38 +45,33 @@ class StreamTail:
 
     def __init__(self, stream: MessageStream[TelemetryMessage]) -> None:
         self._stream = stream
-        self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._readers = 0
+        self._readers: set[asyncio.Event] = set()
 
     @contextlib.contextmanager
-    def reading(self) -> Iterator[None]:
-        """Watch the stream while a reader is there."""
-        self._readers += 1
+    def waking(self, reader: asyncio.Event) -> Iterator[None]:
+        """Set a reader's event whenever new messages may be available."""
+        self._readers.add(reader)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._watch())
         try:
             yield
         finally:
-            self._readers -= 1
+            self._readers.discard(reader)
             if not self._readers and self._task is not None:
                 self._task.cancel()
                 self._task = None
 
-    async def changed(self) -> None:
-        """Wait until new messages may be available; returns without one after some seconds."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_S):
-                await self._changed.wait()
-
     async def _watch(self) -> None:
+        end: Positions | None = None
         while True:
             try:
-                if await self._stream.tail(await self._stream.end(), _LOOK_S):
-                    self._changed.set()
-                    self._changed = asyncio.Event()
-            except BirthmarkError as error:  # readers look again by themselves
-                log.warning("events.not_watched", extra={"reason": error.explain_cause()})
+                if end is None or await self._stream.tail(end, LOOK_S):
+                    end = await self._stream.end()
+                    for reader in self._readers:
+                        reader.set()
+            except Exception as error:  # noqa: BLE001 - any error: readers also look by themselves
+                note("the watch of a telemetry stream", error)
                 await asyncio.sleep(1.0)
 
 
@@ -85,13 +85,23 @@ class EventReader:
         tail: StreamTail,
         connection: ReaderConnection,
         partition: int,
+        *,
+        check: Callable[[], Awaitable[None]],
+        with_metrics: bool = False,
     ) -> None:
+        """`check` raises the `BirthmarkError` for which the reader must end.
+
+        With `with_metrics`, each event tells the newest event of the partition.
+        """
         self.link = link
         self.partition = partition
         self._stream = stream
         self._tail = tail
         self._connection = connection
-        self._may_send = asyncio.Event()
+        self._check = check
+        self._checked_at = connection.monotonic()
+        self._with_metrics = with_metrics
+        self._wake = asyncio.Event()
         self._after = 0
 
     async def start(self, position: EventPosition) -> None:
@@ -108,46 +118,68 @@ class EventReader:
                 self._after = max(0, position.value - position.is_inclusive)
 
     def resume(self) -> None:
-        """Look for credit again."""
-        self._may_send.set()
+        """Look for credit and messages again."""
+        self._wake.set()
 
-    async def run(self, ended: Callable[[BirthmarkError], None]) -> None:
-        """Send events; `ended` is called if the stream cannot be read any more."""
-        with self._tail.reading():
+    def check_soon(self) -> None:
+        """Check at once whether the reader may still read."""
+        self._checked_at = -_CHECK_S
+        self._wake.set()
+
+    async def run(self, ended: Callable[[Exception], None]) -> None:
+        """Send events; `ended` is called with the error if the reader cannot continue."""
+        with self._tail.waking(self._wake):
             try:
                 while True:
-                    await self._send_page()
-            except BirthmarkError as error:
+                    self._wake.clear()  # before looking, so that no change is missed
+                    if (now := self._connection.monotonic()) - self._checked_at >= _CHECK_S:
+                        self._checked_at = now
+                        await self._check()
+                    if not await self._send_page():
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(LOOK_S):
+                                await self._wake.wait()
+            except Exception as error:  # noqa: BLE001 - any error: the peer must learn that its link has ended
                 ended(error)
 
-    async def _send_page(self) -> None:
-        room = min(self.link.capacity, _BATCH) if self._connection.can_write else 0
-        if not room:
-            self._may_send.clear()
-            if not (self.link.capacity and self._connection.can_write):  # not while it was cleared
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK_S):
-                        await self._may_send.wait()
-            return
-        changed = self._tail.changed()
+    async def _send_page(self) -> bool:
+        """Send what the credit allows; return whether more may follow at once."""
+        link = self.link
+        if not self._connection.can_write:
+            return False
+        if not (room := min(link.capacity, _BATCH)):
+            self._complete_drain()
+            return False
         page = await self._stream.read_partition(self.partition, self._after, room, most_bytes=_BATCH_BYTES)
-        payloads = [render_event(position, number, one) for position, number, one in page.items]
-        sent = self.link.send_many(payloads, settled=True) if payloads else 0
+        metrics = await self._metrics() if self._with_metrics and page.items else None
+        payloads = [render_event(position, number, one, metrics) for position, number, one in page.items]
+        sent = link.send_many(payloads, settled=True) if payloads else 0
         if sent < len(payloads):
             self._after = page.items[sent - 1][0] if sent else self._after
         else:
             self._after = page.next
         if payloads:
-            changed.close()
             self._connection.wrote()
             await self._connection.wait_for_turn()
         elif page.is_end:
-            if self.link.is_drain:
-                self.link.complete_drain()
-                self._connection.wrote()
-            await changed
-        else:
-            changed.close()
+            self._complete_drain()
+            return False
+        return True
+
+    def _complete_drain(self) -> None:
+        if self.link.is_drain:
+            self.link.complete_drain()
+            self._connection.wrote()
+
+    async def _metrics(self) -> dict[Any, Any]:
+        """Return the delivery annotations that describe the newest event of the partition."""
+        state = await self._stream.partition_state(self.partition)
+        return {
+            Symbol("last_enqueued_sequence_number"): state.next_number - 1,
+            Symbol("last_enqueued_offset"): str(state.last_position),
+            Symbol("last_enqueued_time_utc"): Timestamp(state.last_micros // 1000),
+            Symbol("runtime_info_retrieval_time_utc"): Timestamp(self._connection.millis()),
+        }
 
 
 def is_partition(number: int) -> bool:

@@ -173,12 +173,12 @@ class HubConnections:
     async def begin(self) -> None:
         """Create the namespaces of existing hubs and adopt those of a killed worker.
 
-        Messages that its connections had taken return to their queues.
+        Messages that its connections had taken return to their queues, and its exclusive readers have ended.
         """
         for hub in self.iothub.hubs.all():
             self.space(hub.name)
         if self._broker.is_alone:  # otherwise a worker may continue
-            await self.iothub.c2d.inboxes.free_held(self.holder)
+            await self.iothub.free_held(self.holder)
 
     async def notify_anywhere(self, hub: str, device_id: str) -> None:
         """Make a device check its queue, on whichever worker it is connected."""

@@ -11,6 +11,8 @@ from birthmark.iothub.service.bulk_registry import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.ca_certificates import HubAuthorities, IsDevicesOwn
 from birthmark.iothub.service.certificate_renewal import CertificateRequests, Grants, HubIssuer
+from birthmark.iothub.service.consumer_groups import ConsumerGroups
+from birthmark.iothub.service.exclusive_readers import ExclusiveReaders
 from birthmark.iothub.service.hubs_and_authorization import Hubs
 from birthmark.iothub.service.message_routing import Record, Routes
 from birthmark.iothub.service.queries import HubQueries
@@ -48,6 +50,8 @@ class IotHub:
     index: TwinIndex
     throttles: Throttles
     routes: Routes
+    consumer_groups: ConsumerGroups
+    exclusive_readers: ExclusiveReaders
     notifier: Ref[Notifier]
     """Notifier of connected devices about twins and messages; the MQTT side sets it."""
     is_lost: IsLost = never_revoked
@@ -62,6 +66,11 @@ class IotHub:
         """Stop the background reload."""
         await self.hubs.stop()
         await self.routes.stop()
+
+    async def free_held(self, holder: str) -> None:
+        """Free what the connections of a worker that no longer exists held: messages, and exclusive readers."""
+        await self.c2d.inboxes.free_held(holder)
+        await self.exclusive_readers.free_held(holder)
 
     @classmethod
     def of(
@@ -117,7 +126,7 @@ class IotHub:
         bulk = Bulk(registry, twins)
         return cls(
             *(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles, routes),
-            *(notifier, is_lost),
+            *(ConsumerGroups(database, clock), ExclusiveReaders(database), notifier, is_lost),
         )
 
 

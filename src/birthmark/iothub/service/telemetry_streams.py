@@ -56,6 +56,11 @@ class Telemetry:
         self._steadiness = ClockStability(clock)
         self.leads = leads
 
+    @property
+    def keep_days(self) -> int:
+        """Days for which messages are retained, at least 1."""
+        return max(1, self._keep.days)
+
     def stream(self, hub: Hub) -> MessageStream[TelemetryMessage]:
         """Return the hub's stream. Raise `UnknownHubError`: a late message does not go to a later hub of that name."""
         return self.stream_of(hub)

@@ -12,6 +12,7 @@ from urllib.parse import unquote
 _URL = re.compile(r"^[a-z]+://[^/]*/?", re.IGNORECASE)
 _PARTITION = re.compile(r"([^/]+)/consumergroups/([^/]+)/partitions/([0-9]{1,4})", re.IGNORECASE)
 _HUB_EVENTS = re.compile(r"messages/events(?:/.*)?", re.IGNORECASE)
+_C2D_TARGET = re.compile(r"/?devices/([^/]+)(?:/modules/([^/]+))?/messages/devicebound", re.IGNORECASE)
 
 
 class AmqpNode(StrEnum):
@@ -19,6 +20,14 @@ class AmqpNode(StrEnum):
 
     CBS = "$cbs"
     MANAGEMENT = "$management"
+
+
+class ServiceNode(StrEnum):
+    """Nodes of the service API: cloud-to-device messages, their feedback, and notifications of uploaded files."""
+
+    C2D = "messages/devicebound"
+    FEEDBACK = "messages/servicebound/feedback"
+    FILE_NOTIFICATIONS = "messages/servicebound/filenotifications"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +38,11 @@ class EventPartition:
     group: str
     partition: int
 
+    @property
+    def resource(self) -> str:
+        """Path that a token for the partition covers."""
+        return f"{self.entity}/consumergroups/{self.group}/partitions/{self.partition}"
+
 
 @dataclass(frozen=True, slots=True)
 class HubEvents:
@@ -38,16 +52,25 @@ class HubEvents:
     """Path after `messages/events`, such as `/$management`."""
 
 
-AmqpAddress: TypeAlias = AmqpNode | EventPartition | HubEvents
+AmqpAddress: TypeAlias = AmqpNode | ServiceNode | EventPartition | HubEvents
 
 
 def parse_address(text: str | None) -> AmqpAddress | None:
     """Return the address of a link, or None for an address that this server does not have."""
     path = unquote(_URL.sub("", text or "")).strip("/")
-    if (node := path.lower()) in set(AmqpNode):
-        return AmqpNode(node)
+    low = path.lower()
+    if low in set(AmqpNode):
+        return AmqpNode(low)
+    if low in set(ServiceNode):
+        return ServiceNode(low)
     if (found := _PARTITION.fullmatch(path)) is not None:
         return EventPartition(found[1], found[2], int(found[3]))
     if _HUB_EVENTS.fullmatch(path):
         return HubEvents(path[len("messages/events") :])
     return None
+
+
+def parse_c2d_target(text: str | None) -> tuple[str, str | None] | None:
+    """Return the device and the module in the `to` property of a cloud-to-device message, or None."""
+    found = _C2D_TARGET.fullmatch(_URL.sub("/", text or ""))
+    return None if found is None else (unquote(found[1]), None if found[2] is None else unquote(found[2]))

@@ -37,6 +37,10 @@ def variables(endpoints: Mapping[str, Any]) -> dict[str, str]:
         }
     if (hub := endpoints["iothub"]) is not None:
         found["IOTHUB_CONNECTION_STRING"] = hub["service_connection_string"]
+        if (events := hub.get("event_hubs_connection_string")) is not None:  # null at an older server
+            # The samples of azure-eventhub use the first names, those of @azure/event-hubs the others.
+            found |= {"EVENT_HUB_CONNECTION_STR": events, "EVENT_HUB_NAME": hub["event_hubs_name"]}
+            found |= {"EVENTHUB_CONNECTION_STRING": events, "EVENTHUB_NAME": hub["event_hubs_name"]}
     if (aws := endpoints["aws"]) is not None:
         found |= {
             "AWS_ENDPOINT_URL_IOT": aws["endpoint_url"],

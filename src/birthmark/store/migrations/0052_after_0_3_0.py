@@ -1,4 +1,4 @@
-"""What this version changed: when a thing joined a group; names of revoked devices; numbers of streamed messages."""
+"""What this version changed: when a thing joined a group; names of revoked devices; Event Hubs readers of hubs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,7 @@ def upgrade() -> None:
     _group_members()
     _revoked_names()
     _stream_totals()
+    _event_readers()
 
 
 def _group_members() -> None:
@@ -54,3 +55,24 @@ def _stream_totals() -> None:
         for name in totals
     )
     op.execute(sa.text(f"UPDATE stream_ends SET {newest}"))  # noqa: S608 - no input
+
+
+def _event_readers() -> None:
+    """Hubs: consumer groups and exclusive readers of the Event Hubs-compatible endpoint."""
+    op.create_table(
+        "hub_consumer_groups",
+        sa.Column("hub", sa.Text(), nullable=False),
+        sa.Column("lower_name", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("hub", "lower_name"),
+    )
+    op.create_table(
+        "hub_exclusive_readers",
+        sa.Column("hub", sa.Text(), nullable=False),
+        sa.Column("consumer_group", sa.Text(), nullable=False),
+        sa.Column("partition", sa.BigInteger(), nullable=False),
+        sa.Column("epoch", sa.BigInteger(), nullable=False),
+        sa.Column("holder", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("hub", "consumer_group", "partition"),
+    )

@@ -11,7 +11,7 @@ from birthmark.net.bounded_http import HttpService
 from birthmark.net.dual_protocol_connection import Connection
 from birthmark.net.errors import WebSocketSubprotocolError
 from birthmark.net.listener_limits import Limits
-from birthmark.net.mqtt_websocket import _CLOSE_S, _OverWebSocket, choose_subprotocol
+from birthmark.net.websocket_transport import _CLOSE_S, _OverWebSocket, choose_subprotocol
 
 
 def test_mqtts_keep_alive_is_the_only_clock() -> None:

@@ -1,29 +1,58 @@
-"""MQTT over WebSocket: the MQTT driver behind an ASGI WebSocket.
+"""MQTT and AMQP over WebSocket: a protocol's driver behind an ASGI WebSocket.
 
-The payload of binary messages is one byte stream; clients may split packets across messages (MQTT 3.1.1 section 6).
+The payload of binary messages is one byte stream; clients may split packets and frames across messages (MQTT 3.1.1
+section 6).
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from birthmark.net.amqp_driver import AmqpDriver
 from birthmark.net.dual_protocol_connection import Connection
 from birthmark.net.errors import WebSocketSubprotocolError
 from birthmark.net.fair_scheduler import Backlog
-from birthmark.net.mqtt_driver import MqttPump, Report
+from birthmark.net.mqtt_driver import MqttPump, MqttTransport, Report
 from birthmark.net.tls import TlsPeer
 
+AMQP_SUBPROTOCOL = "AMQPWSB10"
 _CLOSE_S = 10.0
+_HIGH_WATER_BYTES, _LOW_WATER_BYTES = 128 * 1024, 32 * 1024
 _MAX_OFFERED = 100
 
 
-class _OverWebSocket:
-    """Transport of the MQTT pump over a WebSocket: a queue that a sender task empties."""
+class ProtocolDriver(Protocol):
+    """Driver of a protocol, as this module calls it."""
 
-    def __init__(self, connection: Connection | None) -> None:
+    @property
+    def is_over(self) -> bool: ...
+
+    @property
+    def owner(self) -> str: ...
+
+    def start(self, transport: MqttTransport, address: str) -> None: ...
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+    async def wait_for_turn(self) -> None: ...
+
+
+class _OverWebSocket:
+    """Transport of a driver over a WebSocket: a queue that a sender task empties."""
+
+    def __init__(self, connection: Connection | None, driver: ProtocolDriver | None = None) -> None:
         self._connection = connection
+        self._driver = driver
+        self._waits_for_peer = False
         self.outgoing: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.may_read = asyncio.Event()
         self.may_read.set()
@@ -36,6 +65,9 @@ class _OverWebSocket:
             return
         self._queued += len(data)
         self.outgoing.put_nowait(data)
+        if self._queued > _HIGH_WATER_BYTES and self._driver is not None and not self._waits_for_peer:
+            self._waits_for_peer = True
+            self._driver.pause_writing()
         if self._connection is not None:
             self._connection.queued_bytes = self._queued
             if not self._connection.can_buffer(self._connection.unread_bytes):
@@ -43,6 +75,9 @@ class _OverWebSocket:
 
     def sent(self, size: int) -> None:
         self._queued -= size
+        if self._waits_for_peer and self._driver is not None and self._queued <= _LOW_WATER_BYTES:
+            self._waits_for_peer = False
+            self._driver.resume_writing()
         if self._connection is not None:
             self._connection.queued_bytes = self._queued
 
@@ -90,6 +125,11 @@ def choose_subprotocol(offered: Sequence[str]) -> str | None:
     return "mqtt" if "mqtt" in named else next(iter(named), None)
 
 
+def offers_amqp(websocket: WebSocket) -> bool:
+    """Return whether a client offers the subprotocol of AMQP."""
+    return any(one.upper() == AMQP_SUBPROTOCOL for one in websocket.scope.get("subprotocols") or [])
+
+
 async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPump], report: Report) -> None:
     """Run one MQTT connection over `websocket` until either side closes it."""
     extensions = websocket.scope["extensions"]
@@ -99,30 +139,38 @@ async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPu
         report(error, websocket.client.host if websocket.client else "", extensions["tls"])
         await websocket.close()  # before acceptance: 403
         return
-    connection: Connection | None = extensions.get("connection")
-    transport = _OverWebSocket(connection)
-    pump = make_pump(extensions["tls"])
+    await _serve(websocket, make_pump(extensions["tls"]), subprotocol)
+
+
+async def serve_amqp(websocket: WebSocket, make_driver: Callable[[TlsPeer], AmqpDriver]) -> None:
+    """Run one AMQP connection over `websocket` until either side closes it."""
+    await _serve(websocket, make_driver(websocket.scope["extensions"]["tls"]), AMQP_SUBPROTOCOL)
+
+
+async def _serve(websocket: WebSocket, driver: ProtocolDriver, subprotocol: str | None) -> None:
+    connection: Connection | None = websocket.scope["extensions"].get("connection")
+    transport = _OverWebSocket(connection, driver)
     try:
         await websocket.accept(subprotocol=subprotocol)
     except WebSocketDisconnect:
         return
-    pump.start(transport, websocket.client.host if websocket.client else "")
+    driver.start(transport, websocket.client.host if websocket.client else "")
     backlog = Backlog.running()
     sender = asyncio.create_task(_send(websocket, transport))
     try:
-        while not pump.is_over:
+        while not driver.is_over:
             await transport.may_read.wait()
-            if not pump.is_over:
+            if not driver.is_over:
                 data = await websocket.receive_bytes()
-                await pump.wait_for_turn()
+                await driver.wait_for_turn()
                 backlog.begin()
-                pump.data_received(data)
-                backlog.end(pump.owner)
+                driver.data_received(data)
+                backlog.end(driver.owner)
     except (WebSocketDisconnect, RuntimeError, KeyError):
-        # RuntimeError: the peer was gone before the send; KeyError: a text message, which MQTT forbids.
+        # RuntimeError: the peer was gone before the send; KeyError: a text message, which both protocols forbid.
         pass
     finally:
-        pump.connection_lost(None if connection is None else connection.problem)
+        driver.connection_lost(None if connection is None else connection.problem)
         transport.close()
         await sender
 

@@ -1,0 +1,198 @@
+"""Links of services: messages to devices, and the feedback about them.
+
+A message to a device is accepted after its commit, or rejected with the condition of its refusal. Feedback is locked
+while the service has it; the delivery tag is the lock token.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable
+from uuid import UUID
+
+from birthmark.amqp.errors import AmqpError, AmqpErrorScope
+from birthmark.amqp.events import DeliveryReceived, DeliverySettled
+from birthmark.amqp.message import read_message
+from birthmark.amqp.performatives import ACCEPTED, AcceptedOutcome, Outcome, RejectedOutcome
+from birthmark.amqp.receiver_link import ReceiverLink
+from birthmark.amqp.sender_link import SenderLink
+from birthmark.auth.permission_statements import Right
+from birthmark.broker.errors import LockLostError
+from birthmark.broker.rules.device_queue import QueueOutcome
+from birthmark.errors import BirthmarkError
+from birthmark.iothub.amqp.error_conditions import amqp_error
+from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
+from birthmark.iothub.model import Hub, space_of
+from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
+from birthmark.iothub.rules.tiers import ThrottleClass
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.wire.amqp_addresses import ServiceNode
+from birthmark.iothub.wire.amqp_c2d import C2dFormError, parse_c2d, render_feedback
+from birthmark.store import Changes, from_micros
+from birthmark.supervised_tasks import note
+
+_CREDIT = 50
+MAX_UNSETTLED = 50
+"""Feedback messages that a link has at most without an outcome."""
+_LOOK_S = 1.0
+MAX_MESSAGE_BYTES = 2 * MAX_BYTES
+"""Bound for a link; the message itself may have `MAX_BYTES`, with its properties."""
+
+
+class C2dLink(LinkHandler):
+    """A link on which a service sends messages to devices."""
+
+    def __init__(self, iothub: IotHub, connection: LinkConnection, link: ReceiverLink) -> None:
+        """Accept the link. Raise `NoClaimError`, `RightMissingError`."""
+        self._iothub = iothub
+        self._connection = connection
+        self._hub = connection.hub
+        self.recheck()
+        link.accept(credit=_CREDIT, max_message_bytes=MAX_MESSAGE_BYTES)
+
+    def recheck(self) -> None:
+        self._connection.authorize(self._hub, ServiceNode.C2D, Right.OPERATE)
+
+    def received(self, event: DeliveryReceived) -> Awaitable[None]:
+        return self._received(event)
+
+    async def _received(self, event: DeliveryReceived) -> None:
+        try:
+            await self._send(event.payload)
+        except BirthmarkError as error:
+            tracking_id = self._connection.driver.note(error)
+            event.link.reject(event.delivery_id, amqp_error(error, tracking_id, AmqpErrorScope.DELIVERY))
+        else:
+            event.link.settle(event.delivery_id, ACCEPTED)
+
+    async def _send(self, payload: bytes) -> None:
+        actor = self._connection.authorize(self._hub, ServiceNode.C2D, Right.OPERATE)
+        throttles, c2d = self._iothub.throttles, self._iothub.c2d
+        if throttles.of(self._hub.name) is not None:
+            throttles.take(self._hub, ThrottleClass.MAIL)
+            throttles.count(self._hub, len(payload))
+        try:
+            asked = parse_c2d(read_message(payload), from_micros(c2d.now()))
+        except AmqpError as error:
+            raise C2dFormError(detail=error.description) from error
+        await c2d.send(
+            self._hub,
+            asked.device_id,
+            asked.message,
+            message_id=asked.message_id,
+            feedback=asked.feedback,
+            expiry=asked.expiry,
+            actor=actor,
+        )
+
+
+class FileNotificationLink(LinkHandler):
+    """A link for notifications of uploaded files; this server accepts no uploads, so it sends none."""
+
+    def __init__(self, connection: LinkConnection, link: SenderLink) -> None:
+        """Accept the link. Raise `NoClaimError`, `RightMissingError`."""
+        self._connection = connection
+        self._hub = connection.hub
+        self._link = link
+        self.recheck()
+        link.accept()
+
+    def recheck(self) -> None:
+        self._connection.authorize(self._hub, ServiceNode.FILE_NOTIFICATIONS, Right.OPERATE)
+
+    def resume(self) -> None:
+        if self._link.is_drain:
+            self._link.complete_drain()
+            self._connection.driver.wrote()
+
+
+class FeedbackLink(LinkHandler):
+    """A link on which a service receives feedback."""
+
+    def __init__(
+        self, iothub: IotHub, connection: LinkConnection, link: SenderLink, holder: str, living: Changes
+    ) -> None:
+        """Accept the link. Raise `NoClaimError`, `RightMissingError`."""
+        self._queues = iothub.c2d.feedback
+        self._c2d = iothub.c2d
+        self._connection = connection
+        self._link = link
+        self._hub: Hub = connection.hub
+        self._space = space_of(self._hub.name)
+        self._holder, self._living = holder, living
+        self._locks: dict[bytes, str] = {}
+        self._wake = asyncio.Event()
+        self._is_over = False
+        self.recheck()
+        link.accept(settled=False)
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    def recheck(self) -> None:
+        self._connection.authorize(self._hub, ServiceNode.FEEDBACK, Right.OPERATE)
+
+    def resume(self) -> None:
+        self._wake.set()
+
+    def settled(self, event: DeliverySettled) -> Awaitable[None]:
+        return self._settled(event)
+
+    async def _settled(self, event: DeliverySettled) -> None:
+        for tag in event.tags:
+            if (lock := self._locks.pop(tag, None)) is not None:
+                await self._settle(lock, event.outcome)
+        if not event.settled:  # the client waits for our own settlement
+            event.link.confirm(event.delivery_ids, event.outcome or ACCEPTED)
+            self._connection.driver.wrote()
+        self._wake.set()
+
+    async def _settle(self, lock: str, outcome: Outcome | None) -> None:
+        try:
+            if isinstance(outcome, AcceptedOutcome):
+                await self._queues.settle(self._space, FEEDBACK, lock, QueueOutcome.COMPLETED)
+            elif isinstance(outcome, RejectedOutcome):
+                await self._queues.settle(self._space, FEEDBACK, lock, QueueOutcome.REJECTED)
+            else:
+                await self._queues.abandon(self._space, FEEDBACK, lock)
+        except LockLostError as error:  # it is delivered again
+            self._connection.driver.note(error)
+
+    def ended(self) -> None:
+        self._is_over = True
+        self._wake.set()
+
+    async def _run(self) -> None:
+        """Send feedback until the link has ended, and return what has no outcome then."""
+        try:
+            while not self._is_over:
+                self._wake.clear()  # before looking, so that no change is missed
+                if not await self._send_next():
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(_LOOK_S):
+                            await self._wake.wait()
+        except Exception as error:  # noqa: BLE001 - any error: the peer must learn that its link has ended
+            self._connection.detach(self._link, error)
+        try:
+            await self._queues.abandon_all(self._space, FEEDBACK, tuple(self._locks.values()))
+        except BirthmarkError as error:  # the locks expire
+            note("the return of unsettled feedback", error)
+
+    async def _send_next(self) -> bool:
+        """Send a message, and return whether there was one."""
+        link, driver = self._link, self._connection.driver
+        if len(self._locks) >= MAX_UNSETTLED or not driver.can_write:
+            return False
+        if link.capacity:
+            message = await self._queues.take(self._space, FEEDBACK, holder=self._holder, condition=self._living)
+            if message is not None and self._is_over:
+                await self._queues.restore(self._space, FEEDBACK, message)
+                return False
+            if message is not None:
+                lock = str(message.lock)
+                tag = UUID(lock.rpartition("/")[2]).bytes
+                self._locks[tag] = lock
+                link.send(render_feedback(message.id, [self._c2d.record_of(message)]), tag=tag, settled=False)
+                driver.wrote()
+                return True
+        if link.is_drain:
+            link.complete_drain()
+            driver.wrote()
+        return False

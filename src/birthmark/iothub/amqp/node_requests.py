@@ -1,0 +1,183 @@
+"""Requests to the nodes `$cbs` and `$management`, and the links on which they are answered.
+
+An answer goes to a link of the request's session whose source is the node.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from birthmark.amqp.errors import AmqpError
+from birthmark.amqp.events import DeliveryReceived
+from birthmark.amqp.message import AmqpMessage, MessageProperties, ValueBody, read_message, write_message
+from birthmark.amqp.performatives import ACCEPTED
+from birthmark.amqp.receiver_link import ReceiverLink
+from birthmark.amqp.sender_link import SenderLink
+from birthmark.amqp.values import Array, Int, Timestamp
+from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS
+from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError, UnauthenticatedError
+from birthmark.iothub.amqp.event_reader import is_partition
+from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
+from birthmark.iothub.model import Hub
+from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
+from birthmark.iothub.wire.amqp_addresses import AmqpNode, parse_address
+
+_UNAUTHORIZED, _BAD_REQUEST, _NOT_FOUND, _OK = 401, 400, 404, 200
+_CREDIT = 50
+_MAX_SHOWN = 200
+Claim = Callable[[str, str, str], None]
+"""Adds a claim: the audience, the token and its type. Raise `BirthmarkError`."""
+
+
+class AmqpRequestError(InvalidRequestError):
+    """A request to a node is not valid."""
+
+    code = "iothub.amqp_request_invalid"
+    cause = "A request over AMQP is not valid: {detail}."
+    fix = "Use an Event Hubs SDK with the hub's connection string: `birthmark hub key --policy service`"
+    detail: str
+
+
+class UnknownPartitionError(NotFoundError):
+    """The hub has no such partition."""
+
+    code = "iothub.unknown_partition"
+    cause = "A client asked for partition {partition} of hub {hub}, which has the partitions 0 to {last}."
+    fix = "Ask the SDK for the partition IDs. To read all partitions with the CLI: `birthmark hub monitor --hub {hub}`"
+    hub: str
+    last: int = PARTITIONS - 1
+    partition: str
+
+
+def parse_partition(hub: Hub, text: str) -> int:
+    """Return the number of a partition. Raise `UnknownPartitionError`."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and is_partition(int(text))):  # noqa: PLR2004 - digits
+        raise UnknownPartitionError(hub=hub.name, partition=text[:20])
+    return int(text)
+
+
+class NodeRequests(LinkHandler):
+    """All links of a connection to the nodes."""
+
+    def __init__(self, iothub: IotHub, connection: LinkConnection, claim: Claim) -> None:
+        self._iothub = iothub
+        self._connection = connection
+        self._claim = claim
+        self._answering: list[SenderLink] = []  # newest last
+
+    def attach(self, link: ReceiverLink | SenderLink, node: AmqpNode) -> None:
+        """Accept a link. Raise `NoClaimError` for `$management` without a claim."""
+        if node is AmqpNode.MANAGEMENT:
+            _ = self._connection.hub
+        if isinstance(link, SenderLink):
+            link.accept(settled=True)
+            self._answering.append(link)
+        else:
+            link.accept(credit=_CREDIT)
+
+    def forget(self, link: ReceiverLink | SenderLink) -> None:
+        """Forget a link that has ended."""
+        if isinstance(link, SenderLink) and link in self._answering:
+            self._answering.remove(link)
+
+    def received(self, event: DeliveryReceived) -> Awaitable[None] | None:
+        event.link.settle(event.delivery_id, ACCEPTED)
+        try:
+            message = read_message(event.payload)
+        except AmqpError as error:
+            self._connection.driver.note(AmqpRequestError(detail=error.description))
+            return None
+        if parse_address(event.link.target_address) is AmqpNode.CBS:
+            self._put_token(event.link, message)
+            return None
+        return self._manage(event.link, message)
+
+    def _put_token(self, link: ReceiverLink, message: AmqpMessage) -> None:
+        asked, body = message.application_properties, message.body
+        token = body.value if isinstance(body, ValueBody) else None
+        try:
+            if asked.get("operation") != "put-token" or not isinstance(token, str):
+                raise AmqpRequestError(detail="a request to $cbs is not put-token with a text")
+            self._claim(str(asked.get("name", "")), token, str(asked.get("type", "")))
+        except BirthmarkError as error:
+            self._connection.driver.note(error)
+            status = _BAD_REQUEST if isinstance(error, InvalidRequestError) else _UNAUTHORIZED
+            self._answer(link, message, status, str(error))
+        else:
+            self._answer(link, message, _OK, "OK")
+
+    async def _manage(self, link: ReceiverLink, message: AmqpMessage) -> None:
+        try:
+            body = await self._entity(message.application_properties)
+        except BirthmarkError as error:
+            self._connection.driver.note(error)
+            is_refused = isinstance(error, UnauthenticatedError)
+            is_unknown = isinstance(error, NotFoundError)
+            status = _UNAUTHORIZED if is_refused else _NOT_FOUND if is_unknown else _BAD_REQUEST
+            self._answer(link, message, status, str(error))
+        else:
+            self._answer(link, message, _OK, "OK", body)
+
+    async def _entity(self, asked: Any) -> dict[str, Any]:
+        """Return the properties of the entity or of one of its partitions."""
+        name, kind = str(asked.get("name", "")), asked.get("type")
+        hub = self._connection.hub
+        if hub.name.lower() != name.lower():
+            raise UnknownHubError(host=name[:_MAX_SHOWN])
+        self._connection.authorize(hub, f"{hub.name}/{AmqpNode.MANAGEMENT}")
+        if asked.get("operation") != "READ":
+            raise AmqpRequestError(detail="the operation is not READ")
+        if kind == "com.microsoft:eventhub":
+            return {
+                "name": hub.name,
+                "type": "com.microsoft:eventhub",
+                "created_at": Timestamp(0),
+                "partition_count": Int(PARTITIONS),
+                "partition_ids": Array(str, tuple(map(str, range(PARTITIONS)))),
+            }
+        if kind == "com.microsoft:partition":
+            return await self._partition(hub, str(asked.get("partition", "")))
+        raise AmqpRequestError(detail="the type is not com.microsoft:eventhub or com.microsoft:partition")
+
+    async def _partition(self, hub: Hub, text: str) -> dict[str, Any]:
+        state = await self._iothub.telemetry.stream(hub).partition_state(parse_partition(hub, text))
+        return {
+            "name": hub.name,
+            "type": "com.microsoft:partition",
+            "partition": text,
+            "begin_sequence_number": state.first_number,
+            "last_enqueued_sequence_number": state.next_number - 1,
+            "last_enqueued_offset": str(state.last_position) if state.next_number else "-1",
+            "last_enqueued_time_utc": Timestamp(state.last_micros // 1000),
+            "is_partition_empty": state.is_empty,
+        }
+
+    def _answer(
+        self, link: ReceiverLink, request: AmqpMessage, status: int, told: str, body: dict[str, Any] | None = None
+    ) -> None:
+        answering = self._answering_link(link, request.properties.reply_to)
+        if answering is None:
+            return
+        payload = write_message(
+            AmqpMessage(
+                None if body is None else ValueBody(body),
+                MessageProperties(correlation_id=request.properties.message_id),
+                {"status-code": Int(status), "status-description": told},
+            )
+        )
+        try:
+            answering.enqueue(payload, settled=True)
+        except AmqpError as error:  # too many answers wait for credit
+            self._connection.detach(answering, AmqpRequestError(detail=error.description))
+        self._connection.driver.wrote()
+
+    def _answering_link(self, link: ReceiverLink, reply_to: str | None) -> SenderLink | None:
+        """Return the link for an answer: of the same session and node, preferably the one that `reply_to` names."""
+        node = parse_address(link.target_address)
+        fitting = [
+            one
+            for one in self._answering
+            if one.session_id == link.session_id and parse_address(one.source_address) is node
+        ]
+        named = [one for one in fitting if reply_to and reply_to in {one.name, one.target_address}]
+        return next(iter((named or fitting)[::-1]), None)

@@ -200,7 +200,7 @@ class TrialServer:
                 self._use_up(max(left, timedelta()), is_day=is_day)
             self._line = FaultProxy(front, self._behind)
             await self._line.bind_ports(
-                [p for p in (bound.mqtt, bound.https, bound.https_also, bound.est, bound.pki) if p]
+                [p for p in (bound.mqtt, bound.https, bound.https_also, bound.est, bound.pki, bound.amqps) if p]
             )
         await self._line.set_state(state, after_bytes)
 

@@ -44,6 +44,7 @@ _NO_FILES = {"AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.de
 _PACKAGES = {
     "azure.iot.device": "azure-iot-device",
     "azure.iot.hub": "azure-iot-hub",
+    "azure.eventhub": "azure-eventhub",
     "provisioningserviceclient": "azure-iothub-provisioningserviceclient",
     "awsiot": "awsiotsdk",
     "boto3": "boto3",
@@ -151,6 +152,11 @@ class Cloud:
     def hub_connection_string(self) -> str:
         """Connection string of the policy `iothubowner`."""
         return str(self.endpoints["iothub"]["service_connection_string"])
+
+    @property
+    def event_hub_connection_string(self) -> str:
+        """Connection string of the hub's Event Hubs-compatible endpoint."""
+        return str(self.endpoints["iothub"]["event_hubs_connection_string"])
 
     @property
     def provisioning_connection_string(self) -> str:
@@ -392,6 +398,12 @@ class Cloud:
         """Return `provisioningserviceclient.ProvisioningServiceClient` of the provisioning service."""
         client = _sdk("provisioningserviceclient").ProvisioningServiceClient
         return client.create_from_connection_string(self.provisioning_connection_string)
+
+    def event_hub_reader(self, consumer_group: str = "$Default", **more: Any) -> Any:
+        """Return azure-eventhub's `EventHubConsumerClient` of the hub's telemetry; `more` are the SDK's options."""
+        client = _sdk("azure.eventhub").EventHubConsumerClient
+        options = {"consumer_group": consumer_group, "connection_verify": self.ca_file, **more}
+        return client.from_connection_string(self.event_hub_connection_string, **options)
 
     def boto3(self, service: str = "iot", **more: Any) -> Any:
         """Return a boto3 client of the account: "iot", "iot-data", "iot-jobs-data"."""

@@ -148,6 +148,14 @@ def est_identity(birthmark_cloud: "Cloud") -> "EstDevice":
 
 
 @pytest.fixture
+def event_hub_reader(birthmark_cloud: "Cloud") -> "Iterator[Any]":
+    """Return azure-eventhub's `EventHubConsumerClient` of the hub's telemetry."""
+    reader = birthmark_cloud.event_hub_reader()
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
 def chip(birthmark_cloud: "Cloud") -> "ChipFiles":
     """Return a simulated SE050 with its manufacturer's certificate."""
     return birthmark_cloud.chip()

@@ -43,6 +43,7 @@ class TokenTypeError(UnauthenticatedError):
     """The token is not a shared access signature."""
 
     code = "iothub.amqp_token_type"
+    message = "A token of type {type} is not a shared access signature"
     cause = (
         "A client presented a token of type {type} over AMQP, such as one of Microsoft Entra ID. This server accepts "
         "shared access signatures over AMQP."
@@ -88,6 +89,7 @@ class Claims:
     def authorize(self, hub: Hub, resource: str, right: Right, at: datetime) -> str:
         """Return the policy or user that may use a resource of a hub. Raise `NoClaimError`, `RightMissingError`."""
         self._hubs.check_is_there(hub)
+        hub = self._hubs.by_host(hub.host)  # with its present keys
         refused: BirthmarkError = NoClaimError(hub=hub.name, resource=resource[:200])
         for claim in self._by_audience.values():
             if claim.host == hub.host and claim.expires_at + SKEW > at:

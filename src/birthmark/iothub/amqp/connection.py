@@ -50,6 +50,7 @@ class AmqpAddressError(NotFoundError):
     """The hub has no such address."""
 
     code = "iothub.amqp_address_unknown"
+    message = "The address {address} does not exist in this direction"
     cause = "A client attached a link to {address}, which this server does not have in this direction."
     fix = (
         "Read events with an Event Hubs SDK, and send messages to devices with a service SDK. Devices connect over "

@@ -40,6 +40,7 @@ class TooManyReadersError(PolicyError):
     """The partition has too many readers of one consumer group."""
 
     code = "iothub.too_many_readers"
+    message = "Partition {partition} has {limit} readers of the consumer group {group}, the maximum"
     cause = "Partition {partition} of hub {hub} has {limit} readers of the consumer group {group}, the maximum."
     fix = (
         "Close unused readers, or read in another consumer group: `birthmark hub consumer-group create NAME --hub "
@@ -55,6 +56,7 @@ class ReaderPropertyError(InvalidRequestError):
     """A property of a reader is not valid."""
 
     code = "iothub.event_reader_invalid"
+    message = "The reader is not valid: {detail}"
     cause = "A reader of partition {partition} of hub {hub} is not valid: {detail}."
     fix = "Use an Event Hubs SDK, or read with the CLI: `birthmark hub monitor --hub {hub}`"
     detail: str

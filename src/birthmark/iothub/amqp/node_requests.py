@@ -33,6 +33,7 @@ class AmqpRequestError(InvalidRequestError):
     """A request to a node is not valid."""
 
     code = "iothub.amqp_request_invalid"
+    message = "The request is not valid: {detail}"
     cause = "A request over AMQP is not valid: {detail}."
     fix = "Use an Event Hubs SDK with the hub's connection string: `birthmark hub key --policy service`"
     detail: str
@@ -42,6 +43,7 @@ class UnknownPartitionError(NotFoundError):
     """The hub has no such partition."""
 
     code = "iothub.unknown_partition"
+    message = "Partition {partition} does not exist"
     cause = "A client asked for partition {partition} of hub {hub}, which has the partitions 0 to {last}."
     fix = "Ask the SDK for the partition IDs. To read all partitions with the CLI: `birthmark hub monitor --hub {hub}`"
     hub: str

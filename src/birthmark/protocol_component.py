@@ -11,7 +11,7 @@ from birthmark.bus import Bus
 from birthmark.devices.ports import DeviceRecords
 from birthmark.errors import BirthmarkError
 from birthmark.metric_catalog import Sample, Traffic
-from birthmark.net.mqtt_driver import Accept, MqttPump
+from birthmark.net.mqtt_driver import Accept, MqttDriver
 
 Record: TypeAlias = Callable[[BirthmarkError, Request], str]
 """Stores a rejected request, and returns its tracking id."""
@@ -21,7 +21,7 @@ class TrackedMqttConnection(Protocol):
     """A live MQTT connection."""
 
     @property
-    def pump(self) -> MqttPump: ...
+    def driver(self) -> MqttDriver: ...
 
 
 class MqttConnections(Protocol):

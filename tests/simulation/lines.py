@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, PubAck, Publish
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.tls import TlsPeer
 from simulation.rooms import RoomWorker
 from simulation.virtual import VirtualTimer
@@ -32,8 +32,8 @@ class Line:
         self._is_paused = False
         self._came: deque[bytes] = deque()
         self._deadline: VirtualTimer | None = None
-        self.pump: MqttPump = worker.process.call(lambda: worker.doors.mqtt(peer))
-        worker.process.call(lambda: self.pump.start(self, ADDRESS))
+        self.driver: MqttDriver = worker.process.call(lambda: worker.doors.mqtt(peer))
+        worker.process.call(lambda: self.driver.start(self, ADDRESS))
 
     def got(self, kind: type[P]) -> list[P]:
         return [packet for packet in self.heard if isinstance(packet, kind)]
@@ -63,13 +63,13 @@ class Line:
         self.worker.process.call(self._hand_on)
 
     async def _lose(self) -> None:
-        self.worker.process.call(lambda: self.pump.connection_lost(None))
+        self.worker.process.call(lambda: self.driver.connection_lost(None))
 
     def _hand_on(self) -> None:
         while self._came and not self._is_paused:
-            self.pump.data_received(self._came.popleft())
+            self.driver.data_received(self._came.popleft())
 
-    # ---- the pump's transport
+    # ---- the driver's transport
 
     def write(self, data: bytes) -> None:
         if self.is_over or not self.worker.is_alive:

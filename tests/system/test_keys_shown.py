@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from birthmark.auth.token_derived_credentials import key_of, policy_of
+from birthmark.auth.access_token_cloud_credentials import key_of, policy_of
 from support.azure.sas_tokens import make_sas
 from support.console.persons import Person
 from support.server.servers import RunningServer, a_new_server

@@ -31,7 +31,7 @@ _SCANNERS = {"_take", "_peek"}
 BOUNDED = {
     "birthmark.awsiot.rules.job_document_placeholders._FILE": "at most 1400 characters per place, in 32 KiB",
     "birthmark.cli.output.command_output._PASSWORD": "what an operator typed",
-    "birthmark.toml_mistakes._UNNAMED": "the path of one key, as msgspec tells of it",
+    "birthmark.toml_validation._UNNAMED": "the path of one key, as msgspec tells of it",
 }
 """Patterns that are not linear, and what bounds their texts."""
 

@@ -20,7 +20,7 @@ from birthmark.agent.identity_lifecycle import payload_of
 from birthmark.cli.device_enroll_shipment import template_of
 from birthmark.cli.input_files import FileEncodingError, read_file, read_text
 from birthmark.cli.options.device_enrollment import DeviceOptions
-from birthmark.device_transports.identity import FileIdentity, ServerTrust
+from birthmark.device_transports.identity_and_trust import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls_context import client_context
 from birthmark.errors import BirthmarkError
 from birthmark.est.wire import decode_body
@@ -47,7 +47,7 @@ from birthmark.text_file_encodings import (
     to_utf_8,
     trimmed,
 )
-from birthmark.toml_mistakes import TomlError, parse
+from birthmark.toml_validation import TomlError, parse
 from support.fakes import NOON
 from support.pki.pki_builders import a_csr, a_device, a_key, key_pem
 
@@ -291,7 +291,7 @@ SOURCE = Path(birthmark.__file__).parent
 OWN = {
     "what Birthmark wrote": {
         "cli/env.py",
-        "cli/output/client_refusal_log.py",
+        "cli/output/command_refusal_journal.py",
         "cli/simulated_chip_list.py",
         "cli/service_installer.py",
         "operator_api/html_page_elements.py",

@@ -12,7 +12,7 @@ SOURCES = {path: path.read_text() for path in (TOP / "src").rglob("*.py") if "mi
 GLOSSARY = (TOP / "docs" / "reference" / "glossary.md").read_text()
 
 RETIRED = {
-    r"\bMqttLink\b": "MqttPump: a link is a device's way out",
+    r"\bMqttLink\b": "MqttDriver: a link is a device's way out",
     r"\b\w+_links\b = HubConnections": "hub_connections",
     r"\b(Hub|Aws|Dps|Mqtt)Session\b": "a connection's handler is a connection; a session outlives connections",
     r"\bshown: (str|Certificate|object)\b": "presented, printable or view",

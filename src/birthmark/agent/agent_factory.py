@@ -13,7 +13,7 @@ from birthmark.agent.state import AgentState, boot_id, read_state
 from birthmark.agent.state_directory import AgentPaths
 from birthmark.agent.trusted_clock import BUILT, Timekeeper
 from birthmark.clock_and_entropy import Clock, Entropy
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.server_time import ask_time
 from birthmark.errors import BirthmarkError
 

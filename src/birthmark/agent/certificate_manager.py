@@ -28,7 +28,7 @@ from birthmark.agent.certificate_sources import (
 )
 from birthmark.agent.config.model import AzureIssuance, EstIssuance
 from birthmark.agent.key_store import HeldKey
-from birthmark.agent.managed_certificate_uses import CertificateUse, ManagedCertificate, est_identity_of
+from birthmark.agent.managed_certificate_list import CertificateUse, ManagedCertificate, est_identity_of
 from birthmark.agent.preloaded_and_issued_identities import IdentityStore
 from birthmark.agent.renewal_policy import Renewal, chance_of, renew_at, spread
 from birthmark.agent.state_directory import DEVICE_ID, next_of

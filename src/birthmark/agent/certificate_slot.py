@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from birthmark.agent.key_store import HeldKey, KeyStore
 from birthmark.agent.state_directory import AgentPaths, move_file, next_of, remove_file, write_file
-from birthmark.device_transports.identity import Identity, identity_of
+from birthmark.device_transports.identity_and_trust import Identity, identity_of
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle
 from birthmark.pki.csr import parse_csr

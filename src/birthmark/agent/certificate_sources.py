@@ -29,13 +29,13 @@ from birthmark.agent.config.model import (
     PreloadedIdentity,
 )
 from birthmark.agent.key_store import HeldKey
-from birthmark.agent.managed_certificate_uses import EXTENSIONS, CertificateUse, ManagedCertificate
+from birthmark.agent.managed_certificate_list import EXTENSIONS, CertificateUse, ManagedCertificate
 from birthmark.agent.preloaded_and_issued_identities import CertificateMissingError, IdentityStore
 from birthmark.agent.root_rollover import FollowedAnchors
 from birthmark.agent.state_directory import LOCAL_CA
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.device_transports.errors import LinkLostError, ServerUntrustedError
-from birthmark.device_transports.identity import Identity, ServerTrust
+from birthmark.device_transports.identity_and_trust import Identity, ServerTrust
 from birthmark.device_transports.ports import Links
 from birthmark.dps.client import HubAssignment
 from birthmark.dps.wire import AnswerInvalidError

@@ -16,10 +16,10 @@ from functools import partial
 
 from birthmark.agent.certificate_sources import MakeLinks, est_trust
 from birthmark.agent.config.model import AgentConfig, DpsSource, EstIssuance
-from birthmark.agent.managed_certificate_uses import ManagedCertificate
+from birthmark.agent.managed_certificate_list import ManagedCertificate
 from birthmark.agent.trusted_clock import TOLERANCE, Timekeeper
 from birthmark.device_transports.errors import ServerUntrustedError
-from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
+from birthmark.device_transports.identity_and_trust import Identity, ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.server_time import StatedTime
 from birthmark.device_transports.ports import HttpResponse, HttpsClient, Links, MqttClient, ReceivedMessage
 from birthmark.device_transports.urls import parse_url

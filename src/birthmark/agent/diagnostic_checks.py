@@ -27,12 +27,12 @@ from birthmark.agent.config.model import (
     SymmetricKeySource,
 )
 from birthmark.agent.identity_lifecycle import Agent, Held
-from birthmark.agent.managed_certificate_uses import ManagedCertificate
+from birthmark.agent.managed_certificate_list import ManagedCertificate
 from birthmark.agent.renewal_policy import Renewal, warn_at
 from birthmark.agent.state_directory import EDGE_CA, LOCAL_CA
 from birthmark.agent.symmetric_key_identity import open_shared
 from birthmark.agent.tpm_identity import open_tpm
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.errors import BirthmarkError, about

@@ -32,7 +32,7 @@ from birthmark.agent.renewal_scheduler import NEVER_S, RenewalScheduler, Renewal
 from birthmark.agent.running_instance import AgentRunningError, locked
 from birthmark.agent.state_directory import DEVICE_ID, AgentPaths, control_socket_of
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
-from birthmark.device_transports.identity import FileIdentity, ServerTrust
+from birthmark.device_transports.identity_and_trust import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls_context import client_context
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.errors import BirthmarkError, UnavailableError

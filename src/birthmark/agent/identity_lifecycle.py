@@ -38,7 +38,7 @@ from birthmark.agent.config.model import (
     SymmetricKeySource,
 )
 from birthmark.agent.key_store import TOKEN_TROUBLE
-from birthmark.agent.managed_certificate_uses import ManagedCertificate, managed_by
+from birthmark.agent.managed_certificate_list import ManagedCertificate, managed_by
 from birthmark.agent.preloaded_and_issued_identities import IdentityStore
 from birthmark.agent.renewal_policy import Renewal, chance_of, moment_in
 from birthmark.agent.root_rollover import FollowedAnchors
@@ -50,7 +50,7 @@ from birthmark.agent.trusted_clock import Timekeeper
 from birthmark.awsiot.client import ThingClient, connect_thing
 from birthmark.clock_and_entropy import Entropy
 from birthmark.device_transports.errors import MqttRefusedError
-from birthmark.device_transports.identity import Identity, ServerTrust
+from birthmark.device_transports.identity_and_trust import Identity, ServerTrust
 from birthmark.device_transports.ports import Links
 from birthmark.dps.client import DpsRefusedError, DpsTarget, HubAssignment, is_registered_by_https, register_by_https
 from birthmark.errors import (

@@ -11,7 +11,7 @@ from datetime import timedelta
 from birthmark.agent.certificate_slot import HeldIdentity
 from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.identity_lifecycle import Agent, Held
-from birthmark.agent.managed_certificate_uses import ManagedCertificate
+from birthmark.agent.managed_certificate_list import ManagedCertificate
 from birthmark.agent.renewal_policy import Renewal, chance_of, overdue_pause, pause_as_asked, pause_within, retry_pause
 from birthmark.agent.state_directory import DEVICE_ID
 from birthmark.dps.client import DpsBusyError

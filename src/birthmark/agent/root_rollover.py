@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from birthmark.agent.state_directory import write_file
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.errors import BirthmarkError
 from birthmark.pki import single_certificate_checks
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, Certificate, parse_bundle

@@ -27,7 +27,7 @@ from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.metric_catalog import Sample
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.pki.names_and_registration_ids import fold
 from birthmark.protocol_component import Component
 from birthmark.store import Database
@@ -84,9 +84,9 @@ class ThingRecords(DeviceRecords):
             yield DeviceAccess("aws", "certificate", known.id, None if is_revoked else revoke, note=note)
 
     def connections(
-        self, _names: AbstractSet[str], is_presented: Callable[[MqttPump], bool]
-    ) -> Iterator[tuple[str, MqttPump]]:
-        return (("aws", one.pump) for one in self.mqtt.everyone() if is_presented(one.pump))
+        self, _names: AbstractSet[str], is_presented: Callable[[MqttDriver], bool]
+    ) -> Iterator[tuple[str, MqttDriver]]:
+        return (("aws", one.driver) for one in self.mqtt.everyone() if is_presented(one.driver))
 
     def scopes(self) -> Iterable[DeviceScope]:
         place, space = registry.PLACE, self.mqtt.space

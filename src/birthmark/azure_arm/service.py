@@ -6,10 +6,10 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from birthmark.actor import Actor
+from birthmark.auth.access_token_cloud_credentials import is_of_person
 from birthmark.auth.permission_statements import Right
 from birthmark.auth.principals import Caller
 from birthmark.auth.shared_access_policy_keys import Keys
-from birthmark.auth.token_derived_credentials import is_of_person
 from birthmark.azure_arm import wire
 from birthmark.azure_arm.hub_routing_wire import (
     check_as_shown,

@@ -16,7 +16,7 @@ from birthmark.broker.rules.device_queue import DeviceQueueRules, QueuedMessage,
 from birthmark.clock_and_entropy import Entropy, new_uuid
 from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.store import Changes, Database, retry_on_conflict
-from birthmark.store.table_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MAX_LIST_VALUES, list_parameters
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +76,8 @@ class DeviceQueues:
     async def counts(self, space: str, clients: Sequence[str]) -> dict[str, int]:
         """Return the number of queued messages per client, omitting empty queues."""
         found: dict[str, int] = {}
-        for first in range(0, len(clients), MOST_AMONG):
-            some = these(clients[first : first + MOST_AMONG])
+        for first in range(0, len(clients), MAX_LIST_VALUES):
+            some = list_parameters(clients[first : first + MAX_LIST_VALUES])
             rows = await self._database.all(store.COUNT_LETTERS_OF_MANY, space=space, **some)
             found |= {row["client"]: int(row["count"]) for row in rows}
         return found

@@ -37,7 +37,7 @@ from birthmark.errors import ChangedMeanwhileError, UnavailableError
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.store import Changes
 from birthmark.store.database import Row
-from birthmark.store.table_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MAX_LIST_VALUES, list_parameters
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,10 @@ class Namespace(ClientPresence):
 
     async def _rows_of(self, clients: Sequence[str]) -> Sequence[Row]:
         """Return the rows of these clients only; a range scan could read many others."""
-        some = [these(clients[first : first + MOST_AMONG]) for first in range(0, len(clients), MOST_AMONG)]
+        some = [
+            list_parameters(clients[first : first + MAX_LIST_VALUES])
+            for first in range(0, len(clients), MAX_LIST_VALUES)
+        ]
         each = [await self._database.all(store.SEEN, space=self.name, **names) for names in some]
         return [row for rows in each for row in rows]
 

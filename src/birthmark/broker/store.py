@@ -54,7 +54,7 @@ from birthmark.store.table_statements import (
     find,
     guard_exists,
     guard_unchanged,
-    is_among,
+    is_in_list,
     page,
     remove,
     remove_if_free,
@@ -251,9 +251,9 @@ OWNED_BY_OTHERS = statement(
     select(sessions).where(_OWNED, sessions.c.owner != bindparam("owner")).limit(bindparam("limit"))
 )
 FREE = change(sessions, ("epoch", "owner", "expires_at", "will", "will_at", "seen_at", "gone"), *_AS_OWNER)
-SEEN = find(sessions, "space", is_among(sessions.c.client), of=("client", "owner", "seen_at", "gone"))
+SEEN = find(sessions, "space", is_in_list(sessions.c.client), of=("client", "owner", "seen_at", "gone"))
 OWNER = find(sessions, of=("owner",))
-OWNED_NAMED = find(sessions, "space", is_among(sessions.c.client), _OWNED, of=("client",))
+OWNED_NAMED = find(sessions, "space", is_in_list(sessions.c.client), _OWNED, of=("client",))
 OWNED_SOME = statement(
     select(sessions.c.client).where(_OWNED, sessions.c.space == bindparam("space")).limit(bindparam("limit"))
 )
@@ -397,7 +397,7 @@ HELD_LETTER = statement(select(inbox).where(*_OF_INBOX, inbox.c.lock == bindpara
 COUNT_LETTERS_OF = statement(select(func.count().label("count"), func.max(inbox.c.seq).label("last")).where(*_OF_INBOX))
 COUNT_LETTERS_OF_MANY = statement(
     select(inbox.c.client, func.count().label("count"))
-    .where(inbox.c.space == bindparam("space"), is_among(inbox.c.client))
+    .where(inbox.c.space == bindparam("space"), is_in_list(inbox.c.client))
     .group_by(inbox.c.client)
 )
 FIRST_LOCK_END = statement(

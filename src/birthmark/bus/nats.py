@@ -27,8 +27,8 @@ from sqlalchemy import and_, bindparam, or_, select
 
 from birthmark.bus.coalesced_database_reads import CoalescedReader
 from birthmark.bus.local import LocalBus, kind_of_request
-from birthmark.bus.missed_event_marks import MissedWorkerMarker
 from birthmark.bus.ports import ASK_S, BusAwayError, BusRequest, Members, NoAnswerError, R, WorkerUnreachableError
+from birthmark.bus.stale_cache_marks import MissedWorkerMarker
 from birthmark.bus.wire import (
     Batch,
     EventAck,

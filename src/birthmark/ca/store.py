@@ -34,7 +34,7 @@ from birthmark.store import Changes, insert, metadata, partial_index, statement,
 from birthmark.store.column_types import blob, number, text
 from birthmark.store.counters import week_of
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.table_statements import change, find, is_among, page
+from birthmark.store.table_statements import change, find, is_in_list, page
 
 certificates = Table(
     "ca_certificates",
@@ -157,11 +157,13 @@ LATEST = statement(
 
 NAMES_OF_CERTIFICATES = page(names, "name", of=("name",))
 NAMES_REVOKED = page(names, "name", _LOST, of=("name",))
-NAMES_NAMED = find(names, is_among(names.c.name), of=("name", "lost_at"))
+NAMES_NAMED = find(names, is_in_list(names.c.name), of=("name", "lost_at"))
 LAST_ENDS = statement(
     select(certificates.c.name, func.max(certificates.c.not_after).label("last"))
     .where(
-        is_among(certificates.c.name), certificates.c.revoked_at.is_(None), certificates.c.not_after > bindparam("now")
+        is_in_list(certificates.c.name),
+        certificates.c.revoked_at.is_(None),
+        certificates.c.not_after > bindparam("now"),
     )
     .group_by(certificates.c.name)
 )

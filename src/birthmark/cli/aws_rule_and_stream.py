@@ -11,7 +11,7 @@ from birthmark.cli.option_checks_and_confirmation import confirm, only
 from birthmark.cli.options.json_arguments import object_of
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at
 from birthmark.cli.output.command_output import emit, say
-from birthmark.cli.output.stream_start_positions import StreamReading, read
+from birthmark.cli.output.server_stream_reader import StreamReading, read
 from birthmark.untrusted_json_and_text import decode_json
 
 _COLUMNS = ("rule", "enabled", "topic", "matched", "sent", "waiting", "dead", "created")

@@ -168,7 +168,7 @@ PKI = CommandGroup(
             "ls",
         ),
         "token": CommandGroup(
-            "Single-use EST passwords for one device and one key.",
+            "Manage single-use EST passwords, each for one device and one key.",
             {"create": Leaf("pki_tokens_and_requests:add_token", "gateway-7 --lifetime 12h")},
             "create gateway-7",
         ),
@@ -184,9 +184,9 @@ PKI = CommandGroup(
         "ra": CommandGroup(
             "Registration authorities, which enroll other devices.",
             {
-                "create": Leaf("pki_authority:add_authority", "ra.pem --names 'line7-*'"),
-                "ls": Leaf("pki_authority:list_authorities"),
-                "rm": Leaf("pki_authority:remove_authority", "3F9A…"),
+                "create": Leaf("pki_ra:add_authority", "ra.pem --names 'line7-*'"),
+                "ls": Leaf("pki_ra:list_authorities"),
+                "rm": Leaf("pki_ra:remove_authority", "3F9A…"),
             },
             "ls",
         ),

@@ -13,8 +13,8 @@ import typer
 
 from birthmark.cli import simulated_chip_list
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.output.client_refusal_log import noted
 from birthmark.cli.output.command_output import ACTION_NEEDED, FAILED, say, working
+from birthmark.cli.output.command_refusal_journal import noted
 from birthmark.cli.output.table import format_count, wrap_to_terminal
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.doctor.findings import DoctorFinding, FindingSeverity, Topic, remove_consequences

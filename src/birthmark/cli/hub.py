@@ -24,7 +24,7 @@ from birthmark.cli.options.server import (
 )
 from birthmark.cli.output.command_output import UsageError, emit
 from birthmark.cli.output.device_revocation_marks import mark_revoked_rows, print_revocation_notices
-from birthmark.cli.output.stream_start_positions import StreamReading, read
+from birthmark.cli.output.server_stream_reader import StreamReading, read
 from birthmark.cli.policy_keys import (
     PolicyArgument,
     PolicyOption,
@@ -399,7 +399,7 @@ def create_module(
 def delete_module(
     server: RemoveOptions, name: DeviceArgument, module: ModuleArgument, hub: HubOption = "birthmark"
 ) -> None:
-    """Delete a module with its twin and end its connection."""
+    """Delete a module and its twin, and close its connection."""
     server.remove("hubs", hub, "modules", name, module, subject=f"the module {module} of {name} with its twin")
 
 

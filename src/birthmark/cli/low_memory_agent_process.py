@@ -21,7 +21,7 @@ from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.renewal_scheduler import taken_by
 from birthmark.agent.state_directory import control_socket_of
 from birthmark.cli.local_agent_access import AgentPlace
-from birthmark.cli.output.client_refusal_log import log_refusal
+from birthmark.cli.output.command_refusal_journal import log_refusal
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError
 from birthmark.systemd_notify import notifier

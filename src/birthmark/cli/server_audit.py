@@ -177,7 +177,7 @@ def verify_audit_chains(
 async def _read(data: Path, heads: list[bytes], rows: Callable[[str], None] | None) -> dict[str, Any]:
     from birthmark.audit.chain_verification import verify_chains
     from birthmark.audit.signed_heads import AuditKey, parse_heads
-    from birthmark.audit.verified_chain_json import entries, report
+    from birthmark.audit.verification_report_json import entries, report
     from birthmark.ca.key_files import read_private
     from birthmark.store.schema_revision import ReadOnlySqlite
 

@@ -39,7 +39,7 @@ class OutOfReachError(errors.InvalidRequestError):
 
     code = "install.out_of_reach"
     cause = (
-        "A service cannot access {path}, because services have no access to /home, /root, /run/user, /tmp and /var/tmp."
+        "A service cannot access {path}, because services have no access to /home, /root, /run/user, /tmp, or /var/tmp."
     )
     fix = "Move the file to a directory below /opt, /usr or /etc, and use the new path: `{command}`"
     path: str

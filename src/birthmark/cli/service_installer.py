@@ -215,7 +215,7 @@ class Installer:
         return str(self.root / f"etc/{directory}/{self.service.name}.conf")
 
     def _tool(self, tool: str, *arguments: str) -> Iterator[InstallStep]:
-        """Yield a call of a tool that supports images; without it, the image's first boot does the same."""
+        """Yield a function that runs a tool on an image; without the tool, the image does the same at its first boot."""
         if (path := shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")) is None:
             return
         roots = [] if self.is_here else ["--root", str(self.root)]

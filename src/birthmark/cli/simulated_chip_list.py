@@ -4,7 +4,7 @@ import contextlib
 import shlex
 from pathlib import Path
 
-from birthmark.cli.output.client_refusal_log import journal_path
+from birthmark.cli.output.command_refusal_journal import journal_path
 
 _MOST = 20
 

@@ -8,8 +8,8 @@ import msgspec
 import typer
 
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.output.client_refusal_log import log_refusal
 from birthmark.cli.output.command_output import ACTION_NEEDED, again, emit, format_error
+from birthmark.cli.output.command_refusal_journal import log_refusal
 from birthmark.cli.server_backup import Database, settings_of
 from birthmark.errors import BirthmarkError
 

@@ -17,8 +17,8 @@ from birthmark.cli.log_patterns import diagnostics_in, harmless_in, refusals_in,
 from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.duration import parse_within
 from birthmark.cli.options.server import ServerOptions, ServerOutputOptions, show
-from birthmark.cli.output.client_refusal_log import noted
 from birthmark.cli.output.command_output import NOT_FOUND
+from birthmark.cli.output.command_refusal_journal import noted
 from birthmark.cli.output.table import wrap_to_terminal
 from birthmark.cli.refusal_correlation import Row, ThisServer, correlate_refusals
 from birthmark.clock_and_entropy import SystemClock

@@ -6,7 +6,7 @@ from functools import partial
 from typing import assert_never
 
 from birthmark.clock_and_entropy import Clock
-from birthmark.device_transports.identity import FileIdentity, Identity, ServerTrust, TokenIdentity
+from birthmark.device_transports.identity_and_trust import FileIdentity, Identity, ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.https import OpensslHttps
 from birthmark.device_transports.openssl.mqtt import OpensslMqtt
 from birthmark.device_transports.ports import HttpsClient, Links, MqttClient

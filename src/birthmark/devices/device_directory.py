@@ -13,7 +13,7 @@ from birthmark.clock_and_entropy import format_utc
 from birthmark.devices.model import DeviceCounts, DeviceNotOnRecordError, DevicePart, IsVisible, scope_of
 from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.iam.model import SERVER
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.pki.certificates import Thumbprint
 from birthmark.refusals import refusals_about
@@ -111,7 +111,7 @@ class DeviceDirectory:
             found = self._open_here(request.names, certificates)
             if request.ends:
                 _close(found)
-            return ConnectionCounts(tuple([(*place, len(pumps)) for place, pumps in found.items()]))
+            return ConnectionCounts(tuple([(*place, len(drivers)) for place, drivers in found.items()]))
 
         bus.serve(CountConnections, answer)
 
@@ -122,7 +122,7 @@ class DeviceDirectory:
             _close(self._open_here(names, certificates))
             await self.broker.ask_others(_request(names, certificates, ends=True))
 
-        counts = Counter({place: len(pumps) for place, pumps in self._open_here(names, certificates).items()})
+        counts = Counter({place: len(drivers) for place, drivers in self._open_here(names, certificates).items()})
         for answer in await self.broker.ask_others(_request(names, certificates)):
             for place, address, count in answer.places:
                 counts[place, address] += count
@@ -132,16 +132,16 @@ class DeviceDirectory:
 
     def _open_here(
         self, names: Iterable[str], certificates: Iterable[Thumbprint]
-    ) -> Mapping[Place, Sequence[MqttPump]]:
+    ) -> Mapping[Place, Sequence[MqttDriver]]:
         named, known = frozenset(names), frozenset(certificates)
 
-        def is_presented(pump: MqttPump) -> bool:
-            return pump.peer.leaf is not None and pump.peer.leaf.thumbprint in known
+        def is_presented(driver: MqttDriver) -> bool:
+            return driver.peer.leaf is not None and driver.peer.leaf.thumbprint in known
 
-        found: dict[Place, list[MqttPump]] = {}
+        found: dict[Place, list[MqttDriver]] = {}
         for one in self.records:
-            for place, pump in one.connections(named, is_presented):
-                found.setdefault((place, pump.address), []).append(pump)
+            for place, driver in one.connections(named, is_presented):
+                found.setdefault((place, driver.address), []).append(driver)
         return found
 
 
@@ -149,8 +149,8 @@ def _request(names: Iterable[str], certificates: Iterable[Thumbprint], *, ends: 
     return CountConnections(tuple(sorted(names)), tuple(sorted(one.hex() for one in certificates)), ends)
 
 
-def _close(found: Mapping[Place, Sequence[MqttPump]]) -> None:
-    for pumps in found.values():
-        for pump in pumps:
-            if not pump.is_over:  # closed by an earlier step of the revocation
-                pump.close(CloseReason.ADMINISTRATIVE)
+def _close(found: Mapping[Place, Sequence[MqttDriver]]) -> None:
+    for drivers in found.values():
+        for driver in drivers:
+            if not driver.is_over:  # closed by an earlier step of the revocation
+                driver.close(CloseReason.ADMINISTRATIVE)

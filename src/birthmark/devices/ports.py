@@ -8,7 +8,7 @@ from typing import Any
 from birthmark.auth.principals import Principal
 from birthmark.broker.namespace_sessions import Namespace
 from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState, RevokedPart
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.pki.names_and_registration_ids import fold
@@ -101,7 +101,7 @@ class DeviceRecords:
     """One package's records of devices. Packages override the methods that they need."""
 
     async def spellings(self, _name: str) -> Iterable[str]:
-        """Return the spellings of a name in a case-sensitive scope."""
+        """Return the case variants of a name in a case-sensitive scope."""
         return ()
 
     async def names(self, _names: AbstractSet[str]) -> AbstractSet[str]:
@@ -127,8 +127,8 @@ class DeviceRecords:
         return ()
 
     def connections(
-        self, _names: AbstractSet[str], _is_presented: Callable[[MqttPump], bool]
-    ) -> Iterator[tuple[str, MqttPump]]:
+        self, _names: AbstractSet[str], _is_presented: Callable[[MqttDriver], bool]
+    ) -> Iterator[tuple[str, MqttDriver]]:
         """Yield a device's connections to this worker, by name or by certificate, each with its location."""
         return iter(())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from birthmark.agent.trusted_clock import BUILT
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.server_time import StatedTime, ask_time
 from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.doctor.facts import ClockFacts, EndpointFacts, ProxyFacts, Reachable, ServerFacts

@@ -19,7 +19,7 @@ from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.dps.wire import is_dps_username
 from birthmark.errors import BirthmarkError
 from birthmark.metric_catalog import Sample
-from birthmark.net.mqtt_driver import Accept, MqttPump
+from birthmark.net.mqtt_driver import Accept, MqttDriver
 from birthmark.pki.names_and_registration_ids import fold, parse_registration_id
 from birthmark.protocol_component import Component, Record
 from birthmark.store import Database
@@ -106,9 +106,9 @@ class DpsDeviceRecords(DeviceRecords):
             )
 
     def connections(
-        self, _names: AbstractSet[str], is_presented: Callable[[MqttPump], bool]
-    ) -> Iterator[tuple[str, MqttPump]]:
-        return (("dps", one.pump) for one in self.mqtt.everyone() if is_presented(one.pump))
+        self, _names: AbstractSet[str], is_presented: Callable[[MqttDriver], bool]
+    ) -> Iterator[tuple[str, MqttDriver]]:
+        return (("dps", one.driver) for one in self.mqtt.everyone() if is_presented(one.driver))
 
     def scopes(self) -> Iterable[DeviceScope]:
         for instance in self.instances.all():

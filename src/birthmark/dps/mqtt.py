@@ -21,7 +21,7 @@ from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.metric_catalog import Traffic
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import Admission, CloseReason, MqttRefusedError, require_3_1_1
 from birthmark.refusals import Ledger
 
@@ -55,7 +55,7 @@ class DpsMqtt:
         its = self._of_device.setdefault(connection.device, [])
         its.append(connection)
         if len(its) > MAX_OF_ONE:
-            its[0].pump.close(CloseReason.TAKEN_OVER)
+            its[0].driver.close(CloseReason.TAKEN_OVER)
 
     def remove_connection(self, connection: "DpsConnection") -> None:
         """Remove a closed connection."""
@@ -65,7 +65,7 @@ class DpsMqtt:
         if not its:
             self._of_device.pop(connection.device, None)
 
-    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
+    async def accept(self, driver: MqttDriver, packet: Connect) -> Admission:
         """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
         require_3_1_1(packet)
         try:
@@ -73,10 +73,10 @@ class DpsMqtt:
             claim = Claim(
                 user.id_scope,
                 user.registration_id,
-                pump.peer.leaf,
-                pump.peer.chain,
+                driver.peer.leaf,
+                driver.peer.chain,
                 packet.password.decode("utf-8", "replace") if packet.password else None,
-                address=pump.address,
+                address=driver.address,
             )
             verdict = await self._registrations.attester.attest(claim)
             check_client_id(packet.client_id, user.registration_id)
@@ -85,7 +85,7 @@ class DpsMqtt:
         return Admission(
             connection=DpsConnection(
                 *(self, self._registrations, self._ledger, self._clock),
-                pump=pump,
+                driver=driver,
                 verdict=verdict,
                 api_version=user.api_version,
             ),
@@ -105,12 +105,12 @@ class DpsConnection:
         ledger: Ledger,
         clock: Clock,
         *,
-        pump: MqttPump,
+        driver: MqttDriver,
         verdict: AttestedClaim,
         api_version: str,
     ) -> None:
         self._connections = connections
-        self.pump = pump
+        self.driver = driver
         self._registrations = registrations
         self._ledger = ledger
         self._clock = clock
@@ -132,11 +132,11 @@ class DpsConnection:
             if name != wire.RESPONSES:
                 raise wire.TopicError(topic=name[:200])
             self._qos = min(options & 3, 1)
-        self.pump.send(SubAck(packet.packet_id, tuple(self._qos for _ in packet.filters)))
+        self.driver.send(SubAck(packet.packet_id, tuple(self._qos for _ in packet.filters)))
         return None
 
     def unsubscribed(self, packet: Unsubscribe) -> Awaitable[None] | None:
-        self.pump.send(UnsubAck(packet.packet_id))
+        self.driver.send(UnsubAck(packet.packet_id))
         return None
 
     def acknowledged(self, packet_ids: Sequence[int]) -> Awaitable[None] | None:
@@ -150,11 +150,11 @@ class DpsConnection:
 
     async def _answer_each(self, packets: Sequence[Publish]) -> None:
         for packet in packets:
-            await self.pump.wait_for_turn()
-            if self.pump.is_over:
+            await self.driver.wait_for_turn()
+            if self.driver.is_over:
                 return
             request = wire.parse_topic(packet.topic)
-            if not (self.pump.is_lost and isinstance(request, wire.StatusRequest)):
+            if not (self.driver.is_lost and isinstance(request, wire.StatusRequest)):
                 await self._answer(request, packet)
 
     async def _answer(self, request: wire.RegisterRequest | wire.StatusRequest, packet: Publish) -> None:
@@ -174,13 +174,13 @@ class DpsConnection:
                 waits_s = max(waits_s, error.retry_after_s)
             tracking_id = self._ledger.record(
                 error,
-                address=self.pump.address,
+                address=self.driver.address,
                 presented=self._claim.leaf,
                 registration_id=self._claim.registration_id,
             )
             answer = wire.error_json(number, wire_message(error), tracking_id, self._clock.now())
-        self.pump.ack(packet.packet_id)
+        self.driver.ack(packet.packet_id)
         retry = waits_s if status == HTTPStatus.TOO_MANY_REQUESTS else None
         topic = wire.response_topic(status, request.rid, retry)
         with suppress(LocalProtocolError):  # unacknowledged; the device polls again if needed
-            self.pump.publish(topic, json.dumps(answer).encode(), self._qos)
+            self.driver.publish(topic, json.dumps(answer).encode(), self._qos)

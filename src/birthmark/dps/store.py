@@ -14,7 +14,7 @@ from birthmark.store.column_types import text
 from birthmark.store.database import Row
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.schema_revision import UnreadableDatabaseError
-from birthmark.store.table_statements import change, find, guard_exists, guard_locked, is_among, page, remove
+from birthmark.store.table_statements import change, find, guard_exists, guard_locked, is_in_list, page, remove
 from birthmark.untrusted_json_and_text import decode_json
 
 INSTANCES = RowMapper(Instance)
@@ -73,7 +73,7 @@ ALL_GROUPS = find(
 )
 _IS_INDIVIDUAL = enrollments.c.kind == "individual"
 NAMES_ENROLLED = page(enrollments, "id", "scope", _IS_INDIVIDUAL, of=("id",))
-ENROLLED_NAMED = find(enrollments, "scope", _IS_INDIVIDUAL, is_among(enrollments.c.id), of=("id",))
+ENROLLED_NAMED = find(enrollments, "scope", _IS_INDIVIDUAL, is_in_list(enrollments.c.id), of=("id",))
 LIST_ENROLLMENTS = page(enrollments, "id", "scope", "kind", of=("id", "document"))
 
 SIGNERS = RowMapper(EnrollmentSigner, certificate="der")
@@ -135,7 +135,7 @@ REGISTRATIONS_OF_PAGE = find(
         .limit(bindparam("limit"))
     ),
 )
-REGISTERED_NAMED = find(registrations, "scope", is_among(registrations.c.registration_id), of=("registration_id",))
+REGISTERED_NAMED = find(registrations, "scope", is_in_list(registrations.c.registration_id), of=("registration_id",))
 DELETE_REGISTRATION = remove(registrations, "scope", "registration_id", "etag")
 DELETE_OWN_REGISTRATION = remove(registrations, "scope", "registration_id", registrations.c.group_id.is_(None))
 LIST_GROUP_REGISTRATIONS = page(registrations, "registration_id", "scope", "group_id")

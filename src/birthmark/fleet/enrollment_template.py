@@ -22,7 +22,7 @@ from birthmark.fleet.enrollment_target import EnrollmentRequest, ShippedCertific
 from birthmark.iothub.rules.twins import PROPERTIES, TAGS
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.text_file_encodings import to_lines
-from birthmark.toml_mistakes import TomlError, lines_of, mistakes_in, parse
+from birthmark.toml_validation import TomlError, lines_of, mistakes_in, parse
 
 MAX_BYTES = 64 * 1024
 _WIDTH = re.compile(r"0?[1-9]?")

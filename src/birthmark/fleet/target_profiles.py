@@ -35,7 +35,7 @@ from birthmark.fleet.errors import ProfileError
 from birthmark.operator_api.client.api_client import endpoints_for, get_service
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
 from birthmark.text_file_encodings import format_conversion_fix, not_utf_8, read_text_file
-from birthmark.toml_mistakes import parse
+from birthmark.toml_validation import parse
 from birthmark.untrusted_json_and_text import reason_of
 
 _FILE = "~/.config/birthmark/profiles.toml"

@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from birthmark.actor import Actor
+from birthmark.auth.access_token_cloud_credentials import UserCredential
 from birthmark.auth.password_digests import generated_matches, hash_generated
 from birthmark.auth.permission_statements import NOTHING, Right, Rights
 from birthmark.auth.principals import Caller
-from birthmark.auth.token_derived_credentials import UserCredential
 from birthmark.clock_and_entropy import Clock, ClockStability, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
 from birthmark.iam import approvals_model, password_and_session_model, store

@@ -31,7 +31,7 @@ from birthmark.iothub.mqtt import DevicesByBus, HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import is_hub_username
 from birthmark.metric_catalog import Sample
-from birthmark.net.mqtt_driver import Accept, MqttPump
+from birthmark.net.mqtt_driver import Accept, MqttDriver
 from birthmark.protocol_component import Component, Record
 from birthmark.store import Database, Statement
 from birthmark.store.counters import SUMS
@@ -89,11 +89,11 @@ class HubDeviceRecords(DeviceRecords):
                 yield hub, await self.iothub.registry.device(hub, name)
 
     def connections(
-        self, names: AbstractSet[str], is_presented: Callable[[MqttPump], bool]
-    ) -> Iterator[tuple[str, MqttPump]]:
+        self, names: AbstractSet[str], is_presented: Callable[[MqttDriver], bool]
+    ) -> Iterator[tuple[str, MqttDriver]]:
         for one in self.mqtt.everyone():
-            if one.device_id in names or is_presented(one.pump):
-                yield f"hub {one.hub.name}", one.pump
+            if one.device_id in names or is_presented(one.driver):
+                yield f"hub {one.hub.name}", one.driver
 
     def scopes(self) -> Iterable[DeviceScope]:
         for hub in self.iothub.hubs.all():

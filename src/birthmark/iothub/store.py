@@ -44,7 +44,7 @@ from birthmark.store.compiled_statements import Statement, statement
 from birthmark.store.database import Row
 from birthmark.store.device_name_prefix_index import ordered_text
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.table_statements import change, find, guard_exists, guard_unchanged, is_among, page, remove
+from birthmark.store.table_statements import change, find, guard_exists, guard_unchanged, is_in_list, page, remove
 from birthmark.untrusted_json_and_text import decode_json
 
 devices = Table(
@@ -111,7 +111,7 @@ partial_index(
     condition=UNINDEXED,
 )
 GET_TWIN = find(twins)
-TWINS_NAMED = find(twins, "hub", is_among(twins.c.device_id), of=("device_id", "body"))
+TWINS_NAMED = find(twins, "hub", is_in_list(twins.c.device_id), of=("device_id", "body"))
 _WRITTEN = ("version", "updated_at", "body")
 _NEVER: ColumnElement[int] = literal_column(str(NEVER_INDEXED))
 _MARKED = case((twins.c.unindexed == _NEVER, _NEVER), else_=literal_column(str(CHANGED)))
@@ -254,7 +254,7 @@ GET_DEVICE = find(devices)
 LIST_DEVICES = page(devices, "device_id", "hub")
 NAMES_OF_DEVICES = page(devices, "device_id", "hub", of=("device_id",))
 DEVICES_OFF = page(devices, "device_id", "hub", _OFF, of=("device_id",))
-DEVICES_NAMED = find(devices, "hub", is_among(devices.c.device_id), of=("device_id", "enabled"))
+DEVICES_NAMED = find(devices, "hub", is_in_list(devices.c.device_id), of=("device_id", "enabled"))
 DEVICES = "devices"
 """Counter of devices, by hub and state."""
 DEVICE_IS_THERE = guard_unchanged(devices, "hub", "device_id")

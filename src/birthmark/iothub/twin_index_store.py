@@ -40,7 +40,7 @@ from birthmark.store.column_types import text
 from birthmark.store.compiled_statements import BoundParameters, Engine
 from birthmark.store.database import Row
 from birthmark.store.device_name_prefix_index import ordered_text
-from birthmark.store.table_statements import find, insert_into, is_among, remove
+from birthmark.store.table_statements import find, insert_into, is_in_list, remove
 
 terms = Table(
     "hub_terms",
@@ -84,7 +84,7 @@ _DROP_BELOW = remove(
 )
 DROP_PLACE = remove(terms, "place")
 # Uses the subject index: a place has very many rows.
-TERMS_OF = find(terms, terms.c.place + literal("", Text) == bindparam("place"), is_among(terms.c.subject))
+TERMS_OF = find(terms, terms.c.place + literal("", Text) == bindparam("place"), is_in_list(terms.c.subject))
 
 _IN_STATE = UNINDEXED, twins.c.unindexed == bindparam("state")
 _AFTER = tuple_(bindparam("hub", type_=Text), bindparam("device_id", type_=Text))

@@ -1,4 +1,4 @@
-"""Protocol errors: of the peer, or of this side. The pump in `net` maps them to user errors."""
+"""Protocol errors: of the peer, or of this side. The driver in `net` maps them to user errors."""
 
 from birthmark.mqtt.reason_codes import ReasonCode
 

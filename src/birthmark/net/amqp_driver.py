@@ -22,7 +22,7 @@ from birthmark.amqp.events import AmqpEvent, ConnectionClosed
 from birthmark.amqp.limits import AmqpLimits
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, InvalidRequestError
-from birthmark.net.dual_protocol_connection import PlainTransport
+from birthmark.net.accepted_connection import PlainTransport
 from birthmark.net.fair_scheduler import SLICE_S, Backlog, now
 from birthmark.net.mqtt_driver import MqttTransport
 from birthmark.net.quota_key import owner_of

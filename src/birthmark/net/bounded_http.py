@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.dual_protocol_connection import Connection, PendingAnswer, PlainTransport
+from birthmark.net.accepted_connection import Connection, PendingAnswer, PlainTransport
 from birthmark.net.errors import (
     MAX_FIELDS,
     BodyTooLargeError,

@@ -17,8 +17,8 @@ from OpenSSL import SSL
 
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.net.accepted_connection import MQTT_CONNECT, Connection, ConnectionHost, PendingAnswer
 from birthmark.net.acceptor import AT_ONCE, FEW_AT_ONCE, QUEUE, Acceptor
-from birthmark.net.dual_protocol_connection import MQTT_CONNECT, Connection, ConnectionHost, PendingAnswer
 from birthmark.net.errors import NotAllowedHereError, TooManyBytesError, TooManyConnectionsError
 from birthmark.net.fair_scheduler import SLICE_S, Backlog
 from birthmark.net.fair_scheduler import now as work_time

@@ -39,7 +39,7 @@ from birthmark.mqtt.packets import (
 )
 from birthmark.mqtt.properties import Properties, PropertyId, get_property
 from birthmark.mqtt.reason_codes import RETURN_CODES, ReasonCode, connack_reason, disconnect_reason
-from birthmark.net.dual_protocol_connection import PlainTransport
+from birthmark.net.accepted_connection import PlainTransport
 from birthmark.net.fair_scheduler import SLICE_S, TURN_S, Backlog, now
 from birthmark.net.mqtt_service_interface import (
     CLOSE_CODES,
@@ -52,7 +52,7 @@ from birthmark.net.mqtt_service_interface import (
 )
 from birthmark.net.quota_key import owner_of
 from birthmark.net.send_buffer_quota import SMALL_BYTES
-from birthmark.net.stale_cache_guard import Freshness
+from birthmark.net.stale_cache_request_delay import Freshness
 from birthmark.net.tls import NO_PEER, TlsPeer
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
 _LIMITS = MqttLimits()
 
 
-Accept = Callable[["MqttPump", Connect], Awaitable[Admission]]
+Accept = Callable[["MqttDriver", Connect], Awaitable[Admission]]
 Report = Callable[[BirthmarkError, str, TlsPeer], None]
 
 
@@ -92,7 +92,7 @@ class _TickFlush:
     _of_loops: ClassVar["WeakKeyDictionary[asyncio.AbstractEventLoop, _TickFlush]"] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self._waiting: deque[MqttPump] = deque()
+        self._waiting: deque[MqttDriver] = deque()
         self._is_called = False
 
     @classmethod
@@ -103,9 +103,9 @@ class _TickFlush:
             known = cls._of_loops[loop] = cls()
         return known
 
-    def add(self, pump: "MqttPump") -> None:
+    def add(self, driver: "MqttDriver") -> None:
         """Schedule a flush of this connection."""
-        self._waiting.append(pump)
+        self._waiting.append(driver)
         if not self._is_called:
             self._call()
 
@@ -125,7 +125,7 @@ class _TickFlush:
         self._call()
 
 
-class MqttPump(asyncio.Protocol):
+class MqttDriver(asyncio.Protocol):
     """Server-side MQTT connection."""
 
     __slots__ = (

@@ -11,11 +11,11 @@ from typing import Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from birthmark.net.accepted_connection import Connection
 from birthmark.net.amqp_driver import AmqpDriver
-from birthmark.net.dual_protocol_connection import Connection
 from birthmark.net.errors import WebSocketSubprotocolError
 from birthmark.net.fair_scheduler import Backlog
-from birthmark.net.mqtt_driver import MqttPump, MqttTransport, Report
+from birthmark.net.mqtt_driver import MqttDriver, MqttTransport, Report
 from birthmark.net.tls import TlsPeer
 
 AMQP_SUBPROTOCOL = "AMQPWSB10"
@@ -130,7 +130,7 @@ def offers_amqp(websocket: WebSocket) -> bool:
     return any(one.upper() == AMQP_SUBPROTOCOL for one in websocket.scope.get("subprotocols") or [])
 
 
-async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPump], report: Report) -> None:
+async def serve_mqtt(websocket: WebSocket, make_driver: Callable[[TlsPeer], MqttDriver], report: Report) -> None:
     """Run one MQTT connection over `websocket` until either side closes it."""
     extensions = websocket.scope["extensions"]
     try:
@@ -139,7 +139,7 @@ async def serve_mqtt(websocket: WebSocket, make_pump: Callable[[TlsPeer], MqttPu
         report(error, websocket.client.host if websocket.client else "", extensions["tls"])
         await websocket.close()  # before acceptance: 403
         return
-    await _serve(websocket, make_pump(extensions["tls"]), subprotocol)
+    await _serve(websocket, make_driver(extensions["tls"]), subprotocol)
 
 
 async def serve_amqp(websocket: WebSocket, make_driver: Callable[[TlsPeer], AmqpDriver]) -> None:

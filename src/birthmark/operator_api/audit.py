@@ -10,7 +10,7 @@ import msgspec
 from birthmark.audit.chain_verification import verify_chains
 from birthmark.audit.queries import AuditQuery, latest
 from birthmark.audit.signed_heads import parse_heads
-from birthmark.audit.verified_chain_json import entries, report
+from birthmark.audit.verification_report_json import entries, report
 from birthmark.auth.permission_statements import Right
 from birthmark.clock_and_entropy import Clock
 from birthmark.net.fair_scheduler import begin_task

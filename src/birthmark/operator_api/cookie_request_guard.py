@@ -20,7 +20,7 @@ from birthmark.auth.principals import Caller
 from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import ForbiddenError, InvalidRequestError
 from birthmark.iam.browser_sessions import BrowserSessions, SessionEndedError, machine_user_of
-from birthmark.net.dual_protocol_connection import Connection
+from birthmark.net.accepted_connection import Connection
 from birthmark.net.loopback_peer_uid import user_of
 
 BY_ITSELF = "x-birthmark-by-itself"

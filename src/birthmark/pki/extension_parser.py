@@ -93,7 +93,7 @@ class Extensions:
 
 
 def read_extensions(der: bytes, parsed: x509.Certificate | None = None) -> Extensions:
-    """Read the extensions of a DER certificate. Raise `ValueError` or `TypeError`."""
+    """Read the extensions of a DER certificate. Raise `ValueError` or `TypeError` for a malformed certificate."""
     if parsed is not None:
         try:
             return _read_plain(parsed.extensions)
@@ -199,7 +199,7 @@ def _read_thoroughly(der: bytes) -> Extensions:
 def names_of(der: bytes) -> tuple[ConstrainedName, ...]:
     """Return the names subject to name constraints: the subject, email addresses in it, and SAN.
 
-    Raise `ValueError` or `TypeError`.
+    Raise `ValueError` or `TypeError` for a malformed certificate.
     """
     try:
         check_quick(der)

@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Index, Table, Text, bindparam, func, select, 
 from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.column_types import number, text
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.table_statements import find, is_among, page, remove
+from birthmark.store.table_statements import find, is_in_list, page, remove
 
 SHARE_CHARS = len("2001:0db8:0000:0000")  # above IPv4's length
 
@@ -65,7 +65,7 @@ def _latest(*, by_code: bool = False, by_subject: bool = False) -> Statement:
 LATEST, OF_CODE = _latest(), _latest(by_code=True)
 ABOUT, ABOUT_OF_CODE = _latest(by_subject=True), _latest(by_subject=True, by_code=True)
 _SINCE = subjects.c.at >= bindparam("since")
-SUBJECTS_NAMED = statement(select(subjects.c.subject).where(is_among(subjects.c.subject), _SINCE).distinct())
+SUBJECTS_NAMED = statement(select(subjects.c.subject).where(is_in_list(subjects.c.subject), _SINCE).distinct())
 SUBJECTS_PAGE = statement(
     select(subjects.c.subject, func.max(subjects.c.at).label("at"))
     .where(subjects.c.subject > bindparam("after"))

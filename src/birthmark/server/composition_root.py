@@ -248,7 +248,7 @@ class Rooms:
         """Notify every MQTT client of the shutdown, as far as its MQTT version supports it."""
         for mqtt in self._mqtt:
             for connection in mqtt.everyone():
-                connection.pump.close(CloseReason.STOPPING)
+                connection.driver.close(CloseReason.STOPPING)
 
     def subscribe(self, bus: Bus) -> None:
         """Subscribe live connections to changes that affect them."""
@@ -287,7 +287,7 @@ class _PresenceLog:
     notices: Notices
 
     def on_connect(self, space: str, client: str, connection: ClientConnection) -> None:
-        address = connection.pump.address if isinstance(connection, HubConnection | AwsConnection) else ""
+        address = connection.driver.address if isinstance(connection, HubConnection | AwsConnection) else ""
         self.notices.came(space, client, address)
 
     def on_disconnect(self, space: str, client: str, reason: CloseReason) -> None:

@@ -63,7 +63,7 @@ def upstream_of(settings: Settings, data: DataDirectory, clock: Clock, entropy: 
 
 
 def _links_of(table: UpstreamTable, clock: Clock) -> Callable[[], Https]:
-    from birthmark.device_transports.identity import ServerTrust, identity_of
+    from birthmark.device_transports.identity_and_trust import ServerTrust, identity_of
     from birthmark.device_transports.transport_selection import open_links
 
     files = [Path(one).expanduser() for one in table.trusted_certs]

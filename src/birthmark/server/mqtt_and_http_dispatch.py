@@ -31,9 +31,9 @@ from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.host_header_syntax import RequireAuthority
 from birthmark.net.http_route_wrappers import LazyApp, StaticRoutes
-from birthmark.net.mqtt_driver import Accept, MqttPump
+from birthmark.net.mqtt_driver import Accept, MqttDriver
 from birthmark.net.mqtt_service_interface import Admission, MqttRefusedError
-from birthmark.net.stale_cache_guard import RequireFresh
+from birthmark.net.stale_cache_request_delay import RequireFresh
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket_transport import offers_amqp, serve_amqp, serve_mqtt
 from birthmark.operator_api import (
@@ -174,19 +174,19 @@ class Applications:
             connect_timeout_s=settings.bounds().mqtt_connect_s, max_queued=settings.aws.max_waiting
         )
 
-    def mqtt(self, peer: TlsPeer) -> MqttPump:
+    def mqtt(self, peer: TlsPeer) -> MqttDriver:
         """Return the MQTT protocol of a new connection."""
-        return MqttPump(self._accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
+        return MqttDriver(self._accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
 
     def amqp(self, peer: TlsPeer) -> AmqpDriver:
         """Return the AMQP protocol of a new connection."""
         return AmqpDriver(self._rooms.hub_amqp.connect, self.record, self._clock, peer)
 
-    def _mqtt_over(self, socket: WebSocket, peer: TlsPeer) -> MqttPump:
+    def _mqtt_over(self, socket: WebSocket, peer: TlsPeer) -> MqttDriver:
         """Return the MQTT side of a WebSocket whose request is not signed."""
         headers = {name.lower(): value for name, value in socket.headers.items()}
         accept = partial(self._accept, of_aws=self._rooms.aws_connections.acceptor_of(headers, socket.url.query))
-        return MqttPump(accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
+        return MqttDriver(accept, self.report, self._clock, peer, self._mqtt_limits, freshness=self._freshness)
 
     def _websockets(self) -> tuple[WebSocketHandler, WebSocketHandler]:
         """Return the handlers of MQTT over WebSocket, and of MQTT or AMQP."""
@@ -438,19 +438,19 @@ class Applications:
         named = {k: str(v) for k, v in request.path_params.items() if k in {"registration_id", "device_id"}}
         return self._rooms.ledger.record(error, address=address, presented=peer.leaf, **named)
 
-    async def _accept(self, pump: MqttPump, packet: Connect, of_aws: Accept | None = None) -> Admission:
+    async def _accept(self, driver: MqttDriver, packet: Connect, of_aws: Accept | None = None) -> Admission:
         """Select the cloud by ALPN, then by the form of the user name. SNI is not a reliable indicator."""
         rooms, username = self._rooms, packet.username or ""
         await rooms.broker.wait_until_fresh()
         service, accept = ServedCloud.AWS, of_aws or rooms.aws_connections.accept
-        if pump.peer.alpn != AWS_ALPN:
+        if driver.peer.alpn != AWS_ALPN:
             for one in rooms.components:
                 if (acceptor := one.find_acceptor(username)) is not None:
                     service, accept = ServedCloud(one.service), acceptor
         if not self._settings.serves(service):
             error = NotServedError(data=self._settings.directory, service=service)
             raise MqttRefusedError(ReasonCode.SERVER_UNAVAILABLE, error)
-        return await accept(pump, packet)
+        return await accept(driver, packet)
 
 
 # Responses to an operator tool's existence check before it creates something.

@@ -60,10 +60,10 @@ class EndConnectionsRequest:
         alone = {one.thumbprint for one in gone if not one.key and one.thumbprint}  # may have a twin form
         others = []
         for connection in self._everyone:
-            if (leaf := connection.pump.peer.leaf) is None:
+            if (leaf := connection.driver.peer.leaf) is None:
                 continue
             if digest_of(leaf) in keys or leaf.thumbprint in alone:
-                connection.pump.close(CloseReason.ADMINISTRATIVE)
+                connection.driver.close(CloseReason.ADMINISTRATIVE)
             elif alone:
                 others.append(connection)
         if others:
@@ -76,9 +76,9 @@ class EndConnectionsRequest:
         slices = Slices(_STEPS)
         for connection in connections:
             await slices.step()
-            leaf = connection.pump.peer.leaf
+            leaf = connection.driver.peer.leaf
             if leaf is not None and not alone.isdisjoint(twins_of(leaf)):
-                connection.pump.close(CloseReason.ADMINISTRATIVE)
+                connection.driver.close(CloseReason.ADMINISTRATIVE)
 
     async def _look(self) -> None:
         """Check each connection, and repeat if more certificates were revoked during the check."""
@@ -93,11 +93,11 @@ class EndConnectionsRequest:
             self._looking = None
 
     async def _look_at(self, connection: TrackedMqttConnection) -> None:
-        peer = connection.pump.peer
-        if peer.leaf is None or connection.pump.is_over:
+        peer = connection.driver.peer
+        if peer.leaf is None or connection.driver.is_over:
             return
         try:
             await self._check(peer.leaf, peer.chain)
         except BirthmarkError as error:
-            log.info("connection.ended", extra={"code": error.code, "address": connection.pump.address})
-            connection.pump.close(CloseReason.ADMINISTRATIVE)
+            log.info("connection.ended", extra={"code": error.code, "address": connection.driver.address})
+            connection.driver.close(CloseReason.ADMINISTRATIVE)

@@ -29,7 +29,7 @@ from birthmark.server.function_and_role_settings import FunctionTable, RoleTable
 from birthmark.server.message_server_settings import ServerTable, validate_servers
 from birthmark.server.oidc_settings import Oidc, mistakes_of_oidc
 from birthmark.text_file_encodings import format_conversion_fix, not_utf_8, read_text_file, to_lines
-from birthmark.toml_mistakes import TomlError, lines_of, mistakes_in, parse
+from birthmark.toml_validation import TomlError, lines_of, mistakes_in, parse
 from birthmark.untrusted_json_and_text import printable
 
 DEFAULT_DATA = "~/.local/share/birthmark"

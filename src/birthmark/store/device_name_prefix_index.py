@@ -16,7 +16,7 @@ from birthmark.store.column_types import text
 from birthmark.store.compiled_statements import statement
 from birthmark.store.core_tables import metadata
 from birthmark.store.database import DatabaseReader
-from birthmark.store.table_statements import find, insert, is_among, remove
+from birthmark.store.table_statements import find, insert, is_in_list, remove
 from birthmark.store.unit_of_work import Changes
 
 Ordered = Text().with_variant(Text(collation="C"), "postgresql")
@@ -57,12 +57,12 @@ FIND = statement(
 )
 
 _IS_WHOLE = or_(func.length(words.c.name) == func.length(words.c.word), func.length(words.c.word) >= MAX_CHARS)
-WHOLE = find(words, "place", is_among(words.c.word), _IS_WHOLE, of=("name",))
+WHOLE = find(words, "place", is_in_list(words.c.word), _IS_WHOLE, of=("name",))
 """Select names that equal one of several folded names, or start with it if it is truncated."""
 
 
 async def find_spellings(database: DatabaseReader, scope: str, name: str) -> set[str]:
-    """Return the spellings of a name at a place where names are case-sensitive."""
+    """Return the case variants of a name at a place where names are case-sensitive."""
     rows = await database.all(_SPELLED, place=scope, word=words_of(name)[0])
     return {row["name"] for row in rows if fold(row["name"]) == fold(name)}
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from birthmark.errors import InvalidRequestError
 from birthmark.store.compiled_statements import Statement
 from birthmark.store.database import DatabaseReader, Row
-from birthmark.store.table_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MAX_LIST_VALUES, list_parameters
 from birthmark.untrusted_json_and_text import whole_number
 
 T = TypeVar("T")
@@ -85,6 +85,6 @@ async def each_among(
 ) -> AsyncIterator[Row]:
     """Yield the rows of a statement with `keyed.among` for any number of values."""
     some = list(values)
-    for first in range(0, len(some), MOST_AMONG):
-        for row in await reader.all(statement, **these(some[first : first + MOST_AMONG]), **params):
+    for first in range(0, len(some), MAX_LIST_VALUES):
+        for row in await reader.all(statement, **list_parameters(some[first : first + MAX_LIST_VALUES]), **params):
             yield row

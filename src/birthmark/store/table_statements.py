@@ -121,18 +121,18 @@ def _counted_on(table: Table, conditions: Sequence[Condition], *, may_change: bo
     return Statement(build)
 
 
-MOST_AMONG = 100
-_AMONG = tuple(f"among_{number}" for number in range(MOST_AMONG))
+MAX_LIST_VALUES = 100
+_AMONG = tuple(f"among_{number}" for number in range(MAX_LIST_VALUES))
 
 
-def is_among(column: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Return the condition that a column has one of several values; `these` returns its parameters."""
+def is_in_list(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Return the condition that a column has one of several values; `list_parameters` returns its parameters."""
     return column.in_([bindparam(name, type_=column.type) for name in _AMONG])
 
 
-def these(values: Sequence[Any]) -> dict[str, Any]:
-    """Return the parameters of `among`, for 1 to `MOST_AMONG` values."""
-    return dict(zip(_AMONG, [*values, *[values[-1]] * (MOST_AMONG - len(values))], strict=True))
+def list_parameters(values: Sequence[Any]) -> dict[str, Any]:
+    """Return the parameters of `among`, for 1 to `MAX_LIST_VALUES` values."""
+    return dict(zip(_AMONG, [*values, *[values[-1]] * (MAX_LIST_VALUES - len(values))], strict=True))
 
 
 def _select(table: Table, of: Sequence[str]) -> Any:

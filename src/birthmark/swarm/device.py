@@ -22,10 +22,10 @@ from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
 from birthmark.swarm.model import DeviceGroup, DeviceMetrics, RegistrationProtocol, SwarmState
+from birthmark.swarm.rules import device_event_schedule
 from birthmark.swarm.rules import jobs as rules
-from birthmark.swarm.rules import schedule
 from birthmark.swarm.rules.behavior import Act, BehaviorPlan
-from birthmark.swarm.rules.schedule import Dice
+from birthmark.swarm.rules.device_event_schedule import Dice
 from birthmark.swarm.run_context import RunContext
 
 _HEARD = ("notify-next", "start-next/accepted", "+/update/accepted", "+/update/rejected")
@@ -122,7 +122,7 @@ class SwarmDevice:
 
     async def live(self) -> None:
         """Run until cancelled."""
-        await self.yard.sleep_until(schedule.arrival_s(self.group, self.number))
+        await self.yard.sleep_until(device_event_schedule.arrival_s(self.group, self.number))
         while True:
             pause_s = await self._visit()
             if pause_s:
@@ -140,7 +140,7 @@ class SwarmDevice:
             self._enter(SwarmState.AWAY)
             self.yard.counting.errors[f"machine.{problem.strerror or problem}"] += 1
             self.failures += 1
-            return schedule.backoff_s(self.failures, self.dice.roll())
+            return device_event_schedule.backoff_s(self.failures, self.dice.roll())
 
     def _failed(self, error: BirthmarkError) -> float:
         yard = self.yard
@@ -151,7 +151,7 @@ class SwarmDevice:
         if is_refusal and yard.target.way is not RegistrationProtocol.NONE:
             self.hub = ""  # it may now belong to another hub
         self.failures += 1
-        return schedule.backoff_s(self.failures, self.dice.roll())
+        return device_event_schedule.backoff_s(self.failures, self.dice.roll())
 
     def _enter(self, state: SwarmState, *, is_planned: bool = False) -> None:
         self.yard.counting.enter(self.tally, state, self.yard.now(), is_planned=is_planned)
@@ -197,7 +197,7 @@ class SwarmDevice:
                 match act := await jobs.until_due():
                     case Act.SEND:
                         await self._send(mqtt)
-                        plan.send_s = schedule.next_message_s(group, yard.now(), self.dice.roll())
+                        plan.send_s = device_event_schedule.next_message_s(group, yard.now(), self.dice.roll())
                     case Act.RENEW:
                         if await self._is_renewed():
                             return 0.0  # and reconnect with the new one
@@ -207,7 +207,7 @@ class SwarmDevice:
                         return group.away_s
                     case Act.CUT | Act.STORM:
                         self._cut(mqtt)
-                        return schedule.backoff_s(1, self.dice.roll()) if act is Act.CUT else 0.0
+                        return device_event_schedule.backoff_s(1, self.dice.roll()) if act is Act.CUT else 0.0
                     case Act.JOB:
                         await jobs.end()
                     case _:
@@ -253,7 +253,7 @@ class SwarmDevice:
             leaf = self.yard.shelf.leaf_of(self.tally.name)
             life_s = (leaf.not_after - leaf.not_before).total_seconds()
             begun = now - (self.yard.clock.now() - leaf.not_before).total_seconds()
-        return max(now + _RENEWALS_APART_S, schedule.next_renewal_s(group, now, begun, life_s))
+        return max(now + _RENEWALS_APART_S, device_event_schedule.next_renewal_s(group, now, begun, life_s))
 
     async def _is_renewed(self) -> bool:
         """Renew the certificate; on failure record the reason and continue with the old certificate."""

@@ -11,7 +11,7 @@ from birthmark.swarm.identities import CaFactory, IdentityDirectory, csr_of, new
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.low_memory_tls_stream import Dialer
 from birthmark.swarm.model import Fault, Origin
-from birthmark.swarm.rules.schedule import faults_of
+from birthmark.swarm.rules.device_event_schedule import faults_of
 from birthmark.swarm.scenario.model import Scenario, SwarmTarget
 
 _AT_ONCE = 32  # parallel EST requests

@@ -19,8 +19,8 @@ from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.low_memory_tls_stream import Dialer
 from birthmark.swarm.links.mqtt import SwarmMqtt
 from birthmark.swarm.model import DeviceGroup, DeviceMetrics, Fault, RegistrationProtocol, SwarmState, SwarmVerdict
-from birthmark.swarm.rules import schedule
-from birthmark.swarm.rules.schedule import Dice
+from birthmark.swarm.rules import device_event_schedule
+from birthmark.swarm.rules.device_event_schedule import Dice
 from birthmark.swarm.run_context import RunContext
 
 _T = TypeVar("_T")
@@ -52,7 +52,7 @@ class FaultyDevice:
 
     async def live(self) -> None:
         """Run until the result of the fault is known."""
-        await self.yard.sleep_until(schedule.arrival_s(self.group, self.number))
+        await self.yard.sleep_until(device_event_schedule.arrival_s(self.group, self.number))
         failures = 0
         while True:
             self._enter(SwarmState.REGISTERING)
@@ -65,7 +65,7 @@ class FaultyDevice:
                 failures += 1
                 self.tally.last_error = getattr(error, "code", type(error).__name__)
                 self._enter(SwarmState.AWAY)
-                await asyncio.sleep(schedule.backoff_s(failures, self.dice.roll()))
+                await asyncio.sleep(device_event_schedule.backoff_s(failures, self.dice.roll()))
             else:
                 self._settle(SwarmVerdict.TOLERATED, "")
                 return

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.clock_and_entropy import Clock, Entropy
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.errors import ConflictError
 from birthmark.est.client import EstClient
 from birthmark.keys.pin import Pin

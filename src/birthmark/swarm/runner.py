@@ -15,8 +15,8 @@ from birthmark.swarm.faulty_device import FaultyDevice
 from birthmark.swarm.identities import IdentityDirectory
 from birthmark.swarm.links.low_memory_tls_stream import Dialer
 from birthmark.swarm.model import DeviceGroup, DeviceMetrics, Judgement, SwarmState
+from birthmark.swarm.rules.device_event_schedule import Dice, faults_of
 from birthmark.swarm.rules.fault_reaction_verdicts import judge
-from birthmark.swarm.rules.schedule import Dice, faults_of
 from birthmark.swarm.run_context import RunContext
 from birthmark.swarm.run_metrics import RunMetrics
 from birthmark.swarm.scenario.model import Scenario, SwarmTarget

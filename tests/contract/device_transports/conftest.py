@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.clock_and_entropy import SystemClock
-from birthmark.device_transports.identity import Identity, identity_of
+from birthmark.device_transports.identity_and_trust import Identity, identity_of
 from birthmark.keys.file_key import FileKey
 from birthmark.keys.pin import Pin
 from birthmark.pki.certificates import Certificate

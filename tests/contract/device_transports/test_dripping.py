@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from birthmark.device_transports.errors import LinkTimeoutError
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl import server_time, trust_probe
 from birthmark.device_transports.openssl.https import OpensslHttps
 

@@ -20,7 +20,7 @@ from birthmark.device_transports.errors import (
     ServerUntrustedError,
     SubscriptionRefusedError,
 )
-from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
+from birthmark.device_transports.identity_and_trust import Identity, ServerTrust, TokenIdentity
 from birthmark.device_transports.ports import Links, MqttClient, ReceivedMessage
 from birthmark.device_transports.urls import UrlInvalidError
 from birthmark.errors import BirthmarkError, UnavailableError

@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 
 from birthmark.clock_and_entropy import SystemClock
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl import mqtt
 from birthmark.device_transports.openssl.mqtt import OpensslMqtt
 from birthmark.iothub.client import connect_hub

@@ -13,7 +13,7 @@ from OpenSSL import SSL
 
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError
-from birthmark.net import dual_protocol_connection, tls, tls_pipe, tls_pipe_cffi, tls_pipe_pyopenssl
+from birthmark.net import accepted_connection, tls, tls_pipe, tls_pipe_cffi, tls_pipe_pyopenssl
 from birthmark.net.listener import Listeners
 from birthmark.net.listener_limits import Limits
 from birthmark.net.tls import TlsPeer, peer_of, server_context
@@ -31,7 +31,7 @@ V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 @pytest.fixture(params=[tls_pipe_cffi, tls_pipe_pyopenssl], ids=["library", "public"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TlsWay:
-    for module in (tls, dual_protocol_connection):
+    for module in (tls, accepted_connection):
         monkeypatch.setattr(module, "WAY", request.param)
     return cast("TlsWay", request.param)
 

@@ -22,7 +22,7 @@ from birthmark.audit.chain_verification import (
 )
 from birthmark.audit.chain_verification import ROWS as ROWS_OF_CHAIN
 from birthmark.audit.signed_heads import HEADS, AuditKey, Head, parse_head, parse_heads
-from birthmark.audit.verified_chain_json import entries, report
+from birthmark.audit.verification_report_json import entries, report
 from birthmark.errors import BirthmarkError
 from birthmark.store import AuditRow, Changes, Database, Statement, insert, open_database, upsert
 from birthmark.store.compiled_statements import CompiledStatement

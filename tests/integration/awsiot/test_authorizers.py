@@ -20,7 +20,7 @@ from birthmark.broker import Broker, SpaceRules
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, Disconnect, PubAck, Publish
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from support.aws.account import ACCOUNT, ME, an_aws_account
@@ -77,8 +77,10 @@ class World:
     refused: list[BirthmarkError] = field(default_factory=list)
 
     def start(self, client_id: str = "c") -> "Client":
-        client = Client(MqttPump(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, NOBODY))
-        client.pump.start(client.wire, "192.0.2.1")
+        client = Client(
+            MqttDriver(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, NOBODY)
+        )
+        client.driver.start(client.wire, "192.0.2.1")
         client.say(Connect(client_id, level=LEVEL_5, username="me?x-amz-customauthorizer-name=door", password=b"x"))
         return client
 
@@ -94,14 +96,14 @@ class World:
 
 @dataclass
 class Client:
-    pump: MqttPump
+    driver: MqttDriver
     wire: Wire = field(default_factory=Wire)
     count: int = 0
 
     def say(self, *packets: Connect | Publish) -> None:
         for packet in packets:
             self.wire.client.send(packet)
-        self.pump.data_received(self.wire.client.data_to_send())
+        self.driver.data_received(self.wire.client.data_to_send())
 
     async def may_publish(self) -> bool:
         self.count += 1
@@ -110,7 +112,7 @@ class Client:
         return self.wire.got(PubAck)[-1].code != ReasonCode.NOT_AUTHORIZED
 
     async def ended(self) -> int:
-        await until(lambda: self.pump.is_over)
+        await until(lambda: self.driver.is_over)
         return self.wire.got(Disconnect)[-1].code
 
 
@@ -176,7 +178,7 @@ async def test_nobody_stays_longer_than_it_was_let_in_for(database_url: str) -> 
         client = await world.connected()
         with world.connections.space.messages.watch("$aws/events/presence/#") as viewer:
             world.pass_by(599)
-            assert not client.pump.is_over
+            assert not client.driver.is_over
             world.pass_by(2)
             assert await client.ended() == ReasonCode.MAXIMUM_CONNECT_TIME
             messages, _ = await viewer.take(5.0)
@@ -192,16 +194,16 @@ async def test_a_stranger_has_the_function_asked_so_often_and_a_client_as_often_
         for number in range(3 * OF_ADDRESS):
             client = world.start(f"c{number}")
             await until(lambda client=client: bool(client.wire.got(ConnAck)))  # type: ignore[misc]
-            assert not client.pump.is_over
+            assert not client.driver.is_over
         world.functions.answer = {"isAuthenticated": False}
         before = len(world.functions.asked)
         for number in range(2 * OF_ADDRESS):
             client = world.start(f"s{number}")
-            await until(lambda client=client: client.pump.is_over)  # type: ignore[misc]
+            await until(lambda client=client: client.driver.is_over)  # type: ignore[misc]
         assert len(world.functions.asked) == before + OF_ADDRESS
         world.clock.move(timedelta(seconds=60))
         world.functions.say(WIDE)
-        assert not (await world.connected()).pump.is_over
+        assert not (await world.connected()).driver.is_over
 
 
 @pytest.mark.anyio
@@ -210,7 +212,7 @@ async def test_of_one_address_no_more_ask_at_once_than_may_be_refused(database_u
         world.functions.answer = {"isAuthenticated": False}
         world.functions.may_answer.clear()
         clients = [world.start(f"c{number}") for number in range(OF_ADDRESS + 10)]
-        await until(lambda: sum(client.pump.is_over for client in clients) == 10)
+        await until(lambda: sum(client.driver.is_over for client in clients) == 10)
         assert len(world.functions.asked) == OF_ADDRESS
         world.functions.may_answer.set()
-        await until(lambda: all(client.pump.is_over for client in clients))
+        await until(lambda: all(client.driver.is_over for client in clients))

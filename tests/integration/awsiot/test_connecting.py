@@ -22,7 +22,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, PubAck, Publish, WillMessage
 from birthmark.mqtt.properties import PropertyId
 from birthmark.mqtt.reason_codes import ReasonCode
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
@@ -57,8 +57,8 @@ class World:
 
     def start(self, will: WillMessage | None = None) -> "Device":
         """Return a device whose CONNECT is on its way."""
-        device = Device(MqttPump(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER))
-        device.pump.start(device.wire, "192.0.2.1")
+        device = Device(MqttDriver(self.connections.accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER))
+        device.driver.start(device.wire, "192.0.2.1")
         device.say(Connect("device-1", level=LEVEL_5, properties=((PropertyId.SESSION_EXPIRY, 60),), will=will))
         return device
 
@@ -86,14 +86,14 @@ class World:
 
 @dataclass
 class Device:
-    pump: MqttPump
+    driver: MqttDriver
     wire: Wire = field(default_factory=Wire)
     count: int = 0
 
     def say(self, *packets: Connect | Publish) -> None:
         for packet in packets:
             self.wire.client.send(packet)
-        self.pump.data_received(self.wire.client.data_to_send())
+        self.driver.data_received(self.wire.client.data_to_send())
 
     def publish(self) -> None:
         self.count += 1
@@ -135,7 +135,7 @@ async def test_a_device_whose_policy_is_taken_away_while_it_connects_does_not_ge
     async with a_world(database_url) as world:
         world.while_it_connects(lambda: world.detach("connect"))
         device = world.start()
-        await until(lambda: device.pump.is_over)
+        await until(lambda: device.driver.is_over)
         assert [packet.code for packet in device.wire.got(ConnAck)] == [ReasonCode.NOT_AUTHORIZED]
         assert [error.code for error in world.refused] == ["awsiot.policy_denied"]
 
@@ -304,8 +304,8 @@ async def test_a_mistake_of_ours_while_rights_are_looked_at_ends_the_connection(
         monkeypatch.setattr(world.connections, "admit", mistaken)
         before = FAILURES["the broker"]
         await world.let_publish()
-        await until(lambda: device.pump.is_over)
-        assert (world.refused, device.pump._reason) == ([], CloseReason.SERVER)
+        await until(lambda: device.driver.is_over)
+        assert (world.refused, device.driver._reason) == ([], CloseReason.SERVER)
         assert FAILURES["the broker"] == before + 1
 
 
@@ -316,7 +316,7 @@ async def test_a_will_that_waits_is_published_while_what_its_client_came_by_stan
     async with a_world(database_url) as world:
         await world.let_publish()
         device = await world.connected(WillMessage("t", b"gone", 1, False, ((PropertyId.WILL_DELAY, 5),)))
-        await lose(device.pump)
+        await lose(device.driver)
         await world.broker.wait_until_settled()
         if is_taken_back:
             await world.aws.certificates.set_status(world.certificate_id, CertificateStatus.INACTIVE, **ME)

@@ -12,7 +12,7 @@ from birthmark.broker.errors import RetainedShareUsedError
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect, WillMessage
 from birthmark.mqtt.properties import PropertyId
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from birthmark.refusals.queries import refusals_about
@@ -61,13 +61,13 @@ async def test_over_https_and_by_wills_one_principal_keeps_a_fourth_of_the_retai
         failures = FAILURES.copy()
 
         async def goes_without_a_word(number: int, properties: tuple[tuple[PropertyId, int], ...]) -> None:
-            pump, wire = MqttPump(connections.accept, lambda e, _a, _p: refused.append(e), clock, PEER), Wire()
-            pump.start(wire, "192.0.2.1")
+            driver, wire = MqttDriver(connections.accept, lambda e, _a, _p: refused.append(e), clock, PEER), Wire()
+            driver.start(wire, "192.0.2.1")
             will = WillMessage(f"will/{number}", b"gone", 1, True, properties)
             wire.client.send(Connect(f"device-{number}", level=LEVEL_5, will=will))
-            pump.data_received(wire.client.data_to_send())
+            driver.data_received(wire.client.data_to_send())
             await until(lambda: bool(wire.got(ConnAck)))
-            pump.connection_lost(None)
+            driver.connection_lost(None)
             await broker.wait_until_settled()
 
         try:

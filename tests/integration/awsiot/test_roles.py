@@ -22,7 +22,7 @@ from birthmark.awsiot.service.role_aliases import RoleNotMappedError, TemporaryC
 from birthmark.broker import Broker, SpaceRules
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.packets import LEVEL_5, ConnAck, Connect
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.refusals import Ledger
 from support.aws.account import ACCOUNT, ME, an_account, an_aws_account
 from support.aws.device import document, statement
@@ -150,7 +150,7 @@ async def test_who_may_not_or_has_a_role_that_is_not_mapped_gets_no_key(database
 @asynccontextmanager
 async def a_websocket(
     aws: AwsIot, clock: FakeClock
-) -> AsyncIterator[tuple[AwsConnections, MqttPump, list[BirthmarkError]]]:
+) -> AsyncIterator[tuple[AwsConnections, MqttDriver, list[BirthmarkError]]]:
     """Yield an account's connections, one that a key opened, and what is refused."""
     database = aws.things.database
     broker, ledger = Broker(database, clock, "test"), Ledger(database, clock, SeededEntropy())
@@ -158,13 +158,13 @@ async def a_websocket(
     connections = AwsConnections(aws, ledger, clock, SeededEntropy(), broker=broker, rules=rules)
     refused: list[BirthmarkError] = []
     grant = await grant_of(aws, await aws.roles.issue("reading", VISITOR), clock)
-    pump = MqttPump(connections.acceptor(grant), lambda e, _a, _p: refused.append(e), clock)
+    driver = MqttDriver(connections.acceptor(grant), lambda e, _a, _p: refused.append(e), clock)
     wire = Wire()
-    pump.start(wire, "192.0.2.1")
+    driver.start(wire, "192.0.2.1")
     wire.client.send(Connect("c", level=LEVEL_5))
-    pump.data_received(wire.client.data_to_send())
+    driver.data_received(wire.client.data_to_send())
     await until(lambda: bool(wire.got(ConnAck)))
-    yield connections, pump, refused
+    yield connections, driver, refused
     await broker.wait_until_settled(1.0)
     await ledger.wait_until_written()
 
@@ -173,14 +173,14 @@ async def a_websocket(
 async def test_a_websocket_ends_with_the_key_that_opened_it(database_url: str) -> None:
     async with (
         a_device_that_may(database_url) as (aws, clock, _),
-        a_websocket(aws, clock) as (connections, pump, refused),
+        a_websocket(aws, clock) as (connections, driver, refused),
     ):
         clock.move(timedelta(seconds=899))
         connections.process_deadlines()
-        assert not pump.is_over
+        assert not driver.is_over
         clock.move(timedelta(seconds=2))
         connections.process_deadlines()
-        assert pump.is_over
+        assert driver.is_over
         assert [error.code for error in refused] == ["awsiot.session_ended"]
 
 
@@ -188,9 +188,9 @@ async def test_a_websocket_ends_with_the_key_that_opened_it(database_url: str) -
 async def test_a_websocket_ends_when_the_certificate_becomes_a_claims(database_url: str) -> None:
     async with (
         a_device_that_may(database_url) as (aws, clock, certificate_id),
-        a_websocket(aws, clock) as (on, pump, refused),
+        a_websocket(aws, clock) as (on, driver, refused),
     ):
         await aws.claims.set_claim(certificate_id, is_claim=True, **ME)
         on.access_changed(GrantsChanged(certificate_id))
-        await until(lambda: pump.is_over)
+        await until(lambda: driver.is_over)
         assert [error.code for error in refused] == ["awsiot.session_ended"]

@@ -27,7 +27,7 @@ from birthmark.refusals import store as refusal_store
 from birthmark.server.composition_root import Rooms
 from birthmark.store import Changes, Statement, device_name_prefix_index, open_database, statement
 from birthmark.store.pagination import PageInvalidError
-from birthmark.store.table_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MAX_LIST_VALUES, list_parameters
 from support.fakes import FakeClock
 from support.kills.interleaved import answered, opened
 from support.kills.interleaved_operations import DEVICE, ME, OPERATIONS, OPERATOR, by, fill, hub
@@ -384,7 +384,7 @@ async def test_a_page_reads_a_few_pages_of_the_database(database_url: str) -> No
         fill = f"INSERT INTO {table} SELECT {columns} FROM generate_series(1, {MANY}) AS n"
         await database.commit(Changes().run(statement(text(fill.replace(":", r"\:")))))
         await database.commit(Changes().run(statement(text(f"ANALYZE {table}"))))
-    named = these([f"pump-{number}" for number in range(MOST_AMONG)])
+    named = list_parameters([f"pump-{number}" for number in range(MAX_LIST_VALUES)])
     asked: Mapping[Statement, Mapping[str, object]] = {
         hub_store.NAMES_OF_DEVICES: {"hub": "hub", "after": "pump-2", "limit": 100},
         hub_store.DEVICES_OFF: {"hub": "hub", "after": "pump-2", "limit": 100},

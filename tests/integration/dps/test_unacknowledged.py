@@ -6,7 +6,7 @@ from birthmark.dps import wire
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.mqtt.errors import QueueFullError
 from birthmark.mqtt.packets import ConnAck, Connect, PubAck, Publish, SubAck, Subscribe
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.tls import TlsPeer
 from birthmark.refusals import Ledger
 from support.azure.dps_world import a_dps
@@ -29,7 +29,7 @@ async def test_an_answer_that_finds_no_room_on_the_connection_is_left_out(
         ledger = Ledger(world.database, world.clock, SeededEntropy())
         accept = DpsMqtt(world.registrations, ledger, world.clock).accept
         peer, client = TlsPeer(device.certificate, (), b"", "", "TLSv1.3"), Wire()
-        link = MqttPump(accept, lambda *_: None, world.clock, peer)
+        link = MqttDriver(accept, lambda *_: None, world.clock, peer)
         link.start(client, "192.0.2.1")
 
         def send(packet: Connect | Subscribe | Publish) -> None:
@@ -41,7 +41,7 @@ async def test_an_answer_that_finds_no_room_on_the_connection_is_left_out(
         send(Subscribe(1, ((wire.RESPONSES, 1),)))
         await until(lambda: bool(client.got(SubAck)))
         with monkeypatch.context() as patched:
-            patched.setattr(MqttPump, "publish", full)
+            patched.setattr(MqttDriver, "publish", full)
             send(Publish(wire.register_topic("1"), b"{}", 1, packet_id=2))
             await until(lambda: bool(client.got(PubAck)) or client.is_over)
         send(Publish(wire.register_topic("2"), b"{}", 1, packet_id=3))

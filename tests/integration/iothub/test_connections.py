@@ -39,7 +39,7 @@ from birthmark.mqtt.packets import (
     Unsubscribe,
     WillMessage,
 )
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.store import to_micros
 from support.azure.hub_world import ON_RECORD, Wire, World, a_world, lose, until
@@ -91,7 +91,7 @@ async def test_each_message_has_the_properties_of_its_own_topic(tmp_path: Path) 
         assert found == [a, a, {}, b | plain, b, a | plain, a], "in the order in which they came"
 
 
-async def by_token(world: World, lasts: timedelta) -> tuple[MqttPump, Wire]:
+async def by_token(world: World, lasts: timedelta) -> tuple[MqttDriver, Wire]:
     """Return a connection that a token opened."""
     device = await world.iothub.registry.device(world.hub, "device-1")
     if device.authentication.type is not AuthenticationType.SAS:
@@ -405,7 +405,7 @@ async def test_a_twin_request_behind_a_full_window_of_telemetry_is_answered(tmp_
         assert [packet.topic for packet in client.got(Publish)] == ["$iothub/twin/res/200/?$rid=7"]
 
 
-async def wanting_mail(world: World, *, clean: bool = True) -> tuple[MqttPump, Wire]:
+async def wanting_mail(world: World, *, clean: bool = True) -> tuple[MqttDriver, Wire]:
     link, client = await world.connected(clean=clean)
     client.client.send(Subscribe(1, ((wire.devicebound("device-1"), 1),)))
     link.data_received(client.client.data_to_send())
@@ -439,7 +439,7 @@ async def test_a_message_that_finds_no_room_on_the_connection_is_given_back(
         _, client = await wanting_mail(world)
         await send_mail(world, 1)
         with monkeypatch.context() as patched:
-            patched.setattr(MqttPump, "publish", full)
+            patched.setattr(MqttDriver, "publish", full)
             await world.connections.check_queues()
             await world.broker.wait_until_settled()
         (letter,) = await world.iothub.c2d.inboxes.letters(space_of("main"), "device-1")
@@ -666,7 +666,7 @@ async def test_a_connection_on_its_way_while_its_device_is_deleted_brings_no_ses
         await nothing_is_left(world)
 
 
-async def subscribe(link: MqttPump, client: Wire, name: str) -> None:
+async def subscribe(link: MqttDriver, client: Wire, name: str) -> None:
     client.client.send(Subscribe(1, ((name, 1),)))
     link.data_received(client.client.data_to_send())
     await until(lambda: bool(client.got(SubAck)))

@@ -16,7 +16,7 @@ from birthmark.iothub.model import C2dMessage, space_of
 from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.mqtt.packets import ConnAck, Packet, PubAck, Publish, SubAck, Subscribe
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.store import Changes
 from support.azure.hub_world import Wire, World, a_world, until
 
@@ -56,13 +56,13 @@ async def send(world: World, text: str) -> None:
     )
 
 
-def says(link: MqttPump, wire_: Wire, *packets: Packet) -> None:
+def says(link: MqttDriver, wire_: Wire, *packets: Packet) -> None:
     for packet in packets:
         wire_.client.send(packet)
     link.data_received(wire_.client.data_to_send())
 
 
-async def listening(world: World) -> tuple[MqttPump, Wire]:
+async def listening(world: World) -> tuple[MqttDriver, Wire]:
     link, wire_ = world.start()
     await until(lambda: bool(wire_.got(ConnAck)))
     says(link, wire_, Subscribe(1, ((wire.devicebound(DEVICE), 1),)))

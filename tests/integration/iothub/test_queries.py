@@ -17,7 +17,7 @@ from birthmark.iothub.service.queries import QueryMarkerError
 from birthmark.iothub.service.twin_search import IndexBehindError, QueryTooBroadError
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Changes
-from birthmark.store.table_statements import MOST_AMONG
+from birthmark.store.table_statements import MAX_LIST_VALUES
 from support.azure.query_world import SAS, a_world
 
 pytestmark = pytest.mark.integration
@@ -222,11 +222,11 @@ async def test_a_hub_that_is_deleted_takes_its_terms_along(database_url: str) ->
 
 async def test_none_waits_for_twins_that_change_all_the_time(tmp_path: Path) -> None:
     async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
-        for number in range(MOST_AMONG):
+        for number in range(MAX_LIST_VALUES):
             await world.has(f"busy-{number:03}", {})
         await world.has("quiet", {"site": "a"})
         for _ in range(2):
-            for number in range(MOST_AMONG):
+            for number in range(MAX_LIST_VALUES):
                 body = {"tags": {"n": _}}
                 await world.iothub.twins.desire(world.hub, f"busy-{number:03}", body, None, replaces=False, actor="t")
             await world.iothub.index.index_batch()

@@ -14,7 +14,7 @@ from birthmark.iothub.mqtt import admission_and_reauthentication as connections
 from birthmark.iothub.service import Telemetry
 from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.mqtt.packets import ConnAck, Disconnect, WillMessage
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from support.azure.hub_world import Wire, World, a_world, lose, until
 
 pytestmark = pytest.mark.integration
@@ -28,7 +28,7 @@ async def told(world: World) -> list[bytes]:
     return [message.body for message in await world.iothub.telemetry.stream(world.hub).latest(10)]
 
 
-async def a_will(world: World, *, clean: bool = False) -> tuple[MqttPump, Wire]:
+async def a_will(world: World, *, clean: bool = False) -> tuple[MqttDriver, Wire]:
     return await world.connected(clean=clean, will=LEFT)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.device_transports.errors import LinkAnswerError, LinkLostError
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import ConnAck, Connect, Publish

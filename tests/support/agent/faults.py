@@ -31,7 +31,7 @@ from birthmark.agent.connection_loop import Loop
 from birthmark.agent.control_socket import ControlCommand, ControlServer
 from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.state_directory import AgentPaths
-from birthmark.device_transports.identity import Identity, ServerTrust, TokenIdentity
+from birthmark.device_transports.identity_and_trust import Identity, ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.tls_context import client_context
 from birthmark.device_transports.ports import HttpResponse, ReceivedMessage
 from birthmark.errors import BirthmarkError

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from birthmark.clock_and_entropy import SystemClock
-from birthmark.device_transports.identity import FileIdentity, Identity, ServerTrust
+from birthmark.device_transports.identity_and_trust import FileIdentity, Identity, ServerTrust
 from birthmark.device_transports.ports import HttpsClient, Links, MqttClient
 from birthmark.device_transports.transport_selection import open_links
 from birthmark.swarm.links.https import SwarmHttps

@@ -15,7 +15,7 @@ from birthmark.agent.config import AgentConfig, parse_config
 from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.state_directory import DEVICE_ID, EST_ID, AgentPaths, file_name, next_of
 from birthmark.device_transports.errors import LinkLostError, MqttRefusedError, ServerUntrustedError
-from birthmark.device_transports.identity import Identity, ServerTrust
+from birthmark.device_transports.identity_and_trust import Identity, ServerTrust
 from birthmark.device_transports.openssl.server_time import StatedTime
 from birthmark.device_transports.ports import HttpResponse, ReceivedMessage
 from birthmark.errors import UnavailableError

@@ -15,7 +15,7 @@ from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, WillMessage
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.tls import TlsPeer
 from birthmark.store import Database, open_database
 from support.fakes import FakeClock, SeededEntropy
@@ -78,12 +78,12 @@ class World:
         will: WillMessage | None = None,
         client_id: str = "device-1",
         token: str | None = None,
-    ) -> tuple[MqttPump, Wire]:
+    ) -> tuple[MqttDriver, Wire]:
         """Return a connection whose CONNECT is on its way."""
         password = None if token is None else token.encode()
         accept, freshness = self.connections.accept, None if self.broker.is_alone else self.broker
         wire_ = Wire()
-        link = MqttPump(accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER, freshness=freshness)
+        link = MqttDriver(accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER, freshness=freshness)
         link.start(wire_, "192.0.2.1")
         username = wire.render_username(self.hub.host, "device-1", "")
         connect = Connect(client_id, username=username, password=password, clean_start=clean, will=will)
@@ -91,7 +91,7 @@ class World:
         link.data_received(wire_.client.data_to_send())
         return link, wire_
 
-    async def connected(self, *, clean: bool = True, will: WillMessage | None = None) -> tuple[MqttPump, Wire]:
+    async def connected(self, *, clean: bool = True, will: WillMessage | None = None) -> tuple[MqttDriver, Wire]:
         link, wire_ = self.start(clean=clean, will=will)
         await until(lambda: bool(wire_.got(ConnAck)))
         return link, wire_
@@ -118,7 +118,7 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.005)
 
 
-async def lose(pump: MqttPump) -> None:
+async def lose(driver: MqttDriver) -> None:
     """End a connection as a cut line does; it is over when what others are owed first is done."""
-    pump.connection_lost(None)
-    await until(lambda: pump.is_over)
+    driver.connection_lost(None)
+    await until(lambda: driver.is_over)

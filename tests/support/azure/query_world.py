@@ -12,7 +12,7 @@ from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.queries import QueryResult
 from birthmark.iothub.wire import DeviceBody
 from birthmark.store import Database, open_database
-from birthmark.store.table_statements import these
+from birthmark.store.table_statements import list_parameters
 from support.fakes import FakeClock, SeededEntropy
 
 SAS = DeviceAuthentication(AuthenticationType.SAS)
@@ -55,7 +55,7 @@ class World:
         return [row["deviceId"] for row in answer.rows]
 
     async def terms(self, device_id: str) -> set[tuple[str, str]]:
-        rows = await self.database.all(twin_index_store.TERMS_OF, place=self.hub.name, **these([device_id]))
+        rows = await self.database.all(twin_index_store.TERMS_OF, place=self.hub.name, **list_parameters([device_id]))
         return {(row["path"], row["value"]) for row in rows}
 
 

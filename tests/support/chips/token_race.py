@@ -15,7 +15,7 @@ from awscrt import http, io
 from birthmark.device_transports.crt.https import CrtHttps
 from birthmark.device_transports.crt.mqtt import CrtMqtt
 from birthmark.device_transports.crt.tls import client_context
-from birthmark.device_transports.identity import ServerTrust, TokenIdentity, identity_of
+from birthmark.device_transports.identity_and_trust import ServerTrust, TokenIdentity, identity_of
 from birthmark.keys.key_handle import KeyHandle, Scheme
 from birthmark.keys.pin import Pin
 from birthmark.keys.pkcs11_library_lifecycle import find_softhsm, stop_library

@@ -19,7 +19,7 @@ from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net.bounded_http import HttpService
 from birthmark.net.listener import Listeners
 from birthmark.net.listener_limits import Limits
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import Admission, CloseReason, MqttRefusedError
 from birthmark.net.tls import server_context
 from birthmark.pki import certificate_profiles
@@ -50,7 +50,7 @@ class Peer:
 class EchoSession:
     """Acknowledges, and sends what it got to `echo/TOPIC`; a subscription to `closed` is refused."""
 
-    def __init__(self, link: MqttPump) -> None:
+    def __init__(self, link: MqttDriver) -> None:
         self.link = link
         self.acknowledged_ids: list[int] = []
 
@@ -103,7 +103,7 @@ async def a_peer() -> AsyncIterator[Peer]:
         await asyncio.sleep(30)
         return Response()
 
-    async def accept(link: MqttPump, packet: Connect) -> Admission:
+    async def accept(link: MqttDriver, packet: Connect) -> Admission:
         peer.connects.append(packet)
         peer.seen.append(None if link.peer.leaf is None else link.peer.leaf.subject_cn)
         if (code := _CODES.get(packet.client_id)) is not None:
@@ -123,7 +123,7 @@ async def a_peer() -> AsyncIterator[Peer]:
     context = server_context([server.certificate.parsed], server.private_key)
     services = {
         "http": HttpService(app, limits).protocol,
-        "mqtt": lambda tls: MqttPump(accept, lambda *_: None, clock, tls),
+        "mqtt": lambda tls: MqttDriver(accept, lambda *_: None, clock, tls),
     }
     await listeners.listen(["127.0.0.1"], 0, lambda: context, services)
     peer.port = listeners.doors[0].port

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from birthmark.audit.chain_verification import verify_chains
-from birthmark.audit.verified_chain_json import entries, report
+from birthmark.audit.verification_report_json import entries, report
 from birthmark.store import Database
 
 

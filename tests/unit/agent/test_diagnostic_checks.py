@@ -12,7 +12,7 @@ from birthmark.agent.diagnostic_checks import Check, CheckResult, Checks
 from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.preloaded_and_issued_identities import CertificateMissingError
 from birthmark.agent.running_instance import locked
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.server_time import StatedTime
 from birthmark.errors import UnavailableError
 from birthmark.pki.certificates import CertificateInvalidError, CertificateIsPkcs12Error

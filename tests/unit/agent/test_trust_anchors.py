@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 
 from birthmark.agent.root_rollover import MAX_STEPS, FollowedAnchors, steps_in
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.pki import path_validation
 from birthmark.pki.certificate_profiles import EDGE_ISSUING_CA, ISSUING_CA, ROOT, CertificateProfile
 from birthmark.pki.certificates import Certificate, is_signed_by

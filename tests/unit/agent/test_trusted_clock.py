@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from birthmark.agent.clock_sync_transports import TimeServers
 from birthmark.agent.trusted_clock import BUILT, Timekeeper
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.server_time import StatedTime
 from birthmark.device_transports.ports import HttpResponse
 from support.agent.world import CONFIG, LIFETIME, World, certified

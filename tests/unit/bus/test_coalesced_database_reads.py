@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from birthmark.bus.coalesced_database_reads import CoalescedReader
-from birthmark.bus.missed_event_marks import MissedWorkerMarker
+from birthmark.bus.stale_cache_marks import MissedWorkerMarker
 from birthmark.errors import UnavailableError
 
 LEASE_S, PAUSE_S = 0.2, 0.001

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.cli.output.client_refusal_log import MAX_BYTES, journal_path, log_refusal, noted
+from birthmark.cli.output.command_refusal_journal import MAX_BYTES, journal_path, log_refusal, noted
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 
 is_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root writes to files of others")

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from birthmark.cli.app import app
-from birthmark.cli.output.client_refusal_log import log_refusal
+from birthmark.cli.output.command_refusal_journal import log_refusal
 from birthmark.device_transports.errors import LinkUnreachableError
 from birthmark.dps.service.enrollments import EnrollmentNotFoundError
 from birthmark.keys.errors import PinFileError

@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.device_transports.errors import TempFileError
-from birthmark.device_transports.identity import FileIdentity, ServerTrust
+from birthmark.device_transports.identity_and_trust import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls_context import client_context
 from birthmark.keys.file_key import FileKey
 from support.pki.pki_builders import a_ca, a_device

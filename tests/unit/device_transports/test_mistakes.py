@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from birthmark.device_transports.errors import LinkLostError
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.mqtt import OpensslMqtt
 from support.fakes import FakeClock
 

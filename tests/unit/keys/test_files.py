@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.device_transports.identity import FileIdentity, ServerTrust
+from birthmark.device_transports.identity_and_trust import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.tls_context import client_context
 from birthmark.keys.cryptography_key_adapter import as_private_key
 from birthmark.keys.errors import (

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from birthmark.errors import BirthmarkError
-from birthmark.net.dual_protocol_connection import Connection
+from birthmark.net.accepted_connection import Connection
 from birthmark.net.listener import Listeners
 from birthmark.net.listener_limits import Limits
 from birthmark.net.tls import NO_PEER, TlsPeer

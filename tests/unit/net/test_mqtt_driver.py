@@ -33,7 +33,7 @@ from birthmark.mqtt.properties import Properties, PropertyId
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.net import fair_scheduler, mqtt_driver
 from birthmark.net.fair_scheduler import SLICE_S, TURN_S
-from birthmark.net.mqtt_driver import MqttPump, _TickFlush
+from birthmark.net.mqtt_driver import MqttDriver, _TickFlush
 from birthmark.net.mqtt_service_interface import (
     Admission,
     CloseReason,
@@ -71,7 +71,7 @@ async def test_what_very_many_are_to_be_sent_is_written_in_turns(monkeypatch: py
 
     turn, receivers = _TickFlush.running(), [Receiver() for _ in range(100)]
     for one in receivers:
-        turn.add(cast("MqttPump", one))
+        turn.add(cast("MqttDriver", one))
     while len(written) < 100:
         before = len(written)
         await asyncio.sleep(0)
@@ -81,11 +81,11 @@ async def test_what_very_many_are_to_be_sent_is_written_in_turns(monkeypatch: py
 
 async def test_much_that_is_to_be_sent_waits_for_no_turn_as_nobody_counts_it_there() -> None:
     world = World()
-    pump = await world.connected()
+    driver = await world.connected()
     world.said.clear()
     parcel = EncodedMessage("t", b"x" * 40_000)
     for number in range(1, 11):
-        pump.deliver(parcel)
+        driver.deliver(parcel)
         assert number * 40_000 - len(world.said) < SMALL_BYTES
     await settled()
     assert [type(one) for one in world.answers()] == [Publish] * 10
@@ -93,9 +93,9 @@ async def test_much_that_is_to_be_sent_waits_for_no_turn_as_nobody_counts_it_the
 
 async def test_a_connection_that_cannot_be_written_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     world, other = World(), World()
-    pumps = [await world.connected(), await other.connected()]
+    drivers = [await world.connected(), await other.connected()]
     monkeypatch.setattr(world, "write", lambda _: 1 / 0)
-    for one in pumps:
+    for one in drivers:
         one.deliver(EncodedMessage("t", b"x" * 100_000))
     await settled()
     assert (world.is_closed, other.is_closed) == (True, False)
@@ -107,14 +107,14 @@ async def test_a_connection_that_is_over_holds_no_message(keep: int) -> None:
     """Nobody collects what refers to each other for a long time."""
     world, parcel = World(), EncodedMessage("t", b"x" * 100_000)
     before = sys.getrefcount(parcel)
-    pump = await world.connected(((P.RECEIVE_MAXIMUM, 1), (P.SESSION_EXPIRY, keep)))
+    driver = await world.connected(((P.RECEIVE_MAXIMUM, 1), (P.SESSION_EXPIRY, keep)))
     for _ in range(3):
-        pump.deliver(parcel, qos=1)
+        driver.deliver(parcel, qos=1)
     await settled()
-    pump.close(CloseReason.ADMINISTRATIVE)
+    driver.close(CloseReason.ADMINISTRATIVE)
     await settled()
     world.said.clear()
-    assert (sys.getrefcount(parcel), pump.is_over) == (before, True)
+    assert (sys.getrefcount(parcel), driver.is_over) == (before, True)
 
 
 class OddError(InvalidRequestError):
@@ -139,7 +139,7 @@ class World:
 
     # The room.
 
-    async def accept(self, _pump: MqttPump, packet: Connect) -> Admission:
+    async def accept(self, _driver: MqttDriver, packet: Connect) -> Admission:
         if self.refusal is not None:
             raise self.refusal
         grants = {"keep_alive_s": packet.keep_alive_s} | self.grants
@@ -189,19 +189,19 @@ class World:
 
     # The client.
 
-    def start(self) -> MqttPump:
-        pump = MqttPump(self.accept, lambda error, *_: self.reported.append(error), self.clock)
-        pump.start(self, "192.0.2.1")
-        return pump
+    def start(self) -> MqttDriver:
+        driver = MqttDriver(self.accept, lambda error, *_: self.reported.append(error), self.clock)
+        driver.start(self, "192.0.2.1")
+        return driver
 
-    async def connected(self, properties: Properties = (), **more: object) -> MqttPump:
-        pump = self.start()
+    async def connected(self, properties: Properties = (), **more: object) -> MqttDriver:
+        driver = self.start()
         connect = Connect("c", level=self.level, properties=properties, **more)  # type: ignore[arg-type]  # a test says by name
-        await self.say(pump, connect)
-        return pump
+        await self.say(driver, connect)
+        return driver
 
-    async def say(self, pump: MqttPump, *packets: Packet) -> None:
-        pump.data_received(b"".join(codec.encode(packet, self.level) for packet in packets))
+    async def say(self, driver: MqttDriver, *packets: Packet) -> None:
+        driver.data_received(b"".join(codec.encode(packet, self.level) for packet in packets))
         await settled()
 
     def answers(self) -> list[Packet]:
@@ -254,12 +254,12 @@ async def test_what_differs_from_what_was_asked_is_told(five: World) -> None:
         "maximum_packet_bytes": 1000,
         "keep_alive_s": 7,
     }
-    pump = await five.connected()
+    driver = await five.connected()
     (connack,) = five.answers()
     assert isinstance(connack, ConnAck)
     told = {P.SESSION_EXPIRY: 9, P.ASSIGNED_CLIENT_ID: "given", P.MAXIMUM_PACKET_SIZE: 1000, P.SERVER_KEEP_ALIVE: 7}
     assert dict(connack.properties) == GRANTED | told
-    assert (pump.client_id, pump.level) == ("given", LEVEL_5)
+    assert (driver.client_id, driver.level) == ("given", LEVEL_5)
 
 
 @pytest.mark.parametrize(
@@ -269,8 +269,8 @@ async def test_what_differs_from_what_was_asked_is_told(five: World) -> None:
 async def test_a_refusal_knows_no_level(code: int, return_code: int | None, five: World, three: World) -> None:
     for world in (five, three):
         world.refusal = MqttRefusedError(code, ForbiddenError())
-        pump = await world.connected()
-        assert (pump.is_over, world.is_closed, len(world.reported), world.ends) == (True, True, 1, [])
+        driver = await world.connected()
+        assert (driver.is_over, world.is_closed, len(world.reported), world.ends) == (True, True, 1, [])
     assert five.answers() == [ConnAck(code=code)]
     assert three.answers() == ([] if return_code is None else [ConnAck(code=return_code)])
 
@@ -302,9 +302,9 @@ async def test_an_error_before_connack_is_told_in_connack(error: BirthmarkError,
 
 
 async def test_what_closes_before_connack_is_told_as_unavailability(five: World) -> None:
-    pump = five.start()
-    pump.data_received(codec.encode(Connect("c", level=LEVEL_5)))
-    pump.close(CloseReason.STOPPING)
+    driver = five.start()
+    driver.data_received(codec.encode(Connect("c", level=LEVEL_5)))
+    driver.close(CloseReason.STOPPING)
     assert five.answers() == [ConnAck(code=0x88)]
     await settled()
     assert five.ends == [(CloseReason.STOPPING, None)]
@@ -322,19 +322,19 @@ async def test_what_closes_before_connack_is_told_as_unavailability(five: World)
 )
 async def test_mqtt_5_hears_why_it_is_closed(reason: CloseReason, code: int, five: World, three: World) -> None:
     for world in (five, three):
-        pump = await world.connected()
+        driver = await world.connected()
         world.said.clear()
-        pump.close(reason)
-        pump.close(CloseReason.SERVER)
+        driver.close(reason)
+        driver.close(CloseReason.SERVER)
         assert (world.is_closed, world.ends) == (True, [(reason, None)])
     assert (five.answers(), three.answers()) == ([Disconnect(code)], [])
 
 
 async def test_a_room_decides_the_code_of_its_errors(five: World) -> None:
     five.grants = {"reason_of": lambda error: reason_of(error, {OddError: ReasonCode.TOPIC_NAME_INVALID})}
-    pump = await five.connected()
+    driver = await five.connected()
     five.said.clear()
-    pump.refuse(OddError())
+    driver.refuse(OddError())
     assert five.answers() == [Disconnect(0x90)]
 
 
@@ -344,9 +344,9 @@ def test_every_error_has_a_code() -> None:
 
 
 async def test_an_error_after_connack_is_unavailable_in_words_that_disconnect_has(five: World) -> None:
-    pump = await five.connected()
+    driver = await five.connected()
     five.said.clear()
-    pump.refuse(UnavailableError())
+    driver.refuse(UnavailableError())
     assert five.answers() == [Disconnect(0x89)]  # 0x88 is of CONNACK alone
 
 
@@ -363,29 +363,29 @@ async def test_an_error_after_connack_is_unavailable_in_words_that_disconnect_ha
 async def test_a_room_learns_how_the_client_left(
     code: int, expiry: int | None, end: tuple[CloseReason, int | None], five: World
 ) -> None:
-    pump = await five.connected(((P.SESSION_EXPIRY, 5),))
-    await five.say(pump, Disconnect(code, () if expiry is None else ((P.SESSION_EXPIRY, expiry),)))
+    driver = await five.connected(((P.SESSION_EXPIRY, 5),))
+    await five.say(driver, Disconnect(code, () if expiry is None else ((P.SESSION_EXPIRY, expiry),)))
     assert five.ends == [end]
 
 
 async def test_a_lost_connection_and_a_broken_protocol_are_told_apart(five: World, three: World) -> None:
-    pump = await five.connected()
+    driver = await five.connected()
     five.said.clear()
-    pump.data_received(b"\xc1\0")
+    driver.data_received(b"\xc1\0")
     assert (five.answers(), five.ends) == ([Disconnect(0x81)], [(CloseReason.PROTOCOL, None)])
     assert [error.code for error in five.reported] == ["mqtt.protocol_error"]
-    pump = await three.connected()
-    pump.connection_lost(None)
+    driver = await three.connected()
+    driver.connection_lost(None)
     assert three.ends == [(CloseReason.LOST, None)]
 
 
 async def test_what_came_before_the_line_broke_is_still_taken(five: World) -> None:
-    pump, gate = await five.connected(), asyncio.Event()
+    driver, gate = await five.connected(), asyncio.Event()
     five.on_published = lambda _: waits(gate)
-    await five.say(pump, Publish("t", b"1"))
+    await five.say(driver, Publish("t", b"1"))
     five.on_published = lambda _: None
-    await five.say(pump, Publish("t", b"2"), Disconnect())
-    pump.connection_lost(None)
+    await five.say(driver, Publish("t", b"2"), Disconnect())
+    driver.connection_lost(None)
     assert five.ends == []
     gate.set()
     await settled()
@@ -394,10 +394,10 @@ async def test_what_came_before_the_line_broke_is_still_taken(five: World) -> No
 
 
 async def test_a_line_that_breaks_while_the_room_is_busy_is_lost_afterwards(five: World) -> None:
-    pump, gate = await five.connected(), asyncio.Event()
+    driver, gate = await five.connected(), asyncio.Event()
     five.on_published = lambda _: waits(gate)
-    await five.say(pump, Publish("t", b"1"))
-    pump.connection_lost(None)
+    await five.say(driver, Publish("t", b"1"))
+    driver.connection_lost(None)
     assert five.ends == []
     gate.set()
     await settled()
@@ -405,28 +405,28 @@ async def test_a_line_that_breaks_while_the_room_is_busy_is_lost_afterwards(five
 
 
 async def test_lines_that_break_together_end_in_their_owners_turn(five: World) -> None:
-    pump = await five.connected()
-    turns = pump._backlog
-    turns.add(lambda: five.ends.append((CloseReason.SERVER, 0)), pump.owner)
-    pump.connection_lost(None)
-    assert (five.ends, pump.is_lost) == ([], True)
+    driver = await five.connected()
+    turns = driver._backlog
+    turns.add(lambda: five.ends.append((CloseReason.SERVER, 0)), driver.owner)
+    driver.connection_lost(None)
+    assert (five.ends, driver.is_lost) == ([], True)
     await settled()
     assert five.ends == [(CloseReason.SERVER, 0), (CloseReason.LOST, None)], "what came before it is first"
 
 
 async def test_requests_that_never_wait_for_anything_are_answered_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     worlds = [World() for _ in range(8)]
-    pumps = [await world.connected() for world in worlds]
+    drivers = [await world.connected() for world in worlds]
     ticks, answered = count(), 0
     monkeypatch.setattr(fair_scheduler, "now", lambda: next(ticks) * SLICE_S)
 
-    async def answer(pump: MqttPump, packets: Sequence[Publish]) -> None:
+    async def answer(driver: MqttDriver, packets: Sequence[Publish]) -> None:
         nonlocal answered
         for _ in packets:
-            await pump.wait_for_turn()
+            await driver.wait_for_turn()
             answered += 1
 
-    for world, one in zip(worlds, pumps, strict=True):
+    for world, one in zip(worlds, drivers, strict=True):
         world.on_published = partial(answer, one)
         one.data_received(b"".join(codec.encode(Publish("t", b"?"), LEVEL_5) for _ in range(50)))
     looks = 0
@@ -447,34 +447,34 @@ async def test_silence_is_told_and_closed(five: World) -> None:
 
 async def test_each_message_has_its_code_in_mqtt_5_and_the_order_is_kept(five: World, three: World) -> None:
     for world in (five, three):
-        pump = await world.connected()
+        driver = await world.connected()
         world.said.clear()
-        await world.say(pump, *(Publish("t", b"", 1, packet_id=number) for number in (1, 2, 3)))
-        pump.ack(3)
-        pump.ack(2, ReasonCode.NOT_AUTHORIZED)
-        pump.ack(1)
-        pump.ack(None)
+        await world.say(driver, *(Publish("t", b"", 1, packet_id=number) for number in (1, 2, 3)))
+        driver.ack(3)
+        driver.ack(2, ReasonCode.NOT_AUTHORIZED)
+        driver.ack(1)
+        driver.ack(None)
         await settled()
     assert five.answers() == [PubAck(1), PubAck(2, 0x87), PubAck(3)]
     assert three.answers() == [PubAck(1), PubAck(2), PubAck(3)]
 
 
 async def test_what_a_room_acknowledged_leaves_before_the_last_word(five: World) -> None:
-    pump = await five.connected()
-    await five.say(pump, Publish("t", b"", 1, packet_id=1))
+    driver = await five.connected()
+    await five.say(driver, Publish("t", b"", 1, packet_id=1))
     five.said.clear()
-    pump.ack(1)
-    pump.close(CloseReason.TAKEN_OVER)
-    pump.ack(2, ReasonCode.NOT_AUTHORIZED)
+    driver.ack(1)
+    driver.close(CloseReason.TAKEN_OVER)
+    driver.ack(2, ReasonCode.NOT_AUTHORIZED)
     assert five.answers() == [PubAck(1), Disconnect(0x8E)]
 
 
 async def test_properties_go_to_mqtt_5_and_what_is_too_large_to_nobody(five: World, three: World) -> None:
     properties: Properties = ((P.CONTENT_TYPE, "a"),)
-    pump = await five.connected(((P.MAXIMUM_PACKET_SIZE, 200),))
+    driver = await five.connected(((P.MAXIMUM_PACKET_SIZE, 200),))
     five.said.clear()
-    assert pump.publish("t", b"1", 1, properties=properties) == 1
-    assert pump.publish("t", b"1" * 200, 1) == DISCARDED
+    assert driver.publish("t", b"1", 1, properties=properties) == 1
+    assert driver.publish("t", b"1" * 200, 1) == DISCARDED
     await settled()
     assert five.answers() == [Publish("t", b"1", 1, packet_id=1, properties=properties)]
     old = await three.connected()
@@ -489,18 +489,18 @@ async def test_properties_go_to_mqtt_5_and_what_is_too_large_to_nobody(five: Wor
 async def test_one_parcel_goes_to_many(five: World, three: World) -> None:
     parcel = EncodedMessage("topic", b"x", ((P.USER_PROPERTY, ("a", "b")),))
     for world in (five, three):
-        pump = await world.connected()
+        driver = await world.connected()
         world.said.clear()
-        assert [pump.deliver(parcel, 1), pump.deliver(parcel)] == [1, None]
+        assert [driver.deliver(parcel, 1), driver.deliver(parcel)] == [1, None]
         await settled()
     assert [len(world.answers()) for world in (five, three)] == [2, 2]
 
 
 async def test_who_sends_more_than_was_granted_is_told_after_the_rest_was_heard(five: World) -> None:
     five.grants = {"receive_maximum": 2}
-    pump = await five.connected()
+    driver = await five.connected()
     five.said.clear()
-    await five.say(pump, *(Publish("t", b"", 1, packet_id=number) for number in (1, 2, 3)))
+    await five.say(driver, *(Publish("t", b"", 1, packet_id=number) for number in (1, 2, 3)))
     assert [packet.packet_id for packet in five.heard if isinstance(packet, Publish)] == [1, 2]
     assert five.answers() == [Disconnect(0x93)]
 
@@ -518,18 +518,18 @@ async def test_who_has_no_room_for_any_answer_is_closed_in_silence(five: World) 
     await five.connected(tiny)
     assert (len(five.said), five.is_closed, len(five.reported)) == (0, True, 1)
     five.is_closed = False
-    pump = five.start()
-    pump.data_received(codec.encode(Connect("c", level=LEVEL_5, properties=tiny)))
-    pump.close(CloseReason.STOPPING)
+    driver = five.start()
+    driver.data_received(codec.encode(Connect("c", level=LEVEL_5, properties=tiny)))
+    driver.close(CloseReason.STOPPING)
     assert (len(five.said), five.is_closed) == (0, True)
 
 
 async def test_an_answer_to_a_subscription_has_its_codes(five: World, three: World) -> None:
     for world in (five, three):
-        pump = await world.connected()
+        driver = await world.connected()
         world.said.clear()
-        await world.say(pump, Subscribe(1, (("a", 1), ("b", 1))))
-        pump.send(SubAck(1, (1, 0x87)))
+        await world.say(driver, Subscribe(1, (("a", 1), ("b", 1))))
+        driver.send(SubAck(1, (1, 0x87)))
         await settled()
     assert (five.answers(), three.answers()) == ([SubAck(1, (1, 0x87))], [SubAck(1, (1, 0x80))])
 
@@ -539,9 +539,9 @@ async def test_a_bug_of_a_room_costs_one_connection(five: World, caplog: pytest.
         raise ZeroDivisionError
 
     five.on_published = fail
-    pump = await five.connected()
+    driver = await five.connected()
     five.said.clear()
-    await five.say(pump, Publish("t", b""))
+    await five.say(driver, Publish("t", b""))
     assert (five.answers(), five.ends) == ([Disconnect(0x80)], [(CloseReason.SERVER, None)])
     assert "mqtt.bug" in caplog.text
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.net.dual_protocol_connection import TlsRecords
+from birthmark.net.accepted_connection import TlsRecords
 
 RECORDS = st.lists(st.binary(max_size=40).map(lambda body: b"\x17\x03\x03" + len(body).to_bytes(2) + body), max_size=20)
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from birthmark.errors import UnavailableError
-from birthmark.net.stale_cache_guard import RequireFresh
+from birthmark.net.stale_cache_request_delay import RequireFresh
 
 
 async def ask(is_fresh: bool, fresh: Any, kind: str = "http") -> list[Any]:

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 from starlette.applications import Starlette
 
+from birthmark.net.accepted_connection import Connection
 from birthmark.net.bounded_http import HttpService
-from birthmark.net.dual_protocol_connection import Connection
 from birthmark.net.errors import WebSocketSubprotocolError
 from birthmark.net.listener_limits import Limits
 from birthmark.net.websocket_transport import _CLOSE_S, _OverWebSocket, choose_subprotocol

@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, pkcs7, pkcs12
 
 from birthmark.bus.nats import create_tls_context
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.errors import BirthmarkError
 from birthmark.fleet import target_profiles
 from birthmark.pki.certificates import parse_pem

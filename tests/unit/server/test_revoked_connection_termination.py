@@ -77,7 +77,7 @@ async def ended_by(**body: Any) -> list[bool]:
     end(CertificateRevoked("first", **body))
     await over(end)
     assert room.asked_again == 1
-    return [connection.pump.is_over for connection in room.connections]
+    return [connection.driver.is_over for connection in room.connections]
 
 
 async def test_by_the_certificate() -> None:
@@ -105,7 +105,7 @@ async def test_what_is_revoked_together_asks_each_connection_once() -> None:
     end(CertificateRevoked("second", thumbprint=SECOND.thumbprint, key=digest_of(SECOND)))
     await over(end)
     assert room.times == 2
-    assert [connection.pump.is_over for connection in room.connections] == [True, True]
+    assert [connection.driver.is_over for connection in room.connections] == [True, True]
 
 
 async def test_a_ca_that_is_revoked_while_another_is_looked_for_is_looked_for_too() -> None:
@@ -122,7 +122,7 @@ async def test_a_ca_that_is_revoked_while_another_is_looked_for_is_looked_for_to
     end = EndConnectionsRequest(check, [room])
     end(CertificateRevoked("first", is_ca=True))
     await over(end)
-    assert [connection.pump.is_over for connection in room.connections] == [True, False]
+    assert [connection.driver.is_over for connection in room.connections] == [True, False]
 
 
 async def test_the_other_form_of_a_certificate_ends_too_where_its_key_stays_good() -> None:
@@ -131,7 +131,7 @@ async def test_the_other_form_of_a_certificate_ends_too_where_its_key_stays_good
     end = EndConnectionsRequest(first_is_bad, [room])
     end(CertificateRevoked("first", thumbprint=FIRST.thumbprint))
     await over(end)
-    assert room.connections[0].pump.is_over
+    assert room.connections[0].driver.is_over
 
 
 async def test_others_are_served_while_other_forms_are_looked_for() -> None:

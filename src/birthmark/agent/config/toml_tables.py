@@ -10,7 +10,7 @@ import msgspec
 from birthmark.agent.config.model import ConfigWarning
 from birthmark.errors import InvalidRequestError, NotFoundError, PolicyError
 from birthmark.text_file_encodings import to_lines
-from birthmark.toml_mistakes import TomlError, lines_of, parse
+from birthmark.toml_validation import TomlError, lines_of, parse
 from birthmark.untrusted_json_and_text import printable
 
 T = TypeVar("T")

@@ -21,7 +21,7 @@ from typing import IO
 
 from birthmark import atomic_files, supervised_tasks
 from birthmark.agent.jobs.model import JobCutError, JobFailedError, ReplaceAction
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.resumable_download import Begin, DownloadResponse, Take, download
 from birthmark.errors import BirthmarkError, UnauthenticatedError
 from birthmark.untrusted_json_and_text import reason_of

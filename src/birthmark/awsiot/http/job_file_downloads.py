@@ -33,7 +33,7 @@ def is_file(path: str) -> bool:
 
 
 async def file_of(files: JobFiles, request: Request, path: str) -> Response:
-    """Return the response to a valid file URL. Raise as `JobFiles` does."""
+    """Return the response to a valid file URL. Raise the errors of `JobFiles`."""
     if request.method not in _METHODS:
         return Response(status_code=405, headers={"allow": ", ".join(_METHODS)})
     thing = await files.reader(path, request.query_params)

@@ -14,8 +14,8 @@ from birthmark.awsiot.service.device_authorization import ConnectionGrant
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.mqtt.engine import MqttLimits
-from birthmark.net.mqtt_driver import Accept, MqttPump, Report
-from birthmark.net.stale_cache_guard import Freshness
+from birthmark.net.mqtt_driver import Accept, MqttDriver, Report
+from birthmark.net.stale_cache_request_delay import Freshness
 from birthmark.net.tls import TlsPeer
 from birthmark.net.websocket_transport import serve_mqtt
 
@@ -43,9 +43,9 @@ def endpoint(
             await socket.close()
             return
 
-        def make_pump(peer: TlsPeer) -> MqttPump:
-            return MqttPump(acceptor(grant), report, clock, peer, limits, freshness=freshness)
+        def make_driver(peer: TlsPeer) -> MqttDriver:
+            return MqttDriver(acceptor(grant), report, clock, peer, limits, freshness=freshness)
 
-        await serve_mqtt(socket, make_pump, report)
+        await serve_mqtt(socket, make_driver, report)
 
     return serve

@@ -43,7 +43,7 @@ from birthmark.mqtt.packets import WillMessage as WillPacket
 from birthmark.mqtt.properties import PropertyId, get_property
 from birthmark.mqtt.sender_session import EACH_BYTES
 from birthmark.net.identity_conflicts import TakeoverHistory
-from birthmark.net.mqtt_driver import Accept, MqttPump
+from birthmark.net.mqtt_driver import Accept, MqttDriver
 from birthmark.net.mqtt_service_interface import Admission, CloseReason, MqttRefusedError
 from birthmark.outbound.callouts import MOST_AT_ONCE
 from birthmark.refusals import Ledger
@@ -80,23 +80,23 @@ class AwsConnections:
         """Return the principal of a connected client; empty if it is not connected."""
         return "" if (attached := self.space.live.get(client)) is None else attached.principal
 
-    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
+    async def accept(self, driver: MqttDriver, packet: Connect) -> Admission:
         """Admit a device by its certificate or by an authorizer, or raise `MqttRefusedError`."""
-        return await self._accept(pump, packet, None)
+        return await self._accept(driver, packet, None)
 
     def acceptor(self, grant: ConnectionGrant) -> Accept:
         """Return the acceptor of connections whose WebSocket request was signed with a key of this grant."""
 
-        async def accept(pump: MqttPump, packet: Connect) -> Admission:
-            return await self._accept(pump, packet, grant)
+        async def accept(driver: MqttDriver, packet: Connect) -> Admission:
+            return await self._accept(driver, packet, grant)
 
         return accept
 
     def acceptor_of(self, headers: Mapping[str, str], query: str) -> Accept:
         """Return the acceptor of connections with an unsigned WebSocket request."""
 
-        async def accept(pump: MqttPump, packet: Connect) -> Admission:
-            return await self._accept(pump, packet, None, (headers, query))
+        async def accept(driver: MqttDriver, packet: Connect) -> Admission:
+            return await self._accept(driver, packet, None, (headers, query))
 
         return accept
 
@@ -114,11 +114,11 @@ class AwsConnections:
 
     def record(self, connection: AwsConnection, error: BirthmarkError) -> None:
         """Record a refusal that does not end the connection."""
-        self._ledger.record(error, address=connection.pump.address, presented=connection.pump.peer.leaf)
+        self._ledger.record(error, address=connection.driver.address, presented=connection.driver.peer.leaf)
 
     async def _accept(
         self,
-        pump: MqttPump,
+        driver: MqttDriver,
         packet: Connect,
         grant: ConnectionGrant | None,
         http: tuple[Mapping[str, str], str] | None = None,
@@ -127,20 +127,22 @@ class AwsConnections:
         client_id = packet.client_id or f"$GEN/{new_uuid(self._entropy)}"
         expiry_s = _expiry_of(packet)
         attributes = ("PersistentConnect",) * (expiry_s > 0) + ("LastWill",) * (packet.will is not None)
-        visitor = ConnectionContext(pump.peer.leaf, client_id, pump.address, pump.peer.sni, attributes, pump.peer.chain)
+        visitor = ConnectionContext(
+            driver.peer.leaf, client_id, driver.address, driver.peer.sni, attributes, driver.peer.chain
+        )
         seen = self._changes
         try:
             mqtt_protocol_limits.check_client_id(
                 packet.client_id, is_kept=packet.level != LEVEL_5 and not packet.clean_start
             )
-            if grant is None and (presented := presented_of(pump, packet, client_id, http)) is not None:
+            if grant is None and (presented := presented_of(driver, packet, client_id, http)) is not None:
                 grant = await self._aws.authorizers.authorize(presented, visitor)
             admitted = await self._admitted(visitor, grant)
             self._check_connect(admitted, packet, client_id)
             if admitted.is_claim:
                 await self._check_claim(admitted, client_id)
             identifier = new_uuid(self._entropy)
-            connection = AwsConnection(self, pump, visitor, admitted, client_id, identifier=identifier)
+            connection = AwsConnection(self, driver, visitor, admitted, client_id, identifier=identifier)
             maximum = get_property(packet.properties, PropertyId.RECEIVE_MAXIMUM)
             attached = await self.space.connect(
                 Arrival(
@@ -227,7 +229,7 @@ class AwsConnections:
         """Disconnect expired clients and reauthorize those that are due."""
         for connection, deed in self._due.pop(self._clock.monotonic()):
             if deed is TimedAction.END:
-                connection.pump.close(CloseReason.ENDED)
+                connection.driver.close(CloseReason.ENDED)
             elif deed is TimedAction.KEY_ENDS:
                 _end_session(connection, "its validity period has ended")
             else:
@@ -236,7 +238,7 @@ class AwsConnections:
     async def _reauthorize(self, connection: AwsConnection) -> None:
         """Ask a client's authorizer again; without approval, disconnect the client."""
         async with self._turns:
-            if connection.pump.is_over:
+            if connection.driver.is_over:
                 return
             try:
                 grant = await self._aws.authorizers.reauthorize(connection.grant)
@@ -245,10 +247,10 @@ class AwsConnections:
                 if isinstance(error, UnavailableError) and not isinstance(error, FunctionFailedError):
                     self._due.add(self._clock.monotonic() + LOOK_S, TimedAction.ASK, connection)  # retry: outages end
                 else:
-                    connection.pump.refuse(error)
+                    connection.driver.refuse(error)
                 return
             except Exception:
-                connection.pump.close(CloseReason.SERVER)  # otherwise old grants persist
+                connection.driver.close(CloseReason.SERVER)  # otherwise old grants persist
                 raise
         connection.replace_grant(grant)
         assert grant.authorized is not None  # noqa: S101 - unchanged
@@ -294,7 +296,7 @@ class AwsConnections:
         try:
             await self._aws.roles.check_stands(session)
         except BirthmarkError as error:
-            connection.pump.refuse(error)
+            connection.driver.refuse(error)
 
     def certificate_changed(self, changed: CertificateChanged) -> None:
         """End the connections of a certificate that is no longer ACTIVE."""
@@ -305,7 +307,7 @@ class AwsConnections:
             error = CertificateInactiveError(
                 thing=connection.client_id, certificate_id=changed.certificate_id, status=changed.status
             )
-            connection.pump.refuse(error)
+            connection.driver.refuse(error)
 
     def settings_changed(self, _changed: SettingsChanged) -> None:
         """Reload account settings, which may include lifecycle events."""
@@ -315,7 +317,7 @@ class AwsConnections:
         """End the connections of a deleted access key."""
         self._changes += 1
         for connection in self._tagged(f"key:{removed.access_key_id}"):
-            connection.pump.refuse(AccessKeyUnknownError(access_key_id=removed.access_key_id))
+            connection.driver.refuse(AccessKeyUnknownError(access_key_id=removed.access_key_id))
 
     def authorizer_changed(self, changed: AuthorizerChanged) -> None:
         """End the connections of an authorizer that is no longer ACTIVE."""
@@ -324,7 +326,7 @@ class AwsConnections:
             return
         for connection in self._tagged(f"authorizer:{changed.authorizer}"):
             error = AuthorizerInactiveError(authorizer=changed.authorizer, thing=connection.client_id)
-            connection.pump.refuse(error)
+            connection.driver.refuse(error)
 
     def role_alias_removed(self, removed: RoleAliasRemoved) -> None:
         """End the connections that use credentials of a deleted role alias."""
@@ -348,7 +350,7 @@ class AwsConnections:
     def connected(self, attached: ConnectedSession) -> None:
         connection = attached.connection
         if isinstance(connection, AwsConnection):
-            self._announce(connection, "connected", ipAddress=connection.pump.address)
+            self._announce(connection, "connected", ipAddress=connection.driver.address)
             if connection.grant.replaces:
                 self.space.spawn(self._aws.renewals.retire_predecessor(connection.grant.principal))
             self._note(attached.client, attached.since, None, connection)
@@ -479,16 +481,23 @@ def tags_of(grant: ConnectionGrant, client_id: str) -> frozenset[str]:
 
 
 def presented_of(
-    pump: MqttPump, packet: Connect, thing: str, http: tuple[Mapping[str, str], str] | None
+    driver: MqttDriver, packet: Connect, thing: str, http: tuple[Mapping[str, str], str] | None
 ) -> AuthorizerRequest | None:
     """Return the credentials for an authorizer; None if the certificate applies."""
     headers, query = (None, "") if http is None else http
     presented = AuthorizerRequest(
-        thing, pump.address, pump.peer.sni, packet.username, packet.password, packet.client_id or None, headers, query
+        thing,
+        driver.address,
+        driver.peer.sni,
+        packet.username,
+        packet.password,
+        packet.client_id or None,
+        headers,
+        query,
     )
-    if pump.peer.alpn == ALPN:
+    if driver.peer.alpn == ALPN:
         return presented
-    if pump.peer.leaf is not None and presented.value(NAME) is None:
+    if driver.peer.leaf is not None and presented.value(NAME) is None:
         return None
     says = packet.username or packet.password or presented.value(NAME)
     return presented if says else replace(presented, asks=False)
@@ -496,7 +505,7 @@ def presented_of(
 
 def _end_session(connection: AwsConnection, why: str) -> None:
     if (session := connection.grant.session) is not None:
-        connection.pump.refuse(SessionEndedError(access_key_id=session.key_id, alias=session.alias, why=why))
+        connection.driver.refuse(SessionEndedError(access_key_id=session.key_id, alias=session.alias, why=why))
 
 
 def _prover(grant: ConnectionGrant) -> str:

@@ -20,7 +20,7 @@ from birthmark.mqtt.packets import LEVEL_5, Publish, SubAck, Subscribe, UnsubAck
 from birthmark.mqtt.properties import Properties
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.mqtt.topics import matches
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import CloseReason
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ WINDOW = 100
 class ReceiveWindow:
     """Messages of one connection that are not yet stored; the engine keeps PUBACKs in order."""
 
-    __slots__ = ("_pump", "_room", "_unwritten")
+    __slots__ = ("_driver", "_room", "_unwritten")
 
-    def __init__(self, pump: MqttPump) -> None:
-        self._pump = pump
+    def __init__(self, driver: MqttDriver) -> None:
+        self._driver = driver
         self._unwritten = 0
         self._room: asyncio.Event | None = None
 
@@ -47,9 +47,9 @@ class ReceiveWindow:
             self._unwritten -= count
             if problem is None:
                 if ids:
-                    self._pump.ack_all(ids)
+                    self._driver.ack_all(ids)
             else:
-                self._pump.close(CloseReason.SERVER)  # the client resends it after it reconnects
+                self._driver.close(CloseReason.SERVER)  # the client resends it after it reconnects
             if self._room is not None and self._unwritten < WINDOW:
                 self._room.set()
                 self._room = None
@@ -89,16 +89,16 @@ class AwsConnection:
         "_visitor",
         "attached",
         "client_id",
+        "driver",
         "grant",
         "identifier",
         "is_open",
-        "pump",
     )
 
     def __init__(
         self,
         connections: "AwsConnections",
-        pump: MqttPump,
+        driver: MqttDriver,
         visitor: ConnectionContext,
         grant: ConnectionGrant,
         client_id: str,
@@ -107,11 +107,11 @@ class AwsConnection:
     ) -> None:
         self._connections = connections
         self._visitor = visitor
-        self._acks = ReceiveWindow(pump)
+        self._acks = ReceiveWindow(driver)
         self._changes = self._changes_seen = 0
         self._noted: frozenset[str] = frozenset()
         self._usual_topic = ""  # permitted publish topic of the previous packet
-        self.pump = pump
+        self.driver = driver
         self.grant = grant
         self.client_id = client_id
         self.identifier = identifier
@@ -122,7 +122,7 @@ class AwsConnection:
         """Start with the session from the broker."""
         self.attached = session
 
-    # ---- pump callbacks
+    # ---- driver callbacks
 
     def opened(self) -> None:
         self.is_open = True
@@ -162,24 +162,24 @@ class AwsConnection:
         topic = parcel.topic
         if self.grant.receives.get(topic) or self._may_receive(topic):
             try:
-                self.pump.deliver(parcel, qos)
+                self.driver.deliver(parcel, qos)
             except LocalProtocolError:  # full queue
                 self._connections.traffic.count_slow()
                 self._connections.overrun(self.client_id, self._connections.space.rules.max_waiting)
 
     def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
         may = self.grant.receives.get(parcel.topic) or self._may_receive(parcel.topic)
-        return may and self.pump.forward(parcel, packet_id, dup=dup)
+        return may and self.driver.forward(parcel, packet_id, dup=dup)
 
     async def wait_released(self) -> None:
         """Release the connection; unacknowledged messages stay in its session."""
 
     def end(self, reason: CloseReason) -> None:
-        self.pump.close(reason)
+        self.driver.close(reason)
         if reason is CloseReason.TAKEN_OVER and (
-            two := self._connections.contested.record_takeover(self.client_id, self.pump.address)
+            two := self._connections.contested.record_takeover(self.client_id, self.driver.address)
         ):
-            self.pump.note(two)
+            self.driver.note(two)
 
     # ---- account callbacks
 
@@ -200,7 +200,7 @@ class AwsConnection:
         """Record a recurring refusal only once."""
         if error.code not in self._noted and len(self._noted) < _MAX_NOTED:
             self._noted |= {error.code}
-            self.pump.note(error)
+            self.driver.note(error)
 
     # ---- cloud service callbacks
 
@@ -258,10 +258,10 @@ class AwsConnection:
         try:
             await self._refresh()
         except BirthmarkError as error:
-            self.pump.refuse(error)
+            self.driver.refuse(error)
             return
         except Exception:
-            self.pump.close(CloseReason.SERVER)  # otherwise on hold forever
+            self.driver.close(CloseReason.SERVER)  # otherwise on hold forever
             raise
         if self.is_open:
             self.attached.resume()
@@ -293,12 +293,12 @@ class AwsConnection:
             if denied is None:
                 return waiting, packets
             packet = packets[0]
-            if self.pump.level != LEVEL_5 or packet.packet_id is None:
+            if self.driver.level != LEVEL_5 or packet.packet_id is None:
                 if waiting is not None:
                     self._connections.space.spawn(waiting)
                 raise denied
-            self.pump.note(denied)
-            self.pump.ack(packet.packet_id, reason_of(denied))
+            self.driver.note(denied)
+            self.driver.ack(packet.packet_id, reason_of(denied))
             packets = packets[1:]
             if waiting is not None:
                 return self._publish_after(waiting, packets), ()
@@ -306,7 +306,7 @@ class AwsConnection:
     async def _publish_after(self, waiting: Awaitable[None], packets: Sequence[Publish]) -> None:
         await waiting
         await self._refresh()  # permissions may have been revoked
-        if not self.pump.is_over and (more := self._publish(packets)) is not None:
+        if not self.driver.is_over and (more := self._publish(packets)) is not None:
             await more
 
     async def _ask(self, waiting: Awaitable[None] | None, packets: Sequence[Publish]) -> None:
@@ -314,18 +314,18 @@ class AwsConnection:
         while packets:
             if waiting is not None:
                 await waiting
-            await self.pump.wait_for_turn()
+            await self.driver.wait_for_turn()
             await self._refresh()
-            if self.pump.is_over:
+            if self.driver.is_over:
                 return
             waiting, packets = self._publish_until_service_request(packets)  # decide again: rights may be revoked
             if packets and waiting is None:
                 packet, packets = packets[0], packets[1:]
-                if not (self.pump.is_lost and is_query_only(packet.topic)):
+                if not (self.driver.is_lost and is_query_only(packet.topic)):
                     await self._connections.reserved.ask(
                         packet.topic, packet.payload, self.note_once, self.asker.principal, self
                     )
-                self.pump.ack(packet.packet_id)
+                self.driver.ack(packet.packet_id)
         if waiting is not None:
             await waiting
 
@@ -380,7 +380,7 @@ class AwsConnection:
 
     async def _subscribe_fresh(self, packet: Subscribe) -> None:
         await self._refresh()
-        if not self.pump.is_over and (waiting := self._subscribe(packet)) is not None:
+        if not self.driver.is_over and (waiting := self._subscribe(packet)) is not None:
             await waiting
 
     def _subscribe(self, packet: Subscribe) -> Awaitable[None] | None:
@@ -414,7 +414,7 @@ class AwsConnection:
                 mqtt_protocol_limits.check_filter(self.client_id, name)
                 self._connections.check(self.grant, "iot:Subscribe", "topicfilter", name, self.client_id)
             except (mqtt_protocol_limits.ReservedTopicError, PolicyDeniedError) as error:
-                if isinstance(error, PolicyDeniedError) and self.pump.level != LEVEL_5:
+                if isinstance(error, PolicyDeniedError) and self.driver.level != LEVEL_5:
                     raise
                 self._connections.record(self, error)
                 codes.append(suback_reason_of(error))
@@ -432,7 +432,7 @@ class AwsConnection:
     def _subscribed(
         self, packet: Subscribe, subscriptions: Sequence[Subscription], are_new: Sequence[bool], codes: Sequence[int]
     ) -> Awaitable[None] | None:
-        self.pump.send(SubAck(packet.packet_id, tuple(codes)))
+        self.driver.send(SubAck(packet.packet_id, tuple(codes)))
         if subscriptions:
             self._connections.subscriptions_changed(self, "subscribed", [one.name for one in subscriptions])
         asking = [one for one, is_new in zip(subscriptions, are_new, strict=True) if _asks_retained(one, is_new=is_new)]
@@ -447,7 +447,7 @@ class AwsConnection:
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         were_there = await self._connections.space.subscriptions.unsubscribe(self.attached, packet.filters)
         codes = [ReasonCode.SUCCESS if was else ReasonCode.NO_SUBSCRIPTION_EXISTED for was in were_there]
-        self.pump.send(UnsubAck(packet.packet_id, tuple(codes)))
+        self.driver.send(UnsubAck(packet.packet_id, tuple(codes)))
         self._connections.subscriptions_changed(self, "unsubscribed", packet.filters)
 
 

@@ -6,7 +6,7 @@ from enum import Enum
 from typing import Generic, Protocol, TypeVar
 from weakref import ReferenceType, ref
 
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 
 LOOK_S = 1.0
 _MOST = 1024
@@ -26,7 +26,7 @@ class TimedAction(Enum):
 class DueConnection(Protocol):
     """A connection with deadlines."""
 
-    pump: MqttPump
+    driver: MqttDriver
 
 
 C = TypeVar("C", bound=DueConnection)
@@ -46,7 +46,9 @@ class DeadlineQueue(Generic[C]):
     def add(self, at_s: float, deed: TimedAction, connection: C) -> None:
         """Add a deadline; entries of closed connections are limited to half of the queue."""
         if len(self._by_time) >= self._most:
-            self._by_time = [one for one in self._by_time if (known := one[3]()) is not None and not known.pump.is_over]
+            self._by_time = [
+                one for one in self._by_time if (known := one[3]()) is not None and not known.driver.is_over
+            ]
             heapq.heapify(self._by_time)
             self._most = max(_MOST, 2 * len(self._by_time))
         self._count += 1  # equal due times compare no further field
@@ -56,5 +58,5 @@ class DeadlineQueue(Generic[C]):
         """Yield and remove the due deadlines of open connections."""
         while self._by_time and self._by_time[0][0] <= now:
             _, _, deed, known = heapq.heappop(self._by_time)
-            if (connection := known()) is not None and not connection.pump.is_over:
+            if (connection := known()) is not None and not connection.driver.is_over:
                 yield connection, deed

@@ -4,9 +4,9 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from birthmark.auth.access_token_cloud_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.auth.principals import Caller
 from birthmark.auth.sigv4 import AccessKeyUnknownError, Signature, SignedRequest, check_signature
-from birthmark.auth.token_derived_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.awsiot.domain_events import AccessKeyAdded, AccessKeyRemoved
 from birthmark.awsiot.model import AccessKey
 from birthmark.awsiot.rules.policy import ConnectionPermissions, PolicyMalformedError, parse_policy

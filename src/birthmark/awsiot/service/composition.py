@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from birthmark.auth.access_token_cloud_credentials import NOBODY, UserDirectory
 from birthmark.auth.sigv4 import Signature, SignedRequest
-from birthmark.auth.token_derived_credentials import NOBODY, UserDirectory
 from birthmark.awsiot.model import Account, CertificateId, is_certificate_id
 from birthmark.awsiot.ports import Functions
 from birthmark.awsiot.rules.policy import AwsPolicy
@@ -30,7 +30,6 @@ from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates
 from birthmark.awsiot.service.registration_tasks import RegistrationTasks
 from birthmark.awsiot.service.registry_events import RegistryEvents
-from birthmark.awsiot.service.registry_overview import Overview
 from birthmark.awsiot.service.role_aliases import RoleAliases
 from birthmark.awsiot.service.rule_actions import Ask, ExternalTargets, NoOutside, Republisher, sinks_of
 from birthmark.awsiot.service.rule_destinations import Destinations
@@ -38,6 +37,7 @@ from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.service.search_results import SearchResults
 from birthmark.awsiot.service.shadows import ShadowService
 from birthmark.awsiot.service.tags import TaggableResource, TagWriter
+from birthmark.awsiot.service.thing_and_certificate_lists import Overview
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.thing_principals import Attachments
 from birthmark.awsiot.service.thing_registration import ThingRegistration

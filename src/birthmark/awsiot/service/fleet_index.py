@@ -36,7 +36,7 @@ from birthmark.documents.query_evaluator import ordered
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import EACH, Page
-from birthmark.store.table_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MAX_LIST_VALUES, list_parameters
 
 log = logging.getLogger(__name__)
 SETTING = "indexing"
@@ -331,8 +331,8 @@ class FleetIndex:
         """Return the values of a field in all results of a query. Raise `SearchTooBroadError`."""
         at, names = await self.ready(index), await self.search_all(index, query)
         found: list[str] = []
-        for first in range(0, len(names), MOST_AMONG):
-            some = these(names[first : first + MOST_AMONG])
+        for first in range(0, len(names), MAX_LIST_VALUES):
+            some = list_parameters(names[first : first + MAX_LIST_VALUES])
             rows = await self._database.all(store.VALUES_OF, place=at, field=field, **some)
             found += [row["value"] for row in rows]
         return found
@@ -406,8 +406,8 @@ class FleetIndex:
         place, after = indexing.place(SearchIndex.THINGS), ""
         while rows := await self._database.all(registry.LIST_THINGS, after=after, limit=EACH):
             things = [registry.THINGS.of(row) for row in rows]
-            for first in range(0, len(things), MOST_AMONG):
-                await self._build_some(place, things[first : first + MOST_AMONG])
+            for first in range(0, len(things), MAX_LIST_VALUES):
+                await self._build_some(place, things[first : first + MAX_LIST_VALUES])
             after = things[-1].name
         if not indexing.has_shadow(""):
             return
@@ -418,7 +418,7 @@ class FleetIndex:
 
     async def _build_some(self, index_name: str, things: Sequence[Thing]) -> None:
         """Write the terms of several things concurrently; those changed in the meantime wrote their own."""
-        rows = await self._database.all(registry.MEMBERSHIPS_OF, **these([thing.name for thing in things]))
+        rows = await self._database.all(registry.MEMBERSHIPS_OF, **list_parameters([thing.name for thing in things]))
         groups: defaultdict[str, list[str]] = defaultdict(list)
         for row in rows:
             groups[row["thing"]].append(row["thing_group"])
@@ -466,8 +466,8 @@ class FleetIndex:
         """Delete obsolete terms in batches."""
         earlier = range(max(0, indexing.generation - _FORGOTTEN), indexing.generation)
         for at in (f"{place.value}/{generation}" for generation in earlier for place in SearchIndex):
-            while rows := await self._database.all(store.SUBJECTS_AT, place=at, limit=MOST_AMONG):
-                some = these([row["subject"] for row in rows])
+            while rows := await self._database.all(store.SUBJECTS_AT, place=at, limit=MAX_LIST_VALUES):
+                some = list_parameters([row["subject"] for row in rows])
                 await self._database.commit(Changes().run(store.DROP_SOME, place=at, **some))
 
 

@@ -105,7 +105,7 @@ class JobExecutions(AccountService):
         return await retry_on_conflict(decide, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
 
     async def update(self, thing: str, job_id: str, update: wire.DeviceUpdate) -> tuple[JobExecution, Job]:
-        """Apply a device's update and return the resulting execution. Raise as `rules.updated` does.
+        """Apply a device's update and return the resulting execution. Raise the errors of `rules.updated`.
 
         The caller must respond to the device, then call `notify`.
         """
@@ -201,7 +201,7 @@ class JobExecutions(AccountService):
         force: bool,
         actor: str,
     ) -> None:
-        """Cancel an execution; one in progress only with force. Raise as `rules.canceled` does."""
+        """Cancel an execution; one in progress only with force. Raise the errors of `rules.canceled`."""
 
         async def decide() -> JobExecution:
             known = await self.get(job_id, thing)

@@ -18,7 +18,7 @@ from birthmark.clock_and_entropy import new_uuid
 from birthmark.errors import ChangedMeanwhileError, ConflictError, NotFoundError, PolicyError
 from birthmark.store import Changes, Event, retry_on_conflict
 from birthmark.store.pagination import Page, page_of
-from birthmark.store.table_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MAX_LIST_VALUES, list_parameters
 
 MAX_VERSIONS = 5
 MAX_ATTACHED = 10
@@ -272,8 +272,10 @@ class Policies(AccountService):
     async def documents_named(self, names: Sequence[str]) -> dict[str, str]:
         """Return the default documents of policies by name. Raise `UnknownPolicyError` for a missing one."""
         found: dict[str, str] = {}
-        for first in range(0, len(names), MOST_AMONG):
-            rows = await self.database.all(store.DOCUMENTS_NAMED, **these(names[first : first + MOST_AMONG]))
+        for first in range(0, len(names), MAX_LIST_VALUES):
+            rows = await self.database.all(
+                store.DOCUMENTS_NAMED, **list_parameters(names[first : first + MAX_LIST_VALUES])
+            )
             found |= {row["name"]: row["document"] for row in rows}
         for name in names:
             if name not in found:

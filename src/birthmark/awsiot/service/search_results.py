@@ -9,7 +9,7 @@ from birthmark.awsiot.service.fleet_index import FleetIndex
 from birthmark.awsiot.store import index_queries, registry, shadows
 from birthmark.awsiot.wire.index_query import SearchIndex
 from birthmark.store import Database
-from birthmark.store.table_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MAX_LIST_VALUES, list_parameters
 
 _PRESENCE = ("connectivity.connected", "connectivity.timestamp", "connectivity.disconnectReason")
 
@@ -41,7 +41,7 @@ class SearchResults:
                 yield one
 
     async def _some(self, names: Sequence[str]) -> Sequence[FoundThing]:
-        known, some = await self._index.indexing(), these(names)
+        known, some = await self._index.indexing(), list_parameters(names)
         rows = {row["name"]: row for row in await self._database.all(registry.THINGS_WITH_NAMES, **some)}
         groups, of_shadows = defaultdict[str, list[str]](list), defaultdict[str, list[Shadow]](list)
         presence = defaultdict[str, dict[str, str]](dict)
@@ -67,8 +67,10 @@ class SearchResults:
     async def groups(self, names: Sequence[str]) -> Sequence[ThingGroup]:
         """Return groups in the order of their names."""
         found: list[ThingGroup] = []
-        for first in range(0, len(names), MOST_AMONG):
-            some = names[first : first + MOST_AMONG]
-            rows = {row["name"]: row for row in await self._database.all(registry.GROUPS_NAMED, **these(some))}
+        for first in range(0, len(names), MAX_LIST_VALUES):
+            some = names[first : first + MAX_LIST_VALUES]
+            rows = {
+                row["name"]: row for row in await self._database.all(registry.GROUPS_NAMED, **list_parameters(some))
+            }
             found += [registry.GROUPS.of(rows[name]) for name in some if name in rows]
         return found

@@ -100,7 +100,7 @@ class Things(RegistryService):
         return None if row is None else store.THINGS.of(row)
 
     async def find_spellings(self, name: str) -> set[str]:
-        """Return the registered spellings of a name; names are case-sensitive."""
+        """Return the registered case variants of a name; names are case-sensitive."""
         return await device_name_prefix_index.find_spellings(self.database, store.PLACE, name)
 
     async def create(

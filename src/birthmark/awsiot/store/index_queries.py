@@ -43,7 +43,7 @@ from birthmark.store import Statement, insert, metadata, partial_index, statemen
 from birthmark.store.column_types import number, text
 from birthmark.store.compiled_statements import BoundParameters
 from birthmark.store.device_name_prefix_index import ordered_text
-from birthmark.store.table_statements import find, is_among, remove
+from birthmark.store.table_statements import find, is_in_list, remove
 
 terms = Table(
     "aws_terms",
@@ -69,7 +69,7 @@ DROP_SOURCE = remove(terms, "place", "subject", "source")
 DROP = remove(terms, "place", "subject")
 DROP_ONE = remove(terms)
 DROP_VALUE = remove(terms, "place", "field", "value")
-DROP_SOME = remove(terms, "place", is_among(terms.c.subject))
+DROP_SOME = remove(terms, "place", is_in_list(terms.c.subject))
 REPLACE_VALUE = statement(
     update(terms)
     .where(
@@ -81,8 +81,8 @@ REPLACE_VALUE = statement(
 )
 # Uses the subject index: a field has very many rows.
 _OF = terms.c.place + literal("", Text) == bindparam("place"), terms.c.field + literal("", Text) == bindparam("field")
-VALUES_OF = find(terms, *_OF, is_among(terms.c.subject), of=("value",))
-SOME_OF = find(terms, *_OF, is_among(terms.c.subject), of=("subject", "value"))
+VALUES_OF = find(terms, *_OF, is_in_list(terms.c.subject), of=("value",))
+SOME_OF = find(terms, *_OF, is_in_list(terms.c.subject), of=("subject", "value"))
 SUBJECTS_AT = statement(select(terms.c.subject).where(terms.c.place == bindparam("place")).limit(bindparam("limit")))
 
 

@@ -10,7 +10,7 @@ from birthmark.awsiot.store.certificates_and_access_keys import certificates
 from birthmark.store import insert, metadata, statement
 from birthmark.store.column_types import text
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.table_statements import change, find, guard_unchanged, is_among, page, remove
+from birthmark.store.table_statements import change, find, guard_unchanged, is_in_list, page, remove
 
 POLICIES = RowMapper(NamedPolicy)
 policies = POLICIES.table("aws_policies", "name")
@@ -36,7 +36,7 @@ DOCUMENTS_NAMED = statement(
         policy_versions,
         (policy_versions.c.policy == policies.c.name) & (policy_versions.c.version == policies.c.default_version),
     )
-    .where(is_among(policies.c.name))
+    .where(is_in_list(policies.c.name))
     .order_by(policies.c.name)
 )
 POLICY_IS_THERE = guard_unchanged(policies, "name")

@@ -24,7 +24,7 @@ from birthmark.store import Statement, insert, metadata, statement
 from birthmark.store.column_types import number, text
 from birthmark.store.compiled_statements import Engine
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.table_statements import change, find, guard_locked, guard_unchanged, is_among, page, remove
+from birthmark.store.table_statements import change, find, guard_locked, guard_unchanged, is_in_list, page, remove
 
 settings = Table(
     "aws_settings",
@@ -46,8 +46,8 @@ ADD_THING = insert(things, ignore_existing=True)
 GET_THING = find(things)
 LIST_THINGS = page(things, "name")
 NAMES_OF_THINGS = page(things, "name", of=("name",))
-THINGS_NAMED = find(things, is_among(things.c.name), of=("name",))
-THINGS_WITH_NAMES = find(things, is_among(things.c.name))
+THINGS_NAMED = find(things, is_in_list(things.c.name), of=("name",))
+THINGS_WITH_NAMES = find(things, is_in_list(things.c.name))
 
 
 def _fitting(engine: Engine) -> Executable:
@@ -106,7 +106,7 @@ Index("aws_thing_group_lines_below", lines.c.ancestor, lines.c.thing_group)
 _BEGINS = func.substr(thing_groups.c.name, 1, func.length(bindparam("prefix", type_=Text)))
 ADD_GROUP = insert(thing_groups, ignore_existing=True)
 GET_GROUP = find(thing_groups)
-GROUPS_NAMED = find(thing_groups, is_among(thing_groups.c.name))
+GROUPS_NAMED = find(thing_groups, is_in_list(thing_groups.c.name))
 _FITS = bindparam("prefix", type_=Text) == _BEGINS
 LIST_GROUPS = page(thing_groups, "name", _FITS)
 LIST_UPPERMOST = page(thing_groups, "name", _FITS, thing_groups.c.parent.is_(None))
@@ -141,7 +141,7 @@ REMOVE_MEMBER = remove(members)
 GROUPS_OF = page(members, "thing_group", "thing", of=("thing_group",))
 THINGS_IN = page(members, "thing", "thing_group", of=("thing",))
 MEMBER_IS_THERE = guard_unchanged(members)
-MEMBERSHIPS_OF = find(members, is_among(members.c.thing))
+MEMBERSHIPS_OF = find(members, is_in_list(members.c.thing))
 THINGS_BELOW = statement(
     select(members.c.thing)
     .distinct()

@@ -12,7 +12,7 @@ from birthmark.awsiot.wire.shadows import sections_body, sections_of
 from birthmark.store import insert, metadata, partial_index, statement
 from birthmark.store.column_types import blob, number, text
 from birthmark.store.database import Row
-from birthmark.store.table_statements import change, find, guard_unchanged, is_among, page, remove
+from birthmark.store.table_statements import change, find, guard_unchanged, is_in_list, page, remove
 
 shadows = Table(
     "aws_shadows",
@@ -43,7 +43,7 @@ ALL = statement(
     .order_by(shadows.c.thing, shadows.c.name)
     .limit(bindparam("limit"))
 )
-OF_THINGS = find(shadows, is_among(shadows.c.thing), shadows.c.deleted_at.is_(None))
+OF_THINGS = find(shadows, is_in_list(shadows.c.thing), shadows.c.deleted_at.is_(None))
 IS_AT = guard_unchanged(shadows, "thing", "name", "revision")
 FORGET = remove(shadows, shadows.c.deleted_at <= bindparam("before"))
 

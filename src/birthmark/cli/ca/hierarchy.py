@@ -26,7 +26,7 @@ from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.ca import AuthorityOptions, Out, check_leads, opened, parse_source
 from birthmark.cli.options.certificate_inventory import INVENTORY_COLUMNS, InventoryOptions, export
 from birthmark.cli.options.server import show as show_rows
-from birthmark.cli.output.ca_directory_certificates import issued_row, show_hierarchy, write_chain
+from birthmark.cli.output.ca_certificate_files import issued_row, show_hierarchy, write_chain
 from birthmark.cli.output.command_output import emit, write_result
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
@@ -160,7 +160,7 @@ def passphrase(
         ),
     ],
 ) -> None:
-    """Change the passphrase of the CA's keys and its source.
+    """Change the passphrase of the CA's keys, and where it is stored.
 
     Stop the server first.
 

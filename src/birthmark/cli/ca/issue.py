@@ -20,7 +20,7 @@ from birthmark.cli.ca.server_managed_ca import ServerCommand, by_another, by_est
 from birthmark.cli.input_files import about, read_file
 from birthmark.cli.option_checks_and_confirmation import only
 from birthmark.cli.options.ca import OPERATOR, AuthorityOptions, Out, opened
-from birthmark.cli.output.ca_directory_certificates import file_name, write_chain
+from birthmark.cli.output.ca_certificate_files import file_name, write_chain
 from birthmark.cli.output.command_output import FileExistsAlreadyError
 from birthmark.durations import FORMS, lifetime_of
 from birthmark.manifests.certificate_lists import is_table

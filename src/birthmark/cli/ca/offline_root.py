@@ -22,7 +22,7 @@ from birthmark.ca.passphrase_sources import FORMS, Passphrase
 from birthmark.cli.ca.server_managed_ca import by_another
 from birthmark.cli.input_files import about, read_file
 from birthmark.cli.options.ca import AuthorityOptions, Out, check_leads, opened, parse_source
-from birthmark.cli.output.ca_directory_certificates import show_hierarchy, write
+from birthmark.cli.output.ca_certificate_files import show_hierarchy, write
 from birthmark.cli.output.command_output import certificate_row, write_result
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.pki.certificate_profiles import Purpose

@@ -13,7 +13,7 @@ from birthmark.ca.model import IssuedCertificate
 from birthmark.ca.revocation import AlreadyRevokedError, CertificateUnknownError
 from birthmark.cli.ca.server_managed_ca import ServerCommand, at_server
 from birthmark.cli.options.ca import OPERATOR, AuthorityOptions, opened
-from birthmark.cli.output.ca_directory_certificates import file_name, issued_row, write
+from birthmark.cli.output.ca_certificate_files import file_name, issued_row, write
 from birthmark.cli.output.command_output import emit
 from birthmark.errors import BirthmarkError
 from birthmark.pki.certificate_profiles import Purpose

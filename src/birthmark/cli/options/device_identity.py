@@ -13,7 +13,7 @@ from birthmark.cli.input_files import FileMissingError, about, read_file
 from birthmark.cli.option_checks_and_confirmation import only_typed
 from birthmark.cli.options.chip_and_pin import CHIP_OPTIONS, ChipOptions
 from birthmark.cli.output.command_output import UsageError, again
-from birthmark.device_transports.identity import Identity, ServerTrust, identity_of
+from birthmark.device_transports.identity_and_trust import Identity, ServerTrust, identity_of
 from birthmark.errors import NotFoundError
 from birthmark.keys.file_key import FileKey, read_key_file
 from birthmark.keys.pin import Pin

@@ -5,7 +5,7 @@ from typing import Any
 
 from birthmark import flock
 from birthmark.agent.identity_lifecycle import Agent
-from birthmark.agent.managed_certificate_uses import ManagedCertificate
+from birthmark.agent.managed_certificate_list import ManagedCertificate
 from birthmark.agent.running_instance import running_pid
 from birthmark.agent.state_directory import AgentPaths
 from birthmark.agent.tpm_identity import open_tpm

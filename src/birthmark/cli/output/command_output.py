@@ -18,7 +18,7 @@ import typer
 
 from birthmark import atomic_files, errors
 from birthmark.cli.input_files import MAX_FILE_BYTES, OUTPUT_LOST, file_trouble
-from birthmark.cli.output.client_refusal_log import log_refusal
+from birthmark.cli.output.command_refusal_journal import log_refusal
 from birthmark.cli.output.machine_specific_hints import hint
 from birthmark.cli.output.table import text_of, wrap_to_terminal
 from birthmark.text_file_encodings import copy_of, plain_text

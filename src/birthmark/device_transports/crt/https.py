@@ -19,7 +19,7 @@ from birthmark.device_transports.crt.tls import (
     wrap_future,
 )
 from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
-from birthmark.device_transports.identity import ServerTrust, TokenIdentity
+from birthmark.device_transports.identity_and_trust import ServerTrust, TokenIdentity
 from birthmark.device_transports.ports import HttpResponse
 from birthmark.device_transports.urls import MAX_ANSWER_BYTES, HttpTarget, parse_url
 

@@ -26,7 +26,7 @@ from birthmark.device_transports.errors import (
     MqttRefusedError,
     SubscriptionRefusedError,
 )
-from birthmark.device_transports.identity import ServerTrust, TokenIdentity
+from birthmark.device_transports.identity_and_trust import ServerTrust, TokenIdentity
 from birthmark.device_transports.ports import ReceivedMessage
 from birthmark.device_transports.proxy import ProxyFailedError
 from birthmark.device_transports.urls import WEBSOCKET_PATH, WEBSOCKET_PORT

@@ -22,7 +22,7 @@ from birthmark.device_transports.errors import (
     ServerUntrustedError,
     TlsFailedError,
 )
-from birthmark.device_transports.identity import ServerTrust, TokenIdentity
+from birthmark.device_transports.identity_and_trust import ServerTrust, TokenIdentity
 from birthmark.device_transports.openssl.deadlines import open_connection
 from birthmark.device_transports.openssl.trust_probe import PROBE_AFTER_S, find_trust_error
 from birthmark.device_transports.proxy import proxy_of

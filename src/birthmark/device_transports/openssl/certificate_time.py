@@ -8,7 +8,7 @@ versions have only an undocumented call, which this module encapsulates.
 from typing import Any
 
 from birthmark.device_transports.errors import ServerUntrustedError
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.pki.certificates import Certificate, parse_der
 
 _DER = 2

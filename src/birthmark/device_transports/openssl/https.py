@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from birthmark.device_transports.errors import LinkAnswerError, LinkTimeoutError
-from birthmark.device_transports.identity import FileIdentity, ServerTrust
+from birthmark.device_transports.identity_and_trust import FileIdentity, ServerTrust
 from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
 from birthmark.device_transports.openssl.tls_context import client_context, translate_error

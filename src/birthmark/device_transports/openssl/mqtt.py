@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from birthmark.clock_and_entropy import Clock
 from birthmark.device_transports.errors import CLOSED_HERE, LinkLostError
-from birthmark.device_transports.identity import FileIdentity, ServerTrust
+from birthmark.device_transports.identity_and_trust import FileIdentity, ServerTrust
 from birthmark.device_transports.mqtt_client_protocol import Conversation
 from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.deadlines import open_connection

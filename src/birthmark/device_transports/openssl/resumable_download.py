@@ -11,7 +11,7 @@ from functools import partial
 from http import HTTPStatus
 
 from birthmark.device_transports.errors import LinkAnswerError, LinkLostError, LinkTimeoutError
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
 from birthmark.device_transports.openssl.tls_context import client_context, translate_error

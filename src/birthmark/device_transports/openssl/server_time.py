@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
 
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import verified_chain
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
 from birthmark.device_transports.openssl.tls_context import client_context, translate_error

@@ -18,7 +18,7 @@ from birthmark.device_transports.errors import (
     TempFileError,
     TlsFailedError,
 )
-from birthmark.device_transports.identity import FileIdentity, ServerTrust
+from birthmark.device_transports.identity_and_trust import FileIdentity, ServerTrust
 from birthmark.device_transports.urls import TIMEOUT_S
 from birthmark.errors import BirthmarkError
 from birthmark.keys.errors import KeyFileInvalidError

@@ -4,7 +4,7 @@ import ssl
 from functools import partial
 
 from birthmark.device_transports.errors import ServerUntrustedError
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.deadlines import ConnectionAbort, run_with_deadline
 from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.errors import BirthmarkError

@@ -35,7 +35,7 @@ from birthmark.metric_catalog import Traffic
 from birthmark.mqtt.packets import Connect
 from birthmark.mqtt.packets import WillMessage as WillPacket
 from birthmark.net.identity_conflicts import TakeoverHistory
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import Admission, CloseReason, MqttRefusedError, require_3_1_1
 from birthmark.store import from_micros
 
@@ -53,7 +53,7 @@ class TokenConnection(Protocol):
     """A connection that was opened with a token."""
 
     @property
-    def pump(self) -> ConnectionTransport: ...
+    def driver(self) -> ConnectionTransport: ...
 
 
 OneHeld = TypeVar("OneHeld", bound=TokenConnection)
@@ -73,7 +73,7 @@ class TokenConnections(Generic[OneHeld]):
     def add(self, token: SasToken, connection: OneHeld) -> None:
         """Track a connection until its token expires; at most half of the entries are closed connections."""
         if len(self._by_end) >= self._most:
-            self._by_end = [one for one in self._by_end if (known := one[3]()) is not None and not known.pump.is_over]
+            self._by_end = [one for one in self._by_end if (known := one[3]()) is not None and not known.driver.is_over]
             heapq.heapify(self._by_end)
             self._most = max(_MOST, 2 * len(self._by_end))
         self._count += 1  # equal expiry times compare no further field
@@ -84,7 +84,7 @@ class TokenConnections(Generic[OneHeld]):
         until = (now - SKEW).timestamp()
         while self._by_end and self._by_end[0][0] < until:
             _, _, token, known = heapq.heappop(self._by_end)
-            if (connection := known()) is None or connection.pump.is_over:
+            if (connection := known()) is None or connection.driver.is_over:
                 continue
             try:
                 check_expiry(token, now)
@@ -208,7 +208,7 @@ class HubConnections:
     def close_expired(self) -> None:
         """Close connections whose token expired longer ago than the clock skew; the SDKs renew minutes before."""
         for connection, error in self._tokens.expired(self.clock.now()):
-            connection.pump.refuse(error)
+            connection.driver.refuse(error)
         self._modules = {name: held for name, held in self._modules.items() if held}
 
     async def check_queues(self) -> None:
@@ -228,7 +228,7 @@ class HubConnections:
         """Return the number of connected devices and modules of a hub, over all workers."""
         return (await self._broker.connected()).get(space_of(hub), 0)
 
-    async def accept(self, pump: MqttPump, packet: Connect) -> Admission:
+    async def accept(self, driver: MqttDriver, packet: Connect) -> Admission:
         """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
         require_3_1_1(packet)
         names: dict[str, str] = {}
@@ -237,7 +237,7 @@ class HubConnections:
             names = {"device_id": user.name, "hub": user.host}
             seen = self._changes
             hub, identity, token = await self.iothub.registry.authenticate(
-                user, pump.peer, packet.password, address=pump.address
+                user, driver.peer, packet.password, address=driver.address
             )
             check_client_id(identity, packet.client_id)
             self.iothub.throttles.take(hub, ThrottleClass.CONNECTION)
@@ -246,7 +246,7 @@ class HubConnections:
             will = None if packet.will is None else _will_of(packet.will, identity.name)
             space = self.space(hub.name)
             is_of_policy = token is not None and token.policy in DEVICE_CONNECT
-            connection = HubConnection(self, pump, space, hub=hub, identity=identity, is_of_policy=is_of_policy)
+            connection = HubConnection(self, driver, space, hub=hub, identity=identity, is_of_policy=is_of_policy)
             expiry_s = 0 if packet.clean_start else NEVER
             attached = await space.connect(Arrival(identity.name, connection, packet.clean_start, expiry_s, will))
             connection.attach(attached)
@@ -254,7 +254,7 @@ class HubConnections:
                 self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
             try:
                 if seen != self._changes:  # new connections miss earlier events: authenticate again
-                    await self.iothub.registry.authenticate(user, pump.peer, packet.password, address=pump.address)
+                    await self.iothub.registry.authenticate(user, driver.peer, packet.password, address=driver.address)
             except BirthmarkError:
                 space.disconnect(attached, CloseReason.REFUSED, with_will=False)
                 raise

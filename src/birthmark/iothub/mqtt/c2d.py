@@ -17,7 +17,7 @@ from birthmark.iothub import wire
 from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.mqtt.errors import QueueFullError
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.store import Changes
 
 WINDOW = 10
@@ -46,13 +46,13 @@ class C2dDelivery:
     __slots__ = (
         "_c2d",
         "_device_id",
+        "_driver",
         "_gave_back",
         "_holder",
         "_is_flowing",
         "_living",
         "_look",
         "_looks_again",
-        "_pump",
         "_space",
         "_subscriptions",
         "_taken",
@@ -62,7 +62,7 @@ class C2dDelivery:
     def __init__(
         self,
         c2d: CloudToDevice,
-        pump: MqttPump,
+        driver: MqttDriver,
         hub: Hub,
         device_id: str,
         subscriptions: Mapping[str, Subscription],
@@ -74,7 +74,7 @@ class C2dDelivery:
         self._holder = holder
         self._living = living
         self._c2d = c2d
-        self._pump = pump
+        self._driver = driver
         self._space = space_of(hub.name)
         self._device_id = device_id
         self._subscriptions = subscriptions
@@ -138,7 +138,7 @@ class C2dDelivery:
     @property
     def _wanted(self) -> Subscription | None:
         """Return the subscription that currently receives messages, or None."""
-        return None if self._pump.is_over else self._subscriptions.get(wire.devicebound(self._device_id))
+        return None if self._driver.is_over else self._subscriptions.get(wire.devicebound(self._device_id))
 
     async def _send(self, message: QueuedMessage, unacknowledged_message: _UnacknowledgedMessage) -> None:
         if (wanted := self._wanted) is None:
@@ -147,7 +147,7 @@ class C2dDelivery:
         mail = self._c2d.mail_of(message)
         topic = wire.devicebound_topic(self._device_id, message.id, message.feedback, mail)
         try:
-            packet_id = self._pump.publish(topic, mail.payload, wanted.qos)
+            packet_id = self._driver.publish(topic, mail.payload, wanted.qos)
         except QueueFullError:
             self._looks_again = False  # the next acknowledgement or read finds it
             await self._c2d.inboxes.restore(self._space, self._device_id, message)

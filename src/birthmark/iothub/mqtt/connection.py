@@ -28,7 +28,7 @@ from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.identity_conflicts import TakeoverHistory
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.pki.csr import CsrRefusedError
 from birthmark.store import Changes
@@ -41,14 +41,14 @@ _ACCEPTED, _ISSUED = 202, 200
 class CredentialRequests:
     """Certificate requests of one connection."""
 
-    __slots__ = ("_clock", "_credentials", "_device", "_hub", "_pump", "_session")
+    __slots__ = ("_clock", "_credentials", "_device", "_driver", "_hub", "_session")
 
     def __init__(
-        self, credentials: CertificateRequests, pump: MqttPump, clock: Clock, *, hub: Hub, device: Device
+        self, credentials: CertificateRequests, driver: MqttDriver, clock: Clock, *, hub: Hub, device: Device
     ) -> None:
         self._credentials = credentials
         self._clock = clock
-        self._pump = pump
+        self._driver = driver
         self._hub = hub
         self._device = device
         self._session = credentials.session()
@@ -58,7 +58,7 @@ class CredentialRequests:
         correlation = new_uuid(_ENTROPY)
         try:
             asked = wire.parse_credential_request(payload)
-            leaf = self._pump.peer.leaf
+            leaf = self._driver.peer.leaf
             accepted = await self._credentials.accept(
                 self._hub, self._device, leaf, asked, request_id=rid, session=self._session
             )
@@ -78,11 +78,11 @@ class CredentialRequests:
 
     def _refuse(self, error: BirthmarkError, rid: str, correlation: str) -> None:
         status, name, number = http_error(error)
-        leaf = self._pump.peer.leaf
+        leaf = self._driver.peer.leaf
         error.add_facts(device_id=self._device.device_id, hub=self._hub.name, request_id=rid, tracking_id=correlation)
         if leaf is not None:
             error.add_facts(renews=leaf.thumbprint.hex())
-        self._pump.note(error)
+        self._driver.note(error)
         info = {"credentialError": name, "credentialMessage": str(error)}
         if isinstance(error, CsrRefusedError):
             info["credentialError"] = "FailedToDecodeCsr"
@@ -94,7 +94,7 @@ class CredentialRequests:
     def _publish_response(self, status: int, rid: str, body: bytes) -> None:
         """Publish a response to the requester, subscribed or not, as for twins."""
         with suppress(LocalProtocolError):
-            self._pump.publish(wire.credential_response_topic(status, rid), body)
+            self._driver.publish(wire.credential_response_topic(status, rid), body)
 
 
 MAX_SUBSCRIPTIONS = 50
@@ -133,15 +133,15 @@ class HubConnection:
         "_telemetry",
         "attached",
         "device_id",
+        "driver",
         "hub",
         "is_of_policy",
-        "pump",
     )
 
     def __init__(
         self,
         connections: ConnectionsPort,
-        pump: MqttPump,
+        driver: MqttDriver,
         space: Namespace,
         *,
         hub: Hub,
@@ -159,11 +159,11 @@ class HubConnection:
         stream = connections.iothub.telemetry.stream(hub)
         throttles = connections.iothub.throttles
         self._telemetry = TelemetryWindow(
-            pump, identity.name, stream, connections.clock, hub=hub.name, throttles=throttles
+            driver, identity.name, stream, connections.clock, hub=hub.name, throttles=throttles
         )
         self._identity = identity
         self._space = space
-        self.pump = pump
+        self.driver = driver
         self.hub = hub
         self.device_id = identity.name
         self.is_of_policy = is_of_policy
@@ -178,7 +178,7 @@ class HubConnection:
         """Start with the session that the broker assigned."""
         self.attached = session
 
-    # ---- pump callbacks
+    # ---- driver callbacks
 
     def opened(self) -> None:
         self.attached.resume()
@@ -198,7 +198,7 @@ class HubConnection:
             if not name.startswith(allowed):
                 raise TopicNotServedError(device_id=device_id, topic=name[:200])
             if name.startswith("$iothub/") and not self._is_served(name):  # a publish there would be rejected
-                self.pump.note(TopicNotServedError(device_id=device_id, topic=name[:200]))
+                self.driver.note(TopicNotServedError(device_id=device_id, topic=name[:200]))
             elif name in known or len(known.keys() | granted) < MAX_SUBSCRIPTIONS:
                 granted[name] = min(options & 3, 1)
         return self._subscribe(packet, granted)
@@ -220,12 +220,12 @@ class HubConnection:
 
     def deliver(self, parcel: EncodedMessage, qos: int) -> None:
         try:
-            self.pump.deliver(parcel, qos)
+            self.driver.deliver(parcel, qos)
         except LocalProtocolError:  # full queue
             self._connections.traffic.count_slow()
 
     def forward(self, parcel: EncodedMessage, packet_id: int, *, dup: bool) -> bool:
-        return self.pump.forward(parcel, packet_id, dup=dup)
+        return self.driver.forward(parcel, packet_id, dup=dup)
 
     def may_get(self, topic: str) -> bool:
         del topic
@@ -236,17 +236,17 @@ class HubConnection:
             await self._devicebound.release_unacknowledged()
 
     def end(self, reason: CloseReason) -> None:
-        self.pump.close(reason)
+        self.driver.close(reason)
         if reason is CloseReason.TAKEN_OVER and (
-            two := self._connections.contested.record_takeover(self.device_id, self.pump.address)
+            two := self._connections.contested.record_takeover(self.device_id, self.driver.address)
         ):
-            self.pump.note(two)
+            self.driver.note(two)
 
     # ---- hub callbacks
 
     def deliver_messages(self) -> None:
         """Deliver queued messages if the device is subscribed."""
-        if self.pump.is_over:
+        if self.driver.is_over:
             return
         known = self.attached.subscriptions
         if wire.devicebound(self.device_id) not in known:
@@ -256,7 +256,7 @@ class HubConnection:
             holder, living = self._connections.holder, self._connections.living
             self._devicebound = C2dDelivery(
                 c2d,
-                self.pump,
+                self.driver,
                 self.hub,
                 self.device_id,
                 known,
@@ -282,7 +282,7 @@ class HubConnection:
                 return topic
             case wire.MethodAnswer() as answer:
                 self._connections.methods.accept_response(self.hub.name, device_id, answer, packet.payload)
-                self.pump.ack(packet.packet_id)
+                self.driver.ack(packet.packet_id)
             case wire.CredentialAsk() if not isinstance(self._identity, Device):
                 raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
             case wire.TwinGet() | wire.TwinReport() | wire.CredentialAsk() as asked:
@@ -297,10 +297,10 @@ class HubConnection:
             await waiting
         asked, self._asked = self._asked, ()
         for packet, request in asked:
-            await self.pump.wait_for_turn()
-            if self.pump.is_over:
+            await self.driver.wait_for_turn()
+            if self.driver.is_over:
                 return
-            if self.pump.is_lost and not isinstance(request, wire.TwinReport):  # no receiver for it
+            if self.driver.is_lost and not isinstance(request, wire.TwinReport):  # no receiver for it
                 continue
             if isinstance(request, wire.CredentialAsk):
                 await self._issue(packet, request)
@@ -312,9 +312,9 @@ class HubConnection:
         if self._credentials is None:
             assert isinstance(self._identity, Device)  # noqa: S101 - the topic check rejects all other clients
             known, clock = self._connections.iothub.credentials, self._connections.clock
-            self._credentials = CredentialRequests(known, self.pump, clock, hub=self.hub, device=self._identity)
+            self._credentials = CredentialRequests(known, self.driver, clock, hub=self.hub, device=self._identity)
         goes_on = await self._credentials.accept(packet.payload, request.rid)
-        self.pump.ack(packet.packet_id)
+        self.driver.ack(packet.packet_id)
         if goes_on is not None:
             self._space.spawn(goes_on)
 
@@ -334,12 +334,12 @@ class HubConnection:
         except BirthmarkError as error:
             status, _, number = http_error(error)
             error.add_facts(device_id=self.device_id)
-            self.pump.note(error)
+            self.driver.note(error)
             topic = wire.twin_response_topic(status, request.rid)
             body = msgspec.json.encode({"errorCode": number, "message": str(error)})
-        self.pump.ack(packet.packet_id)
+        self.driver.ack(packet.packet_id)
         with suppress(LocalProtocolError):
-            self.pump.publish(topic, body)
+            self.driver.publish(topic, body)
 
     def _patch_of(self, payload: bytes) -> object:
         def refused(detail: str) -> BirthmarkError:
@@ -357,10 +357,10 @@ class HubConnection:
     async def _subscribe(self, packet: Subscribe, granted: dict[str, int]) -> None:
         wanted = [Subscription(name, qos) for name, qos in granted.items()]
         await self._space.subscriptions.subscribe(self.attached, wanted)
-        self.pump.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
+        self.driver.send(SubAck(packet.packet_id, tuple(granted.get(name, _FAILURE) for name, _ in packet.filters)))
         if wire.devicebound(self.device_id) in granted:
             self.deliver_messages()
 
     async def _unsubscribe(self, packet: Unsubscribe) -> None:
         await self._space.subscriptions.unsubscribe(self.attached, packet.filters)
-        self.pump.send(UnsubAck(packet.packet_id))
+        self.driver.send(UnsubAck(packet.packet_id))

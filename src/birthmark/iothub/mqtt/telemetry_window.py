@@ -18,7 +18,7 @@ from birthmark.iothub.rules.tiers import AT_A_TURN, BACKLOG_S
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.topics import CACHED
-from birthmark.net.mqtt_driver import MqttPump
+from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import CloseReason
 
 WINDOW = 100
@@ -32,11 +32,11 @@ class TelemetryWindow:
 
     __slots__ = (
         "_clock",
+        "_driver",
         "_hub",
         "_key",
         "_like",
         "_name",
-        "_pump",
         "_room",
         "_stream",
         "_throttles",
@@ -47,7 +47,7 @@ class TelemetryWindow:
 
     def __init__(
         self,
-        pump: MqttPump,
+        driver: MqttDriver,
         name: str,
         stream: MessageStream[TelemetryMessage],
         clock: Clock,
@@ -58,7 +58,7 @@ class TelemetryWindow:
         """`name` is that of a device or module; a module's messages use the ordering key of its device."""
         self._throttles = throttles
         self._hub = hub
-        self._pump = pump
+        self._driver = driver
         self._name = name
         self._key = key_of(name.partition("/")[0])
         self._stream = stream
@@ -84,15 +84,15 @@ class TelemetryWindow:
             own = [len(packet.payload) for packet in some if packet.topic.startswith(_OWN)]
             if own and not await self._have_their_turn(own):
                 return
-            if self._pump.is_over:
+            if self._driver.is_over:
                 return
             if (waiting := self._take(some, topic_of)) is not None:
                 await waiting
 
     async def _have_their_turn(self, sizes: list[int]) -> bool:
-        throttles, pump = self._throttles, self._pump
+        throttles, driver = self._throttles, self._driver
         try:
-            return await throttles.telemetry(self._hub, self._name, sizes, lambda: pump.is_over, BACKLOG_S)
+            return await throttles.telemetry(self._hub, self._name, sizes, lambda: driver.is_over, BACKLOG_S)
         except BirthmarkError as error:
             error.add_facts(device_id=self._name)
             raise
@@ -150,7 +150,7 @@ class TelemetryWindow:
 
     async def _when_there_is_room(self, room: asyncio.Event, packets: Sequence[Publish], topic_of: TopicOf) -> None:
         await room.wait()
-        if not self._pump.is_over and (waiting := self._take(packets, topic_of)) is not None:
+        if not self._driver.is_over and (waiting := self._take(packets, topic_of)) is not None:
             await waiting
 
     def _acknowledge_written(self, ids: list[int], count: int, size: int, problem: BaseException | None) -> None:
@@ -161,6 +161,6 @@ class TelemetryWindow:
             self._room.set()
             self._room = None
         if problem is None:
-            self._pump.ack_all(ids)
+            self._driver.ack_all(ids)
         else:
-            self._pump.close(CloseReason.SERVER)
+            self._driver.close(CloseReason.SERVER)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from birthmark.auth.token_derived_credentials import NOBODY, UserDirectory
+from birthmark.auth.access_token_cloud_credentials import NOBODY, UserDirectory
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.iam.role_scope_ports import NOBODYS, ScopedRoles
 from birthmark.iothub.ports import Notifier

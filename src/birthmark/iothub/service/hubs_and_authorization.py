@@ -5,10 +5,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
+from birthmark.auth.access_token_cloud_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.auth.permission_statements import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.auth.shared_access_policy_keys import Which, rotate_key
-from birthmark.auth.token_derived_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
 from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.stream_retention import StreamRetention
 from birthmark.clock_and_entropy import Clock, Entropy

@@ -179,7 +179,7 @@ class Registry:
         return None if row is None else store.device_of(row), hub
 
     async def spellings(self, name: str) -> set[str]:
-        """Return the spellings of a name in the hubs, which are case-sensitive."""
+        """Return the case variants of a name in the hubs, which are case-sensitive."""
         places = [store.place_of(hub.name) for hub in self._hubs.all()]
         return set().union(
             *[await device_name_prefix_index.find_spellings(self._database, place, name) for place in places]

@@ -16,7 +16,7 @@ from birthmark.iothub.rules import index_terms as rules
 from birthmark.iothub.rules.index_terms import Term
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
-from birthmark.store.table_statements import MOST_AMONG, these
+from birthmark.store.table_statements import MAX_LIST_VALUES, list_parameters
 from birthmark.supervised_tasks import Leads, always
 
 LOOK_EVERY_S = 0.5
@@ -44,7 +44,7 @@ class TwinIndex:
     async def run_index_loop(self) -> None:
         """Index changed twins forever, with pauses."""
         while True:
-            is_behind = await self.leads() and await self.index_batch(_RESTS) >= MOST_AMONG
+            is_behind = await self.leads() and await self.index_batch(_RESTS) >= MAX_LIST_VALUES
             if not is_behind:
                 await asyncio.sleep(LOOK_EVERY_S)
 
@@ -92,7 +92,7 @@ class TwinIndex:
         """Return the next twins of a state, round-robin, so that busy twins delay no others."""
         while True:
             hub, device_id = self._last[state]
-            asked: dict[str, Any] = {"state": state, "hub": hub, "device_id": device_id, "limit": MOST_AMONG}
+            asked: dict[str, Any] = {"state": state, "hub": hub, "device_id": device_id, "limit": MAX_LIST_VALUES}
             rows = await self._database.all(twin_index_store.NEXT_UNINDEXED, **asked)
             if rows:
                 self._last[state] = rows[-1]["hub"], rows[-1]["device_id"]
@@ -108,7 +108,7 @@ class TwinIndex:
 
     async def _terms(self, hub: str, names: Sequence[str]) -> defaultdict[str, set[Term]]:
         found: defaultdict[str, set[Term]] = defaultdict(set)
-        for row in await self._database.all(twin_index_store.TERMS_OF, place=hub, **these(names)):
+        for row in await self._database.all(twin_index_store.TERMS_OF, place=hub, **list_parameters(names)):
             found[row["subject"]].add((row["path"], row["value"]))
         return found
 

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from birthmark import errors
+from birthmark.auth.access_token_cloud_credentials import access_key_of, key_of, policy_of
 from birthmark.auth.connection_strings import ConnectionString
-from birthmark.auth.token_derived_credentials import access_key_of, key_of, policy_of
 from birthmark.flock import directory_of, parent_of
 from birthmark.operator_api.client.saved_login import Login, place, roots_file, signed_in
 from birthmark.operator_api.data_directory_lock import NAME as LOCK

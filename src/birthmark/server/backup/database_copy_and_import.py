@@ -1,7 +1,7 @@
-"""Consistent copy of a database in use, and its import into an empty database of either engine.
+"""Consistent copies of a live database, and their import into an empty database of either engine.
 
-SQLite is copied as a file with its online backup. PostgreSQL tables are read in one snapshot: rows as arrays of
-columns, which are text, numbers and bytes, in chunks that fit into memory.
+SQLite is copied as a file, with its online backup API. PostgreSQL tables are read in one snapshot: each row is an array
+of text, number and binary columns, in chunks that fit in memory.
 """
 
 import contextlib

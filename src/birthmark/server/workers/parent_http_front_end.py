@@ -18,8 +18,8 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from birthmark.errors import UnavailableError
+from birthmark.net.accepted_connection import Connection
 from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
-from birthmark.net.dual_protocol_connection import Connection
 from birthmark.operator_api.api_router import NDJSON, ROOT, SSE, as_event, problem, respond_unless_disconnected, told
 from birthmark.server.workers.worker_http_client import Headers, NotReachedError, WorkerRequest, WorkerResponse
 from birthmark.server.workers.worker_process_configuration import door_of

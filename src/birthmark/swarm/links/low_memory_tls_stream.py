@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from birthmark.device_transports.errors import LinkLostError
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.device_transports.openssl.certificate_time import check_dates
 from birthmark.device_transports.openssl.tls_context import client_context, translate_error
 from birthmark.device_transports.urls import TIMEOUT_S

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from birthmark.swarm.model import DeviceGroup
-from birthmark.swarm.rules import schedule
-from birthmark.swarm.rules.schedule import Dice
+from birthmark.swarm.rules import device_event_schedule
+from birthmark.swarm.rules.device_event_schedule import Dice
 
 
 class Act(StrEnum):
@@ -35,11 +35,11 @@ class BehaviorPlan:
     def on_connecting(cls, group: DeviceGroup, now: float, dice: Dice, renew_s: float) -> "BehaviorPlan":
         """Return the plan of a connection that starts now."""
         return cls(
-            send_s=schedule.next_message_s(group, now, dice.roll(), is_first=True),
+            send_s=device_event_schedule.next_message_s(group, now, dice.roll(), is_first=True),
             renew_s=renew_s,
-            cut_s=schedule.next_cut_s(group, now, dice.roll()),
-            storm_s=schedule.next_storm_s(group, now),
-            leave_s=schedule.next_leave_s(group, now),
+            cut_s=device_event_schedule.next_cut_s(group, now, dice.roll()),
+            storm_s=device_event_schedule.next_storm_s(group, now),
+            leave_s=device_event_schedule.next_leave_s(group, now),
         )
 
     def next(self) -> tuple[Act, float]:

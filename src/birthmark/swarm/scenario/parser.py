@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.agent.config.toml_tables import TEXT, ConfigInvalidError, Table, parse_files
-from birthmark.device_transports.identity import ServerTrust
+from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.swarm.errors import TargetNotNamedError
 from birthmark.swarm.model import DeviceGroup, Fault, Origin, RegistrationProtocol, SwarmVerdict, TargetKind
 from birthmark.swarm.scenario import value_parsers

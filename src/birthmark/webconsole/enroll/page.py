@@ -18,7 +18,7 @@ from starlette.routing import Route
 from birthmark import atomic_files
 from birthmark.clock_and_entropy import Clock
 from birthmark.dps.model import FIRST
-from birthmark.net.dual_protocol_connection import Connection
+from birthmark.net.accepted_connection import Connection
 from birthmark.operator_api.cookie_request_guard import CSRF_FIELD
 from birthmark.operator_api.page_api_client import SignedInUser
 from birthmark.supervised_tasks import run_in_thread

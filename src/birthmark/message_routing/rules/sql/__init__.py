@@ -5,9 +5,9 @@ action texts. docs/reference/rules-sql.md lists supported features and differenc
 tests/vectors/rules_sql.toml.
 """
 
+from birthmark.message_routing.rules.sql.compiled_statement import SelectedMessage, SqlStatement, evaluate, parse
 from birthmark.message_routing.rules.sql.errors import ShadowWantedError, SqlMistake, TooMuchError
 from birthmark.message_routing.rules.sql.evaluation_context import NO_SHADOWS, Lookups, ShadowLookup, new_meter
-from birthmark.message_routing.rules.sql.evaluator import SelectedMessage, SqlStatement, evaluate, parse
 from birthmark.message_routing.rules.sql.functions.message_metadata import seen_topic
 from birthmark.message_routing.rules.sql.parser import check_filter, parse_version
 from birthmark.message_routing.rules.sql.substitution_templates import SubstitutionTemplate, fill, parse_template

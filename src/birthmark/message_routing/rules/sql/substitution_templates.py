@@ -10,10 +10,16 @@ from typing import Any
 
 from birthmark.clock_and_entropy import Entropy
 from birthmark.message_routing.routable_message import RoutableMessage
+from birthmark.message_routing.rules.sql.compiled_statement import (
+    NO_VARIABLES,
+    PreparedExpressions,
+    begin,
+    check_text,
+    ready_of,
+)
 from birthmark.message_routing.rules.sql.compiler import compile_expression
 from birthmark.message_routing.rules.sql.errors import mistake
 from birthmark.message_routing.rules.sql.evaluation_context import NO_SHADOWS, Lookups, new_meter
-from birthmark.message_routing.rules.sql.evaluator import NO_VARIABLES, PreparedExpressions, begin, check_text, ready_of
 from birthmark.message_routing.rules.sql.lexer import SqlTokenKind
 from birthmark.message_routing.rules.sql.parser import MAX_TERMS, SqlParser
 from birthmark.message_routing.rules.sql.syntax_tree import Expression, Version

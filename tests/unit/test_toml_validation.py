@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from birthmark.toml_mistakes import TomlError, lines_of, parse
+from birthmark.toml_validation import TomlError, lines_of, parse
 
 
 def test_tables_and_keys_are_found_by_their_line() -> None:

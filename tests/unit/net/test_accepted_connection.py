@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 from birthmark.net import fair_scheduler
-from birthmark.net.dual_protocol_connection import Connection, ConnectionHost
+from birthmark.net.accepted_connection import Connection, ConnectionHost
 from birthmark.net.fair_scheduler import SLICE_S, TURN_S, Backlog
 from birthmark.net.listener import ClearConnection, Listeners, _Port
 from birthmark.net.listener_limits import Limits

@@ -37,7 +37,3 @@ class AmqpLimits(msgspec.Struct, frozen=True):
     open_timeout_s: float = 30.0  # from the first byte to OPEN
     close_timeout_s: float = 5.0  # from our CLOSE to the peer's
     min_heartbeat_s: float = 0.5  # shortest interval of our empty frames, whatever idle timeout the peer announces
-
-    # Enforced by the layer that handles `$cbs`
-    max_tokens: int = 100
-    max_audience_chars: int = 512

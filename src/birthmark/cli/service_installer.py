@@ -215,7 +215,7 @@ class Installer:
         return str(self.root / f"etc/{directory}/{self.service.name}.conf")
 
     def _tool(self, tool: str, *arguments: str) -> Iterator[InstallStep]:
-        """Yield a function that runs a tool on an image; without the tool, the image does the same at its first boot."""
+        """Yield a function that runs a tool on an image. Without the tool, the image does this at first boot."""
         if (path := shutil.which(tool, path="/usr/sbin:/usr/bin:/sbin:/bin")) is None:
             return
         roots = [] if self.is_here else ["--root", str(self.root)]

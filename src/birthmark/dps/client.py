@@ -48,7 +48,10 @@ class DpsRefusedError(UnauthenticatedError):
 
     code = "dps.client_refused"
     cause = "{host} rejected the registration of {registration_id}: {text} (error {number})."
-    fix = "To show the cause, run this on the server's machine: `birthmark why {tracking_id}`. On Azure, enroll the device or its CA."
+    fix = (
+        "To show the cause, run this on the server's machine: `birthmark why {tracking_id}`. On Azure, enroll the "
+        "device or its CA."
+    )
     host: str
     number: str
     registration_id: str
@@ -62,8 +65,8 @@ class DpsNotFoundError(NotFoundError):
     code = "dps.client_not_found"
     cause = "{host} has no ID scope {id_scope} or no registration {registration_id}: {text} (error {number})."
     fix = (
-        "To show the cause, run this on the server's machine: `birthmark why {tracking_id}`. Compare the ID scope with the one "
-        "in the Azure portal."
+        "To show the cause, run this on the server's machine: `birthmark why {tracking_id}`. Compare the ID scope with "
+        "the one in the Azure portal."
     )
     host: str
     id_scope: str

@@ -71,8 +71,8 @@ class ClientClockWrongError(ServerNotTrustedError):
         "expired, the client's clock is ahead."
     )
     fix = (
-        "Set the client's clock to the server's time, as printed here by: `date -u`. To check when the certificate expires: "
-        "`birthmark doctor`."
+        "Set the client's clock to the server's time, as printed here by: `date -u`. To check when the certificate "
+        "expires: `birthmark doctor`."
     )
 
 

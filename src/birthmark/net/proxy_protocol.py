@@ -57,7 +57,7 @@ def networks_of(texts: Iterable[str]) -> Sequence[Network]:
 def among(networks: Sequence[Network]) -> Proxies:
     """Return a predicate for addresses in one of the networks."""
 
-    def is_in_list(address: str) -> bool:
+    def is_among(address: str) -> bool:
         try:
             parsed = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
@@ -65,4 +65,4 @@ def among(networks: Sequence[Network]) -> Proxies:
         mapped = getattr(parsed, "ipv4_mapped", None)
         return any((mapped or parsed) in network for network in networks)
 
-    return is_in_list
+    return is_among

@@ -30,7 +30,7 @@ from birthmark.iothub.wire.amqp_c2d import C2dFormError, parse_c2d, render_feedb
 from birthmark.store import Changes, from_micros
 from birthmark.supervised_tasks import note
 
-_CREDIT = 50
+CREDIT = 50
 MAX_UNSETTLED = 50
 """Feedback messages that a link has at most without an outcome."""
 _LOOK_S = 1.0
@@ -47,7 +47,7 @@ class C2dLink(LinkHandler):
         self._connection = connection
         self._hub = connection.hub
         self.recheck()
-        link.accept(credit=_CREDIT, max_message_bytes=MAX_MESSAGE_BYTES)
+        link.accept(credit=CREDIT, max_message_bytes=MAX_MESSAGE_BYTES)
 
     def recheck(self) -> None:
         self._connection.authorize(self._hub, ServiceNode.C2D, Right.OPERATE)

@@ -19,7 +19,6 @@ class Reason(Enum):
     HTTPS_HAS_NONE = "no https"
     FOR_DEVICES = "for devices"
     CSR = "no csr"
-    AMQP = "amqp"
     NOT_BUILT = "not built"
     NOT_SEEN = "not seen"
     NOT_SERVED = "not served"
@@ -44,7 +43,6 @@ REASONS: Mapping[Reason, str] = {
         "No release of the client sends a certificate signing request. The tests use paho-mqtt, requests and"
         " `birthmark agent` (`certificates`)."
     ),
-    Reason.AMQP: "The client uses only AMQP, which Birthmark does not support.",
     Reason.NOT_BUILT: "The tests do not build this part of the C SDK.",
     Reason.NOT_SEEN: "Not tested, neither automatically nor manually.",
     Reason.NOT_SERVED: "Not supported: rejected with `iothub.operation_not_served`.",
@@ -99,7 +97,14 @@ _OF_AZ: Mapping[str, Cell] = {
     **dict.fromkeys(
         ("bulk operations on devices", "get statistics", "bulk operations on enrollments"), Reason.SDK_HAS_NONE
     ),
-    **dict.fromkeys(("send a cloud-to-device message", "receive delivery feedback"), Reason.AMQP),
+    **dict.fromkeys(
+        (
+            *("send a cloud-to-device message", "receive delivery feedback", "receive file upload notifications"),
+            *("describe the Event Hubs-compatible endpoint", "read telemetry", "read telemetry with an owner level"),
+            "find the endpoint of a hub",
+        ),
+        Reason.NOT_SEEN,
+    ),
     **dict.fromkeys(("get a digital twin", "update a digital twin", "invoke a command"), Reason.NOT_SEEN),
     **dict.fromkeys(("custom allocation", "send a registration payload, receive a response"), Reason.NOT_SEEN),
     **dict.fromkeys(("automatic device configurations", "jobs, import and export"), Reason.NOT_SERVED),
@@ -257,9 +262,37 @@ OPERATIONS: Sequence[Operation] = (
         "invokeDeviceMethod(name, 'camera'",
     ),
     _of_service(
-        "send a cloud-to-device message", "`POST /devices/{id}/messages/deviceBound`", Reason.AMQP, Reason.AMQP
+        "send a cloud-to-device message",
+        "AMQP `/messages/devicebound`, `POST /devices/{id}/messages/deviceBound`",
+        "send_c2d_message(",
+        "client.send('d1'",
     ),
-    _of_service("receive delivery feedback", "`/messages/serviceBound/feedback`", "receive_feedback_not", Reason.AMQP),
+    _of_service(
+        "receive delivery feedback",
+        "AMQP and HTTPS `/messages/serviceBound/feedback`",
+        "uamqp.ReceiveClient(",
+        "getFeedbackReceiver(",
+    ),
+    _of_service(
+        "receive file upload notifications",
+        "AMQP `/messages/serviceBound/filenotifications`; no upload is supported",
+        Reason.SDK_HAS_NONE,
+        "getFileNotificationReceiver(",
+    ),
+    _of_service(
+        "describe the Event Hubs-compatible endpoint",
+        "AMQP `$management`",
+        "get_eventhub_properties(",
+        "getEventHubProperties(",
+    ),
+    _of_service(
+        "read telemetry",
+        "AMQP `{hub}/ConsumerGroups/{group}/Partitions/{n}`",
+        "Reader(birthmark_cloud",
+        "earliestEventPosition",
+    ),
+    _of_service("read telemetry with an owner level", "`com.microsoft:epoch`", "owner_level=1", "ownerLevel: 1"),
+    _of_service("find the endpoint of a hub", "AMQP `amqp:link:redirect`", "AMQPLinkRedirect", Reason.SDK_HAS_NONE),
     _of_service(
         "apply a configuration",
         "`POST …/applyConfigurationContent`",

@@ -62,7 +62,6 @@ _JOBS = "not implemented: scheduled jobs, import, export (`iothub.operation_not_
 _CONFIGURATIONS = "not implemented: automatic device configurations (`iothub.operation_not_served`)"
 NOT_SERVED: Mapping[str, str] = {
     "create_registration_state_query": "implemented; the Python SDK fails before it sends a request, Node's works",
-    "send_c2d_message": "AMQP only, not supported; use HTTPS or `birthmark hub c2d`",
     **dict.fromkeys(
         (
             *("cancel_import_export_job", "cancel_scheduled_job", "create_import_export_job", "create_scheduled_job"),
@@ -80,7 +79,6 @@ NOT_SERVED: Mapping[str, str] = {
 }
 """Why a method is not served. One that is shown by a test, too, is not allowed here."""
 _SERVICES = "use `birthmark hub` or `birthmark dps` to create, update and delete services"
-_READ = "not implemented"
 NOT_MANAGED: Mapping[str, str] = {
     **dict.fromkeys(("begin_create_or_update", "begin_delete", "begin_update", "get_operation_result"), _SERVICES),
     **dict.fromkeys(
@@ -91,15 +89,7 @@ NOT_MANAGED: Mapping[str, str] = {
         ),
         "out of scope: no private links",
     ),
-    **dict.fromkeys(
-        (
-            *("create_event_hub_consumer_group", "delete_event_hub_consumer_group", "get_event_hub_consumer_group"),
-            "list_event_hub_consumer_groups",
-        ),
-        "not needed: `birthmark hub monitor` creates consumer groups on first use",
-    ),
     **dict.fromkeys(("export_devices", "import_devices", "get_job", "list_jobs"), "not implemented: import and export"),
-    "get_quota_metrics": _READ,
 }
 """The same of Azure's resource manager; all of it is refused as `management.operation_not_served`."""
 MANAGED_HERE = frozenset({("IotHubClient.iot_hub_resource", "begin_create_or_update")})
@@ -110,8 +100,8 @@ This page lists the operations of IoT Hub and the Device Provisioning Service th
 by SDK method. Each entry names a test in `tests/conformance/azure` that uses the vendor's unmodified client.
 
 Birthmark rejects other operations with a specific error and records them for `birthmark why`. Devices connect over
-MQTT 3.1.1, MQTT over WebSocket, and HTTPS; AMQP is not supported. See also
-[differences from Azure](../howto/azure-differences.md).
+MQTT 3.1.1, MQTT over WebSocket, and HTTPS, not over AMQP. Back ends also use AMQP over TLS and over WebSocket. See
+also [differences from Azure](../howto/azure-differences.md).
 
 ## Operations by client
 

@@ -58,6 +58,7 @@ def test_there_is_a_page_for_every_journey() -> None:
         "edge",
         "factory",
         "jobs",
+        "telemetry",
     }
 
 

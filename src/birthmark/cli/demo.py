@@ -33,6 +33,7 @@ class DemoScenario(StrEnum):
     EDGE = "edge"
     FACTORY = "factory"
     JOBS = "jobs"
+    TELEMETRY = "telemetry"
     ALL = "all"
 
 
@@ -54,7 +55,7 @@ def demo(
     PKCS#11. jitp: twenty chips of one CA become things automatically. est: a device agent renews its certificate.
     twin: device twins and methods of a hub. renew: no password, an expired certificate, a new root. edge: a gateway
     with two modules, renewed by the hub. factory: twenty chips at two stations of a line. jobs: a rollout that aborts
-    itself, and a webhook.
+    itself, and a webhook. telemetry: a back end reads a device's messages.
     """
     from birthmark.cli.app import check_extra
 

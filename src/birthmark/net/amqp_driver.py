@@ -1,7 +1,7 @@
 """Drives one AMQP engine over a byte transport and passes its events to a service's side of the connection.
 
 A service's `handle` may return at once or return an awaitable. While an awaitable runs, no further event of this
-connection is handled, so that events keep their order and a slow decision delays only its own peer. All output of a
+connection is handled. Events therefore keep their order, and a slow decision delays only its own peer. All output of a
 loop iteration is sent in one write.
 
 A peer is unauthenticated until the service calls `mark_authenticated`; it has `AUTHENTICATION_S` for that.

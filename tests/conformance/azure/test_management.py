@@ -314,6 +314,31 @@ def test_a_hub_its_keys_and_its_devices_are_shown_as_they_are(office: Office, ad
     assert [one.sku.name for one in client.get_valid_skus(*AT)] == ["S1"]
 
 
+def test_consumer_groups_are_put_read_listed_and_deleted(office: Office, admin: str) -> None:
+    hubs = office.hubs(admin).iot_hub_resource
+    events = hubs.get(*AT).properties.event_hub_endpoints["events"]
+    assert (events.path, events.partition_count, events.partition_ids) == ("birthmark", 4, ["0", "1", "2", "3"])
+    assert events.endpoint == f"sb://{office.server.address}/"
+    made = hubs.create_event_hub_consumer_group(*AT, "events", "analytics", {"properties": {"name": "analytics"}})
+    assert hubs.get_event_hub_consumer_group(*AT, "events", "ANALYTICS").name == made.name == "analytics"
+    assert [one.name for one in hubs.list_event_hub_consumer_groups(*AT, "events")] == ["$Default", "analytics"]
+    hubs.delete_event_hub_consumer_group(*AT, "events", "analytics")
+    with pytest.raises(ResourceNotFoundError):
+        hubs.get_event_hub_consumer_group(*AT, "events", "analytics")
+    with pytest.raises(HttpResponseError):
+        hubs.delete_event_hub_consumer_group(*AT, "events", "$Default")
+
+
+def test_the_quotas_of_a_hub_are_those_of_its_tier(office: Office, admin: str) -> None:
+    hubs = office.hubs(admin).iot_hub_resource
+    assert [one.name for one in hubs.get_quota_metrics(*AT)] == ["TotalDeviceCount"]
+    office.server.run("hub", "tier", "birthmark", "S1", "--units", "2")
+    quotas = {one.name: (one.current_value, one.max_value) for one in hubs.get_quota_metrics(*AT)}
+    office.server.run("hub", "tier", "birthmark", "none")
+    assert quotas["TotalMessages"] == (0, 800_000)
+    assert quotas["TotalDeviceCount"][1] > quotas["TotalDeviceCount"][0]
+
+
 def test_a_hub_gets_routes_by_reading_it_and_putting_it_back(office: Office, admin: str) -> None:
     hubs = office.hubs(admin).iot_hub_resource
     hub = hubs.get(*AT)

@@ -28,7 +28,7 @@ class Pump:
 
 @dataclass
 class Connection:
-    pump: Any
+    driver: Any
 
 
 @dataclass

@@ -56,7 +56,7 @@ class TokenTypeError(UnauthenticatedError):
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class CbsClaim:
     """A token that was accepted, and the host name of its hub."""
 
     host: str
@@ -64,13 +64,13 @@ class Claim:
     expires_at: datetime
 
 
-class Claims:
+class CbsClaims:
     """Claims of one connection, by the audience that the client named."""
 
     def __init__(self, hubs: Hubs, address: str) -> None:
         self._hubs = hubs
         self._address = address
-        self._by_audience: dict[str, Claim] = {}
+        self._by_audience: dict[str, CbsClaim] = {}
 
     def add(self, audience: str, text: str, kind: str) -> Hub:
         """Accept a token and return its hub. Raise `BirthmarkError`."""
@@ -83,7 +83,7 @@ class Claims:
         audience = audience[:MAX_AUDIENCE_CHARS]
         if len(self._by_audience) >= MAX_CLAIMS and audience not in self._by_audience:
             raise TooManyClaimsError(limit=MAX_CLAIMS)
-        self._by_audience[audience] = Claim(hub.host, text, datetime.fromtimestamp(min(token.expiry_s, _LAST_S), UTC))
+        self._by_audience[audience] = CbsClaim(hub.host, text, datetime.fromtimestamp(min(token.expiry_s, _LAST_S), UTC))
         return hub
 
     def authorize(self, hub: Hub, resource: str, right: Right, at: datetime) -> str:

@@ -22,7 +22,7 @@ from birthmark.auth.permission_statements import Right
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, NotFoundError
 from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink
-from birthmark.iothub.amqp.claims import Claims, NoClaimError
+from birthmark.iothub.amqp.claims import CbsClaims, NoClaimError
 from birthmark.iothub.amqp.error_conditions import amqp_error
 from birthmark.iothub.amqp.event_links import EventLink, EventLinks
 from birthmark.iothub.amqp.link_handler import LinkHandler
@@ -109,7 +109,7 @@ class HubAmqpConnection:
     def __init__(self, everyone: HubAmqpConnections, driver: AmqpDriver) -> None:
         self.driver = driver
         self._everyone = everyone
-        self._known_claims: Claims | None = None
+        self._known_claims: CbsClaims | None = None
         self._nodes = NodeRequests(everyone.iothub, self, self._claim)
         self._handlers: dict[ReceiverLink | SenderLink, LinkHandler] = {}
 
@@ -188,9 +188,9 @@ class HubAmqpConnection:
     # ---- inside
 
     @property
-    def _claims(self) -> Claims:
+    def _claims(self) -> CbsClaims:
         if self._known_claims is None:  # the address is known once the transport is
-            self._known_claims = Claims(self._everyone.iothub.hubs, self.driver.address)
+            self._known_claims = CbsClaims(self._everyone.iothub.hubs, self.driver.address)
         return self._known_claims
 
     def _sasl(self, event: SaslStarted) -> None:

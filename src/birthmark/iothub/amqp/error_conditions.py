@@ -46,4 +46,7 @@ def condition_of(error: BirthmarkError) -> str:
 def amqp_error(error: BirthmarkError, tracking_id: str, scope: AmqpErrorScope = AmqpErrorScope.LINK) -> AmqpError:
     """Return a refusal for the peer, with the ID under which `birthmark why` explains it."""
     info: dict[Any, Any] = {_TRACKING_ID: tracking_id} if tracking_id else {}
-    return AmqpError(condition_of(error), format_refusal(error), scope=scope, info=info)
+    condition, text = condition_of(error), format_refusal(error)
+    if condition == AmqpCondition.NOT_FOUND and scope is AmqpErrorScope.LINK:  # Node looks for this sentence
+        text = f"The messaging entity of this link could not be found. {text}"
+    return AmqpError(condition, text, scope=scope, info=info)

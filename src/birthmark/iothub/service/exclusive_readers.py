@@ -1,7 +1,7 @@
 """Exclusive readers of a partition: one reader with an epoch per consumer group (Event Hubs, "Event consumers").
 
 The SDKs call the epoch an owner level. A reader with the same or a higher epoch replaces the present one, on any
-worker; one with a lower epoch, or without an epoch, is refused.
+worker. A reader with a lower epoch, or without one, is refused.
 """
 
 from dataclasses import dataclass

@@ -12,7 +12,10 @@ pytestmark = pytest.mark.system
 
 
 @pytest.mark.parametrize(
-    "scenario", ["azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "edge", "factory", "jobs", "telemetry"]
+    "scenario",
+    [
+        *("azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "edge", "factory", "jobs", "telemetry"),
+    ],
 )
 def test_the_journey_proves_its_claims(scenario: str, tmp_path: Path) -> None:
     done = subprocess.run(

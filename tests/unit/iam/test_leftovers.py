@@ -25,8 +25,9 @@ awsiot.thing_type_delete awsiot.thing_type_deprecate awsiot.thing_type_update aw
 ca.rollover.back ca.rollover.next ca.rollover.start ca.root_noted certificate.renewed certificate.revoke device.connect
 device.disconnect device.lose device.refuse device.revoke dps.ca_code dps.ca_remove dps.delete dps.enrollment_delete
 dps.move dps.register dps.registration_delete dps.release dps.unlink est.authority.remove est.bootstrap.remove
-est.request.reject est.user.remove iothub.c2d_sent iothub.ca_code iothub.ca_remove iothub.credential_issue
-iothub.consumer_group_create iothub.consumer_group_delete iothub.credential_use iothub.delete iothub.device_delete iothub.device_take_back iothub.endpoint_remove
+est.request.reject est.user.remove iothub.c2d_sent iothub.ca_code iothub.ca_remove iothub.consumer_group_create
+iothub.consumer_group_delete iothub.credential_issue
+iothub.credential_use iothub.delete iothub.device_delete iothub.device_take_back iothub.endpoint_remove
 iothub.module_delete iothub.route_disable iothub.route_remove iothub.route_retry iothub.twin_changed
 key.revoke name.lose name.release people.allow people.approval_approve people.approval_ask people.approval_reject
 people.approval_use people.command_let_in people.command_refused people.console_open people.link people.password_remove

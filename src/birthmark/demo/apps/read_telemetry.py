@@ -27,7 +27,8 @@ def main() -> None:
         if event is None:
             return
         device = (event.system_properties or {})[b"iothub-connection-device-id"].decode()
-        print(f"partition {context.partition_id}  {event.sequence_number:4}  {device}  {event.body_as_str()}", flush=True)
+        place = f"partition {context.partition_id}  {event.sequence_number:4}"
+        print(f"{place}  {device}  {event.body_as_str()}", flush=True)
         count += 1
         if count == wanted:  # not from this thread, which the client waits for
             threading.Thread(target=client.close).start()

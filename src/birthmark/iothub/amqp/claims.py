@@ -83,7 +83,8 @@ class CbsClaims:
         audience = audience[:MAX_AUDIENCE_CHARS]
         if len(self._by_audience) >= MAX_CLAIMS and audience not in self._by_audience:
             raise TooManyClaimsError(limit=MAX_CLAIMS)
-        self._by_audience[audience] = CbsClaim(hub.host, text, datetime.fromtimestamp(min(token.expiry_s, _LAST_S), UTC))
+        expires_at = datetime.fromtimestamp(min(token.expiry_s, _LAST_S), UTC)
+        self._by_audience[audience] = CbsClaim(hub.host, text, expires_at)
         return hub
 
     def authorize(self, hub: Hub, resource: str, right: Right, at: datetime) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from fixes.desk import Row
+from fixes.rows_amqp import AMQP
 from fixes.rows_aws import AWS
 from fixes.rows_aws_devices import DEVICES
 from fixes.rows_aws_shadows import SHADOWS
@@ -18,6 +19,7 @@ from fixes.rows_tiers import TIERS
 from fixes.rows_wire import WIRE
 
 ROWS: Mapping[str, Row] = {
+    **AMQP,
     **AWS,
     **CERTIFICATES,
     **CREDENTIALS,

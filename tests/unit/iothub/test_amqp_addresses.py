@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.iothub.wire.amqp_addresses import AmqpNode, EventPartition, HubEvents, parse_address
+from birthmark.iothub.wire.amqp_addresses import (
+    AmqpNode,
+    EventPartition,
+    HubEvents,
+    ServiceNode,
+    parse_address,
+    parse_c2d_target,
+)
 
 
 @pytest.mark.parametrize(
@@ -31,4 +38,41 @@ def test_other_addresses_are_unknown(text: str | None) -> None:
 
 @given(st.text(max_size=300))
 def test_any_text_is_an_address_or_none(text: str) -> None:
+    parse_address(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "node"),
+    [
+        ("/messages/devicebound", ServiceNode.C2D),
+        ("amqps://hub.example/messages/devicebound", ServiceNode.C2D),
+        ("/messages/serviceBound/feedback", ServiceNode.FEEDBACK),
+        ("messages/servicebound/filenotifications", ServiceNode.FILE_NOTIFICATIONS),
+    ],
+)
+def test_the_nodes_of_services_are_recognized(text: str, node: ServiceNode) -> None:
+    assert parse_address(text) is node
+
+
+@pytest.mark.parametrize(
+    ("text", "target"),
+    [
+        ("/devices/d1/messages/devicebound", ("d1", None)),
+        ("devices/d1/messages/deviceBound", ("d1", None)),
+        ("/devices/d%201/modules/m/messages/devicebound", ("d 1", "m")),
+        ("amqps://hub.example/devices/d1/messages/devicebound", ("d1", None)),
+        ("/devices//messages/devicebound", None),
+        ("/devices/d1/messages/events", None),
+        (None, None),
+    ],
+)
+def test_the_target_of_a_message_is_a_device_or_a_module(
+    text: str | None, target: tuple[str, str | None] | None
+) -> None:
+    assert parse_c2d_target(text) == target
+
+
+@given(st.text(max_size=200))
+def test_any_text_has_a_target_or_none(text: str) -> None:
+    parse_c2d_target(text)
     parse_address(text)

@@ -58,7 +58,7 @@ class ReaderPropertyError(InvalidRequestError):
     code = "iothub.event_reader_invalid"
     message = "The reader is not valid: {detail}"
     cause = "A reader of partition {partition} of hub {hub} is not valid: {detail}."
-    fix = "Use an Event Hubs SDK, or read with the CLI: `birthmark hub monitor --hub {hub}`"
+    fix = "Use an Event Hubs SDK, or read with the CLI: `birthmark hub messages --hub {hub}`"
     detail: str
     hub: str
     partition: int

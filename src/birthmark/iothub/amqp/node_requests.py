@@ -45,7 +45,7 @@ class UnknownPartitionError(NotFoundError):
     code = "iothub.unknown_partition"
     message = "Partition {partition} does not exist"
     cause = "A client asked for partition {partition} of hub {hub}, which has the partitions 0 to {last}."
-    fix = "Ask the SDK for the partition IDs. To read all partitions with the CLI: `birthmark hub monitor --hub {hub}`"
+    fix = "Ask the SDK for the partition IDs. To read all partitions with the CLI: `birthmark hub messages --hub {hub}`"
     hub: str
     last: int = PARTITIONS - 1
     partition: str

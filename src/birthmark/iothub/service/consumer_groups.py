@@ -30,8 +30,8 @@ class UnknownConsumerGroupError(NotFoundError):
     message = "Consumer group {name} does not exist"
     cause = "Hub {hub} has no consumer group {name}."
     fix = (
-        "List consumer groups: `birthmark hub consumer-group ls --hub {hub}`. To create this group: `birthmark hub "
-        "consumer-group create {name} --hub {hub}`"
+        "To create this group: `birthmark hub consumer-group create {name} --hub {hub}`. List consumer groups: "
+        "`birthmark hub consumer-group ls --hub {hub}`"
     )
     hub: str
     name: str

@@ -25,7 +25,7 @@ class C2dFormError(InvalidRequestError):
     code = "iothub.c2d_amqp_invalid"
     message = "The message is not valid: {detail}"
     cause = "A message to a device over AMQP is not valid: {detail}."
-    fix = "Send the message with a service SDK, or with the CLI: `birthmark hub c2d DEVICE hello`"
+    fix = "Send the message with a service SDK, or with the CLI. To show the command: `birthmark hub c2d --help`"
     detail: str
 
 

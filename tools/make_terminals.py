@@ -57,6 +57,9 @@ SCENES = {
         'birthmark hub c2d "$DPS_X509_REGISTRATION_ID" "open',
         "The cloud-to-device message waits until the device reconnects",
     ),
+    "telemetry": Scene(
+        "telemetry", "python examples/read_telemetry.py 3", "The back end reads the messages of the device"
+    ),
     "manifest": Scene("manifest", "birthmark manifest verify", "The signatures of 50 manifest entries are verified"),
     "aws": Scene("aws", "TOPIC=elsewhere/data", "The policy does not allow the topic, as birthmark why reports"),
     "jitp": Scene(

@@ -24,7 +24,7 @@ async def look(house: House, *, judge: int) -> None:
 async def connected_by_turns(hub: Any, device: Any, *places: tuple[int, str]) -> None:
     for place, address in places:
         line = await hub.connected(device, place)
-        line.pump.address = address
+        line.driver.address = address
         await hub.house.live_on(2.0)
 
 

@@ -208,7 +208,7 @@ async def test_a_certificate_that_is_made_inactive_at_one_worker_does_nothing_mo
         pump.publish(1)
         await account.house.until(lambda: not pump.unacknowledged)
         await account.well(account.set_status(0, pump, "INACTIVE"))
-        assert line.pump.is_over
+        assert line.driver.is_over
         again = pump.connect(1)
         await account.house.until(lambda: again.is_over)
         assert not again.is_open

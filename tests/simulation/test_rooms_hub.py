@@ -40,8 +40,8 @@ async def test_a_device_that_connects_elsewhere_ends_its_connection_here(tmp_pat
         device = await hub.device()
         first = await hub.connected(device, 0)
         await hub.connected(device, 1)
-        assert first.pump.is_over
-        assert not device.line.pump.is_over
+        assert first.driver.is_over
+        assert not device.line.driver.is_over
 
 
 async def test_telemetry_on_both_sides_of_a_move_keeps_its_order(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ async def test_a_connection_that_the_next_one_ended_and_could_not_follow_takes_n
         await hub.connected(device, 1)
         await house.live_on(1.0)
         assert [one.value for one in hub.book.seen("mail")] == ["pump.m1", "pump.m2"]
-        assert first.pump.is_over
+        assert first.driver.is_over
 
 
 @pytest.mark.parametrize("reads", range(6))
@@ -323,7 +323,7 @@ async def test_a_device_that_is_disabled_at_one_worker_does_nothing_more_at_anot
         device.send(1)
         await hub.house.until(lambda: not device.unacknowledged)
         await hub.until_answered(hub.disable(0, device))
-        assert line.pump.is_over
+        assert line.driver.is_over
         again = device.connect(1)
         await hub.house.until(lambda: again.is_over)
         assert not again.is_open

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from azure.core.credentials import AccessToken
@@ -81,7 +82,7 @@ def test_new_events_arrive_while_a_reader_waits(birthmark_cloud: Cloud, over: st
     ],
 )
 def test_a_reader_begins_at_a_position(
-    birthmark_cloud: Cloud, position: str | int | datetime, more: dict[str, bool], bodies: list[str]
+    birthmark_cloud: Cloud, position: str | int | datetime, more: dict[str, Any], bodies: list[str]
 ) -> None:
     send(birthmark_cloud.azure_device("placed", at="hub", auth="key"), *"01234")
     at = partition_of(birthmark_cloud)

@@ -2,7 +2,9 @@
 
 import asyncio
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,11 +50,23 @@ async def send(world: World, *bodies: str) -> None:
     await world.iothub.telemetry.write(world.hub, key_of(DEVICE), messages, 10)
 
 
-async def a_reader(world: World, *, credit: int = 100, **fields: object) -> BackEnd:
+async def a_reader(world: World, *, credit: int = 100, **fields: Any) -> BackEnd:
     back_end = connect(world, connections(world))
     await back_end.claimed(event_hubs_token(world))
     back_end.attach(partition_address(world, PARTITION), receives=True, credit=credit, **fields)
     return back_end
+
+
+def has_statuses(back_end: BackEnd, *statuses: int) -> bool:
+    return back_end.statuses() == [*statuses]
+
+
+def has_answers(back_end: BackEnd, count: int) -> bool:
+    return len(back_end.statuses()) == count
+
+
+def is_attached(back_end: BackEnd) -> bool:
+    return len(back_end.got(Attach)) == 1
 
 
 # ---- an unauthenticated client
@@ -124,7 +138,7 @@ async def test_a_device_policy_and_a_wrong_key_are_refused(tmp_path: Path) -> No
             back_end = connect(world, connections(world))
             back_end.begin()
             back_end.claim(text)
-            await back_end.until(lambda one=back_end: one.statuses() == [401])
+            await back_end.until(partial(has_statuses, back_end, 401))
 
 
 async def test_a_connection_has_a_limited_number_of_tokens(tmp_path: Path) -> None:
@@ -136,7 +150,7 @@ async def test_a_connection_has_a_limited_number_of_tokens(tmp_path: Path) -> No
         for number in range(MAX_CLAIMS + 1):
             asked = {"operation": "put-token", "type": "x", "name": str(number)}
             back_end.transfer(asks, AmqpMessage(ValueBody(token(world)), application_properties=asked))
-            await back_end.until(lambda count=number: len(back_end.statuses()) == count + 1)
+            await back_end.until(partial(has_answers, back_end, number + 1))
         assert back_end.statuses()[-1] == 401
         assert set(back_end.statuses()[:-1]) == {200}
 
@@ -211,11 +225,15 @@ async def test_a_reader_begins_where_its_filter_says(tmp_path: Path, text: str, 
         ("devices/device-1/messages/devicebound", {}, "iothub.amqp_address_unknown"),
     ],
 )
-async def test_another_address_is_refused(tmp_path: Path, address: str, fields: dict[str, object], code: str) -> None:
+async def test_another_address_is_refused(
+    tmp_path: Path, address: str, fields: dict[str, dict[str, Any]], code: str
+) -> None:
     async with a_world(tmp_path) as world:
         back_end = connect(world, connections(world))
         await back_end.claimed(token(world))
-        given = {name: {Symbol(key): one for key, one in value.items()} for name, value in fields.items()}  # type: ignore[attr-defined]
+        given: dict[str, Any] = {
+            name: {Symbol(key): one for key, one in pairs.items()} for name, pairs in fields.items()
+        }
         back_end.attach(address, receives=True, **given)
         await back_end.until(lambda: len(back_end.conditions()) == 1)
         assert [error.code for error in back_end.refused] == [code]
@@ -264,7 +282,7 @@ async def test_a_link_ends_with_its_key_and_with_its_hub(tmp_path: Path) -> None
         await second.claimed(token(world, policy="iothubowner"))
         for reader in (first, second):
             reader.attach(partition_address(world, PARTITION), receives=True, credit=1)
-            await reader.until(lambda one=reader: len(one.got(Attach)) == 1)
+            await reader.until(partial(is_attached, reader))
         await world.iothub.hubs.rotate("main", "service", "primary", actor="test")
         everyone.recheck(None)
         await first.until(lambda: first.conditions() == ["amqp:unauthorized-access"])
@@ -291,7 +309,7 @@ async def test_a_reader_that_stops_costs_a_bounded_amount(tmp_path: Path) -> Non
 # ---- exclusive readers, also of two workers
 
 
-def exclusive(epoch: int) -> dict[str, object]:
+def exclusive(epoch: int) -> dict[str, Any]:
     return {"properties": {Symbol("com.microsoft:epoch"): epoch}}
 
 
@@ -301,7 +319,7 @@ async def test_a_higher_epoch_replaces_a_reader_of_another_worker(tmp_path: Path
         for reader, epoch in ((first, 1), (second, 2)):
             await reader.claimed(token(world))
             reader.attach(partition_address(world, PARTITION), receives=True, credit=5, **exclusive(epoch))
-            await reader.until(lambda one=reader: len(one.got(Attach)) == 1)
+            await reader.until(partial(is_attached, reader))
         world.clock.move(timedelta(seconds=11))  # no event arrived: the reader looks by itself
         await send(world, "1")
         await first.until(lambda: first.conditions() == ["amqp:link:stolen"])
@@ -436,7 +454,7 @@ async def a_listener(world: World, credit: int = 100) -> BackEnd:
 
 
 def settle(back_end: BackEnd, delivery_id: int, state: object = ACCEPTED, *, settled: bool = True) -> None:
-    back_end.send(Disposition(RECEIVER, delivery_id, delivery_id, settled, state))  # type: ignore[call-arg]
+    back_end.send(Disposition(RECEIVER, delivery_id, delivery_id, settled, state))
 
 
 async def left(world: World) -> list[tuple[str | None, int]]:

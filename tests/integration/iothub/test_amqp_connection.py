@@ -372,7 +372,7 @@ async def test_a_message_is_accepted_after_it_is_stored(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         back_end, link = await a_service(world)
         properties = to(message_id=ULong(7), correlation_id="c", content_type=Symbol("text/plain"))
-        message = AmqpMessage(DataBody((b"hel", b"lo")), properties, {"site": "north", "n": 5, "on": True})
+        message = AmqpMessage(DataBody((b"he", b"llo")), properties, {"site": "north", "n": 5, "on": True})
         back_end.transfer(link, message)
         await back_end.until(lambda: outcomes(back_end) == ["accepted"])
         (mail,) = await queued(world)

@@ -5,6 +5,7 @@ Lists are always list8 or list32, never list0 (0x45): pyamqp reads the count of 
 
 import struct
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID
 
@@ -104,10 +105,15 @@ def encode_binary(value: bytes) -> bytes:
     return encode_variable(0xA0, value)
 
 
+_SHORT_STRING = tuple(bytes((0xA1, size)) for size in range(0x100))
+
+
 def encode_string(value: str) -> bytes:
-    return encode_variable(0xA1, value.encode())
+    raw = value.encode()
+    return _SHORT_STRING[len(raw)] + raw if len(raw) < 0x100 else encode_variable(0xA1, raw)
 
 
+@lru_cache(1024)  # most symbols are names, the same in every message
 def encode_symbol(value: str) -> bytes:
     return encode_variable(0xA3, value.encode("ascii"))
 

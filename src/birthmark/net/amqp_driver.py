@@ -32,7 +32,7 @@ from birthmark.net.tls import NO_PEER, TlsPeer
 log = logging.getLogger(__name__)
 
 AUTHENTICATION_S = 30.0
-MAX_UNSENT_BYTES = 256 * 1024
+MAX_UNSENT_BYTES = 128 * 1024
 """Output that may wait for a slow peer before its links stop sending."""
 _LIMITS = AmqpLimits()
 

@@ -18,7 +18,7 @@ from birthmark.iothub.wire.amqp_events import render_event
 from birthmark.supervised_tasks import note
 
 _BATCH = 256
-_BATCH_BYTES = 128 * 1024
+_BATCH_BYTES = 64 * 1024
 LOOK_S = 5.0
 """Interval at which a reader looks for messages, besides the events that tell it."""
 _CHECK_S = 10.0

@@ -29,7 +29,7 @@ class MqttConnections(Protocol):
 
     traffic: Traffic
 
-    def everyone(self) -> Sequence[TrackedMqttConnection]: ...
+    def live_connections(self) -> Sequence[TrackedMqttConnection]: ...
 
     def recheck_connecting_clients(self) -> None:
         """Check all connecting clients again, because a certificate was revoked."""

@@ -16,7 +16,7 @@ from birthmark.errors import BirthmarkError
 async def confirmed_by(
     workers: Iterable[str],
     tell: Callable[[str], Awaitable[bool]],
-    lives: Callable[[str], Awaitable[bool]],
+    is_alive: Callable[[str], Awaitable[bool]],
     pause: Callable[[], Awaitable[None]],
 ) -> None:
     """Return when each of `workers` has handled what it was told, or its lease has run out.
@@ -30,7 +30,7 @@ async def confirmed_by(
         if await tell(worker):
             return False
         try:
-            return await lives(worker)
+            return await is_alive(worker)
         except BirthmarkError:
             return True
 

@@ -72,7 +72,7 @@ class ProcessWorld(World):
         self.mistakes: list[str] = []
         """What no worker should log."""
 
-    def lives(self, worker: str) -> bool:
+    def is_alive(self, worker: str) -> bool:
         return worker in self.processes
 
     def kill(self, worker: str) -> None:

@@ -21,7 +21,7 @@ from birthmark.ca.root_generation_directories import Generations
 from birthmark.ca.root_rollover import Rollovers
 from birthmark.errors import UnavailableError
 from birthmark.server import database_installation_facts
-from birthmark.server.composition_root import Rooms, open_rooms
+from birthmark.server.composition_root import ServerServices, open_rooms
 from birthmark.server.mqtt_and_http_dispatch import Applications
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
@@ -52,7 +52,7 @@ class RoomWorker:
         self.process = Process(house.world, self.name)
         self.entropy = SeededEntropy(1000 * place + number)
         self.is_ready = self.is_lost = False
-        self.rooms: Rooms
+        self.rooms: ServerServices
         self.doors: Applications
         self.cloud: Any
         self.starting = self.process.spawn(self._start())
@@ -100,7 +100,7 @@ class RoomWorker:
 
     @property
     def is_alive(self) -> bool:
-        return self.house.world.lives(self.name)
+        return self.house.world.is_alive(self.name)
 
     @property
     def is_stopped(self) -> bool:

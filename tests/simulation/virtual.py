@@ -69,7 +69,7 @@ class World:
         self._timers: list[tuple[float, int, VirtualTimer]] = []
         self._numbers = itertools.count()
 
-    def lives(self, worker: str) -> bool:
+    def is_alive(self, worker: str) -> bool:
         """Say whether a worker was not killed."""
         return worker in self.buses
 
@@ -78,7 +78,7 @@ class World:
     ) -> "asyncio.Future[Any]":
         """Let an operation wait for its turn, and for those of the same line that were asked for before it."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if self.lives(worker):
+        if self.is_alive(worker):
             self.pending.append(Operation(worker, what, act, future, line))
         return future
 
@@ -144,7 +144,7 @@ class World:
         while self._timers and self._timers[0][0] <= end:
             due = heapq.heappop(self._timers)
             at, _, timer = due
-            if timer.is_cancelled or not self.lives(timer.worker):
+            if timer.is_cancelled or not self.is_alive(timer.worker):
                 continue
             if timer.worker in self.stopped:
                 held.append(due)

@@ -114,7 +114,7 @@ class ClockSyncTransports:
         time = self.servers.time
         return self.make(self.identity, self.trust.at_time(time.now()) if time.is_off else self.trust)
 
-    async def is_to_try_again(self, error: ServerUntrustedError) -> bool:
+    async def should_retry(self, error: ServerUntrustedError) -> bool:
         """Return whether to retry because the time changed.
 
         Libraries that sign in a token use only the machine's clock.
@@ -135,7 +135,7 @@ class _Https:
         try:
             answer = await self.links.inner().https().request(method, url, headers=headers, body=body)
         except ServerUntrustedError as error:
-            if not await self.links.is_to_try_again(error):
+            if not await self.links.should_retry(error):
                 raise
             answer = await self.links.inner().https().request(method, url, headers=headers, body=body)
         await self.links.servers.heard(answer, url)
@@ -154,7 +154,7 @@ class _Mqtt:
         try:
             return await self._inner.connect(host, port, connect)
         except ServerUntrustedError as error:
-            if not await self.links.is_to_try_again(error):
+            if not await self.links.should_retry(error):
                 raise
         self._inner = self.links.inner().mqtt()
         return await self._inner.connect(host, port, connect)

@@ -86,7 +86,7 @@ class ThingRecords(DeviceRecords):
     def connections(
         self, _names: AbstractSet[str], is_presented: Callable[[MqttDriver], bool]
     ) -> Iterator[tuple[str, MqttDriver]]:
-        return (("aws", one.driver) for one in self.mqtt.everyone() if is_presented(one.driver))
+        return (("aws", one.driver) for one in self.mqtt.live_connections() if is_presented(one.driver))
 
     def scopes(self) -> Iterable[DeviceScope]:
         place, space = registry.PLACE, self.mqtt.space

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from birthmark.broker.connected_session import ConnectedSession, SessionNamespace
 from birthmark.broker.model import SessionRecord
-from birthmark.broker.ports import Watch
+from birthmark.broker.ports import PresenceListener
 from birthmark.broker.publisher_backpressure import InFlightBudget
 from birthmark.broker.session_queue_writer import SessionQueueWriter
 from birthmark.broker.worker_forwarder import WorkerForwarder
@@ -25,7 +25,7 @@ class BrokerContext(Protocol):
     in_flight: InFlightBudget
     unwritten: InFlightBudget
     unsettled: set[ConnectedSession]
-    watch: Watch | None
+    watch: PresenceListener | None
     deleting: asyncio.Semaphore
     """Turn of a session whose queue is deleted."""
 

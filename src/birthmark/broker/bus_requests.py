@@ -7,12 +7,12 @@ from birthmark.store import Event
 
 
 class AppendReply(Reply, frozen=True, tag="broker.appended"):
-    """Reply to `AppendTo`: the messages are durable, or the session has moved and they must follow it."""
+    """Reply to `AppendRequest`: the messages are durable, or the session has moved and they must follow it."""
 
     is_here: bool
 
 
-class AppendTo(BusRequest[AppendReply], frozen=True, tag="broker.append_to"):
+class AppendRequest(BusRequest[AppendReply], frozen=True, tag="broker.append_to"):
     """Queue messages in a session connected to the receiver; the reply follows once they are durable."""
 
     sender: str
@@ -29,26 +29,26 @@ class LiveMessage(msgspec.Struct, frozen=True, array_like=True):
     message: bytes
 
 
-class DeliverTo(BusRequest[EmptyReply], frozen=True, tag="broker.deliver_to"):
+class DeliverRequest(BusRequest[EmptyReply], frozen=True, tag="broker.deliver_to"):
     """Deliver live messages to clients connected to the receiver, in each publisher's order."""
 
     letters: tuple[LiveMessage, ...]
 
 
-class SeenThere(Reply, frozen=True, tag="broker.seen_there"):
+class LastSeenReply(Reply, frozen=True, tag="broker.seen_there"):
     """When clients connected or disconnected, in microseconds, and the reasons for disconnecting."""
 
     clients: dict[str, tuple[int, str | None]]
 
 
-class LastSeenRequest(BusRequest[SeenThere], frozen=True, tag="broker.ask_seen"):
+class LastSeenRequest(BusRequest[LastSeenReply], frozen=True, tag="broker.ask_seen"):
     """Request when clients were last connected; a session that is not stored has no row with this time."""
 
     space: str
     clients: tuple[str, ...]
 
 
-class ClientThere(Reply, frozen=True, tag="broker.client_there"):
+class ClientReply(Reply, frozen=True, tag="broker.client_there"):
     """Whether a client is connected to the receiver, its session expiry, and the time it connected."""
 
     is_there: bool
@@ -56,14 +56,14 @@ class ClientThere(Reply, frozen=True, tag="broker.client_there"):
     since: int | None = None
 
 
-class AskClient(BusRequest[ClientThere], frozen=True, tag="broker.ask_client"):
+class AskClient(BusRequest[ClientReply], frozen=True, tag="broker.ask_client"):
     """Request information about a connection."""
 
     space: str
     client: str
 
 
-class EndClient(BusRequest[ClientThere], frozen=True, tag="broker.end_client"):
+class EndClient(BusRequest[ClientReply], frozen=True, tag="broker.end_client"):
     """Close a connection, and with `forgets` delete its session; the reply contains whether it existed."""
 
     space: str
@@ -72,14 +72,14 @@ class EndClient(BusRequest[ClientThere], frozen=True, tag="broker.end_client"):
     forgets: bool
 
 
-class ConnectedThere(Reply, frozen=True, tag="broker.connected_there"):
+class ConnectedReply(Reply, frozen=True, tag="broker.connected_there"):
     """Number of connected clients by namespace, and the worker's counters since its start."""
 
     counts: dict[str, int]
     totals: dict[str, int] = msgspec.field(default_factory=dict)
 
 
-class ConnectedRequest(BusRequest[ConnectedThere], frozen=True, tag="broker.ask_connected"):
+class ConnectedRequest(BusRequest[ConnectedReply], frozen=True, tag="broker.ask_connected"):
     """Request the number of connected clients."""
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import msgspec
 
 from birthmark.broker.broker_context import BrokerContext
-from birthmark.broker.bus_requests import AskClient, ClientThere, EndClient
+from birthmark.broker.bus_requests import AskClient, ClientReply, EndClient
 from birthmark.broker.connected_session import ConnectedSession
 from birthmark.broker.model import SessionRecord, Subscription
 from birthmark.broker.subscriptions import Subscriptions
@@ -53,12 +53,12 @@ class ConnectionAdmin:
         record = await self._space.record(client)
         return None if record is None else ClientInfo(is_connected=False, expiry_s=record.expiry_s)
 
-    def here(self, client: str) -> ClientThere:
+    def here(self, client: str) -> ClientReply:
         """Return the state of a client's connection on this worker."""
         if (attached := self._space.live.get(client)) is None:
-            return ClientThere(is_there=False)
+            return ClientReply(is_there=False)
         expiry_s = attached.expiry_s if attached.is_stored else 0
-        return ClientThere(is_there=True, expiry_s=expiry_s, since=attached.since)
+        return ClientReply(is_there=True, expiry_s=expiry_s, since=attached.since)
 
     async def subscriptions(self, client: str) -> Sequence[Subscription]:
         """Return a client's subscriptions, ordered by filter."""

@@ -65,7 +65,7 @@ class DeviceQueues:
             await self._database.commit(changes if also is None else changes.merge(also))
             return placed
 
-        async with self._turns.alone_with((space, client)):  # otherwise parallel reads conflict, and one wins
+        async with self._turns.lock((space, client)):  # otherwise parallel reads conflict, and one wins
             return await retry_on_conflict(put, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
 
     async def count(self, space: str, client: str) -> int:

@@ -37,7 +37,7 @@ class KeyedLock(Generic[Key]):
         return key in self._locks
 
     @contextlib.asynccontextmanager
-    async def alone_with(self, key: Key) -> AsyncIterator[None]:
+    async def lock(self, key: Key) -> AsyncIterator[None]:
         """Hold the key's lock exclusively; waiters are served in order."""
         lock, users = self._locks.get(key, (asyncio.Lock(), 0))
         self._locks[key] = (lock, users + 1)

@@ -37,7 +37,7 @@ from birthmark.broker.topic_router import (
     Owner,
     Receiver,
     RouteLookup,
-    Share,
+    SharedSubscription,
     StoredRow,
     TopicRoute,
     TopicRouter,
@@ -386,7 +386,7 @@ class MessagePublisher:
         self._broker.appends.add(self._space, client, message, pending, is_for_many=is_for_many)
 
     def _sending_to_one(
-        self, route: TopicRoute, share: Share, message: BrokerMessage, pending: PendingAppend, away: Away
+        self, route: TopicRoute, share: SharedSubscription, message: BrokerMessage, pending: PendingAppend, away: Away
     ) -> Generator[None, None, None]:
         """Deliver to one member of a shared subscription.
 

@@ -233,7 +233,7 @@ class Namespace(ClientPresence):
 
         `claims` are closed connections whose sessions are released in order if this fails.
         """
-        async with self._arriving.alone_with(arrival.client):
+        async with self._arriving.lock(arrival.client):
             if self._latest.get(arrival.client, arrival) is not arrival:
                 raise SessionTakenError(client=arrival.client)  # a newer client would end it at once
             claims += self._close_current(arrival)  # a faster one: an unanswered claim may have ended it
@@ -430,7 +430,7 @@ class Namespace(ClientPresence):
         if (leaving := self._leaving.get(client)) is not None:
             await asyncio.wait({leaving})
         await self.messages.until_safe(client)
-        async with self._arriving.alone_with(client):
+        async with self._arriving.lock(client):
             if old is not None:
                 try:
                     await old.connection.wait_released()
@@ -487,7 +487,7 @@ class Namespace(ClientPresence):
         await self._wait_released(attached)
         await self.messages.until_safe(attached.client)
         while True:
-            async with self._arriving.alone_with(attached.client):
+            async with self._arriving.lock(attached.client):
                 try:
                     await self._release_now(attached, will, delay_s)
                 except UnavailableError:

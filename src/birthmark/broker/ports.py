@@ -37,7 +37,7 @@ class ClientConnection(Protocol):
         ...
 
 
-class Watch(Protocol):
+class PresenceListener(Protocol):
     """Observer of every connection of this worker, in all namespaces."""
 
     def on_connect(self, space: str, client: str, connection: ClientConnection) -> None:

@@ -31,7 +31,7 @@ class RetainedMessages:
         """Store, replace or delete the retained message of a topic (section 3.3.1.3)."""
         topic, limit = message.topic, self._space.rules.max_retained
         place: dict[str, Any] = {"space": self._space.name, "topic": topic}
-        async with self._turns.alone_with(topic):
+        async with self._turns.lock(topic):
             is_there, writes = self._on_their_way.get(topic, (False, 0))
             if not writes:
                 is_there = await self._database.one(store.RETAINED, **place) is not None

@@ -20,7 +20,7 @@ Receiver: TypeAlias = tuple[str, ConnectedSession | None, int, int]
 """Client ID; its connection, if the session is not stored; QoS; options."""
 
 
-class Share:
+class SharedSubscription:
     """Members of a shared subscription; each message is delivered to one of them."""
 
     __slots__ = ("_nobody_at", "_turn", "members")
@@ -66,7 +66,7 @@ class TopicRoute:
         self,
         live: Sequence[tuple[ConnectedSession, int, int]],
         stored: Sequence[tuple[str, int, int]],
-        shares: Sequence[Share],
+        shares: Sequence[SharedSubscription],
         owners: Mapping[str, Owner],
     ) -> None:
         self.owners = owners
@@ -231,7 +231,7 @@ class TopicRouter:
             yield
         if not live and not kept and not shared:
             return NOWHERE
-        shares = tuple([Share(members, self._any_turn()) for members in shared.values()])
+        shares = tuple([SharedSubscription(members, self._any_turn()) for members in shared.values()])
         return TopicRoute(tuple(live.values()), tuple(kept.values()), shares, owners)
 
     def _any_turn(self) -> int:

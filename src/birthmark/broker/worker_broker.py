@@ -10,15 +10,15 @@ from typing import Any
 from birthmark.broker import store
 from birthmark.broker.bus_requests import (
     AppendReply,
-    AppendTo,
+    AppendRequest,
     AskClient,
-    ClientThere,
+    ClientReply,
+    ConnectedReply,
     ConnectedRequest,
-    ConnectedThere,
-    DeliverTo,
+    DeliverRequest,
     EndClient,
+    LastSeenReply,
     LastSeenRequest,
-    SeenThere,
     SubscriptionsChanged,
     Yield,
 )
@@ -27,7 +27,7 @@ from birthmark.broker.connected_session import ConnectedSession, Observer, Sessi
 from birthmark.broker.legacy_session_migration import migrate_legacy_sessions
 from birthmark.broker.model import SessionRecord, decode_messages
 from birthmark.broker.namespace_sessions import Condition, Namespace, record_of
-from birthmark.broker.ports import PublishListener, Watch
+from birthmark.broker.ports import PresenceListener, PublishListener
 from birthmark.broker.publisher_backpressure import UNWRITTEN_BYTES, InFlightBudget
 from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.rules.principal_quotas import SpaceRules
@@ -70,7 +70,7 @@ class Broker:
         bus: Bus | None = None,
         timers: Timers | None = None,
         *,
-        watch: Watch | None = None,
+        watch: PresenceListener | None = None,
         counting: Callable[[], Mapping[str, int]] = dict,
         freeing: Callable[[str], Awaitable[None]] = _nothing_else,
     ) -> None:
@@ -120,8 +120,8 @@ class Broker:
                 database, worker, self._timers, gone=self._handle_lease_loss, free=self._free, catch_up=bus.catch_up
             )
             bus.on_missed(self._reload_shapes)
-            bus.serve(AppendTo, self._append)
-            bus.serve(DeliverTo, self._deliver)
+            bus.serve(AppendRequest, self._append)
+            bus.serve(DeliverRequest, self._deliver)
             bus.serve(Yield, self._yield)
             bus.serve(LastSeenRequest, self._seen)
             bus.serve(ConnectedRequest, self._connected)
@@ -278,20 +278,20 @@ class Broker:
         answers = await asyncio.gather(*(ask(worker) for worker in await self.workers.others()))
         return [answer for answer in answers if answer is not None]
 
-    async def _seen(self, request: LastSeenRequest) -> SeenThere:
+    async def _seen(self, request: LastSeenRequest) -> LastSeenReply:
         space = self._spaces.get(request.space)
         seen = {client: space.find_last_contact(client) for client in request.clients} if space is not None else {}
-        return SeenThere({client: (one.at, one.reason) for client, one in seen.items() if one is not None})
+        return LastSeenReply({client: (one.at, one.reason) for client, one in seen.items() if one is not None})
 
-    async def _client(self, request: AskClient) -> ClientThere:
+    async def _client(self, request: AskClient) -> ClientReply:
         space = self._spaces.get(request.space)
-        return ClientThere(is_there=False) if space is None else space.asked.here(request.client)
+        return ClientReply(is_there=False) if space is None else space.asked.here(request.client)
 
-    async def _end_client(self, request: EndClient) -> ClientThere:
+    async def _end_client(self, request: EndClient) -> ClientReply:
         space = self._spaces.get(request.space)
         if space is None:
-            return ClientThere(is_there=False)
-        return ClientThere(space.asked.end_here(request.client, with_will=request.with_will, forgets=request.forgets))
+            return ClientReply(is_there=False)
+        return ClientReply(space.asked.end_here(request.client, with_will=request.with_will, forgets=request.forgets))
 
     async def connected(self) -> Mapping[str, int]:
         """Return the number of connected clients by namespace, summed over the workers that reply."""
@@ -312,25 +312,25 @@ class Broker:
             found["connected"] += sum(answer.counts.values())
         return found
 
-    async def _connected(self, _asked: ConnectedRequest) -> ConnectedThere:
-        return ConnectedThere(self._counts_of_live(), dict(self.counting()))
+    async def _connected(self, _asked: ConnectedRequest) -> ConnectedReply:
+        return ConnectedReply(self._counts_of_live(), dict(self.counting()))
 
     def _counts_of_live(self) -> dict[str, int]:
         return {space.name: len(space.live) for space in self._spaces.values()}
 
-    async def _deliver_at(self, worker: str, request: DeliverTo) -> None:
+    async def _deliver_at(self, worker: str, request: DeliverRequest) -> None:
         if self._bus is not None:
             await self._bus.ask(worker, request)
 
     async def _append_at(self, worker: str, space: str, client: str, messages: bytes) -> bool:
         if self._bus is None:
             return False
-        answer = await self._bus.ask(worker, AppendTo(self.worker, space, client, messages))
+        answer = await self._bus.ask(worker, AppendRequest(self.worker, space, client, messages))
         if not answer.is_here:
             await self._timers.sleep(_LOOK_AGAIN_S)
         return answer.is_here
 
-    async def _append(self, request: AppendTo) -> AppendReply:
+    async def _append(self, request: AppendRequest) -> AppendReply:
         await self.wait_until_fresh()
         space = self._spaces[request.space]
         attached = space.live.get(request.client)
@@ -342,7 +342,7 @@ class Broker:
             return AppendReply(is_here=False)
         return AppendReply(is_here=True)
 
-    async def _deliver(self, request: DeliverTo) -> EmptyReply:
+    async def _deliver(self, request: DeliverRequest) -> EmptyReply:
         begun = [  # concurrently: a long queue must not delay the others
             self._spaces[letter.space].messages.deliver_forwarded(message, letter.clients)
             for letter in request.letters
@@ -442,7 +442,7 @@ class Broker:
         self._due = None
         times: list[int] = []
         try:
-            await self.do_what_is_due()
+            await self.process_due_items()
             # Due items that may not end yet are checked again with all others.
             finds = (store.FIRST_WILL,) if self.since() else (store.FIRST_EXPIRY, store.FIRST_WILL)
             rows = [await self.database.one(find) for find in finds]
@@ -450,7 +450,7 @@ class Broker:
         finally:  # after an error: check due items again
             self.due_at(min([*times, self.now() + int(_LOOK_S * 1_000_000)]))
 
-    async def do_what_is_due(self) -> None:
+    async def process_due_items(self) -> None:
         """Publish due wills and end expired sessions."""
         while rows := await self.database.all(store.DUE_WILLS, now=self.now(), limit=_PAGE):
             sending = [(self._spaces.get(row["space"]), row) for row in rows]

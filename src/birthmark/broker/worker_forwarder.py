@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from birthmark.broker.bus_requests import DeliverTo, LiveMessage
+from birthmark.broker.bus_requests import DeliverRequest, LiveMessage
 from birthmark.broker.publisher_backpressure import InFlightBudget
 from birthmark.bus.ports import NoAnswerError, WorkerUnreachableError
 
@@ -17,7 +17,7 @@ class WorkerForwarder:
     """Forwards live messages to other workers in batches; `ask` sends a request to another worker."""
 
     def __init__(
-        self, ask: Callable[[str, DeliverTo], Awaitable[None]], spawn: Callable[[Awaitable[None]], None]
+        self, ask: Callable[[str, DeliverRequest], Awaitable[None]], spawn: Callable[[Awaitable[None]], None]
     ) -> None:
         self.in_flight = InFlightBudget()
         self._ask = ask
@@ -42,7 +42,7 @@ class WorkerForwarder:
 
     async def _sent(self, worker: str, some: Sequence[Sent]) -> None:
         try:
-            await self._ask(worker, DeliverTo(tuple([letter for letter, _ in some])))
+            await self._ask(worker, DeliverRequest(tuple([letter for letter, _ in some])))
         except (WorkerUnreachableError, NoAnswerError):  # its clients count as disconnected
             pass
         finally:

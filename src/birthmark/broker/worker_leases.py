@@ -200,7 +200,7 @@ class Workers:
             return False
         return await self._declare_dead(worker, row["beat"])
 
-    async def lives(self, worker: str) -> bool:
+    async def is_alive(self, worker: str) -> bool:
         """Return whether a worker was live at its last check."""
         if worker in self._alive and self._timers.monotonic() - self._looked_at < LEASE_S:
             return True

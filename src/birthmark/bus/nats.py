@@ -342,7 +342,7 @@ class NatsBus(LocalBus):
 
     async def _lives(self, worker: str) -> bool:
         try:
-            return await self._members.lives(worker)
+            return await self._members.is_alive(worker)
         except BirthmarkError:
             return True
 

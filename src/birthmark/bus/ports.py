@@ -82,7 +82,7 @@ class Members(Protocol):
         """Return the workers that are not declared dead, without this one."""
         ...
 
-    async def lives(self, worker: str) -> bool:
+    async def is_alive(self, worker: str) -> bool:
         """Return whether a worker is not dead."""
         ...
 

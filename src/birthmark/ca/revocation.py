@@ -112,7 +112,7 @@ class NameMovedError(ConflictError):
 
 
 @dataclass(frozen=True, slots=True)
-class OtherTakenBack:
+class ForeignRevocation:
     """A certificate of another CA that was revoked here."""
 
     thumbprint: Thumbprint
@@ -288,7 +288,7 @@ class Revocations:
         known = await self._find(thumbprint)
         return await self._is_key_revoked(thumbprint) if known is None else known.is_revoked
 
-    async def taken_back(self, name: str, presented: Iterable[Thumbprint]) -> list[OtherTakenBack]:
+    async def taken_back(self, name: str, presented: Iterable[Thumbprint]) -> list[ForeignRevocation]:
         """Return revoked certificates of other CAs: those in `presented`, and all of a name, latest first.
 
         A certificate is identified by its thumbprint, even if no device has it anymore; a key by its digest.
@@ -297,7 +297,7 @@ class Revocations:
         rows += await self.database.all(store.OTHERS_TAKEN_BACK, name=fold(name))
         found = {bytes(row["key_digest"]): row for row in rows if row["revoked_at"] is not None}
         return [
-            OtherTakenBack(
+            ForeignRevocation(
                 Thumbprint(digest), from_micros(row["revoked_at"]), RevocationReason(row["revocation_reason"])
             )
             for digest, row in found.items()

@@ -161,12 +161,12 @@ class CertificateAuthority:
             check_alive(device_id, standing.alive, most_alive)
             if issued_certificate is not None:  # revoked since authentication?
                 await self.revocations.check_found(issued_certificate.certificate, taken_back_at)
-            lives = lifetime or self.lifetimes.get(profile.name) or profile.lifetime
+            is_alive = lifetime or self.lifetimes.get(profile.name) or profile.lifetime
             subject = self._subject(request, device_id, principal, profile, issued_certificate)
             names = san or _names(request, principal, profile, issued_certificate)
             if self.upstream is not None and profile.purpose is not Purpose.SERVERS:
                 if not made:
-                    made.append(await self.upstream.issue(request, subject, profile, lives))
+                    made.append(await self.upstream.issue(request, subject, profile, is_alive))
                 check_taken_over(made[0], request.names, names, profile)
                 above = self.upstream.certificates()
                 await record(made[0], device_id, issuer_of(made[0], above), standing)
@@ -183,9 +183,9 @@ class CertificateAuthority:
                 issuer=issuer,
                 serial=new_serial(self.entropy),
                 now=self.clock.now(),
-                lifetime=None if profile.is_endless and lives == profile.lifetime else lives,
+                lifetime=None if profile.is_endless and is_alive == profile.lifetime else is_alive,
                 san=names,
-                points=self.places_for(profile, lives),
+                points=self.places_for(profile, is_alive),
                 excluded=self.own_names,
             )
             certificate = await run_signing(issuer.private_key, signed)

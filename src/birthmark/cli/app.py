@@ -293,10 +293,10 @@ def main() -> None:
     if (old := renamed(sys.argv[1:])) is not None:
         was, now, words = old
         sys.argv[1:] = words
-        typer.echo(f"`birthmark {was}` is called `birthmark {now}` now.", err=True)
+        typer.echo(f"`birthmark {was}` is deprecated; use `birthmark {now}`.", err=True)
     said, sys.argv[1:] = options_renamed(sys.argv[1:])
     for was, now in said.items():
-        typer.echo(f"`{was}` is called `{now}` now.", err=True)
+        typer.echo(f"`{was}` is deprecated; use `{now}`.", err=True)
     try:
         with print_errors(as_json=as_json):
             _check_arguments(sys.argv[1:])

@@ -35,7 +35,7 @@ from birthmark.operator_api.client.api_client import DEFAULT_DATA
 
 
 @dataclass(frozen=True, slots=True)
-class WayOptions:
+class MigrationOptions:
     """Source and destination options."""
 
     source: Annotated[
@@ -86,7 +86,7 @@ def follow(
 
 
 def move(
-    way: WayOptions,
+    way: MigrationOptions,
     shipped: ManifestOptions,
     patience: PatienceOptions,
     writing: WriteOptions,

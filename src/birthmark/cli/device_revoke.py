@@ -30,7 +30,7 @@ _CERTIFICATES = ("certificate", "certificate of another CA")
 
 
 @dataclass(frozen=True, slots=True)
-class LossOptions:
+class RevocationOptions:
     """Device and revocation reason."""
 
     reason: Annotated[RevocationReason, typer.Option(help="Revocation reason (RFC 5280 section 5.3.1).")] = (
@@ -50,7 +50,7 @@ class _DeviceRevocation:
 
     name: str
     server: ServerOutputOptions
-    asked: LossOptions
+    asked: RevocationOptions
     certificates: list[Thumbprint] = field(default_factory=list)
 
     def at(self, target: TargetSelection) -> list[RevokedPart]:
@@ -85,7 +85,7 @@ class _DeviceRevocation:
 
 def revoke(
     server: ServerOutputOptions,
-    asked: LossOptions,
+    asked: RevocationOptions,
     name: Annotated[str, typer.Argument(help="Name of the device: registration ID, device ID or thing.")],
     to: Annotated[
         list[TargetSelection] | None,

@@ -25,7 +25,7 @@ from birthmark.untrusted_json_and_text import printable
 
 
 @dataclass(frozen=True, slots=True)
-class AgentPlace:
+class AgentLocation:
     """Root directory and configuration file of an agent."""
 
     root: Path

@@ -20,7 +20,7 @@ from birthmark.agent.control_socket import ControlCommand, ControlServer, answer
 from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.renewal_scheduler import taken_by
 from birthmark.agent.state_directory import control_socket_of
-from birthmark.cli.local_agent_access import AgentPlace
+from birthmark.cli.local_agent_access import AgentLocation
 from birthmark.cli.output.command_refusal_journal import log_refusal
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import BirthmarkError
@@ -60,7 +60,7 @@ class EventPrinter:
             self._is_heard = True
 
 
-def become(place: AgentPlace, *, as_json: bool, telemetry_s: float | None) -> NoReturn:
+def become(place: AgentLocation, *, as_json: bool, telemetry_s: float | None) -> NoReturn:
     """Replace this process with the agent; its PID, files and systemd unit are unchanged."""
     given = {"root": str(place.root), "file": str(place.file), "as_json": as_json, "telemetry_s": telemetry_s}
     sys.stdout.flush()
@@ -91,7 +91,7 @@ def main(words: Sequence[str]) -> int:
     given = json.loads(words[1])
     sys.argv = ["birthmark", *words[2:]]  # for fixes that quote the command
     try:
-        with AgentPlace(Path(given["root"]), Path(given["file"])).working(takes_last_good=True) as agent:
+        with AgentLocation(Path(given["root"]), Path(given["file"])).working(takes_last_good=True) as agent:
             asyncio.run(serve(agent, EventPrinter(given["as_json"]), given["telemetry_s"]))
     except BirthmarkError as error:
         from birthmark.cli.output.command_output import tell

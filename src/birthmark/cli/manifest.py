@@ -94,7 +94,7 @@ class ManifestOptions:
                     continue
                 refused.add(entry, {"entry": place})
         finally:
-            refused.tell_rest()
+            refused.print_remaining()
 
 
 def is_listed(file: Path) -> bool:

@@ -88,7 +88,7 @@ def serve(
         if as_json:
             typer.echo(json.dumps(endpoints))
         else:
-            for line in format_service_addresses(endpoints, settings.bound.mqtt):
+            for line in format_service_addresses(endpoints, settings.bound.mqtt, settings.bound.amqps):
                 typer.echo(line)
             typer.echo("Ready. Print the client settings: `birthmark env`.")
         typer.get_text_stream("stdout").flush()
@@ -137,13 +137,19 @@ def _runner(settings: "Settings", read: Callable[[], "Settings"]) -> Callable[..
     return run
 
 
+_AMQPS_NOT_BOUND = (
+    "port {port} is in use or not permitted, so back ends can use AMQP only over WebSocket (ports 443 and 8443). "
+    "Find the program that uses the port: `ss -ltnp 'sport = :{port}'`"
+)
+
+
 def list_advertised_hosts(endpoints: Mapping[str, Any]) -> set[str]:
     """Return the host names that devices received from the first start."""
     return {part["host"] for part in (endpoints["dps"], endpoints["iothub"]) if part is not None}
 
 
-def format_service_addresses(endpoints: Mapping[str, Any], mqtt_port: int) -> list[str]:
-    """Return one line per service with its address."""
+def format_service_addresses(endpoints: Mapping[str, Any], mqtt_port: int, amqps_port: int = 0) -> list[str]:
+    """Return one line per service with its address; `amqps_port` is the configured port of AMQP."""
 
     def at(host: str, part: Mapping[str, Any]) -> str:
         return f"{host}:{mqtt_port}" if mqtt_port else f"https://{host}:{part['https_port']}"
@@ -153,6 +159,10 @@ def format_service_addresses(endpoints: Mapping[str, Any], mqtt_port: int) -> li
         lines.append(f"DPS      {at(dps['host'], dps)}  ID scope {dps['id_scope']}")
     if (hub := endpoints["iothub"]) is not None:
         lines.append(f"IoT Hub  {at(hub['host'], hub)}")
+        if hub.get("amqps_port"):
+            lines.append(f"AMQP     {hub['host']}:{hub['amqps_port']}")
+        elif amqps_port:
+            lines.append(f"Warning: {_AMQPS_NOT_BOUND.format(port=amqps_port)}")
     if (aws := endpoints["aws"]) is not None:
         data = f"  data {aws['data_endpoint']}:{mqtt_port}" if mqtt_port else ""
         lines.append(f"AWS IoT  {aws['endpoint_url']}{data}")

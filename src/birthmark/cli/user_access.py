@@ -169,13 +169,13 @@ def create_token(
     Send it in the Authorization header as Bearer. It is printed only once.
     """
     try:
-        lives = lifetime_of(lifetime)
+        is_alive = lifetime_of(lifetime)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--lifetime") from error
     if place is not None and role is None:
         raise typer.BadParameter("a scope requires a role; add --role", param_hint="--at")
     body = {"label": label, "user": user, "role": role and role.value, "place": place}
-    emit(server.as_json, server.client.post(_TOKENS, {**body, "lifetime_s": int(lives.total_seconds())}))
+    emit(server.as_json, server.client.post(_TOKENS, {**body, "lifetime_s": int(is_alive.total_seconds())}))
 
 
 def list_tokens(server: ListOptions) -> None:

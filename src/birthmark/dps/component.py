@@ -108,7 +108,7 @@ class DpsDeviceRecords(DeviceRecords):
     def connections(
         self, _names: AbstractSet[str], is_presented: Callable[[MqttDriver], bool]
     ) -> Iterator[tuple[str, MqttDriver]]:
-        return (("dps", one.driver) for one in self.mqtt.everyone() if is_presented(one.driver))
+        return (("dps", one.driver) for one in self.mqtt.live_connections() if is_presented(one.driver))
 
     def scopes(self) -> Iterable[DeviceScope]:
         for instance in self.instances.all():

@@ -42,7 +42,7 @@ class DpsMqtt:
         self._of_device: dict[tuple[str, str], list[DpsConnection]] = {}
         self.traffic = Traffic()
 
-    def everyone(self) -> tuple["DpsConnection", ...]:
+    def live_connections(self) -> tuple["DpsConnection", ...]:
         """Return every connection."""
         return tuple(self._live)
 

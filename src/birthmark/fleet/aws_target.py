@@ -96,11 +96,11 @@ class AwsTarget(AwsRenewer):
         return {name: status for name, status in listed if status != ACTIVE}
 
     @property
-    def most_at_once(self) -> int:
+    def max_batch_size(self) -> int:
         return 1
 
     @property
-    def writes_at_once(self) -> bool:
+    def is_atomic(self) -> bool:
         return False
 
     def enroll_new(self, requests: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:

@@ -15,7 +15,7 @@ _PLACES = ("primary", "secondary")
 
 
 @dataclass(frozen=True, slots=True)
-class GroupWish:
+class DesiredGroup:
     """Requested state of a group; a hub or policy of None remains unchanged.
 
     Its devices use registered CAs, or given CA certificates: one, and a second for a root rollover. Without either,

@@ -117,7 +117,7 @@ class HubDevices:
         return answer
 
 
-def is_taken_back(device: Mapping[str, Any]) -> bool:
+def is_revoked_at_hub(device: Mapping[str, Any]) -> bool:
     """Return whether a device is disabled because it is lost."""
     return device.get("status") == "disabled" and str(device.get("statusReason")).startswith(TAKEN_BACK)
 
@@ -131,7 +131,7 @@ def _without_mark(device: dict[str, Any]) -> dict[str, Any]:
 def progress_of(name: str, at: str, device: Mapping[str, Any], since: datetime | None) -> DeviceProgress:
     """Return a device's progress by its hub's record; activity before `since` belongs to an earlier record."""
     seen = _moment(str(device.get("lastActivityTime") or ""))
-    if is_taken_back(device):
+    if is_revoked_at_hub(device):
         return DeviceProgress(name, DeviceStage.TAKEN_BACK, f"{at}, {device['statusReason']}", seen)
     if device.get("status") == "disabled":
         return DeviceProgress(name, DeviceStage.DISABLED, at, seen)

@@ -17,7 +17,7 @@ from birthmark.devices.model import RevocationOutcome, RevokedPart
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.azure_dps_client import status_of
 from birthmark.fleet.azure_enrollment_diff import kept
-from birthmark.fleet.azure_hub_devices import TAKEN_BACK, is_taken_back
+from birthmark.fleet.azure_hub_devices import TAKEN_BACK, is_revoked_at_hub
 from birthmark.fleet.azure_tpm_and_group_enrollments import OtherAttestations
 from birthmark.fleet.errors import NoSuchRecordError, TargetRefusedError, TargetUnreachableError
 
@@ -141,7 +141,7 @@ class AzureRevoker(OtherAttestations):
                 return []
             done = (
                 RevocationOutcome.WAS_REVOKED
-                if is_taken_back(device)
+                if is_revoked_at_hub(device)
                 else RevocationOutcome.WOULD_REVOKE
                 if dry_run
                 else RevocationOutcome.REVOKED

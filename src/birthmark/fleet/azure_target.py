@@ -23,7 +23,7 @@ from birthmark.fleet.azure_enrollment_diff import (
     twin_json,
     twin_of,
 )
-from birthmark.fleet.azure_hub_devices import is_taken_back, progress_of
+from birthmark.fleet.azure_hub_devices import is_revoked_at_hub, progress_of
 from birthmark.fleet.azure_revocation import AzureRevoker
 from birthmark.fleet.azure_sdk_model_extensions import UnreadableRecord
 from birthmark.fleet.device_migration import NotAtSourceError
@@ -86,11 +86,11 @@ class AzureTarget(AzureRevoker):
         return said
 
     @property
-    def most_at_once(self) -> int:
+    def max_batch_size(self) -> int:
         return _BULK
 
     @property
-    def writes_at_once(self) -> bool:
+    def is_atomic(self) -> bool:
         return True
 
     def enroll_new(self, requests: Sequence[EnrollmentRequest], note: Note) -> Sequence[bool]:
@@ -187,7 +187,7 @@ class AzureTarget(AzureRevoker):
         if (why := self.why_taken_back(str(present.registration_id))) is not None:
             return f"as {why}"
         device = self._at_hub(present)
-        return str(device["statusReason"]) if device is not None and is_taken_back(device) else None
+        return str(device["statusReason"]) if device is not None and is_revoked_at_hub(device) else None
 
     def _stand_at_hub(self, request: EnrollmentRequest, state: Any, since: datetime | None) -> DeviceProgress:
         """Return the progress of an assigned device; activity counts if later than the creation of its record."""

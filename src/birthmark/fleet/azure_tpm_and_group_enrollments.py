@@ -7,7 +7,7 @@ from typing import Any
 from birthmark.dps.model import TpmKeys, parse_group_id
 from birthmark.fleet.azure_dps_client import RawBulkOperation
 from birthmark.fleet.azure_enrollment_diff import AzureRecord, kept, on_record, policy_names
-from birthmark.fleet.azure_enrollment_group_diff import GroupWish
+from birthmark.fleet.azure_enrollment_group_diff import DesiredGroup
 from birthmark.fleet.azure_enrollment_toggle import EnrollmentToggle
 from birthmark.fleet.enrollment_target import EnrollmentOutcome, TargetOutcome
 from birthmark.fleet.errors import DifferentRecordError, different
@@ -128,7 +128,7 @@ class OtherAttestations(EnrollmentToggle):
         Existing keys remain and are returned again. A dry run returns none. Raise `DifferentRecordError` as
         `enroll_group` does.
         """
-        wish = GroupWish(is_edge=is_edge, hub=hub, issue=issue)
+        wish = DesiredGroup(is_edge=is_edge, hub=hub, issue=issue)
         enrolled = self._enroll_group(group_id, wish, update=update, dry_run=dry_run)
         if dry_run:
             return enrolled, None, None
@@ -156,10 +156,10 @@ class OtherAttestations(EnrollmentToggle):
         With `hub`, its devices are assigned to that hub; `issue` is the policy that issues their certificates. Raise
         `DifferentRecordError` for an existing group that differs, unless `update` is set.
         """
-        wish = GroupWish(ca_names, certificates, is_edge=is_edge, hub=hub, issue=issue)
+        wish = DesiredGroup(ca_names, certificates, is_edge=is_edge, hub=hub, issue=issue)
         return self._enroll_group(group_id, wish, update=update, dry_run=dry_run)
 
-    def _enroll_group(self, group_id: str, wish: GroupWish, *, update: bool, dry_run: bool) -> EnrollmentOutcome:
+    def _enroll_group(self, group_id: str, wish: DesiredGroup, *, update: bool, dry_run: bool) -> EnrollmentOutcome:
         parse_group_id(group_id)
         how = _HOW.format(shlex.quote(wish.ca_names[0])) if wish.ca_names else ""
         told = self._found(lambda name: self._json("get_enrollment_group", name), group_id)
@@ -181,7 +181,7 @@ class OtherAttestations(EnrollmentToggle):
             write(group_id, RawBulkOperation(made), told.get("etag"))
         return EnrollmentOutcome(TargetOutcome.UPDATED, difference)
 
-    def _made_group(self, group_id: str, wish: GroupWish) -> Any:
+    def _made_group(self, group_id: str, wish: DesiredGroup) -> Any:
         """Return an enrollment group as an SDK model."""
         models = self._models
         if wish.has_keys:

@@ -61,7 +61,7 @@ def enroll_all(
         with ThreadPoolExecutor(workers, thread_name_prefix="enroll") as pool:
             try:
                 left = iter(requests)
-                while together := list(islice(left, target.most_at_once)):
+                while together := list(islice(left, target.max_batch_size)):
                     running.add(pool.submit(some, together))
                     if len(running) >= 4 * workers:
                         running.finish(workers)

@@ -332,7 +332,7 @@ class NoteWriter:
         After several writes, some may have succeeded; the next run retries them, and its journal keeps both rollback
         entries.
         """
-        return target.writes_at_once or not self.has_begun
+        return target.is_atomic or not self.has_begun
 
 
 @contextmanager

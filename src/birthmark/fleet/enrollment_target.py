@@ -133,12 +133,12 @@ class EnrollmentTarget(Protocol):
         ...
 
     @property
-    def most_at_once(self) -> int:
+    def max_batch_size(self) -> int:
         """Maximum number of devices per `enroll_new`; 1 if the cloud has no bulk operation."""
         ...
 
     @property
-    def writes_at_once(self) -> bool:
+    def is_atomic(self) -> bool:
         """Whether enrolling a device is a single write, so that a refusal means no change."""
         ...
 

@@ -91,7 +91,7 @@ class HubDeviceRecords(DeviceRecords):
     def connections(
         self, names: AbstractSet[str], is_presented: Callable[[MqttDriver], bool]
     ) -> Iterator[tuple[str, MqttDriver]]:
-        for one in self.mqtt.everyone():
+        for one in self.mqtt.live_connections():
             if one.device_id in names or is_presented(one.driver):
                 yield f"hub {one.hub.name}", one.driver
 

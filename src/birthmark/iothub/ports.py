@@ -56,7 +56,7 @@ class Notifier(Protocol):
         ...
 
 
-class ToDevices(DevicePresence, Protocol):
+class DeviceCalls(DevicePresence, Protocol):
     """Service-to-device calls, wherever the devices are connected."""
 
     async def call(self, hub: Hub, device_id: str, call: MethodCall) -> tuple[int, Any]:

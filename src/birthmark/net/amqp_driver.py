@@ -87,6 +87,7 @@ class AmqpDriver(asyncio.Protocol):
         "_is_lost",
         "_is_over",
         "_is_paused",
+        "_is_refused",
         "_owner",
         "_report",
         "_service",
@@ -112,7 +113,7 @@ class AmqpDriver(asyncio.Protocol):
         self._events: deque[AmqpEvent] = deque()
         self._task: asyncio.Task[None] | None = None
         self._busy = self._is_dirty = self._is_paused = self._is_lost = self._is_over = False
-        self._waits_for_peer = False
+        self._waits_for_peer = self._is_refused = False
         self._transport: MqttTransport
         self._owner = ""
         self._expires_at: float | None = None
@@ -197,6 +198,12 @@ class AmqpDriver(asyncio.Protocol):
         """Record a refusal that does not end the connection, and return its tracking ID."""
         return self._report(error, self.address, self.peer)
 
+    def refuse_sasl(self, error: BirthmarkError) -> None:
+        """Record a refusal of the presented identity, and end the connection."""
+        self.note(error)
+        self._is_refused = True
+        self.engine.refuse_sasl()
+
     def wrote(self) -> None:
         """Send the engine's output at the end of this loop iteration."""
         if not self._is_dirty:
@@ -263,7 +270,7 @@ class AmqpDriver(asyncio.Protocol):
 
     def _told(self, event: ConnectionClosed) -> None:
         """Record why the engine closed the connection, and close the transport."""
-        if event.error is not None and not event.by_peer:
+        if event.error is not None and not event.by_peer and not self._is_refused:
             self.note(AmqpProtocolError(reason=event.error.description))
         self._end()
 

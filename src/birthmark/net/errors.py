@@ -54,9 +54,10 @@ class ServerNotTrustedError(UnauthenticatedError):
     cause = "The client ended the TLS handshake: {reason}."
     fix = (
         'If the client does not trust this server, run `eval "$(birthmark env)"` in the client\'s shell to set '
-        "SSL_CERT_FILE, REQUESTS_CA_BUNDLE and NODE_EXTRA_CA_CERTS to the root certificates. The server's "
-        "certificate must contain the host name that the client uses, and the client's clock must be within the "
-        "certificate's validity period."
+        "SSL_CERT_FILE, REQUESTS_CA_BUNDLE and NODE_EXTRA_CA_CERTS to the root certificates. azure-eventhub for Python "
+        'does not read these variables: pass `connection_verify=os.environ["SSL_CERT_FILE"]` to its client. The '
+        "server's certificate must contain the host name that the client uses, and the client's clock must be within "
+        "the certificate's validity period."
     )
     reason: str
     sni: str

@@ -23,7 +23,7 @@ from OpenSSL import SSL
 from OpenSSL._util import lib
 
 from birthmark.net.errors import MAX_CHAIN_BYTES, ChainTooLargeError
-from birthmark.net.tls_pipe import TlsPipe, TlsWay
+from birthmark.net.tls_pipe import TlsPipe, TlsPipeFactory
 from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der
 
 log = logging.getLogger(__name__)
@@ -50,13 +50,13 @@ _MAX_CACHED_BYTES = 4096
 _parse_again = lru_cache(maxsize=_CACHED)(parse_der)
 
 
-def choose_implementation() -> TlsWay:
+def choose_implementation() -> TlsPipeFactory:
     """Return the fast implementation if it is known to work, otherwise the public one."""
     found = {"cryptography": cryptography.__version__, "pyopenssl": OpenSSL.__version__}
     if all(found[name].partition(".")[0] == major for name, major in _TESTED.items()):
-        return cast("TlsWay", import_module("birthmark.net.tls_pipe_cffi"))
+        return cast("TlsPipeFactory", import_module("birthmark.net.tls_pipe_cffi"))
     log.info("tls.public_way", extra={"found": found, "tested": _TESTED})
-    return cast("TlsWay", import_module("birthmark.net.tls_pipe_pyopenssl"))
+    return cast("TlsPipeFactory", import_module("birthmark.net.tls_pipe_pyopenssl"))
 
 
 WAY = choose_implementation()

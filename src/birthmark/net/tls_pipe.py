@@ -115,7 +115,7 @@ def is_burden_to_check(spki: bytes) -> bool:
     return key.key_size > MAX_RSA_BITS or key.public_numbers().e.bit_length() > MAX_EXPONENT_BITS
 
 
-class TlsWay(Protocol):
+class TlsPipeFactory(Protocol):
     """Module that implements pipes."""
 
     def configure_context(self, context: SSL.Context) -> None:

@@ -87,14 +87,14 @@ _desk = _ThreadBuffer()
 
 
 def configure_context(context: SSL.Context) -> None:
-    """Implement `TlsWay.arm`."""
+    """Implement `TlsPipeFactory.arm`."""
     of_library = context._context  # noqa: SLF001 - not a stable interface
     _lib.SSL_CTX_set_verify(of_library, SSL.VERIFY_PEER, _take)
     _lib.SSL_CTX_set_alpn_select_cb(of_library, _choose_alpn, _ffi.NULL)
 
 
 def accept(context: SSL.Context) -> "LibraryPipe":
-    """Implement `TlsWay.accept`."""
+    """Implement `TlsPipeFactory.accept`."""
     return LibraryPipe(context)
 
 

@@ -19,13 +19,13 @@ _CHUNK = 65536
 
 
 def configure_context(context: SSL.Context) -> None:
-    """Implement `TlsWay.arm`."""
+    """Implement `TlsPipeFactory.arm`."""
     context.set_verify(SSL.VERIFY_PEER, _take)
     context.set_alpn_select_callback(_choose_alpn)
 
 
 def accept(context: SSL.Context) -> "PublicPipe":
-    """Implement `TlsWay.accept`."""
+    """Implement `TlsPipeFactory.accept`."""
     return PublicPipe(context)
 
 

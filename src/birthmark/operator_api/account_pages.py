@@ -1,6 +1,6 @@
 """Account pages of a signed-in user: password, device codes, sessions, tokens, and sign-out.
 
-The console has their overview page (`web.me`).
+The console has their overview page (`webconsole.account`).
 """
 
 from dataclasses import dataclass

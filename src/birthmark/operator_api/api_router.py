@@ -102,7 +102,7 @@ class ApiRequest:
     caller: Caller
     address: str = ""
 
-    def demand(self, right: Right, scope: str) -> None:
+    def require_permission(self, right: Right, scope: str) -> None:
         """Raise `RightMissingError` if the caller lacks a right that depends on the body."""
         require_right(self.caller, right, scope)
 

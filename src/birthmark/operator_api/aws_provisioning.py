@@ -67,12 +67,12 @@ def endpoints(aws: AwsIot) -> Sequence[Endpoint]:
     async def set_claim(request: ApiRequest) -> None:
         certificate_id = parse_certificate_id(request["id"])
         if request.body.claim:  # this locks out the device that has it
-            request.demand(Right.REVOKE, "aws")
+            request.require_permission(Right.REVOKE, "aws")
         await aws.claims.set_claim(certificate_id, is_claim=request.body.claim, actor=request.actor)
 
     async def renew(request: ApiRequest) -> Any:
         certificate_id = parse_certificate_id(request["id"])
-        request.demand(Right.REVOKE, "aws")  # it replaces the old certificate
+        request.require_permission(Right.REVOKE, "aws")  # it replaces the old certificate
         made = await aws.renewals.carry(certificate_id, parse_pem(request.body.certificate), actor=request.actor)
         return {"certificate": made.id, "replaces": certificate_id, "status": made.status.value}
 

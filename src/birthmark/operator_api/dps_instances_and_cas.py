@@ -66,7 +66,7 @@ def endpoints(instances: Instances, registrations: Registrations, hubs: Hubs, de
 
     async def link(request: ApiRequest) -> Any:
         hub = hubs.by_name(request.body.hub)
-        request.demand(Right.OPERATE, f"hub/{hub.name}")
+        request.require_permission(Right.OPERATE, f"hub/{hub.name}")
         return _instance_view(await instances.link(request["name"], hub.host, actor=request.actor))
 
     async def set_tier(request: ApiRequest) -> Any:

@@ -202,7 +202,7 @@ async def _release(authority: CertificateAuthority, request: ApiRequest) -> Any:
     """Release a name. If it was revoked with its device, the caller also needs that right."""
     name = request["name"]
     if await authority.revocations.is_lost(name):
-        request.demand(Right.REVOKE, SERVER)
+        request.require_permission(Right.REVOKE, SERVER)
     return {"name": name, "held_by": await authority.release(name, request.principal)}
 
 

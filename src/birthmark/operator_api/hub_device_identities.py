@@ -154,7 +154,7 @@ def endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoint]:
 async def _check_lost(iothub: IotHub, request: ApiRequest, device_id: str) -> None:
     """Raise `RightMissingError` if the device was revoked and the caller has no right to revoke."""
     if await iothub.is_lost(device_id):
-        request.demand(Right.REVOKE, f"hub/{request['name']}")
+        request.require_permission(Right.REVOKE, f"hub/{request['name']}")
 
 
 def _proof_of(thumbprint: str | None) -> DeviceAuthentication:

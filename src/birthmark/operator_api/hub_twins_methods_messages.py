@@ -8,7 +8,7 @@ import msgspec
 from birthmark.auth.permission_statements import Right
 from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.iothub.model import C2dMessage, Hub, Twin, space_of
-from birthmark.iothub.ports import ToDevices
+from birthmark.iothub.ports import DeviceCalls
 from birthmark.iothub.rules.c2d import FEEDBACK, LIFE_S, MAX_LIFE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import MethodCall, twin_json
@@ -44,7 +44,7 @@ class NewMail(msgspec.Struct):
     expires_s: Annotated[int, msgspec.Meta(ge=1, le=MAX_LIFE_S)] = LIFE_S
 
 
-def endpoints(iothub: IotHub, to_devices: ToDevices) -> Sequence[Endpoint]:
+def endpoints(iothub: IotHub, to_devices: DeviceCalls) -> Sequence[Endpoint]:
     """Return the routes of `birthmark hub twin`, `method`, `c2d` and `feedback`."""
     hubs, registry = iothub.hubs, iothub.registry
 

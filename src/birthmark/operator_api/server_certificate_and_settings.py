@@ -9,7 +9,7 @@ from birthmark.operator_api.hubs_cas_and_telemetry import ServedNames
 from birthmark.pki.certificates import Certificate
 
 
-class OwnEnd(ServedNames, Protocol):
+class ServerIdentity(ServedNames, Protocol):
     """The server's certificate."""
 
     @property
@@ -24,7 +24,7 @@ class OwnEnd(ServedNames, Protocol):
 
 
 def endpoints(
-    own: OwnEnd, services: Callable[[], Mapping[str, Any]], settings: Callable[[], Sequence[Mapping[str, Any]]]
+    own: ServerIdentity, services: Callable[[], Mapping[str, Any]], settings: Callable[[], Sequence[Mapping[str, Any]]]
 ) -> Sequence[Endpoint]:
     """Return the routes used by `birthmark doctor`, and of the signed-in user.
 

@@ -108,7 +108,7 @@ class NewPassword(msgspec.Struct):
     user: str | None = None
 
 
-class WhoAsks(msgspec.Struct):
+class LoginRequest(msgspec.Struct):
     """Machine of the command that requests a sign-in."""
 
     label: Annotated[str, msgspec.Meta(max_length=64)] = ""
@@ -192,7 +192,7 @@ def asking_endpoints(askings: DeviceCodeFlow, reached: Reached) -> Sequence[Endp
 
     at = "/people/asking"
     return [
-        Endpoint("POST", at, None, "Request sign-in with a device code.", begin, WhoAsks, is_open=True),
+        Endpoint("POST", at, None, "Request sign-in with a device code.", begin, LoginRequest, is_open=True),
         Endpoint(
             "POST", f"{at}/token", None, "Return the token of a device code, once.", token, DeviceCodeBody, is_open=True
         ),
@@ -207,7 +207,7 @@ def _whose(caller: Caller) -> str | None:
 def _check_own(request: ApiRequest, user: str) -> None:
     check_whole(request.caller)
     if user != request.caller.user:
-        request.demand(Right.ADMINISTER, SERVER)
+        request.require_permission(Right.ADMINISTER, SERVER)
 
 
 def _view(session: BrowserSession) -> dict[str, Any]:

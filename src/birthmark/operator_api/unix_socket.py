@@ -51,7 +51,7 @@ def open_door(directory: Path) -> socket.socket:
     return sock
 
 
-class DoorConnection(http.client.HTTPConnection):
+class UnixSocketConnection(http.client.HTTPConnection):
     """HTTP over the Unix socket of a directory's server, which must run as the directory's owner."""
 
     def __init__(self, directory: Path, timeout_s: float) -> None:
@@ -73,7 +73,7 @@ class DoorConnection(http.client.HTTPConnection):
 
 
 async def connect_socket(directory: Path) -> socket.socket:
-    """Return a connected, non-blocking socket. Raise `OSError` as `DoorConnection` does."""
+    """Return a connected, non-blocking socket. Raise `OSError` as `UnixSocketConnection` does."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.settimeout(0.0)

@@ -37,7 +37,7 @@ class WhoseTokenError(InvalidRequestError):
     for_a_person = "only the administrator knows which user is meant"
 
 
-class LeftQuery(msgspec.Struct, forbid_unknown_fields=True):
+class PositionQuery(msgspec.Struct, forbid_unknown_fields=True):
     """Rows after a position: the `next` of the previous page."""
 
     after: Annotated[str, msgspec.Meta(max_length=512)] = ""
@@ -136,14 +136,14 @@ def user_endpoints(people: People, reached: Reached, sessions: SessionsOf) -> Se
             look,
             "List credentials that a user created or displayed.",
             partial(_left, people),
-            query=LeftQuery,
+            query=PositionQuery,
         ),
         Endpoint("POST", f"{one}/roles/remove", rule, "Remove a role assignment.", revoke, GrantBody),
     ]
 
 
 async def _left(people: People, request: ApiRequest) -> Rows:
-    query: LeftQuery = request.query
+    query: PositionQuery = request.query
     page = await list_leftovers(people.database, request["name"], after=query.after)
     return Rows(page.items, page.last)
 
@@ -178,7 +178,7 @@ def token_endpoints(people: People) -> Sequence[Endpoint]:
         if user is None:
             raise WhoseTokenError
         if user != request.caller.user:
-            request.demand(Right.ADMINISTER, SERVER)
+            request.require_permission(Right.ADMINISTER, SERVER)
         lifetime = timedelta(seconds=body.lifetime_s)
         # A token for oneself keeps the inviter; a token for another user makes its creator the inviter.
         let_in_by = request.caller.let_in_by

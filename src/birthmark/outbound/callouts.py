@@ -54,7 +54,7 @@ class _CalloutQueue:
         self.asking: Counter[str] = Counter()
 
 
-class Questions:
+class CalloutClient:
     """Calls external programs; each has its own queue, so that a slow one does not delay the others."""
 
     def __init__(self, outside: Ask) -> None:

@@ -22,12 +22,12 @@ from birthmark.ca import store as ca_store
 from birthmark.clock_and_entropy import STEADY_S, ClockStability
 from birthmark.errors import BirthmarkError
 from birthmark.net.identity_conflicts import IdentityContestedError
-from birthmark.operator_api.server_certificate_and_settings import OwnEnd
+from birthmark.operator_api.server_certificate_and_settings import ServerIdentity
 from birthmark.pki.certificate_profiles import CertificateProfile
 from birthmark.refusals import ledger
 from birthmark.refusals import store as refusal_store
-from birthmark.server.composition_root import Rooms
-from birthmark.server.counter_verification import Figures
+from birthmark.server.composition_root import ServerServices
+from birthmark.server.counter_verification import CounterValues
 from birthmark.store import from_micros, statement, to_micros
 from birthmark.store.core_tables import outbox
 from birthmark.store.counters import HOUR
@@ -74,14 +74,14 @@ _CONTESTED = statement(
 class AlertEvaluator:
     """Evaluates alert rules; `last` is the latest reading, None in a worker that does not evaluate."""
 
-    rooms: Rooms = field(repr=False)
+    rooms: ServerServices = field(repr=False)
     alerts: Alerts
     directory: Path
     limits: Thresholds = field(default_factory=Thresholds)
     off: Sequence[str] = ()
     every: timedelta = timedelta(seconds=10)
     machine: str = field(default_factory=socket.gethostname)
-    server: OwnEnd | None = None
+    server: ServerIdentity | None = None
     own: MachineReading | None = field(default=None, init=False)
     """Latest reading of this worker's machine."""
     _noticed: dict[Name, int] = field(default_factory=dict, init=False)
@@ -198,7 +198,7 @@ class AlertEvaluator:
         part = 1 - (to_micros(now) - this) / HOUR
         within: dict[str, float] = {}
         before: dict[str, float] = {}
-        for one in await Figures(self.rooms.database, self.rooms.authority.clock).read(
+        for one in await CounterValues(self.rooms.database, self.rooms.authority.clock).read(
             figure, this - (_HOURS + 1) * HOUR
         ):
             if one.since >= this:

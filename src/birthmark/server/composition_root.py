@@ -20,7 +20,7 @@ from birthmark.awsiot.mqtt.connection import AwsConnection
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.lambda_functions import MappedFunctions
 from birthmark.broker import Broker, SpaceRules
-from birthmark.broker.ports import ClientConnection, Watch
+from birthmark.broker.ports import ClientConnection, PresenceListener
 from birthmark.broker.worker_broker import STOP_S
 from birthmark.bus import Bus, shared
 from birthmark.ca.cloud_device_issuance import BURST, EVERY_S, CertificateOrders
@@ -170,7 +170,7 @@ class WorkerCounters:
 
 
 @dataclass(frozen=True, slots=True)
-class RolePlaces:
+class RoleScopes:
     """Scopes of roles: a scope requires an existing resource."""
 
     hubs: Callable[[], Hubs]
@@ -185,7 +185,7 @@ class RolePlaces:
 
 
 @dataclass(frozen=True, slots=True)
-class Rooms:
+class ServerServices:
     """All services of this process, and the MQTT side of each cloud."""
 
     database: Database
@@ -247,7 +247,7 @@ class Rooms:
     def end_connections(self) -> None:
         """Notify every MQTT client of the shutdown, as far as its MQTT version supports it."""
         for mqtt in self._mqtt:
-            for connection in mqtt.everyone():
+            for connection in mqtt.live_connections():
                 connection.driver.close(CloseReason.STOPPING)
 
     def subscribe(self, bus: Bus) -> None:
@@ -265,7 +265,7 @@ async def _broker(
     database: Database,
     bus: Bus,
     clock: Clock,
-    watch: Watch,
+    watch: PresenceListener,
     counting: Callable[[], Mapping[str, int]],
     *,
     freeing: Callable[[str], Awaitable[None]],
@@ -327,7 +327,7 @@ async def open_rooms(
     clock: Clock,
     entropy: Entropy,
     upstream: ExternalCa | None,
-) -> Rooms:
+) -> ServerServices:
     """Create the components over `database` and load their caches."""
     hierarchy = rollovers.hierarchy
     notices = Notices(database, clock, bus.worker)
@@ -342,7 +342,7 @@ async def open_rooms(
         clock,
         entropy,
         settings.people.max_removals_per_day,
-        RolePlaces(lambda: later.iothub().hubs, later.instances),
+        RoleScopes(lambda: later.iothub().hubs, later.instances),
     )
     instances = later.instances.fill(
         Instances(database, clock, entropy, settings.host_name, settings.workers, persons=people, roles=people)
@@ -476,7 +476,7 @@ async def open_rooms(
         CaComponent(CertificateRecords(authority)),
         AwsComponent(ThingRecords(database, aws, aws_connections)),
     )
-    return Rooms(
+    return ServerServices(
         database,
         ledger,
         authority,

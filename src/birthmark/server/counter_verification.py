@@ -111,7 +111,7 @@ def _told(engine: Engine, name: str) -> Any:
 _PROOF = Statement(_proof)
 
 
-class Figures:
+class CounterValues:
     """Counters of a server, for all its workers."""
 
     def __init__(self, database: Database, clock: Clock) -> None:

@@ -1,7 +1,7 @@
 """Default services of a new server: a hub, a provisioning service and an access key."""
 
 from birthmark.awsiot.model import AccessKey
-from birthmark.server.composition_root import Rooms
+from birthmark.server.composition_root import ServerServices
 from birthmark.server.settings import Settings
 
 DEFAULT = "birthmark"
@@ -10,7 +10,7 @@ DEFAULT = "birthmark"
 _ACTOR = "first-start"
 
 
-async def ensure_defaults(rooms: Rooms, settings: Settings, *, names_it: bool) -> AccessKey:
+async def ensure_defaults(rooms: ServerServices, settings: Settings, *, names_it: bool) -> AccessKey:
     """Create missing defaults: hub, provisioning service and access key; return the key that `birthmark env` prints.
 
     Of several machines, only one with `names_it` set applies its host name.
@@ -27,7 +27,7 @@ async def ensure_defaults(rooms: Rooms, settings: Settings, *, names_it: bool) -
     return usual or await rooms.aws.keys.add(_ACTOR, actor=_ACTOR)
 
 
-async def _follow_host(rooms: Rooms, host: str) -> None:
+async def _follow_host(rooms: ServerServices, host: str) -> None:
     """Rename hub and provisioning service if the server is started for another host before they are used.
 
     Once devices know the names, a start for another host only logs a warning.

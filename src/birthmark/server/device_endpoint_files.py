@@ -85,6 +85,7 @@ def describe(
     settings: Settings,
     *,
     https_port: int,
+    amqps_port: int,
     instance: Instance,
     hub: Hub,
     est_password: str | None,
@@ -115,7 +116,7 @@ def describe(
             "service_connection_string": ConnectionString(
                 at(hub.host), "iothubowner", hub.policies["iothubowner"][0]
             ).render(),
-            "amqps_port": settings.ports.amqps or None,
+            "amqps_port": amqps_port or None,
             "event_hubs_endpoint": f"sb://{hub.host}/",
             "event_hubs_name": hub.name,
             "event_hubs_connection_string": render_event_hubs(

@@ -17,7 +17,7 @@ from birthmark.dps.service.enrollments import EnrollmentExistsError
 from birthmark.errors import PolicyError
 from birthmark.operator_api.device_enrollment import EnrollmentResult, EnrollmentSpec
 from birthmark.pki.names_and_registration_ids import RegistrationId, parse_registration_id
-from birthmark.server.composition_root import Rooms
+from birthmark.server.composition_root import ServerServices
 
 
 class CertificateUselessError(PolicyError):
@@ -35,7 +35,7 @@ class CertificateUselessError(PolicyError):
 class ServerEnrollment:
     """Enrolls devices through the services of this process."""
 
-    rooms: Rooms = field(repr=False)
+    rooms: ServerServices = field(repr=False)
     clock: Clock = field(repr=False)
 
     async def preview(self, name: str, spec: EnrollmentSpec) -> EnrollmentResult:

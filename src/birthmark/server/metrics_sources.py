@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from birthmark import metric_catalog
 from birthmark.broker.store import COUNT_LETTERS
 from birthmark.metric_catalog import Distribution, Sample, Traffic
-from birthmark.operator_api.server_certificate_and_settings import OwnEnd
+from birthmark.operator_api.server_certificate_and_settings import ServerIdentity
 from birthmark.server.alert_evaluator import AlertEvaluator
-from birthmark.server.composition_root import Rooms
+from birthmark.server.composition_root import ServerServices
 from birthmark.store.core_tables import COUNT_OUTBOX
 from birthmark.supervised_tasks import FAILURES
 
@@ -20,7 +20,9 @@ _PROTOCOLS: Mapping[int, str] = {4: "3.1.1", 5: "5"}
 class MetricsSource:
     """A `Source` of all metrics of `rooms`. `certificate` is the server's, if it has TLS ports."""
 
-    def __init__(self, rooms: Rooms, alerting: AlertEvaluator, certificate: OwnEnd | None = None) -> None:
+    def __init__(
+        self, rooms: ServerServices, alerting: AlertEvaluator, certificate: ServerIdentity | None = None
+    ) -> None:
         self._rooms, self._alerting, self._certificate = rooms, alerting, certificate
         self.handshakes: Counter[tuple[str, str]] = Counter()
         """Handshakes of the ports, which keep their own counters."""

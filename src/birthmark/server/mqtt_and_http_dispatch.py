@@ -74,8 +74,8 @@ from birthmark.operator_api.sign_in_pages import SignInPages
 from birthmark.operator_api.user_access import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.server.cluster.file_sync import FileSync
-from birthmark.server.composition_root import Rooms
-from birthmark.server.counter_verification import PERIODS, Figures
+from birthmark.server.composition_root import ServerServices
+from birthmark.server.counter_verification import PERIODS, CounterValues
 from birthmark.server.cross_worker_certificate_lookup import create_cluster_lookup
 from birthmark.server.dps_enrollment import ServerEnrollment
 from birthmark.server.metrics_sources import MetricsSource
@@ -143,12 +143,12 @@ class Applications:
 
     def __init__(
         self,
-        rooms: Rooms,
+        rooms: ServerServices,
         settings: Settings,
         clock: Clock,
         entropy: Entropy,
         *,
-        served: server_certificate_and_settings.OwnEnd | None = None,
+        served: server_certificate_and_settings.ServerIdentity | None = None,
         machine: str = "",
     ) -> None:
         """Create the applications; `served` reports the expiry of the server's own certificate on this `machine`."""
@@ -333,7 +333,7 @@ class Applications:
         self._rooms.ledger.record(error, address=address)
 
     def operator_table(
-        self, seed: bytes, audit_key: bytes, served: server_certificate_and_settings.OwnEnd, sharing: FileSync
+        self, seed: bytes, audit_key: bytes, served: server_certificate_and_settings.ServerIdentity, sharing: FileSync
     ) -> list[Endpoint]:
         """Return every route of the operator interface."""
         rooms, host = self._rooms, self._settings.host_name
@@ -364,7 +364,7 @@ class Applications:
             *list_endpoints(rooms.authority),
             *inventory_endpoints(rooms.authority),
             *alert_endpoints(rooms.alerts, self._settings.alerts.off),
-            *figure_endpoints(Figures(rooms.database, self._clock), PERIODS, self._clock),
+            *figure_endpoints(CounterValues(rooms.database, self._clock), PERIODS, self._clock),
             *rollover.rollover_endpoints(rooms.rollovers, rooms.groups.add_ca_to_groups),
             *audit.endpoints(rooms.database, audit_key, self._clock),
             *server_certificate_and_settings.endpoints(

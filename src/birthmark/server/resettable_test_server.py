@@ -29,7 +29,7 @@ from msgspec.structs import replace
 from birthmark import atomic_files
 from birthmark.broker.model import BrokerMessage
 from birthmark.clock_and_entropy import MICROSECOND, Entropy, SystemClock, SystemEntropy
-from birthmark.server.composition_root import Rooms
+from birthmark.server.composition_root import ServerServices
 from birthmark.server.fault_proxy import FaultProxy, LineState
 from birthmark.server.server import Server
 from birthmark.server.server_process import reduce_gc_frequency
@@ -126,7 +126,7 @@ class TrialServer:
         self.ending = EndRequest()
 
     @property
-    def rooms(self) -> Rooms:
+    def rooms(self) -> ServerServices:
         """The services of the current run, valid until the next reset."""
         if self._server is None:
             raise RuntimeError("it does not run")

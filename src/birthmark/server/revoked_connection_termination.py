@@ -52,7 +52,7 @@ class EndConnectionsRequest:
 
     @property
     def _everyone(self) -> list[TrackedMqttConnection]:
-        return [connection for room in self._rooms for connection in room.everyone()]
+        return [connection for room in self._rooms for connection in room.live_connections()]
 
     def _end(self) -> None:
         gone, self._gone = self._gone, []

@@ -34,9 +34,9 @@ from birthmark.pki.issuance import SigningKey
 from birthmark.server import database_installation_facts
 from birthmark.server.cluster.file_sync import FileSync
 from birthmark.server.cluster.node_identity_and_invitation import check_bus, format_machine_name, machine_of
-from birthmark.server.composition_root import Rooms, open_rooms
+from birthmark.server.composition_root import ServerServices, open_rooms
 from birthmark.server.connection_descriptor_budget import fit_limits_to_descriptors, for_console, shared_by
-from birthmark.server.counter_verification import Figures
+from birthmark.server.counter_verification import CounterValues
 from birthmark.server.custom_certificate import OwnCertificate, run_recording_loop
 from birthmark.server.data_dir import DataDirectory
 from birthmark.server.default_services import DEFAULT, ensure_defaults
@@ -48,7 +48,7 @@ from birthmark.server.request_body_limits import body_limit
 from birthmark.server.secret_column_encryption import unlock
 from birthmark.server.server_certificate_renewal import FreshContext
 from birthmark.server.settings import ServedCloud, Settings
-from birthmark.server.workers.parent_http_front_end import ForWhoAsks
+from birthmark.server.workers.parent_http_front_end import ClientAddressMiddleware
 from birthmark.server.workers.worker_process_configuration import WorkerContext
 from birthmark.store import Database, DatabaseLock, hold_database, open_database
 from birthmark.store.column_encryption import ColumnCipher
@@ -99,12 +99,13 @@ class Server:
         self._closers: list[Callable[[], Any]] = []
         self._doors: list[Callable[[], Any]] = []
         self._fresh: FreshContext | None = None
+        self._amqps_port = 0
         self._is_trust_behind = asyncio.Event()
         self._are_keys_changed = asyncio.Event()
         self.is_ready = False
         self.hold: DatabaseLock
         self._sharing: FileSync
-        self._rooms: Rooms
+        self._rooms: ServerServices
         self.endpoints: dict[str, Any] = {}
         self.elsewhere: list[str] = []
         """Hosts of hubs and provisioning services that are missing in the server's certificate."""
@@ -255,12 +256,13 @@ class Server:
         self.reload()
 
     def _describing(
-        self, rooms: Rooms, https_port: int, est_password: str | None, access_key: AccessKey
+        self, rooms: ServerServices, https_port: int, est_password: str | None, access_key: AccessKey
     ) -> Callable[[], dict[str, Any]]:
         """Return a function that describes the endpoints with the keys that are current at the time of the call."""
         return lambda: describe(
             self.settings,
             https_port=https_port,
+            amqps_port=self._amqps_port,
             instance=rooms.instances.by_name(DEFAULT),
             hub=rooms.iothub.hubs.by_name(DEFAULT),
             est_password=est_password,
@@ -305,23 +307,23 @@ class Server:
                 self._is_trust_behind.clear()
                 self.reload()
 
-    def _hosts(self, rooms: Rooms) -> set[str]:
+    def _hosts(self, rooms: ServerServices) -> set[str]:
         """Return the host names that devices receive."""
         hubs = {one.host for one in rooms.iothub.hubs.all()} if self.settings.serves(ServedCloud.IOTHUB) else set()
         return hubs | ({one.host for one in rooms.instances.all()} if self.settings.serves(ServedCloud.DPS) else set())
 
-    async def _est_password(self, rooms: Rooms) -> str | None:
+    async def _est_password(self, rooms: ServerServices) -> str | None:
         """Return the password of the EST user that version 0.1.0 created at its first start, if that user exists."""
         user = await rooms.credentials.user(self.settings.est.user)
         is_there = user is not None and self._data.has("est.password")
         return self._data.secret("est.password") if is_there else None
 
-    def _start_periodic_tasks(self, rooms: Rooms, doors: Applications) -> None:
+    def _start_periodic_tasks(self, rooms: ServerServices, doors: Applications) -> None:
         """Start the periodic tasks of the services."""
         self._closers.append(_start_supervised("messages to devices", rooms.iothub.c2d.run_expiry_loop))
         self._closers.append(_start_supervised("the loop's lag", doors.metering.run_loop_lag_monitor))
         self._closers.append(_start_supervised("alerts", doors.alerting.keep_judging))
-        self._closers.append(_start_supervised("figures", Figures(rooms.database, self._clock).keep_pruned))
+        self._closers.append(_start_supervised("figures", CounterValues(rooms.database, self._clock).keep_pruned))
         self._closers.append(_start_supervised("trimming of telemetry", rooms.iothub.telemetry.run_trim_loop))
         self._closers.append(_start_supervised("the index of twins", rooms.iothub.index.run_index_loop))
         self._closers.append(_start_supervised("files of other machines", self._sharing.run_sync_loop))
@@ -344,7 +346,7 @@ class Server:
     async def _serve_operator(
         self,
         doors: Applications,
-        rooms: Rooms,
+        rooms: ServerServices,
         bus: LocalBus,
         context: FreshContext,
         signer: AuditKey,
@@ -378,7 +380,7 @@ class Server:
         else:
             at = self._place.door(settings.directory)
             at.mkdir(parents=True, exist_ok=True, mode=0o700)
-            end = await serve_unix_socket(at, ForWhoAsks(operator), limits, clock, doors.report)
+            end = await serve_unix_socket(at, ClientAddressMiddleware(operator), limits, clock, doors.report)
         self._closers.append(partial(end, self._patience.drain_s))
         await self._serve_console(doors.console(table), doors, context, limits)
 
@@ -400,7 +402,7 @@ class Server:
         doors.console_url.fill(f"https://{settings.host_name}:{port}")
 
     @property
-    def rooms(self) -> Rooms:
+    def rooms(self) -> ServerServices:
         """The services that this server runs since its start."""
         return self._rooms
 
@@ -460,7 +462,8 @@ class Server:
             plain = HttpService(doors.pki(), limits, body_limit).protocol
             await listeners.listen(settings.listen, ports.pki, None, {"http": plain})
         if ports.amqps:
-            await self._listen_if_possible(listeners, ports.amqps, context, {"amqp": doors.amqp})
+            amqp: Mapping[str, MakeProtocol] = {"amqp": doors.amqp}
+            self._amqps_port = await self._listen_if_possible(listeners, ports.amqps, context, amqp)
         if not ports.https_also:
             return ports.https
         try:
@@ -472,11 +475,14 @@ class Server:
 
     async def _listen_if_possible(
         self, listeners: Listeners, port: int, context: FreshContext, services: Mapping[str, MakeProtocol]
-    ) -> None:
+    ) -> int:
+        """Return the port, or 0 if it cannot be bound."""
         try:
             await listeners.listen(self.settings.listen, port, context, services)
         except UnavailableError as error:
             log.info("server.port_not_bound", extra={"port": port, "reason": error.explain_cause()})
+            return 0
+        return port
 
 
 def _start_supervised(name: str, work: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], Any]:

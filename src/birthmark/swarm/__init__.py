@@ -6,7 +6,7 @@ and the report compares it with the actual one.
 
 `model` has the values and `rules` the decisions, both free of clock and randomness; `scenario` reads the file. `links`
 has lightweight adapters of the ports in `birthmark.device_transports`, for thousands of open connections. `device` and
-`faults` drive one device each; `run` drives them all; `report` and `dashboard` show results.
+`faulty_device` drive one device each; `runner` drives them all; `report` and `progress_display` show results.
 
 Not here: keys in secure elements (a swarm's keys are files), shadows and twins, and a second machine: a swarm is one
 process.

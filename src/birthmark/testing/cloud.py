@@ -108,9 +108,9 @@ class Cloud:
         that affect other users of the server are refused as `testing.runs_by_itself`: `reset`, `set_clock`, `set_line`,
         `throttle`, and `published`, which reads all messages.
         """
-        from birthmark.testing.existing_server import StandingServer
+        from birthmark.testing.existing_server import ExistingServer
 
-        return cls(StandingServer(Path(data)))
+        return cls(ExistingServer(Path(data)))
 
     UNSET = _UNSET
     """Environment variables that are unset, because they would redirect programs."""
@@ -673,3 +673,9 @@ def _looked(look: Callable[[], list[_T]], at_least: int, within_s: float) -> lis
 
 
 __all__: Sequence[str] = ("AwsThing", "AzureDevice", "BirthmarkError", "ChipFiles", "Cloud", "EstDevice", "KitDevice")
+
+
+# Names of version 0.3.0
+ChipMade = ChipFiles
+Device = KitDevice
+Server = CloudServer

@@ -17,7 +17,7 @@ from birthmark.testing.device_and_fault_factory import KIT, DeviceFactory
 from birthmark.testing.errors import RunsByItselfError
 
 
-class StandingServer:
+class ExistingServer:
     """The server of a data directory, accessed with its operator's files. Threads use it in turn."""
 
     is_kept = True

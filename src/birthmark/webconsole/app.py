@@ -22,7 +22,7 @@ from birthmark.webconsole.approvals import ApprovalsPage
 from birthmark.webconsole.audit import AuditPage
 from birthmark.webconsole.aws_jobs import JobsPages
 from birthmark.webconsole.aws_provisioning_templates import AwsTemplatesPage
-from birthmark.webconsole.bulk_device_actions import TakingPages
+from birthmark.webconsole.bulk_device_actions import BulkActionPages
 from birthmark.webconsole.certificate import CertificatePage
 from birthmark.webconsole.certificates import CertificatesPage
 from birthmark.webconsole.dashboard import TodayPage
@@ -84,7 +84,7 @@ class Console:
             TodayPage(site, clock),
             DevicesPage(site),
             DevicePage(site, clock),
-            TakingPages(site),
+            BulkActionPages(site),
             RefusalsPages(site),
             ApprovalsPage(site),
             AuditPage(site),

@@ -46,7 +46,7 @@ class ActionRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TakingPages:
+class BulkActionPages:
     """Preview and result pages of device actions."""
 
     site: PageRenderer

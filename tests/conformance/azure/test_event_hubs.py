@@ -206,7 +206,7 @@ def test_events_cannot_be_sent_to_the_endpoint(birthmark_cloud: Cloud) -> None:
     )
     with pytest.raises(EventHubError), client:
         client.create_batch()
-    assert birthmark_cloud.why(code="iothub.amqp_address_unknown")
+    assert birthmark_cloud.why(code="iothub.event_hub_read_only")
 
 
 def test_another_hubs_name_is_refused(birthmark_cloud: Cloud) -> None:

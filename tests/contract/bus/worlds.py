@@ -159,12 +159,12 @@ async def a_simulated_world(url: str, count: int, join: Join) -> AsyncIterator[W
         buses = [simulation.VirtualBus(world, database.worker, database) for database in databases]
         simulated = SimulatedWorld(world, buses, databases, {bus.worker for bus in buses})
 
-        async def lives(worker: str) -> bool:
+        async def is_alive(worker: str) -> bool:
             return worker in simulated.leases
 
         for bus in buses:
             world.buses[bus.worker] = bus
-            bus.is_alive, bus.others = lives, partial(_without, simulated.leases, bus.worker)
+            bus.is_alive, bus.others = is_alive, partial(_without, simulated.leases, bus.worker)
             join(bus)
         running = asyncio.create_task(simulated.run())
         for bus in buses:
@@ -225,7 +225,7 @@ class KnownMembers:
     async def others(self) -> list[str]:
         return sorted(self.leases - {self.own})
 
-    async def lives(self, worker: str) -> bool:
+    async def is_alive(self, worker: str) -> bool:
         return worker in self.leases
 
     async def mark(self, worker: str) -> int | None:

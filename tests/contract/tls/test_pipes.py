@@ -17,7 +17,7 @@ from birthmark.net import accepted_connection, tls, tls_pipe, tls_pipe_cffi, tls
 from birthmark.net.listener import Listeners
 from birthmark.net.listener_limits import Limits
 from birthmark.net.tls import TlsPeer, peer_of, server_context
-from birthmark.net.tls_pipe import TlsBrokenError, TlsEndedError, TlsPipe, TlsWay
+from birthmark.net.tls_pipe import TlsBrokenError, TlsEndedError, TlsPipe, TlsPipeFactory
 from birthmark.pki import certificate_profiles
 from support.pki.pki_builders import Holder, a_burdensome_key, a_ca, a_device
 
@@ -30,10 +30,10 @@ V12, V13 = ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3
 
 
 @pytest.fixture(params=[tls_pipe_cffi, tls_pipe_pyopenssl], ids=["library", "public"])
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TlsWay:
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> TlsPipeFactory:
     for module in (tls, accepted_connection):
         monkeypatch.setattr(module, "WAY", request.param)
-    return cast("TlsWay", request.param)
+    return cast("TlsPipeFactory", request.param)
 
 
 @pytest.fixture(params=[V12, V13], ids=["1.2", "1.3"])
@@ -41,7 +41,7 @@ def version(request: pytest.FixtureRequest) -> ssl.TLSVersion:
     return ssl.TLSVersion(request.param)
 
 
-def server_pipe(way: TlsWay) -> TlsPipe:
+def server_pipe(way: TlsPipeFactory) -> TlsPipe:
     return way.accept(server_context([SERVER.certificate.parsed, ROOT.certificate.parsed], SERVER.private_key))
 
 
@@ -100,7 +100,7 @@ class Client:
         return got
 
 
-def test_a_handshake_proves_who_the_client_is(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+def test_a_handshake_proves_who_the_client_is(way: TlsPipeFactory, version: ssl.TLSVersion, tmp_path: Path) -> None:
     context = client_context(tmp_path, DEVICE, ISSUER, version=version)
     server = Client(context, server_pipe(way), server_hostname="hub.example").meet().server
     peer = peer_of(server)
@@ -109,27 +109,29 @@ def test_a_handshake_proves_who_the_client_is(way: TlsWay, version: ssl.TLSVersi
 
 
 def test_a_key_whose_signatures_are_a_burden_is_refused_before_one_is_checked(
-    way: TlsWay, version: ssl.TLSVersion, tmp_path: Path
+    way: TlsPipeFactory, version: ssl.TLSVersion, tmp_path: Path
 ) -> None:
     unauthenticated = a_device(key=a_burdensome_key())
     with pytest.raises(TlsBrokenError, match="certificate verify failed"):
         Client(client_context(tmp_path, unauthenticated, version=version), server_pipe(way)).meet()
 
 
-def test_an_rsa_key_as_others_have_is_taken(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+def test_an_rsa_key_as_others_have_is_taken(way: TlsPipeFactory, version: ssl.TLSVersion, tmp_path: Path) -> None:
     device = a_device(key=rsa.generate_private_key(65537, 2048))
     client = Client(client_context(tmp_path, device, version=version), server_pipe(way)).meet()
     assert peer_of(client.server).leaf == device.certificate
 
 
-def test_a_certificate_is_asked_for_and_not_required(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+def test_a_certificate_is_asked_for_and_not_required(
+    way: TlsPipeFactory, version: ssl.TLSVersion, tmp_path: Path
+) -> None:
     client = Client(client_context(tmp_path, version=version), server_pipe(way)).meet()
     peer = peer_of(client.server)
     assert client.is_met
     assert (peer.leaf, peer.chain, peer.sni) == (None, (), "")
 
 
-def test_a_handshake_in_pieces_of_one_byte(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+def test_a_handshake_in_pieces_of_one_byte(way: TlsPipeFactory, version: ssl.TLSVersion, tmp_path: Path) -> None:
     client = Client(client_context(tmp_path, DEVICE, version=version), server_pipe(way)).meet(chunk=1)
     assert client.is_met
     assert peer_of(client.server).leaf == DEVICE.certificate
@@ -145,7 +147,7 @@ def test_a_handshake_in_pieces_of_one_byte(way: TlsWay, version: ssl.TLSVersion,
     ],
 )
 def test_alpn_is_chosen_in_our_order_and_never_fails(
-    way: TlsWay, offered: list[str], chosen: bytes, tmp_path: Path
+    way: TlsPipeFactory, offered: list[str], chosen: bytes, tmp_path: Path
 ) -> None:
     context = client_context(tmp_path)
     if offered:
@@ -154,13 +156,13 @@ def test_alpn_is_chosen_in_our_order_and_never_fails(
     assert (client.is_met, client.server.alpn()) == (True, chosen)
 
 
-def test_our_order_of_ciphers_counts(way: TlsWay, tmp_path: Path) -> None:
+def test_our_order_of_ciphers_counts(way: TlsPipeFactory, tmp_path: Path) -> None:
     client = Client(client_context(tmp_path), server_pipe(way)).meet()
     assert client.tls.cipher()[0] == "TLS_AES_128_GCM_SHA256"  # type: ignore[index]  # it is there after a handshake
 
 
 @pytest.mark.parametrize("size", [1, 16_383, 16_384, 16_385, 300_000])
-def test_bytes_go_both_ways_whatever_their_number(way: TlsWay, size: int, tmp_path: Path) -> None:
+def test_bytes_go_both_ways_whatever_their_number(way: TlsPipeFactory, size: int, tmp_path: Path) -> None:
     client = Client(client_context(tmp_path), server_pipe(way)).meet()
     data = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     assert client.send(data) == data
@@ -170,7 +172,7 @@ def test_bytes_go_both_ways_whatever_their_number(way: TlsWay, size: int, tmp_pa
         assert client.receive() == data
 
 
-def test_a_pipe_is_dry_when_all_that_came_is_read(way: TlsWay, tmp_path: Path) -> None:
+def test_a_pipe_is_dry_when_all_that_came_is_read(way: TlsPipeFactory, tmp_path: Path) -> None:
     client = Client(client_context(tmp_path), server_pipe(way)).meet()
     assert client.send(b"first") == b"first"
     for text in (b"one", b"two"):
@@ -186,12 +188,12 @@ def test_a_pipe_is_dry_when_all_that_came_is_read(way: TlsWay, tmp_path: Path) -
     assert client.server.read() == b""
 
 
-def test_nothing_to_read_and_nothing_to_send_is_no_error(way: TlsWay, tmp_path: Path) -> None:
+def test_nothing_to_read_and_nothing_to_send_is_no_error(way: TlsPipeFactory, tmp_path: Path) -> None:
     server = Client(client_context(tmp_path), server_pipe(way)).meet().server
     assert (server.read(), server.drain()) == (b"", b"")
 
 
-def test_close_notify_is_told_from_more_to_come(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+def test_close_notify_is_told_from_more_to_come(way: TlsPipeFactory, version: ssl.TLSVersion, tmp_path: Path) -> None:
     client = Client(client_context(tmp_path, version=version), server_pipe(way)).meet()
     with pytest.raises(ssl.SSLWantReadError):
         client.tls.unwrap()
@@ -203,7 +205,7 @@ def test_close_notify_is_told_from_more_to_come(way: TlsWay, version: ssl.TLSVer
     client.tls.unwrap()  # raises unless ours came
 
 
-def test_plain_text_is_named_and_the_next_connection_does_not_hear_of_it(way: TlsWay, tmp_path: Path) -> None:
+def test_plain_text_is_named_and_the_next_connection_does_not_hear_of_it(way: TlsPipeFactory, tmp_path: Path) -> None:
     broken = server_pipe(way)
     broken.feed(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
     with pytest.raises(TlsBrokenError) as caught:
@@ -213,7 +215,7 @@ def test_plain_text_is_named_and_the_next_connection_does_not_hear_of_it(way: Tl
     assert Client(client_context(tmp_path), server_pipe(way)).meet().send(b"hello") == b"hello"
 
 
-def test_a_record_that_was_changed_on_the_way_is_no_data(way: TlsWay, tmp_path: Path) -> None:
+def test_a_record_that_was_changed_on_the_way_is_no_data(way: TlsPipeFactory, tmp_path: Path) -> None:
     client = Client(client_context(tmp_path), server_pipe(way)).meet()
     client.tls.write(b"hello")
     record = client._out.read()
@@ -222,7 +224,7 @@ def test_a_record_that_was_changed_on_the_way_is_no_data(way: TlsWay, tmp_path: 
         client.server.read()
 
 
-def test_a_client_that_does_not_trust_us_says_so(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+def test_a_client_that_does_not_trust_us_says_so(way: TlsPipeFactory, version: ssl.TLSVersion, tmp_path: Path) -> None:
     context = client_context(tmp_path, version=version)
     context.load_verify_locations(cadata=a_ca("another").certificate.pem())
     unauthenticated = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -236,7 +238,7 @@ def test_a_client_that_does_not_trust_us_says_so(way: TlsWay, version: ssl.TLSVe
         client.server.handshake()
 
 
-def test_a_session_is_never_resumed(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+def test_a_session_is_never_resumed(way: TlsPipeFactory, version: ssl.TLSVersion, tmp_path: Path) -> None:
     context = client_context(tmp_path, DEVICE, version=version)
     made = server_context([SERVER.certificate.parsed], SERVER.private_key)
     first = Client(context, way.accept(made)).meet()
@@ -248,14 +250,14 @@ def test_a_session_is_never_resumed(way: TlsWay, version: ssl.TLSVersion, tmp_pa
     assert peer_of(again.server).leaf == DEVICE.certificate
 
 
-def test_tls_unique_is_the_clients_in_1_2(way: TlsWay, tmp_path: Path) -> None:
+def test_tls_unique_is_the_clients_in_1_2(way: TlsPipeFactory, tmp_path: Path) -> None:
     client = Client(client_context(tmp_path, version=V12), server_pipe(way)).meet()
     peer = peer_of(client.server)
     assert peer.tls_unique == client.tls.get_channel_binding("tls-unique")
     assert peer.exported_binding() is None
 
 
-def test_the_exported_binding_is_the_clients_in_1_3(way: TlsWay) -> None:
+def test_the_exported_binding_is_the_clients_in_1_3(way: TlsPipeFactory) -> None:
     far = SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None)
     far.set_connect_state()
     near = server_pipe(way)
@@ -276,7 +278,7 @@ def test_the_exported_binding_is_the_clients_in_1_3(way: TlsWay) -> None:
     assert peer.tls_unique is None
 
 
-def test_a_pipe_may_be_closed_twice_and_is_silent_then(way: TlsWay, tmp_path: Path) -> None:
+def test_a_pipe_may_be_closed_twice_and_is_silent_then(way: TlsPipeFactory, tmp_path: Path) -> None:
     client = Client(client_context(tmp_path, DEVICE, version=V12), server_pipe(way)).meet()
     peer = peer_of(client.server)
     client.server.close()
@@ -300,7 +302,7 @@ class Echo(asyncio.Protocol):
             self.transport.close()
 
 
-async def test_a_listener_serves_by_either(way: TlsWay, version: ssl.TLSVersion, tmp_path: Path) -> None:
+async def test_a_listener_serves_by_either(way: TlsPipeFactory, version: ssl.TLSVersion, tmp_path: Path) -> None:
     refused: list[BirthmarkError] = []
     context = client_context(tmp_path, DEVICE, version=version)
     made = server_context([SERVER.certificate.parsed], SERVER.private_key)
@@ -341,7 +343,9 @@ class Teller(asyncio.Protocol):
         self.transport.close()
 
 
-async def test_a_client_that_asks_for_small_fragments_gets_everything(way: TlsWay, version: ssl.TLSVersion) -> None:
+async def test_a_client_that_asks_for_small_fragments_gets_everything(
+    way: TlsPipeFactory, version: ssl.TLSVersion
+) -> None:
     made = server_context([SERVER.certificate.parsed], SERVER.private_key)
     listeners = Listeners(SystemClock(), Limits(), lambda _error, _address, _peer: None)
     await listeners.listen(["127.0.0.1"], 0, lambda: made, {"http": lambda _peer: Teller()})

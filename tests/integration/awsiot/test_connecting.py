@@ -309,22 +309,22 @@ async def test_a_mistake_of_ours_while_rights_are_looked_at_ends_the_connection(
         assert FAILURES["the broker"] == before + 1
 
 
-@pytest.mark.parametrize("is_taken_back", [False, True])
+@pytest.mark.parametrize("is_revoked", [False, True])
 async def test_a_will_that_waits_is_published_while_what_its_client_came_by_stands(
-    database_url: str, *, is_taken_back: bool
+    database_url: str, *, is_revoked: bool
 ) -> None:
     async with a_world(database_url) as world:
         await world.let_publish()
         device = await world.connected(WillMessage("t", b"gone", 1, False, ((PropertyId.WILL_DELAY, 5),)))
         await lose(device.driver)
         await world.broker.wait_until_settled()
-        if is_taken_back:
+        if is_revoked:
             await world.aws.certificates.set_status(world.certificate_id, CertificateStatus.INACTIVE, **ME)
         world.clock.move(timedelta(seconds=6))
         with world.connections.space.messages.watch("t") as viewer:
-            await world.broker.do_what_is_due()
+            await world.broker.process_due_items()
             await world.broker.wait_until_settled()
-            assert [message.payload for message in viewer._waiting] == ([] if is_taken_back else [b"gone"])
+            assert [message.payload for message in viewer._waiting] == ([] if is_revoked else [b"gone"])
 
 
 async def some_turns() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from birthmark.broker import Broker, SpaceRules, store
-from birthmark.broker.bus_requests import AppendTo, DeliverTo
+from birthmark.broker.bus_requests import AppendRequest, DeliverRequest
 from birthmark.broker.errors import SessionTakenError
 from birthmark.broker.model import BrokerMessage, decode_messages
 from birthmark.broker.publisher_backpressure import WINDOW_BYTES
@@ -90,7 +90,9 @@ async def test_a_message_goes_to_another_worker_once_however_many_of_its_clients
             await there.subscribe(client, "t")
         await here.publish("t", b"hello", qos=0)
         await there.broker.wait_until_settled()
-        assert [len(one.clients) for asked in bus.asked if isinstance(asked, DeliverTo) for one in asked.letters] == [5]
+        assert [
+            len(one.clients) for asked in bus.asked if isinstance(asked, DeliverRequest) for one in asked.letters
+        ] == [5]
         assert [client.payloads for client in clients] == [[b"hello"]] * 5
 
 
@@ -330,6 +332,6 @@ async def test_large_messages_for_a_session_at_another_worker_go_in_portions(dat
             )
         )
         await there.broker.wait_until_settled()
-        portions = [decode_messages(one.messages) for one in bus.asked if isinstance(one, AppendTo)]
+        portions = [decode_messages(one.messages) for one in bus.asked if isinstance(one, AppendRequest)]
         assert sum(map(len, portions)) == 30
         assert max(sum(one.size for one in some) for some in portions) <= _MOST_BYTES + SIZE

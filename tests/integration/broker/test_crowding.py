@@ -38,7 +38,7 @@ async def test_shapes_that_nobody_uses_any_more_are_forgotten(database_url: str)
         await world.subscribe(client, "a/+", "b/#")
         await world.space.subscriptions.unsubscribe(client.attached, ["a/+"])
         world.clock.move(timedelta(minutes=2))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         assert world.space._router.candidates("a/b") == ["a/#"]
 
 
@@ -111,7 +111,7 @@ async def test_a_session_that_expired_with_a_large_queue_goes_by_small_commits(d
     async with a_world(database_url) as world:
         await a_full_queue(world)
         world.clock.move(timedelta(hours=2))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         assert await world.space.record("full") is None
         assert await world.space.queued_after("full", 0) == []
 
@@ -123,7 +123,7 @@ async def test_retained_messages_that_expired_go_by_portions_of_bytes(database_u
             await world.publish(f"t/{number}", b"x" * BIG, retain=True, expires_at=soon)
         await world.publish("stays", b"x", retain=True)
         world.clock.move(timedelta(minutes=2))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         assert world.space.retained.count == 1
 
 

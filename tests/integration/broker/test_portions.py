@@ -13,7 +13,7 @@ from birthmark.broker import message_fan_out as publisher
 from birthmark.broker import session_queue_writer, topic_router
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage
-from birthmark.broker.topic_router import Receiver, Share
+from birthmark.broker.topic_router import Receiver, SharedSubscription
 from birthmark.errors import UnavailableError
 from birthmark.net import fair_scheduler
 from birthmark.net.fair_scheduler import SLICE_S, TURN_S
@@ -215,14 +215,14 @@ async def test_members_of_a_share_that_are_all_away_are_not_looked_for_with_each
     async with a_world(database_url) as world:
         clients = await stored(world, MANY, "$share/g/all")
         looked_at: list[str] = []
-        in_turn = Share.in_turn
+        in_turn = SharedSubscription.in_turn
 
-        def looking(share: Share, arrivals: int) -> Iterator[Receiver]:
+        def looking(share: SharedSubscription, arrivals: int) -> Iterator[Receiver]:
             for member in in_turn(share, arrivals):
                 looked_at.append(member[0])
                 yield member
 
-        monkeypatch.setattr(Share, "in_turn", looking)
+        monkeypatch.setattr(SharedSubscription, "in_turn", looking)
         for _ in range(MANY):
             await world.publish("all")
         assert len(looked_at) == MANY + MANY - 1

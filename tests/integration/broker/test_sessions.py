@@ -173,7 +173,7 @@ async def test_a_stored_session_runs_out_to_the_second(database_url: str) -> Non
         assert late.payloads == [b"1"]
         await world.leave(late)
         world.clock.move(timedelta(hours=1))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         assert await world.space.record("late") is None
         assert not (await world.connect("late", expiry_s=HOUR)).attached.session_present
 
@@ -182,7 +182,7 @@ async def test_a_session_that_never_expires_stays(database_url: str) -> None:
     async with a_world(database_url) as world:
         await world.leave(await world.connect("c", expiry_s=NEVER))
         world.clock.move(timedelta(days=3000))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         assert (await world.connect("c", expiry_s=NEVER)).attached.session_present
 
 
@@ -317,13 +317,13 @@ async def test_a_message_for_several_sessions_is_kept_once_and_goes_when_nobody_
         await world.publish("t", b"shared")
         world.clock.move(timedelta(minutes=10))
         for name in ("a", "b", "c"):
-            await world.broker.do_what_is_due()
+            await world.broker.process_due_items()
             client = await world.connect(name, expiry_s=HOUR)
             assert client.payloads == [b"shared"]
             client.acknowledge()
             await world.leave(client)
         world.clock.move(timedelta(minutes=10))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         assert await world.broker.last_message() == 0
 
 
@@ -435,11 +435,11 @@ async def test_a_delayed_will_waits_and_is_forgotten_when_the_client_returns(dat
         for name in ("returns", "stays-away"):
             await world.leave(await world.connect(name, expiry_s=HOUR, will=a_will(60)), with_will=True)
         world.clock.move(timedelta(seconds=59))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         await world.connect("returns", expiry_s=HOUR)
         assert hearer.got == []
         world.clock.move(timedelta(seconds=1))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         await world.broker.wait_until_settled()
         assert len(hearer.got) == 1
 
@@ -450,7 +450,7 @@ async def test_a_delayed_will_goes_out_when_its_session_ends_first(database_url:
         await world.subscribe(hearer, "will")
         await world.leave(await world.connect("c", expiry_s=10, will=a_will(60)), with_will=True)
         world.clock.move(timedelta(seconds=10))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         await world.broker.wait_until_settled()
         assert len(hearer.got) == 1
         await world.leave(await world.connect("d", expiry_s=HOUR, will=a_will(60)), with_will=True)
@@ -500,7 +500,7 @@ async def test_who_lets_a_retained_message_stay_after_all_has_it_in_its_share(da
             await world.publish(topic, retain=True, principal="one", expires_at=soon)
             await world.publish(topic, retain=True, principal="one")
         world.clock.move(timedelta(minutes=2))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         assert world.space.retained.count == 4
         with pytest.raises(RetainedShareUsedError):
             await world.publish("e", retain=True, principal="one")
@@ -524,7 +524,7 @@ async def test_a_will_that_is_retained_counts_as_its_principals_share(database_u
             )
             await world.leave(await world.connect(f"c{number}", expiry_s=HOUR, will=will), with_will=True)
         world.clock.move(timedelta(seconds=delay_s))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         await world.broker.wait_until_settled()
         assert world.space.retained.count == 4
         with pytest.raises(RetainedShareUsedError):
@@ -582,7 +582,7 @@ async def test_retained_messages_that_expired_leave_room(database_url: str) -> N
         for topic in ("a", "b"):
             await world.publish(topic, retain=True, expires_at=expires_at)
         world.clock.move(timedelta(minutes=2))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         assert world.space.retained.count == 0
         await world.publish("c", retain=True)
 
@@ -601,7 +601,7 @@ async def test_retained_messages_that_expired_leave_room_beside_others_on_their_
             asyncio.ensure_future(world.publish(topic, retain=True, principal="another")) for topic in ("steady", "new")
         ]
         await asyncio.sleep(0.05)
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         assert world.space.retained.count == 2
         go_on.set()
         await asyncio.gather(*on_their_way)
@@ -869,7 +869,7 @@ async def test_messages_for_several_leave_the_disk_after_the_clock_was_ahead(dat
         for client in names:
             await world.subscribe(client, "t")
         world.clock.jump(timedelta(days=365))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         await world.publish("t", b"ahead")
         world.clock.jump(timedelta(days=-365))
         await world.publish("t", b"after")
@@ -879,7 +879,7 @@ async def test_messages_for_several_leave_the_disk_after_the_clock_was_ahead(dat
         assert await world.broker.last_message() != 0
         for _ in range(2):
             world.clock.move(timedelta(minutes=2))
-            await world.broker.do_what_is_due()
+            await world.broker.process_due_items()
         assert await world.broker.last_message() == 0
 
 
@@ -893,7 +893,7 @@ async def test_a_clock_that_is_ahead_for_a_moment_ends_no_session_and_loses_no_m
         await world.leave(client)
         await world.publish("t", b"before")
         world.clock.jump(AHEAD)
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         await world.publish("t", b"meanwhile")
         world.clock.jump(-AHEAD)
         again = await world.connect("c", expiry_s=HOUR)
@@ -914,9 +914,9 @@ async def test_a_session_that_ran_out_by_a_clock_that_goes_on_so_ends(database_u
     async with a_world(database_url) as world:
         await world.leave(await world.connect("c", expiry_s=HOUR))
         world.clock.jump(AHEAD)
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         world.clock.move(timedelta(minutes=10))
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         assert await world.space.record("c") is None
 
 
@@ -926,6 +926,6 @@ async def test_a_clock_that_is_ahead_for_a_moment_drops_nothing_that_is_retained
         await world.publish("t", b"kept", retain=True, expires_at=expires_at)
         world.clock.jump(AHEAD)
         world.clock.move(timedelta(minutes=2))  # the next sweep
-        await world.broker.do_what_is_due()
+        await world.broker.process_due_items()
         world.clock.jump(-AHEAD)
         assert await world.space.retained.of("t") is not None

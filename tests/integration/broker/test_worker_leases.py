@@ -141,7 +141,7 @@ async def test_nobody_waits_for_a_worker_that_is_dead(tmp_path: Path) -> None:
         await second.workers.leave()
         assert await first.workers.mark("w2-b") is None
         assert await first.workers.has_read("w2-b", 1)
-        assert not await first.workers.lives("w2-b")
+        assert not await first.workers.is_alive("w2-b")
 
 
 async def test_who_waits_no_more_until_a_worker_knows_that_it_lives_leaves_nothing(tmp_path: Path) -> None:

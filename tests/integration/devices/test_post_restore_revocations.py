@@ -16,7 +16,7 @@ from support.fakes import FakeClock
 pytestmark = pytest.mark.integration
 
 
-class Rooms:
+class ServerServices:
     """As much of the rooms as is asked."""
 
     def __init__(self, database: object) -> None:
@@ -28,7 +28,7 @@ class Taking:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, database: Database, **became: RevocationOutcome) -> None:
         self.became, self.asked = became, list[tuple[str, int]]()
-        self.rooms: Any = Rooms(database)
+        self.rooms: Any = ServerServices(database)
         taking = self
 
         async def take_back(losing: DeviceRevoker, name: str, *_: object, **__: object) -> list[RevokedPart]:

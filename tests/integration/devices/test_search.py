@@ -24,7 +24,7 @@ from birthmark.iothub import store as hub_store
 from birthmark.iothub.wire import DeviceBody
 from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.refusals import store as refusal_store
-from birthmark.server.composition_root import Rooms
+from birthmark.server.composition_root import ServerServices
 from birthmark.store import Changes, Statement, device_name_prefix_index, open_database, statement
 from birthmark.store.pagination import PageInvalidError
 from birthmark.store.table_statements import MAX_LIST_VALUES, list_parameters
@@ -38,7 +38,7 @@ CLOCK = FakeClock()
 
 
 async def every(
-    rooms: Rooms, wanted: DeviceFilter, limit: int = 100, sees: Callable[[str], bool] = lambda _: True
+    rooms: ServerServices, wanted: DeviceFilter, limit: int = 100, sees: Callable[[str], bool] = lambda _: True
 ) -> list[ListedDevice]:
     """Return all pages together."""
     told: list[ListedDevice] = []
@@ -51,14 +51,16 @@ async def every(
     return told
 
 
-async def places(rooms: Rooms, begin: str, sees: Callable[[str], bool] = lambda _: True) -> dict[str, list[str]]:
+async def places(
+    rooms: ServerServices, begin: str, sees: Callable[[str], bool] = lambda _: True
+) -> dict[str, list[str]]:
     """Return devices with their places, and check that none is listed twice."""
     found = await every(rooms, DeviceFilter(begin), sees=sees)
     assert len({one.name for one in found}) == len(found)
     return {one.name: list(one.scopes) for one in found}
 
 
-async def names(rooms: Rooms, state: DeviceState | None, begin: str = "", **asked: Any) -> list[str]:
+async def names(rooms: ServerServices, state: DeviceState | None, begin: str = "", **asked: Any) -> list[str]:
     """Return which devices are in a state, and check that pages of any size and the count agree."""
     wanted = DeviceFilter(begin, state=state, **asked)
     found = [one.name for one in await every(rooms, wanted)]

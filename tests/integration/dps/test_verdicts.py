@@ -25,11 +25,11 @@ async def test_a_device_that_is_taken_back_between_its_packets_does_not_register
     async with a_dps(database_url) as world:
         maker = a_ca()
         await world.group("line", maker)
-        for name, is_taken_back in (("pump-1", True), ("pump-2", False)):
+        for name, is_revoked_at_hub in (("pump-1", True), ("pump-2", False)):
             claim = claim_of(world, a_device(maker, name))
             verdict = await world.registrations.attester.attest(claim)
             world.clock._monotonic += 0.01
-            if is_taken_back:  # by an enrollment of its own in the way of the group's
+            if is_revoked_at_hub:  # by an enrollment of its own in the way of the group's
                 await world.enrollments.revoke_device(world.instance, name, "keyCompromise", actor="test")
                 with pytest.raises(EnrollmentDisabledError):
                     await world.registrations.register(claim, verdict)

@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.pki.certificates import Certificate
 from birthmark.refusals.ledger import FAILED_RENEWALS, FIGURE
-from birthmark.server.counter_verification import Figures
+from birthmark.server.counter_verification import CounterValues
 from support.pki.est_server import OPERATOR, EstServer, an_est_server, shown
 from support.pki.pki_builders import a_ca, a_csr, a_device
 from support.server.asgi import FakePeer
@@ -35,7 +35,7 @@ async def test_a_renewal_that_is_refused_is_counted_by_its_code_in_the_figures_t
         await refused(server, "simplereenroll", b"nonsense", holder)
         assert server.ledger.failed_renewals == {"est.reenroll_identity_changed": 1, "pki.csr_malformed": 1}
         await server.ledger.wait_until_written()
-        figures = Figures(server.ca.database, server.clock)
+        figures = CounterValues(server.ca.database, server.clock)
         of = {name: {one.state: one.value for one in await figures.read(name)} for name in (FIGURE, FAILED_RENEWALS)}
         assert of[FAILED_RENEWALS] == of[FIGURE] == server.ledger.failed_renewals
         assert await figures.prove() == []

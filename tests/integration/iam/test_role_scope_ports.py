@@ -21,7 +21,7 @@ from birthmark.iam.role_scope_ports import PlaceMissingError
 from birthmark.iam.service import People
 from birthmark.iothub.service.hubs_and_authorization import Hubs
 from birthmark.late_reference import Ref
-from birthmark.server.composition_root import RolePlaces
+from birthmark.server.composition_root import RoleScopes
 from birthmark.store import Database, open_database
 from birthmark.store.core_tables import audit
 from birthmark.store.table_statements import find
@@ -65,7 +65,7 @@ async def world_of(url: str, seed: int = 0, worker: str = "main") -> AsyncIterat
     database = await open_database(url, clock, worker=worker)
     hubs_there: Ref[Hubs] = Ref()
     instances_there: Ref[Instances] = Ref()
-    people = People(database, clock, entropy, places=RolePlaces(hubs_there, instances_there))
+    people = People(database, clock, entropy, places=RoleScopes(hubs_there, instances_there))
     hubs = hubs_there.fill(Hubs(database, clock, entropy, roles=people))
     instances = instances_there.fill(Instances(database, clock, entropy, roles=people))
     for one in (people, hubs, instances):

@@ -216,7 +216,7 @@ async def test_a_reader_begins_where_its_filter_says(tmp_path: Path, text: str, 
     [
         ("main/ConsumerGroups/none/Partitions/0", {}, "iothub.unknown_consumer_group"),
         ("main/ConsumerGroups/$Default/Partitions/9", {}, "iothub.unknown_partition"),
-        ("other/ConsumerGroups/$Default/Partitions/0", {}, "iothub.unknown_hub"),
+        ("other/ConsumerGroups/$Default/Partitions/0", {}, "iothub.entity_not_of_hub"),
         (
             "main/ConsumerGroups/$Default/Partitions/0",
             {"properties": {"com.microsoft:epoch": "x"}},
@@ -250,8 +250,8 @@ async def test_an_invalid_filter_is_refused(tmp_path: Path) -> None:
 
 async def test_a_partition_has_a_limited_number_of_readers(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        everyone = connections(world)
-        readers = [connect(world, everyone) for _ in range(MAX_READERS + 1)]
+        shared = connections(world)
+        readers = [connect(world, shared) for _ in range(MAX_READERS + 1)]
         for reader in readers:
             await reader.claimed(token(world))
             reader.attach(partition_address(world, PARTITION), receives=True, credit=1)
@@ -276,19 +276,19 @@ async def test_a_link_ends_with_its_token(tmp_path: Path) -> None:
 
 async def test_a_link_ends_with_its_key_and_with_its_hub(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        everyone = connections(world)
-        first, second = connect(world, everyone), connect(world, everyone)
+        shared = connections(world)
+        first, second = connect(world, shared), connect(world, shared)
         await first.claimed(token(world))
         await second.claimed(token(world, policy="iothubowner"))
         for reader in (first, second):
             reader.attach(partition_address(world, PARTITION), receives=True, credit=1)
             await reader.until(partial(is_attached, reader))
         await world.iothub.hubs.rotate("main", "service", "primary", actor="test")
-        everyone.recheck(None)
+        shared.recheck(None)
         await first.until(lambda: first.conditions() == ["amqp:unauthorized-access"])
         assert second.conditions() == []
         await world.iothub.hubs.delete("main", actor="test")
-        everyone.recheck(None)
+        shared.recheck(None)
         await second.until(lambda: len(second.conditions()) == 1)
 
 

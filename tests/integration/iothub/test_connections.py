@@ -137,7 +137,7 @@ async def test_a_connection_by_certificate_outlives_every_token(tmp_path: Path) 
 async def test_what_went_is_not_remembered_until_its_token_ends(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         tokens, link = TokenConnections[Any](), (await by_token(world, timedelta(days=1000)))[0]
-        connection = world.connections.everyone()[0]
+        connection = world.connections.live_connections()[0]
         token = parse_sas(make_sas("r", b"k", 2**33))
         tokens.add(token, connection)
         link.close()
@@ -165,7 +165,7 @@ async def test_another_client_id_than_the_device_id_is_refused_by_its_code(tmp_p
         await until(lambda: client.is_over)
         assert [packet.code for packet in client.got(ConnAck)] == [2]
         assert [error.code for error in world.refused] == ["iothub.client_id_mismatch"]
-        assert world.connections.everyone() == ()
+        assert world.connections.live_connections() == ()
 
 
 async def test_subscriptions_of_a_device_are_bounded(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ async def test_a_device_that_changes_while_it_is_looked_at_again_does_not_get_in
         monkeypatch.setattr(world.iothub.registry, "authenticate", authenticate)
         link, client = world.start()
         await until(lambda: link.is_over)
-        await until(lambda: world.connections.everyone() == ())
+        await until(lambda: world.connections.live_connections() == ())
         assert client.got(ConnAck) == []
 
 

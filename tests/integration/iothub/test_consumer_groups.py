@@ -13,6 +13,7 @@ from birthmark.iothub.service.consumer_groups import (
     MAX_GROUPS,
     ConsumerGroupNameError,
     ConsumerGroups,
+    DefaultGroupError,
     TooManyConsumerGroupsError,
     UnknownConsumerGroupError,
 )
@@ -62,7 +63,7 @@ async def test_other_names_are_rejected(database_url: str, name: str) -> None:
 
 async def test_the_default_group_stays(database_url: str) -> None:
     async with a_hub(database_url) as (iothub, hub, _):
-        with pytest.raises(ConsumerGroupNameError):
+        with pytest.raises(DefaultGroupError):
             await iothub.consumer_groups.delete(hub, "$default", actor="test")
         assert (await iothub.consumer_groups.create(hub, "$DEFAULT", actor="test")).name == "$Default"
 

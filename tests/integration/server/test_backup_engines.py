@@ -39,7 +39,7 @@ from birthmark.server.backup.database_copy_and_import import DatabaseNotEmptyErr
 from birthmark.server.backup.database_move import move_database
 from birthmark.server.backup.directory_walk import open_below, read_linked
 from birthmark.server.backup.restore import STEP, RestoreTargetError, restore_backup
-from birthmark.server.counter_verification import Figures
+from birthmark.server.counter_verification import CounterValues
 from birthmark.server.data_dir import RESTORING, DataDirectory, RestoreUnfinishedError
 from birthmark.server.database_installation_facts import check_not_restoring_or_moved
 from birthmark.server.settings import ConfigInvalidError
@@ -168,13 +168,13 @@ async def test_a_key_that_was_taken_back_since_is_taken_back_again(
     await restore_backup(out, tmp_path / "new", SECRET, clock, replay=lines)
     restored = await open_database(f"sqlite:///{tmp_path}/new/birthmark.db", clock, signer=AuditKey("seed"))
     ca = CertificateAuthority(ca_directory.load(tmp_path / "new/ca"), restored, clock, SeededEntropy(5))
-    for name, is_taken_back in (("d-0", True), ("d-1", False)):
+    for name, is_revoked_at_hub in (("d-0", True), ("d-1", False)):
         key = await restored.one(ca_store.KEY, key_digest=digest_of(known[name]))
         assert key is not None
-        assert (key["revoked_at"] is not None) is is_taken_back
+        assert (key["revoked_at"] is not None) is is_revoked_at_hub
         with pytest.raises(CertificateRevokedError):
             await ca.revocations.check(known[name])
-    assert await Figures(restored, clock).prove() == []
+    assert await CounterValues(restored, clock).prove() == []
     await restored.close()
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import bindparam, update
 
 from birthmark.pki.csr import parse_csr
-from birthmark.server.counter_verification import KEPT, PERIODS, Figures
+from birthmark.server.counter_verification import KEPT, PERIODS, CounterValues
 from birthmark.store import Changes, Database, open_database, statement, to_micros
 from birthmark.store.counters import HOUR, StoredCounter, figures, week_of
 from support.fakes import NOON, FakeClock
@@ -28,7 +28,7 @@ async def test_every_figure_is_what_a_scan_finds(database_url: str, tmp_path: Pa
     clock = FakeClock()
     async with opened(tmp_path, clock, database_url) as (rooms, database):
         await fill(rooms)
-        proof = Figures(database, clock)
+        proof = CounterValues(database, clock)
         for name in order:
             await answered(rooms, OPERATIONS[name])
             clock.move(timedelta(seconds=700))
@@ -41,7 +41,7 @@ async def test_a_figure_that_is_wrong_is_named_with_what_is_found(database_url: 
         await fill(rooms)
         await rooms.settled()
         await database.commit(Changes().run(_SPOIL, key_name="devices"))
-        wrong = await Figures(database, clock).prove()
+        wrong = await CounterValues(database, clock).prove()
         assert [(one.counted.name, one.counted.place, one.counted.value - one.found) for one in wrong] == [
             ("devices", "hub", 1)
         ]
@@ -58,7 +58,7 @@ async def test_what_is_not_kept_is_not_counted(database_url: str) -> None:
         refused = Changes().count("things").run(_SPOIL, expect=1, key_name="nothing")
         with pytest.raises(Exception, match="changed by another request"):
             await database.commit(refused)
-        assert [one.value for one in await Figures(database, FakeClock()).read("things")] == [2]
+        assert [one.value for one in await CounterValues(database, FakeClock()).read("things")] == [2]
     finally:
         await database.close()
 
@@ -68,7 +68,7 @@ async def test_the_counts_of_workers_are_one_figure(postgres_url: str) -> None:
     try:
         await one.commit(Changes().count("things", by=3))
         await other.commit(Changes().count("things", by=-1))
-        assert await Figures(one, FakeClock()).read("things") == [StoredCounter("things", "", "", 0, 2)]
+        assert await CounterValues(one, FakeClock()).read("things") == [StoredCounter("things", "", "", 0, 2)]
     finally:
         await one.close()
         await other.close()
@@ -78,7 +78,7 @@ async def test_an_hour_is_that_of_the_commit(database_url: str) -> None:
     database = await a_database(database_url)
     try:
         await database.commit(Changes().count("renewals", "device", since=None))
-        (made,) = await Figures(database, FakeClock()).read("renewals")
+        (made,) = await CounterValues(database, FakeClock()).read("renewals")
         assert made.since == to_micros(NOON) // HOUR * HOUR
     finally:
         await database.close()
@@ -88,7 +88,7 @@ async def test_a_renewal_is_counted_and_named_and_a_first_certificate_is_not(tmp
     async with an_authority(tmp_path) as ca:
         held = await ca.find((await ca.issue(parse_csr(a_csr("pump-1")), OPERATOR))[0].thumbprint)
         await ca.issue(parse_csr(a_csr("pump-1")), OPERATOR, issued_certificate=held)
-        found = Figures(ca.database, ca.clock)
+        found = CounterValues(ca.database, ca.clock)
         assert [(one.place, one.value) for one in await found.read("renewals")] == [("device", 1)]
         assert [one.value for one in await found.read("certificates") if one.place == "device"] == [2]
         assert await found.prove() == []

@@ -15,14 +15,14 @@ from birthmark.fleet.errors import NotTakenBackError
 
 
 class MemoryTarget:
-    """Takes `most_at_once` together, and creates of these what nobody has."""
+    """Takes `max_batch_size` together, and creates of these what nobody has."""
 
     description = "memory"
-    writes_at_once = True
+    is_atomic = True
 
-    def __init__(self, identity: str = "here", most_at_once: int = 1) -> None:
+    def __init__(self, identity: str = "here", max_batch_size: int = 1) -> None:
         self.identity = identity
-        self.most_at_once = most_at_once
+        self.max_batch_size = max_batch_size
         self.on_record: dict[str, str] = {}
         self.batches: list[int] = []
         self.alone: list[str] = []

@@ -182,7 +182,7 @@ class BackEnd:
         return [str(one.error.condition) for one in self.got(Detach) if one.error is not None]
 
 
-def connect(world: World, everyone: HubAmqpConnections) -> BackEnd:
+def connect(world: World, shared: HubAmqpConnections) -> BackEnd:
     """Return a client whose connection is open for bytes."""
     refused: list[BirthmarkError] = []
 
@@ -190,7 +190,7 @@ def connect(world: World, everyone: HubAmqpConnections) -> BackEnd:
         refused.append(error)
         return f"tracking-{len(refused)}"
 
-    driver = AmqpDriver(everyone.connect, record, world.clock)
+    driver = AmqpDriver(shared.connect, record, world.clock)
     made = BackEnd(world, driver, refused)
     driver.start(made, "192.0.2.7")
     return made

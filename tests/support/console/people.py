@@ -14,7 +14,7 @@ from support.server.servers import RunningServer
 PASSWORD = "four words by chance"
 
 
-class Rooms:
+class ServerServices:
     """A server with its console."""
 
     def __init__(self, server: RunningServer) -> None:

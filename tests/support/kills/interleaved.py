@@ -25,8 +25,8 @@ from birthmark.ca.passphrase_sources import Passphrase
 from birthmark.ca.root_generation_directories import Generations
 from birthmark.ca.root_rollover import Rollovers
 from birthmark.errors import BirthmarkError
-from birthmark.server.composition_root import Rooms, open_rooms
-from birthmark.server.counter_verification import Figures
+from birthmark.server.composition_root import ServerServices, open_rooms
+from birthmark.server.counter_verification import CounterValues
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
 from support.fakes import FakeClock
@@ -37,7 +37,7 @@ _TURN_S = 0.3
 _MUCH = 200
 _RANDOM = re.compile(r"[0-9a-zA-Z+/_=-]{16,}|(?<=\"etag\":)\"[^\"]*\"")
 
-Operation = Callable[[Rooms], Awaitable[object]]
+Operation = Callable[[ServerServices], Awaitable[object]]
 _doing: contextvars.ContextVar[str] = contextvars.ContextVar("doing", default="world")
 
 
@@ -115,7 +115,9 @@ class Template:
 
 
 @contextlib.asynccontextmanager
-async def opened(directory: Path, clock: FakeClock, url: str | None = None) -> AsyncIterator[tuple[Rooms, Stepping]]:
+async def opened(
+    directory: Path, clock: FakeClock, url: str | None = None
+) -> AsyncIterator[tuple[ServerServices, Stepping]]:
     """Open the rooms of a server in a directory, without sockets."""
     entropy = OwnEntropy()
     settings = Settings(data=str(directory), host="localhost")
@@ -143,7 +145,7 @@ async def opened(directory: Path, clock: FakeClock, url: str | None = None) -> A
         await real.close()
 
 
-async def answered(rooms: Rooms, operation: Operation) -> str:
+async def answered(rooms: ServerServices, operation: Operation) -> str:
     try:
         await operation(rooms)
     except BirthmarkError as error:
@@ -151,7 +153,7 @@ async def answered(rooms: Rooms, operation: Operation) -> str:
     return "done"
 
 
-async def _as(name: str, operation: Operation, rooms: Rooms) -> str:
+async def _as(name: str, operation: Operation, rooms: ServerServices) -> str:
     token = _doing.set(name)
     try:
         return await answered(rooms, operation)
@@ -193,7 +195,7 @@ async def came_of(
         if second is not None and not waiting:
             await do_second()
         await asyncio.gather(*waiting)
-        assert await Figures(stepping, clock).prove() == [], order
+        assert await CounterValues(stepping, clock).prove() == [], order
         granted = {name: await _as("probe", probe, rooms) for name, probe in probes.items()}
     return Came(answers, rows_in(directory / "x.db", template.known), granted), calls
 

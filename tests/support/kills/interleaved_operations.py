@@ -25,7 +25,7 @@ from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthent
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.net.tls import TlsPeer
 from birthmark.pki.crl_encoder import RevocationReason
-from birthmark.server.composition_root import Rooms
+from birthmark.server.composition_root import ServerServices
 from support.kills.interleaved import Operation
 from support.pki.pki_builders import Holder, a_ca, a_csr, a_device
 
@@ -41,11 +41,11 @@ ALLOWED, DENIED = (
 )
 
 
-def instance(rooms: Rooms, name: str = "main") -> Instance:
+def instance(rooms: ServerServices, name: str = "main") -> Instance:
     return rooms.instances.by_name(name)
 
 
-def hub(rooms: Rooms) -> Hub:
+def hub(rooms: ServerServices) -> Hub:
     return rooms.iothub.hubs.by_name("hub")
 
 
@@ -60,7 +60,7 @@ def group(name: str, ca: str, status: str = "enabled") -> EnrollmentDocument:
     return EnrollmentDocument(attestation, enrollment_group_id=name, provisioning_status=status)
 
 
-def claim(rooms: Rooms, holder: Holder) -> Claim:
+def claim(rooms: ServerServices, holder: Holder) -> Claim:
     leaf = holder.certificate
     return Claim(instance(rooms).id_scope, leaf.subject_cn or "", leaf, (), None)
 
@@ -81,7 +81,7 @@ def id_of(holder: Holder) -> str:
     return holder.certificate.thumbprint.hex()
 
 
-async def fill(rooms: Rooms) -> None:
+async def fill(rooms: ServerServices) -> None:
     """Put something on record everywhere."""
     await rooms.iothub.hubs.create("hub", "hub.example", **ME)
     for name, host in (("main", "dps.example"), ("spare", "spare.example")):
@@ -110,7 +110,7 @@ async def fill(rooms: Rooms) -> None:
     await rooms.credentials.accept_ca(CHIPS.certificate, any_name=False, **ME)
 
 
-async def report(rooms: Rooms) -> None:
+async def report(rooms: ServerServices) -> None:
     device = await rooms.iothub.registry.device(hub(rooms), "device-1")
     await rooms.iothub.twins.report(hub(rooms), device, {"b": 1}, None)
 

@@ -5,23 +5,23 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from support.console.people import Rooms, said
+from support.console.people import ServerServices, said
 from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
 
 
 @pytest.fixture(scope="module")
-def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerServices]:
     with a_server(tmp_path_factory.mktemp("certificates")) as server:
-        yield Rooms(server)
+        yield ServerServices(server)
 
 
 def monday(day: datetime) -> str:
     return (day - timedelta(days=day.weekday())).date().isoformat()
 
 
-def test_a_week_shows_what_ends_in_it_and_the_command_finds_the_same(rooms: Rooms) -> None:
+def test_a_week_shows_what_ends_in_it_and_the_command_finds_the_same(rooms: ServerServices) -> None:
     anna, thumbprint = rooms.person("anna"), rooms.issued("d-week")
     end = datetime.fromisoformat(rooms.asked("GET", f"/certificates/{thumbprint}")["not_after"])
     page = anna.get(f"/certificates?week={end.date().isoformat()}").text  # any day is its week
@@ -35,7 +35,7 @@ def test_a_week_shows_what_ends_in_it_and_the_command_finds_the_same(rooms: Room
     assert ("d-week" in now) == (monday(end) == monday(datetime.now(UTC)))
 
 
-def test_a_filter_is_in_the_address_and_what_is_none_is_no_mistake(rooms: Rooms) -> None:
+def test_a_filter_is_in_the_address_and_what_is_none_is_no_mistake(rooms: ServerServices) -> None:
     berta, thumbprint = rooms.person("berta"), rooms.issued("d-filter")
     assert "d-filter" in berta.get("/certificates?profile=device&issuer=issuing&state=valid").text
     assert "No matching certificates" in berta.get("/certificates?profile=nobodys").text
@@ -46,7 +46,7 @@ def test_a_filter_is_in_the_address_and_what_is_none_is_no_mistake(rooms: Rooms)
     assert berta.get("/certificates?after=x").status_code == 400
 
 
-def test_what_ends_soon_is_led_to_from_the_first_page_and_says_what_it_leaves_out(rooms: Rooms) -> None:
+def test_what_ends_soon_is_led_to_from_the_first_page_and_says_what_it_leaves_out(rooms: ServerServices) -> None:
     lotte = rooms.person("lotte")
     rooms.issued("d-soon")
     assert 'href="/devices?state=ending"' in lotte.get("/").text
@@ -59,7 +59,7 @@ def test_what_ends_soon_is_led_to_from_the_first_page_and_says_what_it_leaves_ou
     assert "it does not know" not in said(lotte.get("/devices").text)
 
 
-def test_the_first_page_tells_what_people_changed_from_what_devices_did(rooms: Rooms) -> None:
+def test_the_first_page_tells_what_people_changed_from_what_devices_did(rooms: ServerServices) -> None:
     otto = rooms.person("otto")
     for number in range(12):  # more than the page has lines for
         rooms.issued(f"d-busy-{number}")
@@ -70,7 +70,7 @@ def test_the_first_page_tells_what_people_changed_from_what_devices_did(rooms: R
     assert "certificate" in devices.partition("hours:")[2]
 
 
-def test_the_preview_of_a_devices_end_has_times_as_who_reads_writes_them(rooms: Rooms) -> None:
+def test_the_preview_of_a_devices_end_has_times_as_who_reads_writes_them(rooms: ServerServices) -> None:
     ludwig = rooms.person("ludwig", "operator")
     end = datetime.fromisoformat(rooms.asked("GET", f"/certificates/{rooms.issued('d-whole')}")["not_after"])
     preview = ludwig.get("/take-back?device=d-whole").text
@@ -78,7 +78,7 @@ def test_the_preview_of_a_devices_end_has_times_as_who_reads_writes_them(rooms: 
     assert "until it is released: birthmark pki release d-whole" in " ".join(said(preview).split())
 
 
-def test_pages_of_the_list_follow_one_another(rooms: Rooms) -> None:
+def test_pages_of_the_list_follow_one_another(rooms: ServerServices) -> None:
     carl = rooms.person("carl")
     for number in range(51):
         rooms.issued(f"d-page-{number}")
@@ -89,7 +89,7 @@ def test_pages_of_the_list_follow_one_another(rooms: Rooms) -> None:
     assert all((f">d-page-{number}<" in first) != (f">d-page-{number}<" in second) for number in range(51))
 
 
-def test_whoever_may_takes_a_certificate_back_once_and_the_later_one_is_told(rooms: Rooms) -> None:
+def test_whoever_may_takes_a_certificate_back_once_and_the_later_one_is_told(rooms: ServerServices) -> None:
     dora, emil, thumbprint = rooms.person("dora", "operator"), rooms.person("emil", "operator"), rooms.issued("d-back")
     path = f"/certificates/{thumbprint}"
     assert "CN=d-back" in said(dora.get(path).text)
@@ -105,7 +105,7 @@ def test_whoever_may_takes_a_certificate_back_once_and_the_later_one_is_told(roo
     assert "revoked" in dora.get(path).text
 
 
-def test_who_may_look_alone_revokes_nothing(rooms: Rooms) -> None:
+def test_who_may_look_alone_revokes_nothing(rooms: ServerServices) -> None:
     fritz, thumbprint = rooms.person("fritz"), rooms.issued("d-stays")
     path = f"/certificates/{thumbprint}/revoke"
     done = fritz.submit(path, reason="keyCompromise")
@@ -113,7 +113,7 @@ def test_who_may_look_alone_revokes_nothing(rooms: Rooms) -> None:
     assert rooms.asked("GET", f"/certificates/{thumbprint}")["revoked"] is None
 
 
-def test_a_ca_is_taken_back_by_two(rooms: Rooms) -> None:
+def test_a_ca_is_taken_back_by_two(rooms: ServerServices) -> None:
     one, two = rooms.person("gerda", "admin"), rooms.person("hans", "admin")
     issuing = next(row for row in rooms.asked("GET", "/lists")["items"] if row["purpose"] == "issuing")
     rooms.issued("d-below")
@@ -132,7 +132,7 @@ def test_a_ca_is_taken_back_when_the_same_is_done_again_after_the_approval(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     with a_server(tmp_path_factory.mktemp("two")) as server:
-        rooms = Rooms(server)
+        rooms = ServerServices(server)
         one, two = rooms.person("gerda", "admin"), rooms.person("hans", "admin")
         issuing = next(row for row in rooms.asked("GET", "/lists")["items"] if row["purpose"] == "issuing")
         path = f"/certificates/{issuing['thumbprint']}/revoke"
@@ -144,7 +144,7 @@ def test_a_ca_is_taken_back_when_the_same_is_done_again_after_the_approval(
         assert rooms.asked("GET", f"/certificates/{issuing['thumbprint']}")["revoked"] is not None
 
 
-def test_a_list_is_told_and_handed_out(rooms: Rooms) -> None:
+def test_a_list_is_told_and_handed_out(rooms: ServerServices) -> None:
     ida = rooms.person("ida")
     page = ida.get("/certificates/lists").text
     assert "OCSP" in page

@@ -7,7 +7,7 @@ from urllib.parse import quote
 import pytest
 
 from support.console.browsers import Browser
-from support.console.people import Rooms, said
+from support.console.people import ServerServices, said
 from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
@@ -16,16 +16,16 @@ DEEP = [depth for half in range(4, 12) for depth in (2**half, 3 * 2 ** (half - 1
 
 
 @pytest.fixture(scope="module")
-def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerServices]:
     with a_server(tmp_path_factory.mktemp("deeds")) as server:
-        rooms = Rooms(server)
+        rooms = ServerServices(server)
         for name in ("pump-1", ODD):
             rooms.asked("POST", "/hubs/birthmark/devices", {"device_id": name})
         yield rooms
 
 
 @pytest.fixture(scope="module")
-def anna(rooms: Rooms) -> Browser:
+def anna(rooms: ServerServices) -> Browser:
     return rooms.person("anna", "operator")
 
 
@@ -64,7 +64,7 @@ def test_what_was_done_is_told_at_the_page_of_its_device(anna: Browser) -> None:
     assert "The message is queued" in said(anna.get(at).text)
 
 
-def test_who_signs_in_comes_back_to_the_device_that_was_asked_for(rooms: Rooms) -> None:
+def test_who_signs_in_comes_back_to_the_device_that_was_asked_for(rooms: ServerServices) -> None:
     at = f"/devices/{quote(ODD, safe='')}"
     browser = rooms.person("berta")
     browser.submit("/me", "/signout")
@@ -73,7 +73,7 @@ def test_who_signs_in_comes_back_to_the_device_that_was_asked_for(rooms: Rooms) 
     assert browser.sign_in("berta", "four words by chance", led).headers["location"] == at
 
 
-def test_whoever_presses_twice_at_once_is_told_twice_that_it_was_done(rooms: Rooms, anna: Browser) -> None:
+def test_whoever_presses_twice_at_once_is_told_twice_that_it_was_done(rooms: ServerServices, anna: Browser) -> None:
     fields = anna.fields("/devices/pump-1", "/deed/message") | {"text": "once"}
     before = len(rooms.asked("GET", "/hubs/birthmark/mail/pump-1")["items"])
     with ThreadPoolExecutor(8) as pool:

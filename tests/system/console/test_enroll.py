@@ -18,7 +18,7 @@ import requests
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.fleet.sample_shipment import make_bundle, make_rehearsal
 from support.console.browsers import SAME, Browser
-from support.console.people import Rooms, said
+from support.console.people import ServerServices, said
 from support.pki.pki_builders import a_device
 from support.server.servers import a_server
 
@@ -32,13 +32,13 @@ def a_certificate(name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerServices]:
     with a_server(tmp_path_factory.mktemp("enroll")) as server:
-        yield Rooms(server)
+        yield ServerServices(server)
 
 
 @pytest.fixture(scope="module")
-def anna(rooms: Rooms) -> Browser:
+def anna(rooms: ServerServices) -> Browser:
     return rooms.person("anna", "operator")
 
 
@@ -83,7 +83,7 @@ def reported(browser: Browser, at: str) -> list[dict[str, Any]]:
     return list(browser.get(f"{at}/report.json").json())
 
 
-def on_record(rooms: Rooms, name: str) -> bool:
+def on_record(rooms: ServerServices, name: str) -> bool:
     return bool(rooms.asked("GET", f"/devices?begin={name}")["items"])
 
 
@@ -92,7 +92,9 @@ def of_manifest(shipped: Path) -> tuple[tuple[str, str, bytes], ...]:
     return tuple((kind, name, (shipped / name).read_bytes()) for kind, name in names)
 
 
-def test_a_manifest_is_looked_at_then_put_on_record_once_and_told(rooms: Rooms, anna: Browser, shipped: Path) -> None:
+def test_a_manifest_is_looked_at_then_put_on_record_once_and_told(
+    rooms: ServerServices, anna: Browser, shipped: Path
+) -> None:
     answer = drop(anna, *of_manifest(shipped))
     page, at = looked(anna, answer, "No changes yet"), answer.headers["location"]
     assert "5 would be enrolled" in said(page)
@@ -117,7 +119,9 @@ def test_without_the_signer_nothing_is_believed_and_the_page_says_what_to_do(ann
     assert "/apply" not in page
 
 
-def test_certificates_are_taken_on_the_word_of_who_drops_them_and_names_are_inert(rooms: Rooms, anna: Browser) -> None:
+def test_certificates_are_taken_on_the_word_of_who_drops_them_and_names_are_inert(
+    rooms: ServerServices, anna: Browser
+) -> None:
     good, marked = a_certificate("d-dropped"), a_certificate("=1+<b>x</b>")
     files = (("files", HOSTILE, good.encode()), ("files", "b.pem", marked.encode()))
     answer = drop(anna, *files, ("files", "key.pem", b"-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----"))
@@ -183,7 +187,7 @@ def test_what_is_no_list_is_told_and_the_server_goes_on(anna: Browser, shipped: 
     assert anna.get("/enroll").status_code == 200
 
 
-def test_two_gigabytes_are_refused_before_they_are_sent_and_at_the_bound(rooms: Rooms, anna: Browser) -> None:
+def test_two_gigabytes_are_refused_before_they_are_sent_and_at_the_bound(rooms: ServerServices, anna: Browser) -> None:
     url, cookie = urlsplit(rooms.url), "; ".join(f"{k}={v}" for k, v in anna.http.cookies.get_dict().items())
     head = f"POST /enroll/drop HTTP/1.1\r\nHost: {url.netloc}\r\nCookie: {cookie}\r\nOrigin: null\r\n"
     head += "Sec-Fetch-Site: same-origin\r\nContent-Type: multipart/form-data; boundary=x\r\n"
@@ -218,7 +222,7 @@ def test_a_list_of_many_megabytes_is_taken_whole(anna: Browser, shipped: Path) -
     looked(anna, answer)
 
 
-def test_a_form_that_no_page_of_ours_sent_leaves_nothing(rooms: Rooms, anna: Browser) -> None:
+def test_a_form_that_no_page_of_ours_sent_leaves_nothing(rooms: ServerServices, anna: Browser) -> None:
     before = len(list((rooms.server.data / "enrolling").glob("*")))
     forged = drop(anna, ("files", "a.pem", b"x"), csrf="0" * 86)
     assert (forged.status_code, "console.request_forged" in forged.text) == (403, True)
@@ -229,7 +233,7 @@ def test_a_form_that_no_page_of_ours_sent_leaves_nothing(rooms: Rooms, anna: Bro
         assert one.stat().st_mode & 0o077 == 0
 
 
-def test_who_may_look_sees_what_would_happen_and_puts_nothing_on_record(rooms: Rooms, shipped: Path) -> None:
+def test_who_may_look_sees_what_would_happen_and_puts_nothing_on_record(rooms: ServerServices, shipped: Path) -> None:
     viewer, other = rooms.person("vera"), rooms.person("otto", "operator")
     answer = drop(viewer, *of_manifest(shipped))
     looked(viewer, answer)
@@ -245,7 +249,7 @@ def test_who_waits_for_a_certificate_gets_it_where_somebody_approves(
 ) -> None:
     assert "No pending requests" in anna.get("/enroll").text
     with a_server(tmp_path_factory.mktemp("waits"), "[est]\napproval = true\n") as server:
-        rooms = Rooms(server)
+        rooms = ServerServices(server)
         emil, vera = rooms.person("emil", "operator"), rooms.person("vera")
         for name in ("d-good", "d-bad"):
             assert rooms.asked_by_est(name).status_code == 202
@@ -271,7 +275,7 @@ def test_a_killed_server_says_how_far_it_came_and_running_again_is_safe(
     directory = tmp_path_factory.mktemp("killed")
     make_rehearsal(directory / "r", 400, SystemClock(), SystemEntropy())
     with a_server(directory, is_warm=False) as server:
-        rooms = Rooms(server)
+        rooms = ServerServices(server)
         emil = rooms.person("emil", "operator")
         answer = drop(emil, *of_manifest(directory / "r"))
         looked(emil, answer, "No changes yet")
@@ -294,7 +298,9 @@ def test_a_killed_server_says_how_far_it_came_and_running_again_is_safe(
         assert came <= outcomes.count("unchanged") <= came + 1  # one may be on record and not in the journal
 
 
-def test_a_run_is_stopped_and_goes_on_when_it_is_run_again(rooms: Rooms, anna: Browser, tmp_path: Path) -> None:
+def test_a_run_is_stopped_and_goes_on_when_it_is_run_again(
+    rooms: ServerServices, anna: Browser, tmp_path: Path
+) -> None:
     make_rehearsal(tmp_path / "r", 300, SystemClock(), SystemEntropy())
     answer = drop(anna, *of_manifest(tmp_path / "r"))
     looked(anna, answer)

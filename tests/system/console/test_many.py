@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from support.console.browsers import Browser
-from support.console.people import PASSWORD, Rooms
+from support.console.people import PASSWORD, ServerServices
 from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
@@ -16,18 +16,18 @@ USERS, EACH = 10, 20
 
 
 @pytest.fixture(scope="module")
-def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerServices]:
     with a_server(tmp_path_factory.mktemp("many")) as server:
-        yield Rooms(server)
+        yield ServerServices(server)
 
 
-def a_line(rooms: Rooms) -> ssl.SSLSocket:
+def a_line(rooms: ServerServices) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=str(rooms.server.data / "trust.pem"))
     raw = socket.create_connection((rooms.server.address, 9443), timeout=20)
     return context.wrap_socket(raw, server_hostname=rooms.server.address)
 
 
-def following(rooms: Rooms, browser: Browser) -> ssl.SSLSocket:
+def following(rooms: ServerServices, browser: Browser) -> ssl.SSLSocket:
     """Return a line by which a browser follows what happens."""
     cookies = "; ".join(f"{one.name}={one.value}" for one in browser.http.cookies)
     line = a_line(rooms)
@@ -45,7 +45,7 @@ def read_until(line: ssl.SSLSocket, wanted: bytes) -> None:
     assert found.startswith(b"HTTP/1.1 200") or b"news" in found, found
 
 
-def test_two_hundred_consoles_are_open_at_once_and_all_are_told(rooms: Rooms) -> None:
+def test_two_hundred_consoles_are_open_at_once_and_all_are_told(rooms: ServerServices) -> None:
     browsers = [at_tls(rooms, f"user-{at}") for at in range(USERS)]
     with contextlib.ExitStack() as stack:
         lines = [stack.enter_context(following(rooms, one)) for one in browsers for _ in range(EACH)]
@@ -60,7 +60,7 @@ def test_two_hundred_consoles_are_open_at_once_and_all_are_told(rooms: Rooms) ->
             read_until(line, b'"news"')
 
 
-def at_tls(rooms: Rooms, name: str) -> Browser:
+def at_tls(rooms: ServerServices, name: str) -> Browser:
     """Sign somebody in as from another machine."""
     rooms.person(name)
     browser = Browser(f"https://{rooms.server.address}:9443", rooms.server.data / "trust.pem")

@@ -7,7 +7,7 @@ import pytest
 import requests
 
 from support.console.browsers import Browser
-from support.console.people import Rooms, said
+from support.console.people import ServerServices, said
 from support.server.servers import a_server
 
 pytestmark = pytest.mark.system
@@ -15,12 +15,12 @@ AT = "/certificates/rollover"
 
 
 @pytest.fixture
-def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rooms]:
+def rooms(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerServices]:
     with a_server(tmp_path_factory.mktemp("rollover")) as server:
-        yield Rooms(server)
+        yield ServerServices(server)
 
 
-def state_of(rooms: Rooms) -> str:
+def state_of(rooms: ServerServices) -> str:
     return str(rooms.asked("GET", "/ca/rollover")["state"])
 
 
@@ -38,7 +38,7 @@ def fields(browser: Browser, **typed: str) -> dict[str, str]:
     return {"csrf": csrf, "once": once[1], "state": "" if state is None else state[1], **typed}
 
 
-def by_two(rooms: Rooms, one: Browser, two: Browser, **typed: str) -> requests.Response:
+def by_two(rooms: ServerServices, one: Browser, two: Browser, **typed: str) -> requests.Response:
     """Ask, let another approve it, and do the same again."""
     sent = fields(one, **typed)
     asked = one.post(AT, sent)
@@ -48,7 +48,7 @@ def by_two(rooms: Rooms, one: Browser, two: Browser, **typed: str) -> requests.R
     return one.post(AT, sent)
 
 
-def test_an_exchange_goes_step_by_step_by_two_and_back(rooms: Rooms) -> None:
+def test_an_exchange_goes_step_by_step_by_two_and_back(rooms: ServerServices) -> None:
     one, two, viewer = rooms.person("one", "admin"), rooms.person("two", "admin"), rooms.person("vera")
     empty = said(viewer.get(AT).text)
     assert "No rollover in progress" in empty
@@ -78,7 +78,7 @@ def test_an_exchange_goes_step_by_step_by_two_and_back(rooms: Rooms) -> None:
     assert state_of(rooms) == "one root"
 
 
-def test_what_is_no_step_is_refused(rooms: Rooms) -> None:
+def test_what_is_no_step_is_refused(rooms: ServerServices) -> None:
     one = rooms.person("one", "admin")
     assert one.post(AT, fields(one, deed="x")).status_code == 400
     assert one.post(AT, fields(one, deed="next", share="x")).status_code == 400

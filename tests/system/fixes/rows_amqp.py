@@ -83,6 +83,9 @@ AMQP: Mapping[str, Row] = {
     "iothub.amqp_request_invalid": Row(claiming(operation="take-token"), is_instead=True),
     "iothub.too_many_tokens": Row(claiming(101), is_instead=True),
     "iothub.amqp_address_unknown": Row(attaching("devices/fix/messages/devicebound"), is_instead=True),
+    "iothub.event_hub_read_only": Row(attaching("birthmark", receives=False), is_instead=True),
+    "iothub.entity_not_of_hub": Row(attaching("other/ConsumerGroups/$Default/Partitions/0"), is_instead=True),
+    "iothub.default_consumer_group": Row(typing("birthmark hub consumer-group rm '$Default' --yes"), is_instead=True),
     "iothub.unknown_partition": Row(attaching(partition(number=9)), is_instead=True),
     "iothub.unknown_consumer_group": Row(attaching(partition("fix-group"))),
     "iothub.event_filter_invalid": Row(

@@ -105,9 +105,9 @@ async def test_applied_again_what_was_issued_before_is_used_where_dps_takes_it(t
     assert (await certified(again)).leaf == pending.leaf
 
 
-@pytest.mark.parametrize(("is_taken_back", "is_away"), [(True, False), (False, False), (True, True)])
+@pytest.mark.parametrize(("is_revoked", "is_away"), [(True, False), (False, False), (True, True)])
 async def test_at_the_end_of_the_old_one_an_unproven_one_is_put_to_use_unless_dps_refuses_it(
-    tmp_path: Path, *, is_taken_back: bool, is_away: bool
+    tmp_path: Path, *, is_revoked: bool, is_away: bool
 ) -> None:
     world = World(tmp_path)
     agent = world.agent()
@@ -115,10 +115,10 @@ async def test_at_the_end_of_the_old_one_an_unproven_one_is_put_to_use_unless_dp
     world.clock.move(0.7 * LIFETIME)
     _, pending = await an_unproven_one(world, agent)
     world.clock.move(0.4 * LIFETIME)
-    world.taken_back = {pending.mark} if is_taken_back else set()
+    world.taken_back = {pending.mark} if is_revoked else set()
     world.failing = {"dps"} if is_away else set()
     used = await certified(world.agent())
-    assert (used.leaf == pending.leaf) == (is_away or not is_taken_back)
+    assert (used.leaf == pending.leaf) == (is_away or not is_revoked)
 
 
 @pytest.mark.parametrize("has_unproven", [True, False])

@@ -11,9 +11,9 @@ from birthmark.awsiot.rules import index_terms
 from birthmark.awsiot.wire.index_query import (
     AllTerms,
     AnyTerm,
-    EveryThing,
     FieldEquals,
     FieldRange,
+    MatchAll,
     NoTerm,
     Query,
     QueryInvalidError,
@@ -32,7 +32,7 @@ A, B, C = FieldEquals("attributes.a", "1"), FieldEquals("attributes.b", "2"), Fi
 @pytest.mark.parametrize(
     ("text", "query"),
     [
-        ("*", EveryThing()),
+        ("*", MatchAll()),
         ("pump", FieldEquals("", "pump")),
         ("pump*", FieldEquals("", "pump", begins=True)),
         ('"two words"', FieldEquals("", "two words")),
@@ -150,7 +150,7 @@ def written(query: Query) -> str:
             return " AND ".join(f"({written(part)})" for part in parts)
         case AnyTerm(parts=parts):
             return " OR ".join(f"({written(part)})" for part in parts)
-        case EveryThing():
+        case MatchAll():
             return "*"
 
 

@@ -10,7 +10,7 @@ async def test_one_at_a_time_in_order_and_nothing_is_left_behind() -> None:
     seen: list[str] = []
 
     async def act(key: str, name: str) -> None:
-        async with turns.alone_with(key):
+        async with turns.lock(key):
             seen.append(f"{name} begins")
             await asyncio.sleep(0)
             await asyncio.sleep(0)
@@ -35,7 +35,7 @@ async def test_a_turn_that_was_cancelled_or_failed_goes_to_the_next() -> None:
     hold = asyncio.Event()
 
     async def wait() -> None:
-        async with turns.alone_with("a"):
+        async with turns.lock("a"):
             await hold.wait()
 
     first, second, third = (asyncio.ensure_future(wait()) for _ in range(3))

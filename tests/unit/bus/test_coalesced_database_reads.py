@@ -37,7 +37,7 @@ class Members:
     async def others(self) -> Sequence[str]:
         return ["w2"]
 
-    async def lives(self, worker: str) -> bool:
+    async def is_alive(self, worker: str) -> bool:
         return not self.is_dead
 
 

@@ -83,7 +83,7 @@ def test_of_very_many_refusals_the_first_of_a_kind_are_told_and_the_others_named
     refused = Refusals(as_json=False)
     for place in range(1, 101):
         refused.add(MalformedEntryError(place=place, detail="x"), {"entry": place})
-    refused.tell_rest()
+    refused.print_remaining()
     told = capsys.readouterr().err.splitlines()
     assert sum(line.startswith("Refused manifest.malformed: ") for line in told) == 5
     assert told[-1].startswith("Refused manifest.malformed as well: entries 6, 7, 8")

@@ -44,8 +44,8 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 class Strained(MemoryTarget):
     """Refuses some questions before it answers, each so often."""
 
-    def __init__(self, times: int, most_at_once: int = 1) -> None:
-        super().__init__(most_at_once=most_at_once)
+    def __init__(self, times: int, max_batch_size: int = 1) -> None:
+        super().__init__(max_batch_size=max_batch_size)
         self._left = dict.fromkeys(("enroll", "new", "stand", "back"), times)
         self._lock = threading.Lock()
 
@@ -75,9 +75,9 @@ class Strained(MemoryTarget):
         return DeviceProgress(wish.device_id, DeviceStage.CONNECTED)
 
 
-@pytest.mark.parametrize("most_at_once", [1, 5])
-def test_what_is_throttled_is_asked_for_again_and_nothing_is_refused_or_doubled(tmp_path, most_at_once: int) -> None:  # type: ignore[no-untyped-def]  # pytest's own
-    target, told = Strained(6, most_at_once), list[JournalOutcome]()
+@pytest.mark.parametrize("max_batch_size", [1, 5])
+def test_what_is_throttled_is_asked_for_again_and_nothing_is_refused_or_doubled(tmp_path, max_batch_size: int) -> None:  # type: ignore[no-untyped-def]  # pytest's own
+    target, told = Strained(6, max_batch_size), list[JournalOutcome]()
     with Journal(tmp_path / "j", "here") as journal:
         enroll_all(target, WISHES, journal, told.append, update=False, dry_run=False)
     assert sorted(outcome.device_id for outcome in told) == sorted(wish.device_id for wish in WISHES)
@@ -90,7 +90,7 @@ def test_what_is_throttled_is_asked_for_again_and_nothing_is_refused_or_doubled(
 
 def test_a_device_of_several_writes_is_not_tried_again_when_one_of_them_was_refused() -> None:
     target, told = Strained(1), list[JournalOutcome]()
-    target.writes_at_once = False
+    target.is_atomic = False
     with pytest.raises(ThrottledError):
         enroll_all(target, WISHES[:1], Journal(None, ""), told.append, update=False, dry_run=False)
     enroll_all(target, WISHES[:1], Journal(None, ""), told.append, update=False, dry_run=False)
@@ -206,7 +206,7 @@ def test_a_move_whose_writes_were_cut_off_is_not_tried_again_before_the_next_run
     class Elsewhere(Strained):
         """A cloud of several writes, where nobody is yet."""
 
-        writes_at_once = False
+        is_atomic = False
 
         def get_progress(self, wish: EnrollmentRequest) -> DeviceProgress:
             return DeviceProgress(wish.device_id, DeviceStage.MISSING)

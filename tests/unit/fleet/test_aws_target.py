@@ -422,7 +422,7 @@ def test_a_certificate_that_is_removed_between_two_looks_is_not_on_record(aws: S
 
 def test_a_list_goes_to_an_account_device_by_device(target: AwsTarget) -> None:
     noted: list[WayBack] = []
-    assert (target.most_at_once, target.writes_at_once) == (1, False)
+    assert (target.max_batch_size, target.is_atomic) == (1, False)
     assert target.enroll_new([WISH], lambda _device, way: noted.append(way)) == [False]
     assert noted == [], "nothing was written"
 

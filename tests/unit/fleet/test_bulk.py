@@ -28,13 +28,13 @@ def enroll(target: MemoryTarget, *, dry_run: bool = False) -> dict[str, TargetOu
 
 
 def test_what_is_new_goes_together_as_many_as_the_target_takes() -> None:
-    target = MemoryTarget(most_at_once=3)
+    target = MemoryTarget(max_batch_size=3)
     assert set(enroll(target).values()) == {TargetOutcome.CREATED}
     assert (target.batches, target.alone) == ([3, 2], [])
 
 
 def test_what_the_target_did_not_create_is_asked_for_by_itself() -> None:
-    target = MemoryTarget(most_at_once=3)
+    target = MemoryTarget(max_batch_size=3)
     target.on_record["device-1"] = WISHES[1].certificate.thumbprint.hex()
     assert enroll(target)["device-1"] is TargetOutcome.UNCHANGED
     assert target.alone == ["device-1"]
@@ -47,7 +47,7 @@ def test_a_target_that_takes_one_at_a_time_is_given_one() -> None:
 
 
 def test_a_rehearsal_writes_nothing() -> None:
-    target = MemoryTarget(most_at_once=3)
+    target = MemoryTarget(max_batch_size=3)
     assert set(enroll(target, dry_run=True).values()) == {TargetOutcome.WOULD_CREATE}
     assert (target.batches, target.on_record) == ([], {})
 
@@ -67,7 +67,7 @@ class Refusing(MemoryTarget):
 
 
 def test_one_that_can_never_be_enrolled_does_not_end_the_others() -> None:
-    done = enroll(Refusing(most_at_once=3))
+    done = enroll(Refusing(max_batch_size=3))
     assert done.pop("device-2") is TargetOutcome.REFUSED
     assert set(done.values()) == {TargetOutcome.CREATED}
 
@@ -82,7 +82,7 @@ class Ending(MemoryTarget):
 
 
 def test_what_was_created_is_told_whatever_ends_the_run() -> None:
-    target = Ending(most_at_once=5)
+    target = Ending(max_batch_size=5)
     target.on_record["device-4"] = "another"
     told: list[JournalOutcome] = []
     with Journal(None, target.identity) as journal, pytest.raises(TargetUnreachableError):
@@ -91,7 +91,7 @@ def test_what_was_created_is_told_whatever_ends_the_run() -> None:
 
 
 def test_an_interrupt_waits_until_what_is_known_is_told() -> None:
-    target, told = MemoryTarget(most_at_once=5), list[JournalOutcome]()
+    target, told = MemoryTarget(max_batch_size=5), list[JournalOutcome]()
 
     def tell(outcome: JournalOutcome) -> None:
         if not told:
@@ -104,7 +104,7 @@ def test_an_interrupt_waits_until_what_is_known_is_told() -> None:
 
 
 def test_an_interrupt_that_another_thread_takes_waits_as_well() -> None:
-    target, told, over = MemoryTarget(most_at_once=5), list[JournalOutcome](), threading.Event()
+    target, told, over = MemoryTarget(max_batch_size=5), list[JournalOutcome](), threading.Event()
     other = threading.Thread(target=over.wait, daemon=True)
     other.start()
 
@@ -129,7 +129,7 @@ class Full(Journal):
 
 
 def test_what_a_full_disk_does_not_keep_is_told_all_the_same() -> None:
-    target, told = MemoryTarget(most_at_once=5), list[JournalOutcome]()
+    target, told = MemoryTarget(max_batch_size=5), list[JournalOutcome]()
     with pytest.raises(OSError, match="No space"):
         enroll_all(target, WISHES, Full(None, ""), told.append, update=False, dry_run=False, workers=1)
     assert len(told) == len(WISHES)
@@ -137,7 +137,7 @@ def test_what_a_full_disk_does_not_keep_is_told_all_the_same() -> None:
 
 def test_a_run_in_a_thread_of_its_own_needs_no_signals() -> None:
     done = list[dict[str, TargetOutcome]]()
-    running = threading.Thread(target=lambda: done.append(enroll(MemoryTarget(most_at_once=3))))
+    running = threading.Thread(target=lambda: done.append(enroll(MemoryTarget(max_batch_size=3))))
     running.start()
     running.join(10)
     assert [set(one.values()) for one in done] == [{TargetOutcome.CREATED}]

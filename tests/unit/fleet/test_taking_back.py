@@ -32,7 +32,7 @@ def take_back(
 
 
 def test_what_a_run_created_is_gone_and_what_was_there_before_stays(tmp_path: Path) -> None:
-    target = MemoryTarget(most_at_once=3)
+    target = MemoryTarget(max_batch_size=3)
     target.on_record["a"] = WISHES[0].certificate.thumbprint.hex()
     enroll(target, tmp_path / "journal")
     assert take_back(target, tmp_path / "journal") == {"c": TargetOutcome.TAKEN_BACK, "b": TargetOutcome.TAKEN_BACK}
@@ -103,7 +103,7 @@ def test_what_somebody_else_made_while_a_run_began_is_theirs(tmp_path: Path) -> 
                 note(wish.device_id, {})
             return [False] * len(wishes)
 
-    target = Late(most_at_once=3)
+    target = Late(max_batch_size=3)
     enroll(target, tmp_path / "journal")
     assert take_back(target, tmp_path / "journal") == {}
     assert len(target.on_record) == 3

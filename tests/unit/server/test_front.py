@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from birthmark.server.workers.parent_http_front_end import FIELD, ForWhoAsks, Front, merged
+from birthmark.server.workers.parent_http_front_end import FIELD, ClientAddressMiddleware, Front, merged
 
 ONE = """# HELP birthmark_refusals_total Refusals.
 # TYPE birthmark_refusals_total counter
@@ -382,6 +382,6 @@ async def test_a_worker_is_told_who_asks_by_the_front_alone(serve: Serve) -> Non
         for name, _, value in (line.partition(b": ") for line in worker.heads[0].split(b"\r\n")[1:-2])
     ]
     assert [value for name, value in headers if name == FIELD] == [b'[["127.0.0.1", 4711], ["127.0.0.1", 8080]]']
-    await ForWhoAsks(app)({"type": "http", "client": None, "server": None, "headers": headers}, None, None)  # type: ignore[arg-type]
+    await ClientAddressMiddleware(app)({"type": "http", "client": None, "server": None, "headers": headers}, None, None)  # type: ignore[arg-type]
     assert heard[0][:2] == (("127.0.0.1", 4711), ("127.0.0.1", 8080))
     assert FIELD not in dict(heard[0][2])

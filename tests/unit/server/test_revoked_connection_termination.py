@@ -37,7 +37,7 @@ class Room:
     asked_again: int = 0
     traffic: Traffic = field(default_factory=Traffic)
 
-    def everyone(self) -> Sequence[Connection]:
+    def live_connections(self) -> Sequence[Connection]:
         return self.connections
 
     def recheck_connecting_clients(self) -> None:
@@ -49,9 +49,9 @@ class Counted(Room):
 
     times = 0
 
-    def everyone(self) -> Sequence[Connection]:
+    def live_connections(self) -> Sequence[Connection]:
         self.times += 1
-        return super().everyone()
+        return super().live_connections()
 
 
 CA = a_ca()

@@ -8,8 +8,8 @@
 | `renew` | renews the device's certificate | `[jobs] renew = true` |
 
 A job selects an action by name and never defines it: paths, commands, and hosts are defined by the configuration alone.
-The current step is on disk before it starts (`execution_state`), so progress survives a restart.
+The current step is on disk before it starts (`execution_state_file`), so progress survives a restart.
 
-Import order: model < document, execution_state, command_runner, file_update < executor < service. Not here: the AWS
-protocol (`awsiot.client.jobs`), connection handling (`agent.connection_loop`).
+Import order: model < document_parser, execution_state_file, command_runner, file_update < resumable_executor <
+job_loop. Not here: the AWS protocol (`awsiot.client.jobs`), connection handling (`agent.connection_loop`).
 """

@@ -22,7 +22,7 @@ from birthmark.agent.jobs.model import (
     JobSettings,
     bounded,
 )
-from birthmark.agent.jobs.resumable_executor import INTERRUPTED, JobExecutor, what_of
+from birthmark.agent.jobs.resumable_executor import INTERRUPTED, JobExecutor, describe_job
 from birthmark.awsiot.client import ThingClient
 from birthmark.awsiot.client.jobs import (
     IN_PROGRESS,
@@ -179,7 +179,7 @@ class JobAgent:
         wanted = parse_document(bytes(execution.job_document), self.settings)
         if record is None:
             record = JobRecord(
-                execution.job_id, execution.execution_number, execution.queued_at, what_of(wanted), boot=self.boot
+                execution.job_id, execution.execution_number, execution.queued_at, describe_job(wanted), boot=self.boot
             )
             try:
                 write_record(self.file, record)

@@ -41,7 +41,7 @@ _MAX_ATTEMPTS = 20
 """Maximum number of starts of a repeatable command, which may itself end the agent each time."""
 
 
-def what_of(wanted: Wanted) -> str:
+def describe_job(wanted: Wanted) -> str:
     """Return a short description of the requested action."""
     match wanted:
         case RunAction():

@@ -334,7 +334,7 @@ class AwsConnections:
         for connection in self._tagged(f"alias:{removed.alias}"):
             _end_session(connection, "its role alias was deleted")
 
-    def everyone(self) -> tuple[AwsConnection, ...]:
+    def live_connections(self) -> tuple[AwsConnection, ...]:
         """Return every connection."""
         return _connections(self.space.live.values())
 

@@ -239,7 +239,7 @@ class AwsConnection:
 
     async def _refresh(self) -> None:
         if self._is_stale:
-            async with self._connections.looking.alone_with(self):  # no late reply restores state
+            async with self._connections.looking.lock(self):  # no late reply restores state
                 while self._is_stale:
                     await self._load_grant()
 

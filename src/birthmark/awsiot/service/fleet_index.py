@@ -21,10 +21,10 @@ from birthmark.awsiot.store import index_queries as store
 from birthmark.awsiot.wire.index_query import (
     AllTerms,
     AnyTerm,
-    EveryThing,
     FieldEquals,
     FieldRange,
     Leaf,
+    MatchAll,
     NoTerm,
     Query,
     SearchIndex,
@@ -341,8 +341,8 @@ class FleetIndex:
         """Return the terms to scan, and whether they match the query exactly."""
         cost, plan = await self._cheapest(index_name, query)
         if cost > _MOST_COUNTED and not all(isinstance(leaf, FieldEquals) and not leaf.begins for leaf in plan):
-            return (EveryThing(),), isinstance(query, EveryThing)
-        return plan, isinstance(query, FieldEquals | FieldRange | EveryThing)
+            return (MatchAll(),), isinstance(query, MatchAll)
+        return plan, isinstance(query, FieldEquals | FieldRange | MatchAll)
 
     async def _cheapest(self, index_name: str, query: Query) -> tuple[float, Sequence[Leaf]]:
         match query:
@@ -350,7 +350,7 @@ class FleetIndex:
                 row = await self._database.one(index_queries.count_statement(index_name, query, _MOST_COUNTED + 1))
                 return (0 if row is None else row["count"]), (query,)
             case AllTerms(parts=parts):
-                best: tuple[float, Sequence[Leaf]] = float("inf"), (EveryThing(),)
+                best: tuple[float, Sequence[Leaf]] = float("inf"), (MatchAll(),)
                 for part in parts:
                     best = min(best, await self._cheapest(index_name, part), key=lambda one: one[0])
                     if best[0] <= _FEW:
@@ -359,8 +359,8 @@ class FleetIndex:
             case AnyTerm(parts=parts):
                 each = [await self._cheapest(index_name, part) for part in parts]
                 return sum(cost for cost, _ in each), [leaf for _, plan in each for leaf in plan]
-            case EveryThing() | NoTerm():
-                return float("inf"), (EveryThing(),)
+            case MatchAll() | NoTerm():
+                return float("inf"), (MatchAll(),)
 
     # ---- building
 

@@ -293,7 +293,7 @@ class JobExecutions(AccountService):
                 raise result
 
     async def _notify(self, thing: str) -> None:
-        async with self._turns.alone_with(thing):
+        async with self._turns.lock(thing):
             told = await retry_on_conflict(
                 lambda: self._claim_notifications(thing), after=ChangedMeanwhileError, attempts=_ATTEMPTS
             )

@@ -14,7 +14,7 @@ import msgspec
 from birthmark.awsiot.ports import FunctionCaller
 from birthmark.clock_and_entropy import Clock, Entropy, new_uuid
 from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
-from birthmark.outbound.callouts import Ask, Questions
+from birthmark.outbound.callouts import Ask, CalloutClient
 from birthmark.outbound.http_client import NotAnsweredError
 from birthmark.outbound.webhook_signature import headers_of
 from birthmark.untrusted_json_and_text import decode_json
@@ -71,7 +71,7 @@ class MappedFunctions:
     ) -> None:
         self._clock = clock
         self._entropy = entropy
-        self._questions = None if outside is None else Questions(outside)
+        self._questions = None if outside is None else CalloutClient(outside)
         self._functions = functions or {}
 
     def is_mapped(self, arn: str) -> bool:

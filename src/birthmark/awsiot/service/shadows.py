@@ -81,7 +81,7 @@ class ShadowService:
         `ShadowVersionError`, `ShadowTooLargeError`, `TooManyShadowsError`, `ShadowShareUsedError`.
         """
         update, token = rules.parse_update(request, Shadow(thing, name)), request.token
-        async with self._turns.alone_with((thing, name)):
+        async with self._turns.lock((thing, name)):
             at = self.now()
             before, after = await self._change(
                 thing,
@@ -108,7 +108,7 @@ class ShadowService:
 
         Raise `ShadowMissingError`.
         """
-        async with self._turns.alone_with((thing, name)):
+        async with self._turns.lock((thing, name)):
             at = self.now()
             before, _ = await self._change(
                 thing, name, lambda known: rules.deleted(known, at), "awsiot.shadow_delete", _ShadowActor(actor)

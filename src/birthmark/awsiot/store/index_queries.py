@@ -30,10 +30,10 @@ from birthmark.awsiot.wire.index_query import (
     ANY_OF,
     AllTerms,
     AnyTerm,
-    EveryThing,
     FieldEquals,
     FieldRange,
     Leaf,
+    MatchAll,
     NoTerm,
     Query,
     number_of,
@@ -136,7 +136,7 @@ def next_of(walk: Walk) -> Statement:
 
 def _subjects(parameters: BoundParameters, walk: Walk, leaf: Leaf) -> Any:
     """Return a SELECT of the subjects that match a condition, in order; an exact value needs no sort."""
-    if isinstance(leaf, EveryThing):
+    if isinstance(leaf, MatchAll):
         where = [terms.c.field == parameters(walk.name_field), terms.c.value > _AFTER]
         return (
             select(terms.c.subject)
@@ -163,7 +163,7 @@ def _holds(
     parameters: BoundParameters, index_name: str, query: Query, subject: ColumnElement[Any]
 ) -> ColumnElement[bool]:
     match query:
-        case EveryThing():
+        case MatchAll():
             return literal(1) == 1
         case AllTerms(parts=parts):
             return and_(*(_holds(parameters, index_name, part, subject) for part in parts))

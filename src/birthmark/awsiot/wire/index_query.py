@@ -76,7 +76,7 @@ class FieldRange:
 
 
 @dataclass(frozen=True, slots=True)
-class EveryThing:
+class MatchAll:
     """Query that matches everything."""
 
 
@@ -101,7 +101,7 @@ class AnyTerm:
     parts: tuple["Query", ...]
 
 
-Leaf: TypeAlias = FieldEquals | FieldRange | EveryThing
+Leaf: TypeAlias = FieldEquals | FieldRange | MatchAll
 Query: TypeAlias = Leaf | NoTerm | AllTerms | AnyTerm
 
 
@@ -252,7 +252,7 @@ class _Parser:
         if self._next()[0] == "compare":
             return self._compared(self._field(text), self._take()[1])
         if not self._takes("colon"):
-            return EveryThing() if text == "*" else _word("", text)
+            return MatchAll() if text == "*" else _word("", text)
         return self._value(self._field(text))
 
     def _value(self, field: str) -> Query:

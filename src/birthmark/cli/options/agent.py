@@ -11,7 +11,7 @@ import typer
 from birthmark.agent.identity_lifecycle import Agent
 from birthmark.agent.state_directory import AgentPaths
 from birthmark.cli.command_factory import JsonOption
-from birthmark.cli.local_agent_access import AgentPlace
+from birthmark.cli.local_agent_access import AgentLocation
 from birthmark.cli.output.agent_status import format_certificates, status_row
 from birthmark.cli.output.command_output import emit, working
 from birthmark.errors import BirthmarkError
@@ -45,8 +45,8 @@ class AgentOptions:
         return self.config or self.places.config
 
     @property
-    def place(self) -> AgentPlace:
-        return AgentPlace(self.root, self.file)
+    def place(self) -> AgentLocation:
+        return AgentLocation(self.root, self.file)
 
     def show(self, agent: Agent) -> dict[str, Any]:
         """Print the agent's status and return it."""

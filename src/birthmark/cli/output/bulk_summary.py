@@ -127,7 +127,7 @@ class Refusals:
         elif len(more := self._more.setdefault(error.code, [])) < _LISTED:
             more.append(" ".join(map(str, row.values())))
 
-    def tell_rest(self) -> None:
+    def print_remaining(self) -> None:
         """Print the number of further refusals of each kind, and their entries."""
         for code, named in self._more.items():
             rest = self._kinds[code] - _SHOWN

@@ -62,8 +62,8 @@ def is_repeated(
     """
     if present is None or present.issued_at is None or present.issued_key != key_digest:
         return False
-    lives = not_after - present.issued_at
-    within = min(REPEATED_WITHIN, lives / 10)
+    is_alive = not_after - present.issued_at
+    within = min(REPEATED_WITHIN, is_alive / 10)
     return present.issued_by == enrollment.policy and now - present.issued_at <= within
 
 

@@ -16,7 +16,7 @@ from birthmark.dps.rules.custom_allocation import (
     WebhookInvalidError,
 )
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.outbound.callouts import Questions, QuestionsWaitError
+from birthmark.outbound.callouts import CalloutClient, QuestionsWaitError
 from birthmark.outbound.http_client import HttpSender, NotAnsweredError
 
 PAUSES_S = (1.0, 3.0)
@@ -32,7 +32,7 @@ class AllocationWebhooks:
     def __init__(self, sender: HttpSender | None = None) -> None:
         """Create the webhooks; without a `sender`, none is called."""
         self._sender = sender
-        self._questions = None if sender is None else Questions(sender)
+        self._questions = None if sender is None else CalloutClient(sender)
         self._turns: KeyedLock[tuple[str, str]] = KeyedLock()
         self.pauses_s = PAUSES_S
 
@@ -56,13 +56,13 @@ class AllocationWebhooks:
         body = json.dumps(request).encode()
         mine = scope, facts["registration_id"].lower()
         try:
-            async with asyncio.timeout(PATIENCE_S), self._turns.alone_with(mine):
+            async with asyncio.timeout(PATIENCE_S), self._turns.lock(mine):
                 return await self._answer(self._questions, mine, url, body, facts)
         except TimeoutError as error:
             raise AllocationFailedError(reason=f"no good answer in {PATIENCE_S:g} s", **facts) from error
 
     async def _answer(
-        self, questions: Questions, mine: tuple[str, str], url: str, body: bytes, facts: Mapping[str, str]
+        self, questions: CalloutClient, mine: tuple[str, str], url: str, body: bytes, facts: Mapping[str, str]
     ) -> bytes:
         scope, device = mine
         for pause_s in (*self.pauses_s, None):

@@ -20,7 +20,7 @@ from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Symbol, UInt
 from birthmark.auth.permission_statements import Right
 from birthmark.clock_and_entropy import Clock, Entropy
-from birthmark.errors import BirthmarkError, NotFoundError
+from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError
 from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink
 from birthmark.iothub.amqp.claims import CbsClaims, NoClaimError
 from birthmark.iothub.amqp.error_conditions import amqp_error
@@ -35,6 +35,7 @@ from birthmark.iothub.wire.amqp_addresses import (
     EventPartition,
     HubEvents,
     ServiceNode,
+    is_in_entity,
     parse_address,
 )
 from birthmark.net.amqp_driver import AmqpDriver
@@ -57,6 +58,17 @@ class AmqpAddressError(NotFoundError):
         "MQTT or HTTPS. To print the connection strings: `birthmark hub key --policy service`"
     )
     address: str
+
+
+class EventHubReadOnlyError(ForbiddenError):
+    """A client wants to send events to the Event Hubs-compatible endpoint."""
+
+    code = "iothub.event_hub_read_only"
+    message = "The Event Hubs-compatible endpoint of hub {hub} is read-only"
+    cause = "A client attached a link that sends events to {address}. Only devices send telemetry to a hub."
+    fix = "Send telemetry as a device. To show the command: `birthmark device send --help`"
+    address: str
+    hub: str
 
 
 class HubAmqpConnections:
@@ -106,11 +118,11 @@ class HubAmqpConnections:
 class HubAmqpConnection:
     """Handles the events of one connection."""
 
-    def __init__(self, everyone: HubAmqpConnections, driver: AmqpDriver) -> None:
+    def __init__(self, shared: HubAmqpConnections, driver: AmqpDriver) -> None:
         self.driver = driver
-        self._everyone = everyone
+        self._shared = shared
         self._known_claims: CbsClaims | None = None
-        self._nodes = NodeRequests(everyone.iothub, self, self._claim)
+        self._nodes = NodeRequests(shared.iothub, self, self._claim)
         self._handlers: dict[ReceiverLink | SenderLink, LinkHandler] = {}
 
     # ---- for the driver
@@ -150,7 +162,7 @@ class HubAmqpConnection:
         """End all links."""
         for link in tuple(self._handlers):
             self._detached(link)
-        self._everyone.forget(self)
+        self._shared.forget(self)
 
     def recheck(self) -> None:
         """Detach the links that no claim authorizes any more."""
@@ -171,7 +183,7 @@ class HubAmqpConnection:
 
     def authorize(self, hub: Hub, resource: str, right: Right = Right.READ) -> str:
         """Return the policy or user that may use a resource. Raise `NoClaimError`, `RightMissingError`."""
-        return self._claims.authorize(hub, resource, right, self._everyone.clock.now())
+        return self._claims.authorize(hub, resource, right, self._shared.clock.now())
 
     def detach(self, link: ReceiverLink | SenderLink, error: Exception) -> None:
         """Record a refusal or a bug, and end a link with its condition."""
@@ -190,7 +202,7 @@ class HubAmqpConnection:
     @property
     def _claims(self) -> CbsClaims:
         if self._known_claims is None:  # the address is known once the transport is
-            self._known_claims = CbsClaims(self._everyone.iothub.hubs, self.driver.address)
+            self._known_claims = CbsClaims(self._shared.iothub.hubs, self.driver.address)
         return self._known_claims
 
     def _sasl(self, event: SaslStarted) -> None:
@@ -198,8 +210,7 @@ class HubAmqpConnection:
             try:
                 self._claim(event.authentication_id, event.password, "")
             except BirthmarkError as error:
-                self.driver.note(error)
-                self.driver.engine.refuse_sasl()
+                self.driver.refuse_sasl(error)
                 return
         self.driver.engine.accept_sasl()
 
@@ -223,7 +234,7 @@ class HubAmqpConnection:
 
     def _handler_of(self, link: ReceiverLink | SenderLink, address: AmqpAddress | None, text: str) -> LinkHandler:
         """Accept a link and return its handler. Raise `BirthmarkError`, or the redirect."""
-        iothub = self._everyone.iothub
+        iothub = self._shared.iothub
         match address, link:
             case AmqpNode() as node, _:
                 self._nodes.attach(link, node)
@@ -231,18 +242,20 @@ class HubAmqpConnection:
             case ServiceNode.C2D, ReceiverLink():
                 return C2dLink(iothub, self, link)
             case ServiceNode.FEEDBACK, SenderLink():
-                return FeedbackLink(iothub, self, link, self._everyone.holder, self._everyone.living())
+                return FeedbackLink(iothub, self, link, self._shared.holder, self._shared.living())
             case ServiceNode.FILE_NOTIFICATIONS, SenderLink():
                 return FileNotificationLink(self, link)
             case HubEvents(path=path), SenderLink():
                 raise self._redirect(path)
+            case _, ReceiverLink() if (hub := self._claims.hub()) is not None and is_in_entity(text, hub.name):
+                raise EventHubReadOnlyError(hub=hub.name, address=text[:_MAX_SHOWN])
             case _:
                 raise AmqpAddressError(address=text[:_MAX_SHOWN])
 
     async def _read(self, link: SenderLink, address: EventPartition) -> None:
-        everyone = self._everyone
+        shared = self._shared
         try:
-            self._handlers[link] = await EventLink.attach(everyone.events, self, link, address, everyone.living())
+            self._handlers[link] = await EventLink.attach(shared.events, self, link, address, shared.living())
         except BirthmarkError as error:
             self._refuse(link, error)
         else:
@@ -251,7 +264,7 @@ class HubAmqpConnection:
         self.driver.resume_events()
 
     def _redirect(self, path: str) -> AmqpError:
-        hub, port = self.hub, self._everyone.port
+        hub, port = self.hub, self._shared.port
         address = f"amqps://{hub.host}:{port}/{hub.name}/{path.strip('/') or AmqpNode.MANAGEMENT}"
         info = {
             Symbol("hostname"): hub.host,

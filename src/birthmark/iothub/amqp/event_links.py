@@ -16,13 +16,13 @@ from birthmark.clock_and_entropy import Entropy, new_uuid
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
 from birthmark.iothub.amqp.event_reader import EventReader, StreamTail
 from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
-from birthmark.iothub.amqp.node_requests import parse_partition
+from birthmark.iothub.amqp.node_requests import check_entity, parse_partition
 from birthmark.iothub.domain_events import ConsumerGroupsChanged, ReaderReplaced
 from birthmark.iothub.model import Hub, TelemetryMessage
 from birthmark.iothub.rules.event_positions import parse_filter
 from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.consumer_groups import DEFAULT
 from birthmark.iothub.service.exclusive_readers import PartitionOfGroup
-from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.iothub.wire.amqp_addresses import EventPartition
 from birthmark.store import Changes
 from birthmark.supervised_tasks import note
@@ -102,7 +102,8 @@ class EventLinks:
         present = self._readers.setdefault(link.terms.partition, set())
         if link.terms.epoch is None and sum(one.terms.epoch is None for one in present) >= MAX_READERS:
             at = link.terms.partition
-            raise TooManyReadersError(hub=at.hub, group=at.group, partition=at.number)
+            group = DEFAULT if at.group == DEFAULT.lower() else at.group
+            raise TooManyReadersError(hub=at.hub, group=group, partition=at.number)
         present.add(link)
 
     def remove(self, link: "EventLink") -> None:
@@ -143,10 +144,10 @@ class EventLinks:
 class EventLink(LinkHandler):
     """One link that reads a partition."""
 
-    def __init__(self, everyone: EventLinks, connection: LinkConnection, link: SenderLink, terms: ReaderTerms) -> None:
+    def __init__(self, shared: EventLinks, connection: LinkConnection, link: SenderLink, terms: ReaderTerms) -> None:
         self.terms = terms
-        self.holder = everyone.new_holder()
-        self._everyone = everyone
+        self.holder = shared.new_holder()
+        self._shared = shared
         self._connection = connection
         self._link = link
         self._reader: EventReader | None = None
@@ -155,23 +156,23 @@ class EventLink(LinkHandler):
     @classmethod
     async def attach(
         cls,
-        everyone: EventLinks,
+        shared: EventLinks,
         connection: LinkConnection,
         link: SenderLink,
         address: EventPartition,
         condition: Changes,
     ) -> "EventLink":
         """Start a reader and accept its link. Raise `BirthmarkError`."""
-        terms = await _terms_of(everyone.iothub, connection, link, address)
+        terms = await _terms_of(shared.iothub, connection, link, address)
         position = parse_filter(_selector_of(link))
-        made = cls(everyone, connection, link, terms)
-        everyone.add(made)
+        made = cls(shared, connection, link, terms)
+        shared.add(made)
         try:
             await made._start(condition)
-            stream = everyone.iothub.telemetry.stream(terms.hub)
+            stream = shared.iothub.telemetry.stream(terms.hub)
             wants_metrics = METRICS in link.desired_capabilities
             made._reader = reader = EventReader(
-                *(link, stream, everyone.tail(terms.hub), connection.driver, terms.partition.number),
+                *(link, stream, shared.tail(terms.hub), connection.driver, terms.partition.number),
                 check=made.check,
                 with_metrics=wants_metrics,
             )
@@ -191,12 +192,12 @@ class EventLink(LinkHandler):
     async def _start(self, condition: Changes) -> None:
         partition, epoch = self.terms.partition, self.terms.epoch
         if epoch is not None:
-            await self._everyone.iothub.exclusive_readers.acquire(partition, epoch, self.holder, condition)
+            await self._shared.iothub.exclusive_readers.acquire(partition, epoch, self.holder, condition)
         await self.check()
 
     async def check(self) -> None:
         """Raise `BirthmarkError` if the reader must end: its group is gone, or another reader is exclusive."""
-        iothub, partition = self._everyone.iothub, self.terms.partition
+        iothub, partition = self._shared.iothub, self.terms.partition
         await iothub.consumer_groups.get(self.terms.hub, partition.group)
         await iothub.exclusive_readers.check(partition, self.terms.epoch, self.holder)
 
@@ -215,7 +216,7 @@ class EventLink(LinkHandler):
     def ended(self) -> None:
         if self._task is not None:
             self._task.cancel()
-        self._everyone.remove(self)
+        self._shared.remove(self)
 
     def _stopped(self, error: Exception) -> None:
         self._connection.detach(self._link, error)
@@ -225,8 +226,7 @@ async def _terms_of(
     iothub: IotHub, connection: LinkConnection, link: SenderLink, address: EventPartition
 ) -> ReaderTerms:
     hub = connection.hub
-    if hub.name.lower() != address.entity.lower():
-        raise UnknownHubError(host=address.entity[:200])
+    check_entity(hub, address.entity)
     connection.authorize(hub, address.resource)
     group = await iothub.consumer_groups.get(hub, address.group)
     number = parse_partition(hub, str(address.partition))

@@ -19,7 +19,6 @@ from birthmark.iothub.amqp.event_reader import is_partition
 from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.iothub.wire.amqp_addresses import AmqpNode, parse_address
 
 _UNAUTHORIZED, _BAD_REQUEST, _NOT_FOUND, _OK = 401, 400, 404, 200
@@ -49,6 +48,26 @@ class UnknownPartitionError(NotFoundError):
     hub: str
     last: int = PARTITIONS - 1
     partition: str
+
+
+class EntityNotOfHubError(NotFoundError):
+    """The address names another entity than the hub's."""
+
+    code = "iothub.entity_not_of_hub"
+    message = "The entity {entity} does not exist at hub {hub}"
+    cause = "The client's address or EntityPath names {entity}, but the token belongs to hub {hub}."
+    fix = (
+        "Set EntityPath={hub} in the connection string. To print the connection string: `birthmark hub key {hub} "
+        "--policy service`"
+    )
+    entity: str
+    hub: str
+
+
+def check_entity(hub: Hub, name: str) -> None:
+    """Raise `EntityNotOfHubError` unless a name is that of the hub's entity."""
+    if hub.name.lower() != name.lower():
+        raise EntityNotOfHubError(hub=hub.name, entity=name[:_MAX_SHOWN])
 
 
 def parse_partition(hub: Hub, text: str) -> int:
@@ -124,8 +143,7 @@ class NodeRequests(LinkHandler):
         """Return the properties of the entity or of one of its partitions."""
         name, kind = str(asked.get("name", "")), asked.get("type")
         hub = self._connection.hub
-        if hub.name.lower() != name.lower():
-            raise UnknownHubError(host=name[:_MAX_SHOWN])
+        check_entity(hub, name)
         self._connection.authorize(hub, f"{hub.name}/{AmqpNode.MANAGEMENT}")
         if asked.get("operation") != "READ":
             raise AmqpRequestError(detail="the operation is not READ")

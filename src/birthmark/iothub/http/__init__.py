@@ -1,4 +1,4 @@
-"""IoT Hub over HTTPS: the service API (`service`) and the device API (`devices`)."""
+"""IoT Hub over HTTPS: the service API (`service_api`) and the device API (`device_api`)."""
 
 from birthmark.iothub.http.url_routes import routes
 

@@ -11,7 +11,7 @@ from birthmark.auth.permission_statements import Right
 from birthmark.iothub import wire
 from birthmark.iothub.http.authorization_and_errors import Authorized, Record, etag_of, guarded, hub_of
 from birthmark.iothub.model import Hub, parse_device_id
-from birthmark.iothub.ports import ToDevices
+from birthmark.iothub.ports import DeviceCalls
 from birthmark.iothub.rules.digital_twins import digital_twin
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs_and_authorization import SERVICE
@@ -22,7 +22,7 @@ _PATHS = ("/commands/{command}", "/components/{component}/commands/{command}")
 _WAITS = ("connectTimeoutInSeconds", "responseTimeoutInSeconds")
 
 
-def routes(iothub: IotHub, devices: ToDevices, authorized: Authorized, record: Record) -> list[Route]:
+def routes(iothub: IotHub, devices: DeviceCalls, authorized: Authorized, record: Record) -> list[Route]:
     """Return the routes of digital twins; `record` logs a refusal and returns its tracking id."""
 
     def asked(request: Request, right: Right) -> tuple[Hub, str, str]:

@@ -24,7 +24,7 @@ from birthmark.iothub.http.authorization_and_errors import (
 )
 from birthmark.iothub.http.message_headers import c2d_message_of
 from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Hub, Identity, name_of, space_of
-from birthmark.iothub.ports import ToDevices
+from birthmark.iothub.ports import DeviceCalls
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
 from birthmark.iothub.rules.direct_methods import MAX_PAYLOAD_BYTES
 from birthmark.iothub.rules.tiers import ThrottleClass
@@ -86,7 +86,7 @@ _MAX_LIST = 1000
 _TWIN = "twins/{}"
 
 
-def routes(iothub: IotHub, devices: ToDevices, record: Record) -> list[Route]:
+def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
     """Return the registry routes; `record` logs a refusal and returns its tracking id."""
     hubs, registry = iothub.hubs, iothub.registry
 

@@ -9,7 +9,7 @@ from starlette.routing import Route
 from birthmark.iothub.http import device_api, queries, service_api
 from birthmark.iothub.http.authorization_and_errors import Record, guarded
 from birthmark.iothub.model import parse_device_id
-from birthmark.iothub.ports import ToDevices
+from birthmark.iothub.ports import DeviceCalls
 from birthmark.iothub.rules.publish_refusals import PathNotServedError
 from birthmark.iothub.service import IotHub
 
@@ -19,7 +19,7 @@ _ANY = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _UNSERVED = ("jobs", "configurations", "messages", "digitaltwins", "modules", "serviceStats", "file", "query")
 
 
-def routes(iothub: IotHub, to_devices: ToDevices, record: Record) -> list[Route]:
+def routes(iothub: IotHub, to_devices: DeviceCalls, record: Record) -> list[Route]:
     """Return the hub's routes; `record` logs a refusal and returns its tracking id."""
 
     async def unserved(request: Request) -> Response:

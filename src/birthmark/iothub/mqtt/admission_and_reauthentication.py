@@ -318,7 +318,7 @@ class HubConnections:
             if isinstance(attached.connection, HubConnection) and attached.connection.is_of_policy:
                 attached.connection.end(CloseReason.ADMINISTRATIVE)
 
-    def everyone(self) -> tuple[HubConnection, ...]:
+    def live_connections(self) -> tuple[HubConnection, ...]:
         """Return every connection."""
         return tuple(self._of(self.iothub.hubs.all()))
 

@@ -90,7 +90,7 @@ class C2dDelivery:
             return
         self._is_flowing = True
         try:
-            async with self._c2d.turns.alone_with((self._space, self._device_id)):
+            async with self._c2d.turns.lock((self._space, self._device_id)):
                 await self._flow()
         except UnavailableError:
             self._look_at(self._c2d.now() + _AGAIN_MICROS)
@@ -181,6 +181,6 @@ class C2dDelivery:
         """Return unacknowledged messages to the queue for the next connection."""
         self._look_at(None)
         self._gave_back = True
-        async with self._c2d.turns.alone_with((self._space, self._device_id)):
+        async with self._c2d.turns.lock((self._space, self._device_id)):
             taken, self._taken = self._taken, {}
             await self._c2d.inboxes.abandon_all(self._space, self._device_id, [one.lock for one in taken.values()])

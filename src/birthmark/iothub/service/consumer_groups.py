@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from birthmark.clock_and_entropy import Clock
-from birthmark.errors import ChangedMeanwhileError, InvalidRequestError, NotFoundError, PolicyError
+from birthmark.errors import ChangedMeanwhileError, ConflictError, InvalidRequestError, NotFoundError, PolicyError
 from birthmark.iothub import store
 from birthmark.iothub.domain_events import ConsumerGroupsChanged, HubDeleted
 from birthmark.iothub.model import Hub
@@ -44,11 +44,21 @@ class ConsumerGroupNameError(InvalidRequestError):
     message = "The consumer group name {name} is not valid"
     cause = (
         "A consumer group name consists of 1 to 50 letters, digits, dots, hyphens and underscores, and begins and ends "
-        "with a letter or a digit. The name {name} does not. $Default always exists."
+        "with a letter or a digit. The name {name} does not."
     )
     fix = "Choose another name. List consumer groups: `birthmark hub consumer-group ls --hub {hub}`"
     hub: str
     name: str
+
+
+class DefaultGroupError(ConflictError):
+    """The consumer group `$Default` cannot be deleted."""
+
+    code = "iothub.default_consumer_group"
+    message = "The consumer group $Default cannot be deleted"
+    cause = "Every hub has the consumer group $Default, so it cannot be deleted from hub {hub}."
+    fix = "Choose another group. List consumer groups: `birthmark hub consumer-group ls --hub {hub}`"
+    hub: str
 
 
 class TooManyConsumerGroupsError(PolicyError):
@@ -121,9 +131,9 @@ class ConsumerGroups:
         return await retry_on_conflict(decide)
 
     async def delete(self, hub: Hub, name: str, *, actor: str) -> None:
-        """Delete a group and disconnect its readers. Raise `UnknownConsumerGroupError`, `ConsumerGroupNameError`."""
+        """Delete a group and disconnect its readers. Raise `UnknownConsumerGroupError`, `DefaultGroupError`."""
         if name.lower() == DEFAULT.lower():
-            raise ConsumerGroupNameError(hub=hub.name, name=name)
+            raise DefaultGroupError(hub=hub.name)
         changes = Changes().run(
             store.REMOVE_CONSUMER_GROUP,
             expect=1,

@@ -10,6 +10,7 @@ from typing import Any
 from birthmark.errors import BirthmarkError, ConflictError
 from birthmark.iothub import store
 from birthmark.iothub.domain_events import ReaderReplaced
+from birthmark.iothub.service.consumer_groups import DEFAULT
 from birthmark.store import Changes, Database, retry_on_conflict
 
 
@@ -90,6 +91,7 @@ class ExclusiveReaders:
 
 def _error(partition: PartitionOfGroup, present: int, requested: int | None) -> BirthmarkError:
     told = "no epoch" if requested is None else f"epoch {requested}"
+    group = DEFAULT if partition.group == DEFAULT.lower() else partition.group
     return ExclusiveReaderError(
-        hub=partition.hub, group=partition.group, partition=partition.number, present=present, requested=told
+        hub=partition.hub, group=group, partition=partition.number, present=present, requested=told
     )

@@ -140,7 +140,7 @@ class Twins:
             return made
 
         # Serialized here, so that a change of any version never conflicts.
-        async with self._turns.alone_with((hub.name, name)):
+        async with self._turns.lock((hub.name, name)):
             return await retry_on_conflict(change, after=ChangedMeanwhileError, attempts=_ATTEMPTS)
 
     def _event_changes(self, hub: Hub, before: Twin, twin: Twin, *, replaces: bool) -> Changes:

@@ -70,6 +70,12 @@ def parse_address(text: str | None) -> AmqpAddress | None:
     return None
 
 
+def is_in_entity(text: str, entity: str) -> bool:
+    """Return whether an address is an entity, or a part of it."""
+    path = unquote(_URL.sub("", text)).strip("/")
+    return path.partition("/")[0].lower() == entity.lower()
+
+
 def parse_c2d_target(text: str | None) -> tuple[str, str | None] | None:
     """Return the device and the module in the `to` property of a cloud-to-device message, or None."""
     found = _C2D_TARGET.fullmatch(_URL.sub("/", text or ""))

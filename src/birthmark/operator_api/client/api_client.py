@@ -21,7 +21,7 @@ from birthmark.flock import directory_of, parent_of
 from birthmark.operator_api.client.saved_login import Login, place, roots_file, signed_in
 from birthmark.operator_api.data_directory_lock import NAME as LOCK
 from birthmark.operator_api.data_directory_lock import is_served
-from birthmark.operator_api.unix_socket import PORT_ALONE, DoorConnection
+from birthmark.operator_api.unix_socket import PORT_ALONE, UnixSocketConnection
 from birthmark.ownership_and_sudo_commands import OWN_DATA, SERVICE_DATA, starting
 from birthmark.untrusted_json_and_text import reason_of
 
@@ -369,7 +369,7 @@ class OperatorClient:
 
     def _connection(self, patience_s: float) -> http.client.HTTPConnection:
         """Return a connection to the server. Raise `ServerNotRunningError`."""
-        connection: http.client.HTTPConnection = DoorConnection(self.data, patience_s)
+        connection: http.client.HTTPConnection = UnixSocketConnection(self.data, patience_s)
         try:
             connection.connect()
         except OSError as error:

@@ -56,7 +56,7 @@ from birthmark.server.backup.database_copy_and_import import (
 from birthmark.server.backup.removal_replay import ACTIONS, replay_rows
 from birthmark.server.backup.verified_audit_export import AuditExport, End, read_export
 from birthmark.server.cluster.file_sync import remove_cluster_state
-from birthmark.server.counter_verification import Figures
+from birthmark.server.counter_verification import CounterValues
 from birthmark.server.data_dir import RESTORED, RESTORING
 from birthmark.server.settings import ConfigInvalidError
 from birthmark.store import (
@@ -404,7 +404,7 @@ async def _amended(
         signed: dict[str, Any] = {"key": signer.public_key, "signature": signature, "others": others}
         changes.run(_SET_HEAD, chain=chain, seq=seq, at=now, digest=digest, **signed)
     await database.commit(changes)
-    await Figures(database, clock).repair()
+    await CounterValues(database, clock).repair()
     made_at = manifest.made_at.isoformat()
     until = None if exported.until is None else exported.until.isoformat()
     return RestoreResult(made_at, tokens, again.count, sorted(again.devices), again.came_back, until)

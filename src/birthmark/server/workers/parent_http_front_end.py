@@ -38,7 +38,7 @@ def field_of(scope: Scope) -> Sequence[Field]:
     return () if None in ends else [(FIELD, json.dumps(ends).encode())]
 
 
-class ForWhoAsks:
+class ClientAddressMiddleware:
     """Middleware for a worker's Unix domain socket that applies the client address from the front end.
 
     Access to the socket requires access to the installation, so the header is trusted.

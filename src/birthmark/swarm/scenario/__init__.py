@@ -1,1 +1,1 @@
-"""The scenario file: a table of all keys (`settings`), the parser (`parse`), and defaults (`resolve`)."""
+"""The scenario file: a table of all keys (`setting_catalog`), the parser (`parser`), and the values (`model`)."""

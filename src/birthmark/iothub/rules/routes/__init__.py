@@ -1,5 +1,5 @@
 """Message routes of a hub ("IoT Hub message routing").
 
-`changing` validates configuration changes; `selecting` selects the endpoints of a message; `telling` creates events of
-twins, devices and connections. The engine of `birthmark.message_routing` sends the messages.
+`configuration_changes` validates changes. `route_matcher` selects the endpoints of a message. `event_messages` creates
+the events of twins, devices and connections. The engine of `birthmark.message_routing` sends the messages.
 """

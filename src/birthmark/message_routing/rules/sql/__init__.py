@@ -1,6 +1,6 @@
 """AWS IoT SQL: selection of messages by rules (developer guide, AWS IoT SQL reference).
 
-`parse` compiles a statement once, `evaluate` applies it to a message; `parse_template` and `fill` do the same for
+`parse` compiles a statement once, and `evaluate` applies it to a message. `parse_template` and `fill` do the same for
 action texts. docs/reference/rules-sql.md lists supported features and differences; each of its rules is a vector in
 tests/vectors/rules_sql.toml.
 """

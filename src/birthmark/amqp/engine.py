@@ -32,6 +32,7 @@ from birthmark.amqp.framer import (
 )
 from birthmark.amqp.limits import AmqpLimits
 from birthmark.amqp.performatives import (
+    Attach,
     Begin,
     Close,
     Open,
@@ -82,7 +83,7 @@ class AmqpEngine:
         self.out = bytearray()
         self.max_frame_bytes = MIN_MAX_FRAME_BYTES  # of the frames that we send
         self.allowance = ControlAllowance(limits.max_control_frames, limits.control_frames_per_s)
-        self.held_bytes = 0
+        self.held_bytes = self.incomplete_bytes = self.link_count = 0
         self.sessions: dict[int, Session] = {}
         self._mechanisms = mechanisms
         self._container_id = container_id
@@ -136,7 +137,7 @@ class AmqpEngine:
     @property
     def buffered(self) -> int:
         """Number of received bytes that are incomplete or wait for a decision."""
-        return self.held_bytes + self._framer.buffered
+        return self.held_bytes + self.incomplete_bytes + self._framer.buffered
 
     @property
     def unsent(self) -> int:
@@ -193,6 +194,14 @@ class AmqpEngine:
         self._close_sessions()
         self.state = AmqpState.CLOSING
         self._closed_at = self._now
+
+    def discard(self) -> None:
+        """Release everything: the transport is closed, so nothing is received or sent any more."""
+        self.state = AmqpState.CLOSED
+        self._close_sessions()
+        self._framer = AmqpFramer()
+        self._events.clear()
+        self.out.clear()
 
     # ---- time
 
@@ -352,6 +361,9 @@ class AmqpEngine:
     def _route(self, frame: Frame, performative: Performative, payload: bytes) -> None:
         channel = frame.channel
         session = self.sessions.get(channel)
+        if isinstance(performative, Attach) and len(frame.body) > self.limits.max_attach_bytes:
+            told = f"an ATTACH has more than {self.limits.max_attach_bytes} bytes"
+            raise AmqpError(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told)
         if session is not None:
             session.receive(performative, payload, len(frame.body))
         elif isinstance(performative, Begin):

@@ -18,12 +18,15 @@ class AmqpLimits(msgspec.Struct, frozen=True):
     # Counts
     max_sessions: int = 32
     max_links: int = 64  # of a session
+    max_links_in_all: int = 512  # of a connection
     max_unsettled: int = 500  # deliveries of a session that the peer has not settled
     max_queued_messages: int = 50  # of a sender link, while it has no credit: responses
     max_sections: int = 64  # of a message
     max_batch_messages: int = 2048  # of a delivery with the batch format
 
     # Bytes and texts
+    max_attach_bytes: int = 8192  # an ATTACH, whose decoded properties need a multiple of its size
+    max_incomplete_bytes: int = 1_048_576  # transfers of incomplete deliveries, of all links
     max_held_bytes: int = 262_144  # frames that wait for a decision on SASL, OPEN or ATTACH; see `wants_data`
     max_name_chars: int = 512  # of a link
     max_address_chars: int = 1024

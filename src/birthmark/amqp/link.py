@@ -90,6 +90,10 @@ class LinkSession(Protocol):
         """Forget a link that this end detached."""
         ...
 
+    def count_incomplete(self, size: int) -> None:
+        """Add bytes to those of incomplete deliveries. Raise `AmqpError` of scope link if there are too many."""
+        ...
+
     def record_transfers(self, link: "Link", delivery_id: int, tag: bytes, *, transfers: int, settled: bool) -> None:
         """Count transfers, and remember an unsettled delivery."""
         ...
@@ -227,7 +231,20 @@ class Link:
         self.end()
 
     def _answer(self, attach: Attach) -> None:
+        """Write the answer to an ATTACH, and keep only the addresses of the peer's."""
         self.session.write(attach)
+        asked = self.attach
+        source, target = self._source(), self._target()
+        self.attach = Attach(
+            asked.name,
+            asked.handle,
+            asked.role,
+            asked.snd_settle_mode,
+            asked.rcv_settle_mode,
+            source=Source(source.address),
+            target=Target(target.address),
+            initial_delivery_count=asked.initial_delivery_count,
+        )
 
     def _source(self) -> Source:
         """Return the peer's source; clients detach if an answer has none."""

@@ -33,7 +33,7 @@ class CompleteDelivery:
 class ReceiverLink(Link):
     """Credit and deliveries to settle never exceed `max_credit` together, so a slow commit holds the peer back."""
 
-    __slots__ = ("_first", "_is_settled", "_owed", "_parts", "_size", "max_credit")
+    __slots__ = ("_counted", "_first", "_is_settled", "_owed", "_parts", "_size", "max_credit")
 
     def __init__(self, session: LinkSession, session_id: int, attach: Attach) -> None:
         super().__init__(session, session_id, attach)
@@ -42,7 +42,7 @@ class ReceiverLink(Link):
         self._first: Transfer | None = None
         self._is_settled = False
         self._parts: list[bytes] = []
-        self._size = 0
+        self._size = self._counted = 0
 
     def accept(
         self,
@@ -134,6 +134,8 @@ class ReceiverLink(Link):
             told = f"a message is larger than {self.max_message_bytes} bytes"
             raise self._error(AmqpCondition.MESSAGE_SIZE_EXCEEDED, told)
         if transfer.more:
+            self._counted += len(payload)
+            self.session.count_incomplete(len(payload))
             return None
         whole = payload if len(self._parts) == 1 else b"".join(self._parts)
         delivery = CompleteDelivery(first, whole, settled=self._is_settled)
@@ -171,6 +173,9 @@ class ReceiverLink(Link):
         self._is_settled = False
         self._parts = []
         self._size = 0
+        if self._counted:
+            self.session.count_incomplete(-self._counted)
+            self._counted = 0
 
     def _error(self, condition: AmqpCondition, description: str) -> AmqpError:
         return AmqpError(condition, description, scope=AmqpErrorScope.LINK)

@@ -44,6 +44,7 @@ from birthmark.amqp.values import DescribedValue
 
 _DELIVERY_ALLOWANCE = 2  # control frames for each delivery: FLOW and DISPOSITION
 _HELD_FRAME_BYTES = 256  # memory of a held frame besides its content
+_ATTACH_FACTOR = 16  # memory of a decoded ATTACH, by its size
 
 
 class SessionConnection(Protocol):
@@ -54,6 +55,8 @@ class SessionConnection(Protocol):
     max_frame_bytes: int
     allowance: ControlAllowance
     held_bytes: int
+    incomplete_bytes: int
+    link_count: int
 
     def write_frame(self, channel: int, body: bytes) -> None:
         """Write a frame."""
@@ -179,9 +182,20 @@ class Session:
             self.pending = None
 
     def link_detached(self, link: Link) -> None:
-        self.links.pop(link.handle, None)
+        self._forget_link(link)
         self._ended_handles.add(link.handle)
         self._forget_deliveries(link)
+
+    def count_incomplete(self, size: int) -> None:
+        connection = self.connection
+        connection.incomplete_bytes += size
+        if size > 0 and connection.incomplete_bytes > self.limits.max_incomplete_bytes:
+            told = f"incomplete deliveries have more than {self.limits.max_incomplete_bytes} bytes"
+            raise _link_error(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told)
+
+    def _forget_link(self, link: Link) -> None:
+        if self.links.pop(link.handle, None) is not None:
+            self.connection.link_count -= 1
 
     def record_transfers(self, link: Link, delivery_id: int, tag: bytes, *, transfers: int, settled: bool) -> None:
         self._next_outgoing_id = self._next_outgoing_id + transfers & WRAP
@@ -216,7 +230,7 @@ class Session:
         if self.pending is None and not self._held:
             self._process(performative, payload)
             return
-        size += _HELD_FRAME_BYTES
+        size = _HELD_FRAME_BYTES + (size * _ATTACH_FACTOR if isinstance(performative, Attach) else size)
         self._held.append((performative, payload, size))
         self.connection.held_bytes += size
 
@@ -250,6 +264,7 @@ class Session:
         error = self._check_attach(link)
         self._ended_handles.discard(handle)
         self.links[handle] = link
+        self.connection.link_count += 1
         self.pending = link
         if error is not None:
             link.refuse(error)
@@ -261,6 +276,10 @@ class Session:
         addresses = (link.source_address or "", link.target_address or "")
         for is_exceeded, description in (
             (len(self.links) >= limits.max_links, f"a session has {limits.max_links} links"),
+            (
+                self.connection.link_count >= limits.max_links_in_all,
+                f"a connection has {limits.max_links_in_all} links",
+            ),
             (len(link.name) > limits.max_name_chars, "the link name is too long"),
             (max(map(len, addresses)) > limits.max_address_chars, "the address is too long"),
             (any(_text_size(one) > limits.max_filter_chars for one in link.filter.values()), "the filter is too long"),
@@ -438,9 +457,11 @@ class Session:
         """End all links without frames, because the session or the connection is over."""
         self._is_ended = True
         self.pending = None
-        for link in self.links.values():
+        for link in [*self.links.values()]:
             link.end()
-        self.links.clear()
+            self._forget_link(link)
+        self._renewals.clear()
+        self._waiting.clear()
         self.connection.held_bytes -= sum(size for _, _, size in self._held)
         self._held.clear()
         self._settlement = None

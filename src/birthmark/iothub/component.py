@@ -161,8 +161,8 @@ class HubComponent(Component):
         bus.on(HubDeleted, self._connections.drop_hub)
         bus.on(ConsumerGroupsChanged, self._amqp.events.check_groups)
         bus.on(ReaderReplaced, self._amqp.events.check_replaced)
-        bus.on(HubsChanged, self._amqp.recheck)
-        bus.on(HubDeleted, self._amqp.recheck)
+        bus.on(HubsChanged, self._amqp.recheck_soon)
+        bus.on(HubDeleted, self._amqp.recheck_soon)
 
     def samples(self) -> Iterable[Sample]:
         yield from self._of_streams()

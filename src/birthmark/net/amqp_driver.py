@@ -342,3 +342,4 @@ class AmqpDriver(asyncio.Protocol):
             self._is_over = True
             self._events.clear()
             self._service.closed()
+            self.engine.discard()  # references in a circle would keep its buffers for long

@@ -25,6 +25,7 @@ from birthmark.amqp.values import Symbol, ULong
 from birthmark.broker.rules.stream_partitions_and_positions import key_of, partition_of
 from birthmark.iothub.amqp.c2d_links import MAX_UNSETTLED
 from birthmark.iothub.amqp.claims import MAX_CLAIMS
+from birthmark.iothub.amqp.connection import MAX_LINKS_WITHOUT_TOKEN, MAX_REFUSED_TOKENS
 from birthmark.iothub.amqp.event_links import MAX_READERS
 from birthmark.iothub.model import C2dMessage, TelemetryMessage, space_of
 from birthmark.net.amqp_driver import AUTHENTICATION_S
@@ -284,11 +285,11 @@ async def test_a_link_ends_with_its_key_and_with_its_hub(tmp_path: Path) -> None
             reader.attach(partition_address(world, PARTITION), receives=True, credit=1)
             await reader.until(partial(is_attached, reader))
         await world.iothub.hubs.rotate("main", "service", "primary", actor="test")
-        shared.recheck(None)
+        shared.recheck_soon(None)
         await first.until(lambda: first.conditions() == ["amqp:unauthorized-access"])
         assert second.conditions() == []
         await world.iothub.hubs.delete("main", actor="test")
-        shared.recheck(None)
+        shared.recheck_soon(None)
         await second.until(lambda: len(second.conditions()) == 1)
 
 
@@ -521,6 +522,93 @@ async def test_new_feedback_reaches_a_waiting_listener(tmp_path: Path) -> None:
 
 
 # ---- the connection
+
+
+async def test_half_deliveries_are_bounded_for_all_links(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        back_end, _ = await a_service(world)
+        links = [back_end.attach("/messages/devicebound", receives=False) for _ in range(20)]
+        for number, link in enumerate(links):
+            back_end.send(Transfer(link, number, b"t", 0, settled=False, more=True), b"x" * 60_000)
+            assert back_end.driver.engine.buffered < 1_200_000
+        await back_end.until(lambda: back_end.conditions()[:1] == ["amqp:resource-limit-exceeded"])
+        assert not back_end.is_over
+        assert len(back_end.conditions()) < 20
+
+
+async def test_a_lost_connection_keeps_no_buffers(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        back_end, link = await a_service(world)
+        back_end.send(Transfer(link, 0, b"t", 0, settled=False, more=True), b"x" * 60_000)
+        assert back_end.driver.engine.buffered >= 60_000
+        back_end.driver.connection_lost(None)
+        assert back_end.driver.engine.buffered == 0
+        assert not back_end.driver.engine.sessions
+
+
+async def test_a_large_attach_is_refused(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        back_end, _ = await a_service(world)
+        back_end.attach("$management", receives=True, properties={Symbol(f"p{n}"): "x" * 100 for n in range(100)})
+        await back_end.until(lambda: back_end.is_over)
+
+
+async def test_few_links_are_attached_without_a_token(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        back_end = connect(world, connections(world))
+        back_end.begin()
+        for _ in range(MAX_LINKS_WITHOUT_TOKEN + 1):
+            back_end.attach("$cbs", receives=True)
+        await back_end.until(lambda: back_end.conditions() == ["amqp:unauthorized-access"])
+
+
+async def test_refused_tokens_without_end_close_the_connection(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        back_end = connect(world, connections(world))
+        back_end.begin()
+        asks = back_end.attach("$cbs", receives=False)
+        back_end.attach("$cbs", receives=True, credit=100)
+        for _ in range(MAX_REFUSED_TOKENS):
+            asked = {"operation": "put-token", "type": "x", "name": "x"}
+            back_end.transfer(asks, AmqpMessage(ValueBody("x"), application_properties=asked))
+        await back_end.until(lambda: back_end.is_over)
+
+
+async def test_links_of_one_resource_are_rechecked_by_one_verification(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        shared = connections(world)
+        back_end = connect(world, shared)
+        await back_end.claimed(token(world))
+        for _ in range(20):
+            back_end.attach("/messages/devicebound", receives=False)
+        await back_end.until(lambda: len(back_end.got(Attach)) == 20)
+        calls, authorize = [], world.iothub.hubs.authorize
+
+        def counted(*given: Any, **more: Any) -> str:
+            calls.append(given)
+            return authorize(*given, **more)
+
+        monkeypatch.setattr(world.iothub.hubs, "authorize", counted)
+        (connection,) = shared.live
+        connection.recheck()
+        assert len(calls) == 1
+
+
+async def test_revoked_credit_returns_feedback_to_its_queue(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        await feedback(world, 30)
+        back_end = await a_listener(world, credit=1)
+        for _ in range(10):
+            back_end.grant(2, 5, count=len(back_end.bodies()))
+            await asyncio.sleep(0)
+            back_end.grant(2, 0, count=len(back_end.bodies()))
+            await asyncio.sleep(0.01)
+        back_end.grant(2, 100, count=len(back_end.bodies()))
+        await back_end.until(lambda: len(back_end.bodies()) == 30)
+        assert back_end.conditions() == []
+        assert {count for _, count in await left(world)} == {1}
 
 
 async def test_any_bytes_after_authentication_end_only_the_connection(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from birthmark.amqp.errors import AmqpError, LocalProtocolError
-from birthmark.amqp.events import DeliveryReceived, LinkDetached
+from birthmark.amqp.events import DeliveryReceived, LinkDetached, LinkRequested
 from birthmark.amqp.limits import AmqpLimits
 from birthmark.amqp.performatives import (
     ACCEPTED,
@@ -201,9 +201,13 @@ def test_a_link_is_accepted_once() -> None:
 
 
 def test_the_terms_of_an_attach_are_visible() -> None:
-    _, link = a_receiver_link(properties={"a": 1}, desired_capabilities=("c",), snd_settle_mode=0, rcv_settle_mode=1)
+    terms: dict[str, Any] = {"properties": {"a": 1}, "desired_capabilities": ("c",)}
+    peer = a_session()
+    link = only(LinkRequested, attach_sender(peer, snd_settle_mode=0, rcv_settle_mode=1, **terms)).link
     assert (link.role, link.name, link.source_address, link.target_address) == ("receiver", "s", "s", "/events")
     assert (dict(link.properties), link.desired_capabilities, dict(link.filter)) == ({"a": 1}, ("c",), {})
+    link.accept()
+    assert (link.source_address, link.target_address, dict(link.properties)) == ("s", "/events", {})
     assert (link.snd_settle_mode, link.rcv_settle_mode, link.session_id) == (0, 1, 1)
     assert repr(link) == "ReceiverLink(name='s', handle=0, state=attached)"
 

@@ -180,10 +180,10 @@ class FeedbackLink(LinkHandler):
         link, driver = self._link, self._connection.driver
         if len(self._locks) >= MAX_UNSETTLED or not driver.can_write:
             return False
-        if link.capacity:
+        if link.capacity and link.session.unsettled_capacity:
             message = await self._queues.take(self._space, FEEDBACK, holder=self._holder, condition=self._living)
-            if message is not None and self._is_over:
-                await self._queues.restore(self._space, FEEDBACK, message)
+            if message is not None and not (link.capacity and link.session.unsettled_capacity):
+                await self._queues.restore(self._space, FEEDBACK, message)  # credit or link were gone meanwhile
                 return False
             if message is not None:
                 lock = str(message.lock)

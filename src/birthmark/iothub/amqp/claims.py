@@ -57,11 +57,18 @@ class TokenTypeError(UnauthenticatedError):
 
 @dataclass(frozen=True, slots=True)
 class CbsClaim:
-    """A token that was accepted, and the host name of its hub."""
+    """A token that was accepted, with the host name of its hub and the path that it covers."""
 
     host: str
+    path: tuple[str, ...]
     token: str
     expires_at: datetime
+
+    def covers(self, hub: Hub, resource: str, at: datetime) -> bool:
+        """Return whether the claim may be for a resource, before its signature is verified again."""
+        if self.host != hub.host or self.expires_at + SKEW <= at:
+            return False
+        return tuple(resource.lower().split("/"))[: len(self.path)] == self.path
 
 
 class CbsClaims:
@@ -84,7 +91,8 @@ class CbsClaims:
         if len(self._by_audience) >= MAX_CLAIMS and audience not in self._by_audience:
             raise TooManyClaimsError(limit=MAX_CLAIMS)
         expires_at = datetime.fromtimestamp(min(token.expiry_s, _LAST_S), UTC)
-        self._by_audience[audience] = CbsClaim(hub.host, text, expires_at)
+        parts = tuple(path.rstrip("/").split("/")) if path.strip("/") else ()
+        self._by_audience[audience] = CbsClaim(hub.host, parts, text, expires_at)
         return hub
 
     def authorize(self, hub: Hub, resource: str, right: Right, at: datetime) -> str:
@@ -93,7 +101,7 @@ class CbsClaims:
         hub = self._hubs.by_host(hub.host)  # with its present keys
         refused: BirthmarkError = NoClaimError(hub=hub.name, resource=resource[:200])
         for claim in self._by_audience.values():
-            if claim.host == hub.host and claim.expires_at + SKEW > at:
+            if claim.covers(hub, resource, at):
                 try:
                     return self._hubs.authorize(hub, claim.token, SERVICE, resource, right=right, address=self._address)
                 except UnauthenticatedError:
@@ -102,6 +110,10 @@ class CbsClaims:
                     refused = error
         raise refused
 
-    def hub(self) -> Hub | None:
-        """Return the hub of the claims, None if there is none or if it was deleted."""
-        return next((hub for one in self._by_audience.values() if (hub := self._hubs.find(one.host)) is not None), None)
+    def hub(self, at: datetime) -> Hub | None:
+        """Return the hub of the claims, None if none is valid or if it was deleted."""
+        valid = (one for one in self._by_audience.values() if one.expires_at + SKEW > at)
+        return next((hub for one in valid if (hub := self._hubs.find(one.host)) is not None), None)
+
+    def __bool__(self) -> bool:
+        return bool(self._by_audience)

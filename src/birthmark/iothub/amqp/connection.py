@@ -1,5 +1,6 @@
 """One AMQP connection of a hub's back end: claims, and the handler of each link."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from birthmark.amqp.errors import AmqpCondition, AmqpError, AmqpErrorScope
@@ -43,6 +44,9 @@ from birthmark.store import Changes
 from birthmark.supervised_tasks import note
 
 _RECHECK_S = 10.0
+MAX_LINKS_WITHOUT_TOKEN = 8
+MAX_REFUSED_TOKENS = 20
+"""Refused tokens after which a connection is closed."""
 AMQPS_PORT = 5671
 _MAX_SHOWN = 200
 
@@ -95,9 +99,12 @@ class HubAmqpConnections:
         self.port = port or AMQPS_PORT
         self.events = EventLinks(iothub, entropy, holder)
         self._connections: set[HubAmqpConnection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    def __len__(self) -> int:
-        return len(self._connections)
+    @property
+    def live(self) -> tuple["HubAmqpConnection", ...]:
+        """Every open connection."""
+        return tuple(self._connections)
 
     def connect(self, driver: AmqpDriver) -> "HubAmqpConnection":
         """Return the hub's side of a new connection."""
@@ -109,10 +116,20 @@ class HubAmqpConnections:
         """Forget a closed connection."""
         self._connections.discard(connection)
 
-    def recheck(self, _event: object) -> None:
-        """End the links whose hub, key or user is no longer valid."""
+    def recheck_soon(self, _event: object) -> None:
+        """End the links whose hub or key is no longer valid, once the change is in memory."""
+        task = asyncio.get_running_loop().create_task(self._recheck())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _recheck(self) -> None:
+        try:
+            await self.iothub.hubs.load()
+        except BirthmarkError as error:  # each connection also checks by itself
+            note("the check of AMQP links", error)
         for connection in tuple(self._connections):
             connection.recheck()
+            await asyncio.sleep(0)  # others run between two connections
 
 
 class HubAmqpConnection:
@@ -124,6 +141,9 @@ class HubAmqpConnection:
         self._known_claims: CbsClaims | None = None
         self._nodes = NodeRequests(shared.iothub, self, self._claim)
         self._handlers: dict[ReceiverLink | SenderLink, LinkHandler] = {}
+        self._recheck_at = 0.0
+        self._rechecked: dict[tuple[str, str, Right], str | BirthmarkError] | None = None
+        self._refused_tokens = 0
 
     # ---- for the driver
 
@@ -155,35 +175,51 @@ class HubAmqpConnection:
 
     def check_deadlines(self, at: float) -> float | None:
         """Detach links whose token has expired."""
-        self.recheck()
-        return at + _RECHECK_S if self._handlers else None
+        if at >= self._recheck_at:
+            self._recheck_at = at + _RECHECK_S
+            self.recheck()
+        return self._recheck_at if self._handlers else None
 
     def closed(self) -> None:
         """End all links."""
         for link in tuple(self._handlers):
             self._detached(link)
+        self._known_claims = None
         self._shared.forget(self)
 
     def recheck(self) -> None:
-        """Detach the links that no claim authorizes any more."""
+        """Detach the links that no claim authorizes any more; links of one resource share the verification."""
+        self._rechecked = {}
         for link, handler in tuple(self._handlers.items()):
             try:
                 handler.recheck()
             except BirthmarkError as error:
                 self.detach(link, error)
+        self._rechecked = None
 
     # ---- for handlers
 
     @property
     def hub(self) -> Hub:
         """The hub of the claims. Raise `NoClaimError` without one."""
-        if (hub := self._claims.hub()) is None:
+        if (hub := self._claims.hub(self._shared.clock.now())) is None:
             raise NoClaimError(hub="birthmark", resource=str(AmqpNode.MANAGEMENT))
         return hub
 
     def authorize(self, hub: Hub, resource: str, right: Right = Right.READ) -> str:
         """Return the policy or user that may use a resource. Raise `NoClaimError`, `RightMissingError`."""
-        return self._claims.authorize(hub, resource, right, self._shared.clock.now())
+        key = hub.name, resource, right
+        found = None if self._rechecked is None else self._rechecked.get(key)
+        if found is None:
+            try:
+                found = self._claims.authorize(hub, resource, right, self._shared.clock.now())
+            except BirthmarkError as error:
+                found = error
+            if self._rechecked is not None:
+                self._rechecked[key] = found
+        if isinstance(found, BirthmarkError):
+            raise found
+        return found
 
     def detach(self, link: ReceiverLink | SenderLink, error: Exception) -> None:
         """Record a refusal or a bug, and end a link with its condition."""
@@ -215,13 +251,21 @@ class HubAmqpConnection:
         self.driver.engine.accept_sasl()
 
     def _claim(self, audience: str, token: str, kind: str) -> None:
-        hub = self._claims.add(audience, token, kind)
+        try:
+            hub = self._claims.add(audience, token, kind)
+        except BirthmarkError as error:
+            self._refused_tokens += 1
+            if self._refused_tokens >= MAX_REFUSED_TOKENS:
+                asyncio.get_running_loop().call_soon(self.driver.refuse, error)
+            raise
         self.driver.mark_authenticated(f"hub:{hub.name}")
 
     def _attach(self, link: ReceiverLink | SenderLink) -> Awaitable[None] | None:
         text = (link.source_address if isinstance(link, SenderLink) else link.target_address) or ""
         try:
             address = parse_address(text)
+            if len(self._handlers) >= MAX_LINKS_WITHOUT_TOKEN and not self._claims:
+                raise NoClaimError(hub="birthmark", resource=text[:_MAX_SHOWN])
             if isinstance(address, EventPartition) and isinstance(link, SenderLink):
                 return self._read(link, address)
             self._handlers[link] = self._handler_of(link, address, text)
@@ -247,7 +291,9 @@ class HubAmqpConnection:
                 return FileNotificationLink(self, link)
             case HubEvents(path=path), SenderLink():
                 raise self._redirect(path)
-            case _, ReceiverLink() if (hub := self._claims.hub()) is not None and is_in_entity(text, hub.name):
+            case _, ReceiverLink() if (hub := self._claims.hub(self._shared.clock.now())) is not None and is_in_entity(
+                text, hub.name
+            ):
                 raise EventHubReadOnlyError(hub=hub.name, address=text[:_MAX_SHOWN])
             case _:
                 raise AmqpAddressError(address=text[:_MAX_SHOWN])

@@ -150,6 +150,7 @@ class EventLink(LinkHandler):
         self._shared = shared
         self._connection = connection
         self._link = link
+        self._is_to_check = False
         self._reader: EventReader | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -186,6 +187,8 @@ class EventLink(LinkHandler):
             properties=link.properties or None,
             offered_capabilities=(METRICS,) if wants_metrics else None,
         )
+        if made._is_to_check:  # it heard of a change while it started
+            reader.check_soon()
         made._task = asyncio.get_running_loop().create_task(reader.run(made._stopped))
         return made
 
@@ -203,6 +206,7 @@ class EventLink(LinkHandler):
 
     def check_soon(self) -> None:
         """Have the reader check before it sends again."""
+        self._is_to_check = True
         if self._reader is not None:
             self._reader.check_soon()
 

@@ -23,6 +23,7 @@ from birthmark.iothub.wire.amqp_addresses import AmqpNode, parse_address
 
 _UNAUTHORIZED, _BAD_REQUEST, _NOT_FOUND, _OK = 401, 400, 404, 200
 _CREDIT = 50
+MAX_REQUEST_BYTES = 16 * 1024
 _MAX_SHOWN = 200
 Claim = Callable[[str, str, str], None]
 """Adds a claim: the audience, the token and its type. Raise `BirthmarkError`."""
@@ -94,7 +95,7 @@ class NodeRequests(LinkHandler):
             link.accept(settled=True)
             self._answering.append(link)
         else:
-            link.accept(credit=_CREDIT)
+            link.accept(credit=_CREDIT, max_message_bytes=MAX_REQUEST_BYTES)
 
     def forget(self, link: ReceiverLink | SenderLink) -> None:
         """Forget a link that has ended."""

@@ -2,9 +2,9 @@
 
 A bundle is a file of JSON lines (`line_format`): an opening with the station's certificate, one line per chip, and a
 seal. Each line contains the SHA-256 of the previous one and is signed by the station, so no line can be changed,
-moved, added or removed undetected. A chip's line holds its certificates, the board's serial number and the operator. It also holds
-the chip's own signature over a nonce of all of these, which is valid for this chip and line only. A file may hold
-several sealed bundles, one after another.
+moved, added or removed undetected. A chip's line holds its certificates, the board's serial number and the operator.
+It also holds the chip's own signature over a nonce of all of these, which is valid for this chip and line only. A file
+may hold several sealed bundles, one after another.
 
 | module | |
 |---|---|

@@ -127,6 +127,13 @@ CONNECTIONS = Metric(
     "Connected MQTT clients, by protocol version.",
     (*_CLOUD, "protocol"),
 )
+AMQP_CONNECTIONS = Metric("birthmark_amqp_connections", MetricKind.GAUGE, "Open AMQP connections of back ends.")
+EVENT_READERS = Metric(
+    "birthmark_event_readers", MetricKind.GAUGE, "Event Hubs readers of partitions, by hub.", ("hub",)
+)
+EVENTS_SENT = Metric(
+    "birthmark_events_sent_total", MetricKind.COUNTER, "Events sent to Event Hubs readers, by hub.", ("hub",)
+)
 SESSIONS = Metric("birthmark_sessions", MetricKind.GAUGE, "Persistent MQTT sessions.", _CLOUD)
 RECEIVED = Metric("birthmark_messages_received_total", MetricKind.COUNTER, "Messages from clients.", (*_CLOUD, "qos"))
 SENT = Metric("birthmark_messages_sent_total", MetricKind.COUNTER, "Messages to clients.", (*_CLOUD, "qos"))
@@ -267,6 +274,7 @@ CATALOGUE = (
     *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, FAILED_RENEWALS, REVOKED),
     *(COMMITS, COMMITTED, WAITING, LAG, HANDSHAKES, FAILED, OUTBOX, CERTIFICATE_ENDS, CERTIFICATE_TAKEN),
     *(UNRENEWED, LISTS_END, DISK_FREE, CLOCK_STEADY, CLOCK_OFF, OUTBOX_AGE, HOOKS_FAILING, ALERTS),
+    *(AMQP_CONNECTIONS, EVENT_READERS, EVENTS_SENT),
     *(TELEMETRY, STREAM_COMMITS, KEPT_COMMITS, KEPT_BYTES, LETTERS, TWINS, ROUTED, ROUTES_LAG, SHADOWS, METHODS),
     *(RULE_SEEN, RULE_SENT, RULE_LAG, RULE_MISSED),
 )

@@ -166,6 +166,11 @@ class HubComponent(Component):
 
     def samples(self) -> Iterable[Sample]:
         yield from self._of_streams()
+        yield Sample(metric_catalog.AMQP_CONNECTIONS, (), len(self._amqp.live))
+        for hub, count in sorted(self._amqp.events.counts().items()):
+            yield Sample(metric_catalog.EVENT_READERS, (hub,), count)
+        for hub, count in sorted(self._amqp.events.sent.items()):
+            yield Sample(metric_catalog.EVENTS_SENT, (hub,), count)
         for by, count in sorted(self._iothub.twins.updates.items()):
             yield Sample(metric_catalog.TWINS, (by,), count)
         for outcome, count in sorted(self._calls.calls.items()):

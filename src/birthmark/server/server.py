@@ -464,6 +464,8 @@ class Server:
         if ports.amqps:
             amqp: Mapping[str, MakeProtocol] = {"amqp": doors.amqp}
             self._amqps_port = await self._listen_if_possible(listeners, ports.amqps, context, amqp)
+        if ports.amqp:
+            await listeners.listen(settings.loopback, ports.amqp, None, {"amqp": doors.amqp})
         if not ports.https_also:
             return ports.https
         try:

@@ -87,6 +87,8 @@ class Ports(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Port of the operator interface for users on other machines: TLS without a client certificate."""
     amqps: _Port = 5671
     """Port of AMQP over TLS."""
+    amqp: _Port = 0
+    """Port of AMQP without TLS, on loopback addresses only."""
 
 
 class Aws(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -243,7 +245,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ports.pki,
             ports.console,
             ports.amqps if self.serves(ServedCloud.IOTHUB) else 0,
+            ports.amqp if self.serves(ServedCloud.IOTHUB) else 0,
         )
+
+    @property
+    def loopback(self) -> tuple[str, ...]:
+        """Loopback addresses for ports without TLS: those of `listen`, or 127.0.0.1."""
+        return tuple(one for one in self.listen if one == "localhost" or one.startswith("127.")) or ("127.0.0.1",)
 
     @property
     def health_address(self) -> str:

@@ -84,6 +84,8 @@ class EventLinks:
         self._readers: dict[PartitionOfGroup, set[EventLink]] = {}
         self._tails: dict[str, tuple[MessageStream[TelemetryMessage], StreamTail]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self.sent: Counter[str] = Counter()
+        """Number of events sent, by hub."""
 
     def new_holder(self) -> str:
         """Return the holder of a new reader."""
@@ -126,7 +128,10 @@ class EventLinks:
 
     def counts(self) -> Counter[str]:
         """Return the number of readers by hub."""
-        return Counter({partition.hub: len(links) for partition, links in self._readers.items()})
+        found: Counter[str] = Counter()
+        for partition, links in self._readers.items():
+            found[partition.hub] += len(links)
+        return found
 
     def check_replaced(self, event: ReaderReplaced) -> None:
         """Check the readers of a partition that has a new exclusive reader."""
@@ -175,6 +180,7 @@ class EventLink(LinkHandler):
             made._reader = reader = EventReader(
                 *(link, stream, shared.tail(terms.hub), connection.driver, terms.partition.number),
                 check=made.check,
+                count=made._count,
                 with_metrics=wants_metrics,
             )
             await reader.start(position)
@@ -221,6 +227,9 @@ class EventLink(LinkHandler):
         if self._task is not None:
             self._task.cancel()
         self._shared.remove(self)
+
+    def _count(self, sent: int) -> None:
+        self._shared.sent[self.terms.hub.name] += sent
 
     def _stopped(self, error: Exception) -> None:
         self._connection.detach(self._link, error)

@@ -87,9 +87,10 @@ class EventReader:
         partition: int,
         *,
         check: Callable[[], Awaitable[None]],
+        count: Callable[[int], None],
         with_metrics: bool = False,
     ) -> None:
-        """`check` raises the `BirthmarkError` for which the reader must end.
+        """`check` raises the `BirthmarkError` for which the reader must end; `count` takes numbers of sent events.
 
         With `with_metrics`, each event tells the newest event of the partition.
         """
@@ -99,6 +100,7 @@ class EventReader:
         self._tail = tail
         self._connection = connection
         self._check = check
+        self._count = count
         self._checked_at = connection.monotonic()
         self._with_metrics = with_metrics
         self._wake = asyncio.Event()
@@ -154,6 +156,7 @@ class EventReader:
         metrics = await self._metrics() if self._with_metrics and page.items else None
         payloads = [render_event(position, number, one, metrics) for position, number, one in page.items]
         sent = link.send_many(payloads, settled=True) if payloads else 0
+        self._count(sent)
         if sent < len(payloads):
             self._after = page.items[sent - 1][0] if sent else self._after
         else:

@@ -395,11 +395,11 @@ class Parent:
             [dict[str, list[socket.socket]]() for _ in range(count)],
         )
         wanted, perhaps = (
-            (ports.mqtt, ports.https, ports.est, ports.pki),
+            (ports.mqtt, ports.https, ports.est, ports.pki, ports.amqp),
             (ports.https_also, ports.console, ports.amqps),
         )
         for port in filter(None, (*wanted, *perhaps)):
-            for address in settings.listen:
+            for address in settings.loopback if port == ports.amqp else settings.listen:
                 try:
                     for alone in await bind_sockets(address, port):  # no other process uses it, even of this user
                         alone.close()

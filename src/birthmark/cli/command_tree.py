@@ -42,7 +42,7 @@ CHIP = CommandGroup(
         "keygen": Leaf("chip:keygen", "operational --algorithm p256"),
         "write": Leaf("chip:write", "gateway-7.crt.pem"),
         "prove": Leaf("chip:prove_", "--nonce 5f2d9c01 > proof.json"),
-        "intake": Leaf("chip_intake:intake", "BOARD-0001 --trust-root maker-ca.pem"),
+        "intake": Leaf("chip_intake:intake", "BOARD-0001 --trust-root manufacturer-ca.pem"),
         "exec": Leaf("chip_exec:exec_", "-- python app.py"),
         "simulate": Leaf("chip_simulate:simulate", 'eval "$(birthmark chip simulate chip --chip se050)"'),
     },
@@ -175,7 +175,7 @@ PKI = CommandGroup(
         "manufacturer": CommandGroup(
             "Manufacturer CAs, whose certificates bootstrap devices.",
             {
-                "create": Leaf("pki:add_ca", "maker-ca.pem --any-name"),
+                "create": Leaf("pki:add_ca", "manufacturer-ca.pem --any-name"),
                 "ls": Leaf("pki:list_cas"),
                 "rm": Leaf("pki:remove_ca", "3F9A…"),
             },

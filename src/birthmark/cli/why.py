@@ -63,7 +63,7 @@ def why(
 ) -> None:
     """Explain refusals with their causes and fixes.
 
-    Without an ID, explains the latest ones.
+    Without an ID, explains the latest refusals.
 
     For a device without refusals, it shows its records, like `birthmark device show`.
     """

@@ -183,7 +183,7 @@ class FeedbackLink(LinkHandler):
         if link.capacity and link.session.unsettled_capacity:
             message = await self._queues.take(self._space, FEEDBACK, holder=self._holder, condition=self._living)
             if message is not None and not (link.capacity and link.session.unsettled_capacity):
-                await self._queues.restore(self._space, FEEDBACK, message)  # credit or link were gone meanwhile
+                await self._queues.restore(self._space, FEEDBACK, message)  # the credit or the link has ended
                 return False
             if message is not None:
                 lock = str(message.lock)

@@ -24,7 +24,7 @@ def test_the_database_alone_has_no_key_and_the_seed_of_another_directory_opens_n
         keys = keys_that_were_shown(server)
         (made,) = server.rows("hub", "device", "create", "pump-1")
         keys.add(made["primary_key"])
-        assert len(keys) == 4
+        assert len(keys) == 5
         server.run("webhook", "create", "works", "https://hooks.example.com/services/5ecret-of-ours")
     kept = b"".join(one.read_bytes() for one in server.data.glob("birthmark.db*"))
     assert b"5ecret-of-ours" not in kept

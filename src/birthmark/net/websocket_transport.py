@@ -126,8 +126,9 @@ def choose_subprotocol(offered: Sequence[str]) -> str | None:
 
 
 def offers_amqp(websocket: WebSocket) -> bool:
-    """Return whether a client offers the subprotocol of AMQP."""
-    return any(one.upper() == AMQP_SUBPROTOCOL for one in websocket.scope.get("subprotocols") or [])
+    """Return whether a client offers the subprotocol of AMQP, and none of MQTT."""
+    offered = [one.upper() for one in websocket.scope.get("subprotocols") or []]
+    return AMQP_SUBPROTOCOL in offered and not any(one.startswith("MQTT") for one in offered)
 
 
 async def serve_mqtt(websocket: WebSocket, make_driver: Callable[[TlsPeer], MqttDriver], report: Report) -> None:

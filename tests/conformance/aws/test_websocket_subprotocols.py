@@ -65,7 +65,11 @@ def test_an_upgrade_is_answered_with_the_subprotocol_that_it_offers(
     assert upgrade(server, path, "AMQPWSB10", offered) == (101, offered)
 
 
-@pytest.mark.parametrize("path", ["/mqtt", "/$iothub/websocket"])
-def test_an_upgrade_for_amqp_alone_is_refused_and_recorded(server: RunningServer, cloud: Cloud, path: str) -> None:
-    assert upgrade(server, path, "AMQPWSB10") == (403, None)
+def test_an_upgrade_for_amqp_alone_is_refused_where_aws_serves_mqtt(server: RunningServer, cloud: Cloud) -> None:
+    assert upgrade(server, "/mqtt", "AMQPWSB10") == (403, None)
     assert cloud.why(code="net.websocket_subprotocol")
+
+
+@pytest.mark.parametrize("path", ["/$iothub/websocket", "/$servicebus/websocket", "/$servicebus/websocket/"])
+def test_an_upgrade_for_amqp_is_answered_where_a_hub_serves_it(server: RunningServer, path: str) -> None:
+    assert upgrade(server, path, "AMQPWSB10") == (101, "AMQPWSB10")

@@ -16,6 +16,7 @@ from support.server.servers import RunningServer
 
 pytestmark = [
     pytest.mark.system,
+    pytest.mark.usefixtures("sdk_sockets_collected"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the SDK leaves sockets open
 ]
 

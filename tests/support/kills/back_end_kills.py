@@ -52,12 +52,13 @@ class Proof:
 
 
 class BackEnds:
-    """All clients of a run, a thread each, until `over` is set."""
+    """All clients of a run, a thread each, until `over` is set; those that send end with `sent`."""
 
     def __init__(self, server: RunningServer, keys: dict[str, str]) -> None:
         self.server = server
         self.proof = Proof()
         self.over = threading.Event()
+        self.sent = threading.Event()
         self._keys = keys
         known = server.endpoints["iothub"]
         self._string, self._ca = known["event_hubs_connection_string"], server.endpoints["trust_bundle"]
@@ -103,7 +104,7 @@ class BackEnds:
         def work() -> None:
             nonlocal count
             with contextlib.closing(self._https()) as line:
-                while not self.over.is_set():
+                while not self.sent.is_set():
                     body, count = f"{name}:{count}", count + 1
                     path = f"/devices/{name}/messages/events?api-version=2021-04-12"
                     line.request("POST", path, body, self._headers(name))
@@ -148,7 +149,7 @@ class BackEnds:
         name = next(iter(self._keys))
         with self._back_end() as back_end:
             link = back_end.attach("/messages/devicebound", receives=False)
-            while not self.over.is_set():
+            while not self.sent.is_set():
                 identifier = f"m{time.monotonic_ns()}"
                 properties = MessageProperties(to=f"/devices/{name}/messages/devicebound", message_id=identifier)
                 back_end.transfer(link, AmqpMessage(DataBody((b"x",)), properties, {"iothub-ack": "full"}))
@@ -208,6 +209,8 @@ def keep_on(server: RunningServer, kills: int, dice: random.Random, kill: Kill) 
     for _ in range(kills):
         time.sleep(dice.uniform(0.5, 3.0))
         kill(server, dice)
+    back_ends.sent.set()
+    time.sleep(4)  # what was on its way
     deadline = time.monotonic() + 90  # the lock of a message that was taken as its server died
     while time.monotonic() < deadline and not _is_whole(proof):
         time.sleep(0.2)
@@ -216,7 +219,8 @@ def keep_on(server: RunningServer, kills: int, dice: random.Random, kill: Kill) 
         thread.join(10)
     read = {body for seen in proof.seen.values() for body in seen.values()}
     proof.wrong += [f"telemetry {body} was acknowledged and not read" for body in sorted(proof.telemetry - read)[:5]]
-    left = sorted(proof.accepted - set(proof.completed))
+    told = set(proof.completed) | set(proof.feedback)  # the answer to a completion may be lost, not its feedback
+    left = sorted(proof.accepted - told)
     proof.wrong += [f"{identifier} was accepted and not completed" for identifier in left[:5]]
     untold = sorted(set(proof.completed) - set(proof.feedback))
     proof.wrong += [f"{identifier} was completed without feedback" for identifier in untold[:5]]
@@ -224,4 +228,6 @@ def keep_on(server: RunningServer, kills: int, dice: random.Random, kill: Kill) 
 
 
 def _is_whole(proof: Proof) -> bool:
-    return proof.accepted <= set(proof.completed) and set(proof.completed) <= set(proof.feedback)
+    read = {body for seen in proof.seen.values() for body in seen.values()}
+    told = set(proof.feedback)
+    return proof.accepted <= told and set(proof.completed) <= told and proof.telemetry <= read

@@ -306,7 +306,7 @@ OWN = {
     },
     "what the system tells": {
         "agent/state.py",
-        "doctor/servers.py",
+        "doctor/local_server_checks.py",
         "cli/output/machine_specific_hints.py",
         "flock.py",
         "swarm/runner.py",

@@ -31,7 +31,7 @@ from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.pki.names_and_registration_ids import fold
 from birthmark.protocol_component import Component
 from birthmark.store import Database
-from birthmark.store.counters import SUMS
+from birthmark.store.object_counters import SUMS
 from birthmark.store.pagination import each_among
 
 _MAX_PRINCIPALS, _MAX_THINGS = 100, 10

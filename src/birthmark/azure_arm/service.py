@@ -31,7 +31,7 @@ from birthmark.iam.missing_right_errors import require_right
 from birthmark.iam.service import People, TokenRefusedError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.routes import configuration_changes, route_matcher
-from birthmark.iothub.rules.tiers import Tier, edition_of
+from birthmark.iothub.rules.tier_throttles_and_quotas import Tier, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire.stored_routing_configuration import BUILT_IN, MAX_ROUTES, Routing, StoredRouting
 from birthmark.message_routing.rules.conditions import RoutedSubject, SqlMistake, parse_condition

@@ -4,6 +4,6 @@ Checks are offline first: results from this machine precede network checks, and 
 Checks change nothing. For a token, at most one login is tried, and none if it might be the last attempt.
 
 `setting_sources` has values with their sources, and `facts` has observations as values. `rules` evaluates them.
-`file_inspection`, `chip`, `middleware_config`, `identity`, `agent_checks_and_chips`, `servers` and `network` collect
-them. A vendor's library runs in a separate process (`pkcs11_probe`), because some crash and some hang.
+`file_inspection`, `chip`, `middleware_config`, `identity`, `agent_checks_and_chips`, `local_server_checks` and
+`network` collect them. A vendor's library runs in a separate process (`pkcs11_probe`), because some crash and some hang.
 """

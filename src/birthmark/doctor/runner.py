@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from birthmark.doctor import agent_checks_and_chips, chip, identity, middleware_config, network, servers
+from birthmark.doctor import agent_checks_and_chips, chip, identity, local_server_checks, middleware_config, network
 from birthmark.doctor.facts import ChipFacts, ChipSelection, PathFacts, ProbeExit, Reachable, ServerFacts, TrustFacts
 from birthmark.doctor.file_inspection import bytes_of, inspect_file, libraries
 from birthmark.doctor.findings import DoctorFinding
@@ -91,7 +91,7 @@ class InspectionContext:
 
 def examine(patient: InspectionContext, progress: Callable[[str], None]) -> Iterator[DoctorFinding]:
     """Yield the findings, causes before consequences, which a caller can remove."""
-    server = servers.inspect_server(patient.get("data"), patient.environment)
+    server = local_server_checks.inspect_server(patient.get("data"), patient.environment)
     device = agent_checks_and_chips.inspect_agent(patient.get("config"), patient.root)
     yield from _surroundings(patient, server)
     chips: list[ChipFacts] = []
@@ -104,7 +104,7 @@ def examine(patient: InspectionContext, progress: Callable[[str], None]) -> Iter
     held = identity.inspect_identity(patient.settings, patient.environment, data, patient.now)
     if held is not None:
         yield from identity_rules.findings(held, tuple(chips))
-    known = None if server is None else servers.reachable(server.data)
+    known = None if server is None else local_server_checks.reachable(server.data)
     if device is not None and any(one.ending is not ProbeExit.FINE for one in chips):
         yield agent_rules.not_checked(str(device.file))
     elif device is not None:
@@ -119,7 +119,9 @@ def _network(
 ) -> Iterator[DoctorFinding]:
     """Yield findings about clock, proxy and names; servers are contacted last, unless offline."""
     if server is not None:
-        yield from server_rules.findings(server if patient.is_offline else servers.query_status(server, patient.now))
+        yield from server_rules.findings(
+            server if patient.is_offline else local_server_checks.query_status(server, patient.now)
+        )
     yield from network_rules.clock(asyncio.run(network.clock(patient.now, reachable, is_offline=patient.is_offline)))
     hosts = network.hosts_of(server, reachable)
     proxy = network.proxy_of(patient.settings, hosts, is_offline=patient.is_offline)

@@ -34,7 +34,7 @@ from birthmark.metric_catalog import Sample
 from birthmark.net.mqtt_driver import Accept, MqttDriver
 from birthmark.protocol_component import Component, Record
 from birthmark.store import Database, Statement
-from birthmark.store.counters import SUMS
+from birthmark.store.object_counters import SUMS
 from birthmark.store.pagination import each_among
 
 _REVOKED = "taken back: "

@@ -14,7 +14,7 @@ from birthmark.iothub.rules import (
     certificate_renewal,
     direct_methods,
     publish_refusals,
-    tiers,
+    tier_throttles_and_quotas,
     twins,
 )
 from birthmark.iothub.service import hubs_and_authorization, modules, registry
@@ -47,8 +47,8 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     DeviceQueueFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
     LockLostError: (412, "DeviceMessageLockLost", 412002),
     publish_refusals.MessageTooLargeError: (413, "MessageTooLarge", 413001),
-    tiers.TierQuotaError: (403, "IotHubQuotaExceeded", 403002),
-    tiers.TooManyDevicesError: (413, "TooManyDevices", 413002),
+    tier_throttles_and_quotas.TierQuotaError: (403, "IotHubQuotaExceeded", 403002),
+    tier_throttles_and_quotas.TooManyDevicesError: (413, "TooManyDevices", 413002),
     errors.InvalidRequestError: (400, "ArgumentInvalid", 400004),
     errors.UnauthenticatedError: (401, "IotHubUnauthorizedAccess", 401002),
     errors.ForbiddenError: (403, "Forbidden", 403000),

@@ -70,7 +70,7 @@ class Hub:
     host: str
     policies: dict[str, tuple[bytes, bytes]] = field(repr=False)
     tier: str | None = None
-    """Tier whose limits apply, as `rules.tiers` stores it; None: no limits."""
+    """Tier whose limits apply, as `rules.tier_throttles_and_quotas` stores it; None: no limits."""
 
     def is_rekeyed_as(self, other: "Hub") -> bool:
         """Return whether another hub of this name is this one with rotated keys; a re-created hub shares no key."""

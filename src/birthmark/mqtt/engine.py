@@ -16,7 +16,13 @@ from collections.abc import Sequence
 
 from birthmark.mqtt import codec
 from birthmark.mqtt.errors import RemoteProtocolError
-from birthmark.mqtt.negotiated_limits import check_connect, check_disconnect, check_payload, check_subscribe, offer_of
+from birthmark.mqtt.negotiated_limits_and_aliases import (
+    check_connect,
+    check_disconnect,
+    check_payload,
+    check_subscribe,
+    offer_of,
+)
 from birthmark.mqtt.outbound_packets import (
     DISCARDED,
     FROM_CLIENT_ONLY,

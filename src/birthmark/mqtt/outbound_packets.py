@@ -14,7 +14,7 @@ import msgspec
 from birthmark.mqtt import codec
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.mqtt.errors import LocalProtocolError, RemoteProtocolError
-from birthmark.mqtt.negotiated_limits import Answer, Terms, check_publish, offer_of, strip_diagnostics
+from birthmark.mqtt.negotiated_limits_and_aliases import Answer, Terms, check_publish, offer_of, strip_diagnostics
 from birthmark.mqtt.packet_framer import Framer
 from birthmark.mqtt.packets import (
     LEVEL_3_1_1,

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Sequence
 
 from birthmark.mqtt.errors import RemoteProtocolError
-from birthmark.mqtt.negotiated_limits import Terms
+from birthmark.mqtt.negotiated_limits_and_aliases import Terms
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.publish_burst_decoder import MAX_BURST, read_burst
 from birthmark.mqtt.reason_codes import ReasonCode

@@ -6,7 +6,7 @@ Properties are parsed once for consecutive messages with equal properties.
 """
 
 from birthmark.mqtt.errors import RemoteProtocolError
-from birthmark.mqtt.negotiated_limits import Terms
+from birthmark.mqtt.negotiated_limits_and_aliases import Terms
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.properties import Properties, PropertyId, PropertyScope, get_property, read_properties
 from birthmark.mqtt.topics import read_name

@@ -10,7 +10,7 @@ from birthmark.auth.permission_statements import Right
 from birthmark.clock_and_entropy import Clock
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.store import from_micros, to_micros
-from birthmark.store.counters import CounterMismatch, StoredCounter
+from birthmark.store.object_counters import CounterMismatch, StoredCounter
 
 
 class CounterSource(Protocol):

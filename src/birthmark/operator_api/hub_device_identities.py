@@ -9,7 +9,7 @@ import msgspec
 from birthmark.auth.permission_statements import Right
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, Identity, Module
 from birthmark.iothub.ports import DevicePresence
-from birthmark.iothub.rules.tiers import ThrottleClass, edition_of
+from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass, edition_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody, DeviceCapabilities, device_json, module_json
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, PageQuery, Rows

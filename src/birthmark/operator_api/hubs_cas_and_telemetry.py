@@ -9,7 +9,7 @@ from birthmark.auth.permission_statements import Right
 from birthmark.broker.rules.stream_partitions_and_positions import parse_positions
 from birthmark.dps.service import Instances
 from birthmark.iothub.model import Hub, TelemetryMessage
-from birthmark.iothub.rules.tiers import edition_of, parse_edition
+from birthmark.iothub.rules.tier_throttles_and_quotas import edition_of, parse_edition
 from birthmark.iothub.service import IotHub
 from birthmark.net.fair_scheduler import collect_page, iterate_async
 from birthmark.operator_api.api_router import (

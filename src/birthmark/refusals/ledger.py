@@ -26,7 +26,7 @@ from birthmark.refusals import store
 from birthmark.refusals.presented_certificates import PresentedCertificates
 from birthmark.refusals.store import Refusal
 from birthmark.store import Changes, Database, to_micros
-from birthmark.store.counters import HOUR
+from birthmark.store.object_counters import HOUR
 
 
 class PresentedThere(Reply, frozen=True, tag="refusals.presented_there"):

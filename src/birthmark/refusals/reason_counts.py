@@ -16,8 +16,8 @@ from birthmark.refusals.ledger import FIGURE
 from birthmark.refusals.queries import refusals_about
 from birthmark.refusals.store import Refusal
 from birthmark.store import statement, to_micros
-from birthmark.store.counters import HOUR
 from birthmark.store.database import DatabaseReader
+from birthmark.store.object_counters import HOUR
 
 # Read only the requested hours of a code, not its complete history.
 _COUNTS = statement(

@@ -30,7 +30,7 @@ from birthmark.server.composition_root import ServerServices
 from birthmark.server.counter_verification import CounterValues
 from birthmark.store import from_micros, statement, to_micros
 from birthmark.store.core_tables import outbox
-from birthmark.store.counters import HOUR
+from birthmark.store.object_counters import HOUR
 
 log = logging.getLogger(__name__)
 

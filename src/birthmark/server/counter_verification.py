@@ -29,7 +29,7 @@ from birthmark.refusals import store as refusal_store
 from birthmark.store import Changes, Database, Statement, statement, to_micros
 from birthmark.store.compiled_statements import Engine
 from birthmark.store.core_tables import audit
-from birthmark.store.counters import HOUR, SUMS, WEEK, CounterMismatch, StoredCounter, figures, week_of
+from birthmark.store.object_counters import HOUR, SUMS, WEEK, CounterMismatch, StoredCounter, figures, week_of
 
 HOURLY = (dps_store.FIGURE, ca_store.RENEWALS, ledger.FIGURE, ledger.FAILED_RENEWALS)
 PERIODS: Mapping[str, int] = {

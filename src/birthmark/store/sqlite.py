@@ -22,10 +22,10 @@ from birthmark.net.fair_scheduler import yield_turn
 from birthmark.store import schema_migration, signed_audit_chain
 from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.compiled_statements import Statement
-from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
 from birthmark.store.event_base_and_codec import encode_event, kind_of
 from birthmark.store.group_commit import GroupCommit
+from birthmark.store.object_counters import COUNT, summed
 from birthmark.store.unit_of_work import Changes
 from birthmark.untrusted_json_and_text import reason_of
 

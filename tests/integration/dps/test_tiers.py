@@ -6,7 +6,7 @@ import pytest
 
 from birthmark.dps.error_mapping import http_error
 from birthmark.dps.rules.tiers import DpsTierThrottledError, ThrottledOperation
-from birthmark.iothub.rules.tiers import Edition, Tier, TooManyDevicesError
+from birthmark.iothub.rules.tier_throttles_and_quotas import Edition, Tier, TooManyDevicesError
 from birthmark.iothub.wire import DeviceBody
 from support.azure.dps_world import BY_HAND, a_dps
 from support.pki.pki_builders import a_device

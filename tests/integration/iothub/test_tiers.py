@@ -16,7 +16,7 @@ from birthmark.iothub.http import device_api, service_api
 from birthmark.iothub.http.authorization_and_errors import DEVICEBOUND, SERVICEBOUND
 from birthmark.iothub.http.service_api import kind_of
 from birthmark.iothub.mqtt.cross_worker_device_calls import DevicesByBus
-from birthmark.iothub.rules.tiers import (
+from birthmark.iothub.rules.tier_throttles_and_quotas import (
     PATIENCE_S,
     Edition,
     ThrottleClass,

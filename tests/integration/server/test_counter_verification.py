@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, update
 from birthmark.pki.csr import parse_csr
 from birthmark.server.counter_verification import KEPT, PERIODS, CounterValues
 from birthmark.store import Changes, Database, open_database, statement, to_micros
-from birthmark.store.counters import HOUR, StoredCounter, figures, week_of
+from birthmark.store.object_counters import HOUR, StoredCounter, figures, week_of
 from support.fakes import NOON, FakeClock
 from support.kills.interleaved import answered, opened
 from support.kills.interleaved_operations import OPERATIONS, fill

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from birthmark.doctor.local_server_checks import _foreign, inspect_server
 from birthmark.doctor.network import ask, places
 from birthmark.doctor.rules.server import findings
-from birthmark.doctor.servers import _foreign, inspect_server
 from birthmark.doctor.setting_sources import SettingSource, SourcedSetting
 
 NAME = "IOTHUB_CONNECTION_STRING"

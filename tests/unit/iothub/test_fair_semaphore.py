@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from birthmark.iothub.rules.tiers import (
+from birthmark.iothub.rules.tier_throttles_and_quotas import (
     BACKLOG_S,
     PATIENCE_S,
     Edition,

@@ -4,7 +4,7 @@ from functools import partial
 import pytest
 
 from birthmark.iothub.http.service_api import kind_of, size_of
-from birthmark.iothub.rules.tiers import (
+from birthmark.iothub.rules.tier_throttles_and_quotas import (
     MAX_UNITS,
     Allowance,
     Edition,

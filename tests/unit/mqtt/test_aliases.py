@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.mqtt.negotiated_limits import _MAX_SEEN, MAX_ALIASES, OutboundAliases
+from birthmark.mqtt.negotiated_limits_and_aliases import _MAX_SEEN, MAX_ALIASES, OutboundAliases
 
 
 def test_the_second_message_brings_the_alias_and_the_third_uses_it() -> None:

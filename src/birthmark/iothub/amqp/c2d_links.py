@@ -23,7 +23,7 @@ from birthmark.iothub.amqp.error_conditions import amqp_error
 from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
 from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
-from birthmark.iothub.rules.tiers import ThrottleClass
+from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire.amqp_addresses import ServiceNode
 from birthmark.iothub.wire.amqp_c2d import C2dFormError, parse_c2d, render_feedback

@@ -18,7 +18,7 @@ from birthmark.errors import (
     UnavailableError,
 )
 from birthmark.iam.missing_right_errors import format_refusal
-from birthmark.iothub.rules.tiers import TierQuotaError
+from birthmark.iothub.rules.tier_throttles_and_quotas import TierQuotaError
 from birthmark.iothub.service.exclusive_readers import ExclusiveReaderError
 
 _TRACKING_ID = Symbol("com.microsoft:tracking-id")

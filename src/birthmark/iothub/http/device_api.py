@@ -17,7 +17,7 @@ from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import message_headers
 from birthmark.iothub.http.authorization_and_errors import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
 from birthmark.iothub.model import Hub, name_of, parse_name, space_of
-from birthmark.iothub.rules.tiers import PATIENCE_S
+from birthmark.iothub.rules.tier_throttles_and_quotas import PATIENCE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import HubUser
 from birthmark.net.http_route_wrappers import Handler

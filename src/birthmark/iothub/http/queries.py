@@ -11,7 +11,7 @@ from birthmark.auth.permission_statements import Right
 from birthmark.iothub import wire
 from birthmark.iothub.http.authorization_and_errors import Record, guarded, hub_of
 from birthmark.iothub.ports import DevicePresence
-from birthmark.iothub.rules.tiers import ThrottleClass
+from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs_and_authorization import SERVICE
 from birthmark.iothub.service.queries import DEFAULT_PAGE, MAX_PAGE

@@ -27,7 +27,7 @@ from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthenticat
 from birthmark.iothub.ports import DeviceCalls
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
 from birthmark.iothub.rules.direct_methods import MAX_PAYLOAD_BYTES
-from birthmark.iothub.rules.tiers import ThrottleClass
+from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs_and_authorization import READ, SERVICE, WRITE
 from birthmark.iothub.service.throttles import Throttles

@@ -26,7 +26,7 @@ from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodCalls, MethodReply
 from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
 from birthmark.iothub.rules.authentication import DEVICE_CONNECT, check_client_id
-from birthmark.iothub.rules.tiers import ThrottleClass
+from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.rules.will_messages import check_will, telemetry_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs_and_authorization import UnknownHubError

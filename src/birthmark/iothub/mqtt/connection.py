@@ -19,7 +19,7 @@ from birthmark.iothub.mqtt.direct_methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry_window import TelemetryWindow
 from birthmark.iothub.rules.certificate_renewal import CredentialBusyError
 from birthmark.iothub.rules.publish_refusals import QosNotServedError, TopicNotServedError
-from birthmark.iothub.rules.tiers import ThrottleClass
+from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.certificate_renewal import AcceptedIssuance, CertificateRequests

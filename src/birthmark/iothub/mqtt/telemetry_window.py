@@ -14,7 +14,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.rules.publish_refusals import MAX_MESSAGE_BYTES, MessageTooLargeError
-from birthmark.iothub.rules.tiers import AT_A_TURN, BACKLOG_S
+from birthmark.iothub.rules.tier_throttles_and_quotas import AT_A_TURN, BACKLOG_S
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.mqtt.packets import Publish
 from birthmark.mqtt.topics import CACHED

@@ -19,9 +19,9 @@ from birthmark.iothub import store, twin_index_store
 from birthmark.iothub.domain_events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, TelemetryMessage, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
-from birthmark.iothub.rules.tiers import Edition, edition_of
+from birthmark.iothub.rules.tier_throttles_and_quotas import Edition, edition_of
 from birthmark.net.fair_scheduler import count_for
-from birthmark.store import Changes, Database, counters, device_name_prefix_index, retry_on_conflict
+from birthmark.store import Changes, Database, device_name_prefix_index, object_counters, retry_on_conflict
 from birthmark.store.pagination import every
 from birthmark.store.reloading_cache import ReloadingCache
 
@@ -182,7 +182,7 @@ class Hubs:
             changes.run(statement, hub=name)
         changes.run(twin_index_store.DROP_PLACE, place=name)
         changes.run(device_name_prefix_index.FORGET_PLACE, place=store.place_of(name))
-        changes.run(counters.FORGET_PLACE, name=store.DEVICES, place=name)
+        changes.run(object_counters.FORGET_PLACE, name=store.DEVICES, place=name)
         await self._roles.remove_scope(f"hub/{name}", changes, self._commit, actor=actor)
 
     async def _commit(self, changes: Changes) -> None:

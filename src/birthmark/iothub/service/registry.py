@@ -40,7 +40,7 @@ from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.iothub.wire.stored_routing_configuration import RouteSource
 from birthmark.pki.certificates import Certificate
-from birthmark.store import Changes, Database, Statement, counters, device_name_prefix_index, retry_on_conflict
+from birthmark.store import Changes, Database, Statement, device_name_prefix_index, object_counters, retry_on_conflict
 from birthmark.store.column_types import to_micros
 
 _PAGE = 100
@@ -201,7 +201,7 @@ class Registry:
 
     async def count(self, hub: Hub) -> tuple[int, int]:
         """Return the numbers of all and of enabled devices."""
-        rows = await self._database.all(counters.OF_PLACE, name=store.DEVICES, place=hub.name)
+        rows = await self._database.all(object_counters.OF_PLACE, name=store.DEVICES, place=hub.name)
         counts = {row["state"]: int(row["value"]) for row in rows}  # PostgreSQL sums to a Decimal
         return sum(counts.values()), counts.get(store.state_of(is_enabled=True), 0)
 

@@ -10,7 +10,7 @@ from functools import partial
 
 from birthmark.clock_and_entropy import Clock
 from birthmark.iothub.model import Hub
-from birthmark.iothub.rules.tiers import AT_A_TURN, HubThrottle, ThrottleClass
+from birthmark.iothub.rules.tier_throttles_and_quotas import AT_A_TURN, HubThrottle, ThrottleClass
 from birthmark.iothub.service.hubs_and_authorization import Hubs
 from birthmark.supervised_tasks import note
 

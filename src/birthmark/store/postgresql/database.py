@@ -18,10 +18,10 @@ from birthmark.store import schema_migration, signed_audit_chain
 from birthmark.store.column_encryption import ColumnCipher
 from birthmark.store.compiled_statements import Statement, statement
 from birthmark.store.core_tables import audit, audit_heads, outbox
-from birthmark.store.counters import COUNT, summed
 from birthmark.store.database import Batch, Hear, Outcomes, Row, SharedDatabase, ValueRefusedError
 from birthmark.store.event_base_and_codec import encode_event, kind_of
 from birthmark.store.group_commit import GroupCommit
+from birthmark.store.object_counters import COUNT, summed
 from birthmark.store.postgresql.batch_functions import BatchSteps, StatementPlan
 from birthmark.store.postgresql.outage_retry import OPTIONS, PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.writer_connection import AnswerLostError, Writer

@@ -5,5 +5,6 @@ Checks change nothing. For a token, at most one login is tried, and none if it m
 
 `setting_sources` has values with their sources, and `facts` has observations as values. `rules` evaluates them.
 `file_inspection`, `chip`, `middleware_config`, `identity`, `agent_checks_and_chips`, `local_server_checks` and
-`network` collect them. A vendor's library runs in a separate process (`pkcs11_probe`), because some crash and some hang.
+`network` collect them. A vendor's library runs in a separate process (`pkcs11_probe`), because some crash and some
+hang.
 """

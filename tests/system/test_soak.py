@@ -21,6 +21,7 @@ SMALLEST = {
     "kills": "--kills 1 --engine sqlite",
     "machine": "--steps 20 --engine sqlite",
     "million": "--rows 600 --flips 1",
+    "readers": "--kills 1 --engine sqlite --seed 1",
     "registry": "--each 30 --kills 2 --engine sqlite --seed 25",
     "reissue": "--each 3 --kills 2 --engine sqlite --seed 25",
     "renewals": "--rate 5 --seconds 2 --devices 5",

@@ -4,8 +4,8 @@ from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, cast, litera
 
 from birthmark.alerts.model import Alert, ConnectionTakeovers, MachineReading, Silence
 from birthmark.store import Statement, insert, upsert
-from birthmark.store.column_types import number, text
 from birthmark.store.core_tables import metadata
+from birthmark.store.plain_and_encrypted_column_types import number, text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import change, find, remove
 

@@ -27,25 +27,25 @@ class UserCredential:
 class UserDirectory(Protocol):
     """Looks up users by the IDs of their access tokens."""
 
-    def person(self, token_id: str, address: str) -> UserCredential | None:
+    def find_user(self, token_id: str, address: str) -> UserCredential | None:
         """Return the owner of this token; None if it is unknown, revoked, or expired."""
         ...
 
 
 class _NoUsers:
-    def person(self, _token_id: str, _address: str) -> None:
+    def find_user(self, _token_id: str, _address: str) -> None:
         return None
 
 
-NOBODY: UserDirectory = _NoUsers()
+NO_USERS: UserDirectory = _NoUsers()
 
 
-def is_of_person(policy: str | None) -> bool:
+def is_user_policy(policy: str | None) -> bool:
     """Return whether the policy name has the form of a user's."""
     return policy is not None and policy.startswith(BEGIN)
 
 
-def parts_of(policy: str) -> tuple[str, str]:
+def token_and_service_of(policy: str) -> tuple[str, str]:
     """Return the access token's ID and the service name in a policy name."""
     token_id, _, name = policy.removeprefix(BEGIN).partition(_BETWEEN)
     return token_id, name
@@ -53,9 +53,9 @@ def parts_of(policy: str) -> tuple[str, str]:
 
 def printable(policy: str | None) -> str:
     """Return a printable policy name; a complete token in its place is truncated."""
-    if not is_of_person(policy):
+    if not is_user_policy(policy):
         return str(policy)
-    token_id, name = parts_of(str(policy))
+    token_id, name = token_and_service_of(str(policy))
     cut = BEGIN + token_id.partition("_")[0][:_ID_CHARS]
     return f"{cut}{_BETWEEN}{name[:_NAME_CHARS]}" if name and "_" not in token_id else cut
 

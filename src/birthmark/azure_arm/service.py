@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from birthmark.actor import Actor
-from birthmark.auth.access_token_cloud_credentials import is_of_person
+from birthmark.auth.access_token_cloud_credentials import is_user_policy
 from birthmark.auth.permission_statements import Right
 from birthmark.auth.principals import Caller
 from birthmark.auth.shared_access_policy_keys import Keys
@@ -101,7 +101,7 @@ class Management:
     def authenticate(self, authorization: str | None, address: str) -> Caller:
         """Return the authenticated user. Raise `ManagementTokenError`."""
         kind, _, token = (authorization or "").partition(" ")
-        if kind.lower() != _BEARER or not is_of_person(token):
+        if kind.lower() != _BEARER or not is_user_policy(token):
             raise ManagementTokenError(presented="another Authorization" if authorization else "no Authorization")
         try:
             return self.people.caller(token.strip(), address)

@@ -46,8 +46,8 @@ from sqlalchemy import text as sql
 from birthmark.broker.rules.device_queue import MAX_LOCK_S
 from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS
 from birthmark.store import Changes, Statement, insert, metadata, partial_index, statement, upsert
-from birthmark.store.column_types import blob, number, text
 from birthmark.store.core_tables import RowId
+from birthmark.store.plain_and_encrypted_column_types import blob, number, text
 from birthmark.store.table_statements import (
     change,
     change_if_free,

@@ -9,8 +9,8 @@ from birthmark.ca.rules.root_rollover import RolloverState
 from birthmark.ca.store import certificates
 from birthmark.pki.certificates import Certificate
 from birthmark.store import insert, metadata, statement
-from birthmark.store.column_types import blob, number, text
 from birthmark.store.core_tables import server_facts
+from birthmark.store.plain_and_encrypted_column_types import blob, number, text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import change, find, remove
 

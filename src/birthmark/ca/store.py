@@ -31,8 +31,8 @@ from birthmark.pki.certificates import Certificate, Thumbprint
 from birthmark.pki.names_and_registration_ids import fold
 from birthmark.pki.signature_malleability import MOST, twins_of
 from birthmark.store import Changes, insert, metadata, partial_index, statement, to_micros
-from birthmark.store.column_types import blob, number, text
 from birthmark.store.object_counters import week_of
+from birthmark.store.plain_and_encrypted_column_types import blob, number, text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import change, find, is_in_list, page
 

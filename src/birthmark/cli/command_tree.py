@@ -93,7 +93,7 @@ AGENT = CommandGroup(
     {
         "install": Leaf("service_install:install_agent", "--dry-run"),
         "uninstall": Leaf("service_install:uninstall_agent", "--dry-run"),
-        "tpm": Leaf("agent_tpm:show", "--tcti device"),
+        "tpm": Leaf("agent_tpm_public_keys:show", "--tcti device"),
         "check": Leaf("agent:check", "--offline"),
         "apply": Leaf("agent:apply", "--config config.toml --root ./device"),
         "run": Leaf("agent:run"),

@@ -10,8 +10,8 @@ from birthmark.dps.enrollment_document import EnrollmentDocument
 from birthmark.dps.model import EnrollmentSigner, IdScope, Instance, Registration
 from birthmark.pki.registered_ca_certificate import CaCertificate
 from birthmark.store import insert, metadata, statement
-from birthmark.store.column_types import text
 from birthmark.store.database import Row
+from birthmark.store.plain_and_encrypted_column_types import text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.schema_revision import UnreadableDatabaseError
 from birthmark.store.table_statements import change, find, guard_exists, guard_locked, is_in_list, page, remove

@@ -18,7 +18,7 @@ from sqlalchemy import (
 
 from birthmark.est.model import BootstrapCa, EstUser, RegistrationAuthority, WaitingRequest
 from birthmark.store import insert, metadata, statement, upsert
-from birthmark.store.column_types import blob, number
+from birthmark.store.plain_and_encrypted_column_types import blob, number
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import find, guard_exists, page, remove
 

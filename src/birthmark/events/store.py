@@ -4,7 +4,7 @@ from sqlalchemy import Index, Table, bindparam, func, or_, select, tuple_
 
 from birthmark.events.model import DeadLetters, Webhook
 from birthmark.store import insert, metadata, statement
-from birthmark.store.column_types import number, text
+from birthmark.store.plain_and_encrypted_column_types import number, text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import change, find, page, remove
 

@@ -237,7 +237,7 @@ class People:
         """Return a user's rights; none for an unknown user."""
         return self._rights.get(name, NOTHING)
 
-    def person(self, token_id: str, address: str) -> UserCredential | None:
+    def find_user(self, token_id: str, address: str) -> UserCredential | None:
         """Return the credential of a token for request signing, or None.
 
         The token's digest is the user's signing key.

@@ -6,8 +6,8 @@ from sqlalchemy import BigInteger, ColumnElement, Index, Table, bindparam, case,
 
 from birthmark.iam.model import AccessToken, Invitation, RoleAssignment, User
 from birthmark.store import Statement, insert, metadata
-from birthmark.store.column_types import number, text
 from birthmark.store.compiled_statements import Engine
+from birthmark.store.plain_and_encrypted_column_types import number, text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import find, guard_exists, insert_into, page, remove
 

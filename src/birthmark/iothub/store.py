@@ -39,10 +39,10 @@ from birthmark.iothub.model import (
 from birthmark.iothub.wire.stored_routing_configuration import Routing, StoredRouting
 from birthmark.pki.registered_ca_certificate import CaCertificate
 from birthmark.store import from_micros, insert, metadata, partial_index, to_micros
-from birthmark.store.column_types import blob, number, text
 from birthmark.store.compiled_statements import Statement, statement
 from birthmark.store.database import Row
 from birthmark.store.device_name_prefix_index import ordered_text
+from birthmark.store.plain_and_encrypted_column_types import blob, number, text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import change, find, guard_exists, guard_unchanged, is_in_list, page, remove
 from birthmark.untrusted_json_and_text import decode_json

@@ -36,10 +36,10 @@ from birthmark.iothub.rules.twin_query_plans import (
 )
 from birthmark.iothub.store import CHANGED, UNINDEXED, devices, modules, twins
 from birthmark.store import Changes, Statement, metadata, statement
-from birthmark.store.column_types import text
 from birthmark.store.compiled_statements import BoundParameters, Engine
 from birthmark.store.database import Row
 from birthmark.store.device_name_prefix_index import ordered_text
+from birthmark.store.plain_and_encrypted_column_types import text
 from birthmark.store.table_statements import find, insert_into, is_in_list, remove
 
 terms = Table(

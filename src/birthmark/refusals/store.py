@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Index, Table, Text, bindparam, func, select, tuple_
 
 from birthmark.store import Statement, insert, metadata, statement
-from birthmark.store.column_types import number, text
+from birthmark.store.plain_and_encrypted_column_types import number, text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import find, is_in_list, page, remove
 

@@ -345,7 +345,7 @@ async def open_rooms(
         RoleScopes(lambda: later.iothub().hubs, later.instances),
     )
     instances = later.instances.fill(
-        Instances(database, clock, entropy, settings.host_name, settings.workers, persons=people, roles=people)
+        Instances(database, clock, entropy, settings.host_name, settings.workers, users=people, roles=people)
     )
     authorities = Authorities(database, clock, entropy)
 
@@ -383,7 +383,7 @@ async def open_rooms(
             authority.revocations.check,
             authority.is_devices_own,
             is_lost=authority.revocations.is_lost,
-            persons=people,
+            users=people,
             roles=people,
             issuer=orders,
             grants=GrantsByEnrollment(instances, later.enrollments, later.registrations),
@@ -425,7 +425,7 @@ async def open_rooms(
         roles=roles_of(settings),
         outside=sender,
         servers=servers_of(settings),
-        persons=people,
+        users=people,
         predecessors=Succession(authority),
         per_ca=settings.aws.max_per_ca,
         per_second=settings.aws.max_new_per_second,

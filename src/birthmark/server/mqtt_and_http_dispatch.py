@@ -68,9 +68,9 @@ from birthmark.operator_api.devices import device_endpoints
 from birthmark.operator_api.events_and_webhooks import event_endpoints, webhook_endpoints
 from birthmark.operator_api.openapi import openapi
 from birthmark.operator_api.policy_keys import key_endpoints
-from birthmark.operator_api.sessions_and_passwords import ProviderPages, asking_endpoints, session_endpoints
 from birthmark.operator_api.sign_in_handler_base import SignInHandlers
 from birthmark.operator_api.sign_in_pages import SignInPages
+from birthmark.operator_api.sign_in_sessions_and_passwords import ProviderPages, asking_endpoints, session_endpoints
 from birthmark.operator_api.user_access import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.server.alert_evaluator import AlertEvaluator
 from birthmark.server.cluster.file_sync import FileSync

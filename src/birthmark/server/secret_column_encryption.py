@@ -9,10 +9,10 @@ from sqlalchemy import Table, bindparam, select, tuple_
 from birthmark.server.all_tables import TABLES
 from birthmark.store import Changes, Database, insert, statement
 from birthmark.store.column_encryption import ColumnCipher, SealBrokenError, is_sealed
-from birthmark.store.column_types import holds_secrets
 from birthmark.store.compiled_statements import Statement
 from birthmark.store.core_tables import server_facts
 from birthmark.store.database import Row
+from birthmark.store.plain_and_encrypted_column_types import holds_secrets
 from birthmark.store.table_statements import change
 
 log = logging.getLogger(__name__)

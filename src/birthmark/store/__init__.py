@@ -12,12 +12,12 @@ text.
 Not here: the meaning of rows (the services), and event subscriptions (`bus`).
 """
 
-from birthmark.store.column_types import from_micros, to_micros
 from birthmark.store.compiled_statements import Statement, statement
 from birthmark.store.core_tables import metadata, partial_index
 from birthmark.store.database import Database, may_be_kept
 from birthmark.store.database_lock import DatabaseLock, hold_database, open_database
 from birthmark.store.event_base_and_codec import Event
+from birthmark.store.plain_and_encrypted_column_types import from_micros, to_micros
 from birthmark.store.table_statements import empty, insert, upsert
 from birthmark.store.unit_of_work import AuditRow, Changes, retry_on_conflict
 

@@ -15,7 +15,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.types import TypeEngine
 
 from birthmark.store.column_encryption import ColumnCipher
-from birthmark.store.column_types import is_sealed
+from birthmark.store.plain_and_encrypted_column_types import is_sealed
 
 Engine = Literal["sqlite", "postgresql"]
 Kind = Literal["text", "number", "blob"]

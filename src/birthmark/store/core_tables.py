@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import BigInteger, ColumnElement, Index, Integer, MetaData, Table, func, select
 
-from birthmark.store.column_types import blob, number, text
 from birthmark.store.compiled_statements import statement
+from birthmark.store.plain_and_encrypted_column_types import blob, number, text
 
 metadata = MetaData()
 

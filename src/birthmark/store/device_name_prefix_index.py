@@ -12,10 +12,10 @@ from typing import Any
 from sqlalchemy import Column, Table, Text, bindparam, func, or_, select, tuple_
 
 from birthmark.pki.names_and_registration_ids import fold
-from birthmark.store.column_types import text
 from birthmark.store.compiled_statements import statement
 from birthmark.store.core_tables import metadata
 from birthmark.store.database import DatabaseReader
+from birthmark.store.plain_and_encrypted_column_types import text
 from birthmark.store.table_statements import find, insert, is_in_list, remove
 from birthmark.store.unit_of_work import Changes
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from sqlalchemy import Table, bindparam, delete, func, select
 
-from birthmark.store.column_types import number, text
 from birthmark.store.compiled_statements import Engine, Statement, statement
 from birthmark.store.core_tables import metadata
+from birthmark.store.plain_and_encrypted_column_types import number, text
 from birthmark.store.table_statements import insert_into
 from birthmark.store.unit_of_work import Changes, CounterChange
 

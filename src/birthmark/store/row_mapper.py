@@ -13,9 +13,9 @@ from sqlalchemy import Column, Table
 from sqlalchemy.schema import SchemaItem
 
 from birthmark.pki.certificates import Certificate, parse_der
-from birthmark.store.column_types import blob, from_micros, number, text, to_micros
 from birthmark.store.core_tables import metadata
 from birthmark.store.database import Row
+from birthmark.store.plain_and_encrypted_column_types import blob, from_micros, number, text, to_micros
 
 T = TypeVar("T")
 Codec = tuple[Callable[[Any], Any], Callable[[Any], Any]]

@@ -1,6 +1,7 @@
 """What tests of Azure's SDKs have in common."""
 
 import gc
+import ssl
 from collections.abc import Iterator
 
 import pytest
@@ -10,10 +11,16 @@ from support.azure.clients import needs_443
 
 
 @pytest.fixture
-def sdk_sockets_collected() -> Iterator[None]:
-    """Collect the sockets that azure-eventhub leaves open here, not in a later test."""
+def sdk_sockets_closed() -> Iterator[None]:
+    """Close the sockets that azure-eventhub leaves open, whoever still refers to them: a later test would fail."""
+    before = sockets()
     yield
-    gc.collect()
+    for socket in sockets() - before:
+        socket.close()
+
+
+def sockets() -> set[ssl.SSLSocket]:
+    return {one for one in gc.get_objects() if isinstance(one, ssl.SSLSocket)}
 
 
 @pytest.fixture(params=["mqtt", "websocket"])

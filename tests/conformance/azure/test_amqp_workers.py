@@ -18,7 +18,7 @@ from support.services.postgres import a_postgres
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.usefixtures("sdk_sockets_collected"),
+    pytest.mark.usefixtures("sdk_sockets_closed"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the SDK leaves sockets open
 ]
 

@@ -16,7 +16,7 @@ from support.server.servers import RunningServer
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.usefixtures("sdk_sockets_collected"),
+    pytest.mark.usefixtures("sdk_sockets_closed"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the SDK leaves sockets open
 ]
 

@@ -11,7 +11,7 @@ from support.azure.node_clients import in_node
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.usefixtures("sdk_sockets_collected"),
+    pytest.mark.usefixtures("sdk_sockets_closed"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),  # the SDK leaves sockets open
 ]
 

@@ -26,7 +26,7 @@ from birthmark.message_routing.sinks.errors import NotTakenError
 from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.server.all_tables import TABLES
 from birthmark.store import Changes
-from birthmark.store.column_types import holds_secrets
+from birthmark.store.plain_and_encrypted_column_types import holds_secrets
 from support.aws.account import ME, an_aws_account
 from support.fakes import FakeClock
 

@@ -15,8 +15,8 @@ from birthmark.audit.signed_heads import AuditKey
 from birthmark.bus import LocalBus
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableError
 from birthmark.store import Changes, Database, Statement, open_database, schema_migration, statement, upsert
-from birthmark.store.column_types import blob, number, text
 from birthmark.store.compiled_statements import CompiledStatement
+from birthmark.store.plain_and_encrypted_column_types import blob, number, text
 from birthmark.store.postgresql import batch_functions, outage_retry, writer_connection
 from birthmark.store.postgresql.outage_retry import OPTIONS
 from support.fakes import FakeClock

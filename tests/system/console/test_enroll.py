@@ -280,7 +280,8 @@ def test_a_killed_server_says_how_far_it_came_and_running_again_is_safe(
         answer = drop(emil, *of_manifest(directory / "r"))
         looked(emil, answer, "No changes yet")
         at = answer.headers["location"]
-        pressed(emil, at, "apply")
+        answer = pressed(emil, at, "apply")
+        assert answer.status_code == 303, said(answer.text)
         journal = server.data / "enrolling" / at.rpartition("/")[2] / "run.jsonl"
         deadline = time.monotonic() + 30
         while _count(journal) < 30 and time.monotonic() < deadline:

@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from birthmark.awsiot.http import job_file_downloads as http
-from birthmark.awsiot.service.job_s3_files import MAX_READING_OF_THING, JobFiles, TooManyReadersError
+from birthmark.awsiot.service.job_documents_and_s3_files import MAX_READING_OF_THING, JobFiles, TooManyReadersError
 from birthmark.awsiot.service.s3_buckets import BucketFileError, BucketKeyError, Buckets
 from support.fakes import FakeClock
 

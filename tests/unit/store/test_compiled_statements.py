@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import BigInteger, Column, LargeBinary, MetaData, Table, Text, bindparam, or_, select
 
-from birthmark.store import column_types, compiled_statements
+from birthmark.store import compiled_statements, plain_and_encrypted_column_types
 from birthmark.store.compiled_statements import BoundParameters, CompiledStatement, statement
 from birthmark.store.table_statements import insert, upsert
 
@@ -15,7 +15,7 @@ THINGS = Table(
     MetaData(),
     Column("id", Text, primary_key=True),
     Column("n", BigInteger, nullable=False),
-    column_types.text("secret", sealed=True),
+    plain_and_encrypted_column_types.text("secret", sealed=True),
     Column("raw", LargeBinary),
 )
 

@@ -10,7 +10,7 @@ import sqlalchemy
 from sqlalchemy import Column, LargeBinary, MetaData
 
 from birthmark.pki.certificates import Certificate
-from birthmark.store.column_types import to_micros
+from birthmark.store.plain_and_encrypted_column_types import to_micros
 from birthmark.store.row_mapper import RowMapper
 from support.fakes import NOON
 from support.pki.pki_builders import a_device

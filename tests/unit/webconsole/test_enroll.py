@@ -1,14 +1,17 @@
 """A form with files, taken in any pieces, within its bounds; and reports that no spreadsheet takes for formulas."""
 
+import asyncio
 import base64
 import csv
 import io
 import json
 import os
 import shutil
+import time
 import zipfile
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -26,6 +29,7 @@ from birthmark.manifests.errors import ManifestError
 from birthmark.operator_api.api_router import told
 from birthmark.pki.certificates import CertificateInvalidError
 from birthmark.webconsole.enroll import multipart
+from birthmark.webconsole.enroll.enrollment_worker import EnrollmentWork
 from birthmark.webconsole.enroll.limits import MOST_OF_ONE
 from birthmark.webconsole.enroll.multipart import LIST, SIGNERS, TRUST, DropRefusedError, Receiver, UploadedFile
 from birthmark.webconsole.enroll.page import _command, as_csv
@@ -341,3 +345,18 @@ def test_the_same_as_a_command_is_one_that_works() -> None:
         said(UploadKind.MANIFEST, "a.json", **{SIGNERS: ["s.pem"]})
         == "birthmark device enroll-list a.json --signer s.pem"
     )
+
+
+async def test_a_list_whose_check_is_displayed_as_complete_is_enrolled_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check is complete only after its files are removed: on a slow disk the run was refused in between."""
+    upload = Upload(tmp_path)
+    (tmp_path / "about.json").write_text('{"dps": "main"}')
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: time.sleep(0.2))
+    nobody: Any = None
+    work = EnrollmentWork(nobody, FakeClock(NOON))
+    assert work.look(upload, [], lambda: nobody)
+    while upload.state().is_busy:
+        await asyncio.sleep(0.01)
+    assert work.run(upload, lambda: nobody)

@@ -238,7 +238,7 @@ class AwsHttp:
         """
         keys, address = self._aws.keys, request.client.host if request.client else ""
         signature = parse_signature(signed)
-        if (caller := keys.person(signed, signature, SERVICES, address)) is None:
+        if (caller := keys.find_user(signed, signature, SERVICES, address)) is None:
             grant = await self._aws.signer(signed, signature, SERVICES, address)
             operation, handler, names = self._router.find(signed.method, signed.path, SERVICES[signature.service])
             actor = grant.principal if grant.session is not None else f"access_key:{grant.principal}"

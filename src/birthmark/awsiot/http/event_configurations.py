@@ -7,7 +7,7 @@ from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.model import MemberNotServedError
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.registry_events import ANNOUNCED
-from birthmark.store.column_types import from_micros
+from birthmark.store.plain_and_encrypted_column_types import from_micros
 
 _KNOWN = (*ANNOUNCED, "POLICY", "CERTIFICATE", "CA_CERTIFICATE")
 

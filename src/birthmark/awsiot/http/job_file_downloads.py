@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from birthmark.awsiot.rules.job_document_placeholders import FILES
-from birthmark.awsiot.service.job_s3_files import JobFiles
+from birthmark.awsiot.service.job_documents_and_s3_files import JobFiles
 from birthmark.net.bounded_http import Receive, Scope, Send
 
 log = logging.getLogger(__name__)

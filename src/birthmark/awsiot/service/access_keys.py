@@ -4,7 +4,13 @@ import base64
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from birthmark.auth.access_token_cloud_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
+from birthmark.auth.access_token_cloud_credentials import (
+    NO_USERS,
+    UserDirectory,
+    is_user_policy,
+    printable,
+    token_and_service_of,
+)
 from birthmark.auth.principals import Caller
 from birthmark.auth.sigv4 import AccessKeyUnknownError, Signature, SignedRequest, check_signature
 from birthmark.awsiot.domain_events import AccessKeyAdded, AccessKeyRemoved
@@ -44,7 +50,7 @@ class AccessKeys(AccountService):
     Users also sign requests here; their roles apply.
     """
 
-    persons: UserDirectory = NOBODY
+    users: UserDirectory = NO_USERS
     _by_id: dict[str, AccessKey] = field(default_factory=dict, repr=False)
     _loading: ReloadingCache = field(init=False, repr=False)
 
@@ -123,18 +129,18 @@ class AccessKeys(AccountService):
         user = f"arn:aws:iam::{account_id}:user/{key.name or key.id}"
         return ConnectionGrant(key.id, None, None, permissions, receives=permissions.receives, user=user)
 
-    def person(
+    def find_user(
         self, request: SignedRequest, signature: Signature, services: Iterable[str], address: str
     ) -> Caller | None:
         """Return the user who signed this request with an access token; None if the key belongs to no user.
 
         The key ID is the token's, and its secret the digest in hexadecimal. Raise an error if the signature is invalid.
         """
-        if not is_of_person(signature.access_key_id):
+        if not is_user_policy(signature.access_key_id):
             return None
-        person = self.persons.person(parts_of(signature.access_key_id)[0], address)
-        if person is None:
+        user = self.users.find_user(token_and_service_of(signature.access_key_id)[0], address)
+        if user is None:
             raise AccessKeyUnknownError(access_key_id=printable(signature.access_key_id))
-        check_signature(request, signature, person.key.hex(), self.clock.now(), services=services)
-        count_for(f"user:{person.caller.user}")
-        return person.caller
+        check_signature(request, signature, user.key.hex(), self.clock.now(), services=services)
+        count_for(f"user:{user.caller.user}")
+        return user.caller

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from birthmark.auth.access_token_cloud_credentials import NOBODY, UserDirectory
+from birthmark.auth.access_token_cloud_credentials import NO_USERS, UserDirectory
 from birthmark.auth.sigv4 import Signature, SignedRequest
 from birthmark.awsiot.model import Account, CertificateId, is_certificate_id
 from birthmark.awsiot.ports import Functions
@@ -20,9 +20,9 @@ from birthmark.awsiot.service.device_authorization import ConnectionGrant, Devic
 from birthmark.awsiot.service.fleet_index import FleetIndex
 from birthmark.awsiot.service.fleet_provisioning import Claims
 from birthmark.awsiot.service.jit_registration import MAX_PER_CA, PER_SECOND, JitRegistration
+from birthmark.awsiot.service.job_documents_and_s3_files import JobFiles
 from birthmark.awsiot.service.job_executions import JobExecutions
 from birthmark.awsiot.service.job_rollout import Rollout
-from birthmark.awsiot.service.job_s3_files import JobFiles
 from birthmark.awsiot.service.jobs import JobService
 from birthmark.awsiot.service.lambda_functions import MappedFunctions
 from birthmark.awsiot.service.local_data_streams import DataStreams
@@ -88,7 +88,7 @@ class AwsIot:
         roles: Mapping[str, AwsPolicy] | None = None,
         outside: ExternalTargets | None = None,
         servers: Mapping[str, MessageServer] | None = None,
-        persons: UserDirectory = NOBODY,
+        users: UserDirectory = NO_USERS,
         predecessors: Predecessors | None = None,
         per_ca: int = MAX_PER_CA,
         per_second: int = PER_SECOND,
@@ -100,7 +100,7 @@ class AwsIot:
         self.https_url = https_url or (lambda: f"https://{account.data_host}:8443")
         """HTTPS base URL of this server, for links."""
         self.functions: Functions = functions or MappedFunctions(clock, entropy)
-        self.keys = AccessKeys(database, clock, entropy, persons)
+        self.keys = AccessKeys(database, clock, entropy, users)
         self._messages: Ref[MessagePublisher] = Ref()
         self._ask: Ref[Ask] = Ref()
         self.settings = AccountSettings(database, clock)

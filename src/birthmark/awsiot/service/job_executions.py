@@ -17,7 +17,7 @@ from birthmark.awsiot.ports import TopicPublisher
 from birthmark.awsiot.rules import job_executions as rules
 from birthmark.awsiot.rules.job_document_placeholders import LIFETIME_S, may_have_files, substitute_parameters
 from birthmark.awsiot.service.base import AccountService, Announcer
-from birthmark.awsiot.service.job_s3_files import JobFiles
+from birthmark.awsiot.service.job_documents_and_s3_files import JobFiles
 from birthmark.awsiot.store import jobs as store
 from birthmark.awsiot.wire import jobs as wire
 from birthmark.awsiot.wire.jobs import settings_of

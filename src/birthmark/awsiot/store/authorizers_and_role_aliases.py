@@ -4,7 +4,7 @@ from sqlalchemy import Table, and_, exists
 
 from birthmark.awsiot.model import Authorizer, RoleAlias
 from birthmark.store import insert, metadata
-from birthmark.store.column_types import text
+from birthmark.store.plain_and_encrypted_column_types import text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import change, find, guard_unchanged, page, remove
 

@@ -6,7 +6,7 @@ from sqlalchemy import ColumnElement, Index, Table, bindparam, select, tuple_
 
 from birthmark.awsiot.model import AccessKey, DeviceCertificate, RegisteredCa
 from birthmark.store import Statement, insert, metadata, statement
-from birthmark.store.column_types import blob, text
+from birthmark.store.plain_and_encrypted_column_types import blob, text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import change, find, guard_unchanged, page, remove
 

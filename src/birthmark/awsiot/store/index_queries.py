@@ -40,9 +40,9 @@ from birthmark.awsiot.wire.index_query import (
 )
 from birthmark.documents.query_evaluator import ordered
 from birthmark.store import Statement, insert, metadata, partial_index, statement
-from birthmark.store.column_types import number, text
 from birthmark.store.compiled_statements import BoundParameters
 from birthmark.store.device_name_prefix_index import ordered_text
+from birthmark.store.plain_and_encrypted_column_types import number, text
 from birthmark.store.table_statements import find, is_in_list, remove
 
 terms = Table(

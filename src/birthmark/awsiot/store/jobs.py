@@ -35,8 +35,8 @@ from birthmark.awsiot.model import (
 )
 from birthmark.awsiot.store.registry import lines, members, things
 from birthmark.store import Statement, insert, metadata, partial_index, statement
-from birthmark.store.column_types import number, text
 from birthmark.store.compiled_statements import Engine
+from birthmark.store.plain_and_encrypted_column_types import number, text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import change, find, guard_locked, guard_unchanged, insert_into, page, remove
 

@@ -8,7 +8,7 @@ from sqlalchemy import Index, Integer, Table, bindparam, exists, func, select
 from birthmark.awsiot.model import NamedPolicy, PolicyVersion
 from birthmark.awsiot.store.certificates_and_access_keys import certificates
 from birthmark.store import insert, metadata, statement
-from birthmark.store.column_types import text
+from birthmark.store.plain_and_encrypted_column_types import text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import change, find, guard_unchanged, is_in_list, page, remove
 

@@ -21,8 +21,8 @@ from birthmark.awsiot.model import CertificateStatus, PrincipalType, Thing, Thin
 from birthmark.awsiot.store.certificates_and_access_keys import certificates
 from birthmark.awsiot.store.policies import policies, policy_targets, policy_versions
 from birthmark.store import Statement, insert, metadata, statement
-from birthmark.store.column_types import number, text
 from birthmark.store.compiled_statements import Engine
+from birthmark.store.plain_and_encrypted_column_types import number, text
 from birthmark.store.row_mapper import RowMapper
 from birthmark.store.table_statements import change, find, guard_locked, guard_unchanged, is_in_list, page, remove
 

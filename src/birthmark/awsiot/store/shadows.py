@@ -10,8 +10,8 @@ from sqlalchemy import Table, Text, bindparam, func, select, tuple_
 from birthmark.awsiot.model import Shadow
 from birthmark.awsiot.wire.shadows import sections_body, sections_of
 from birthmark.store import insert, metadata, partial_index, statement
-from birthmark.store.column_types import blob, number, text
 from birthmark.store.database import Row
+from birthmark.store.plain_and_encrypted_column_types import blob, number, text
 from birthmark.store.table_statements import change, find, guard_unchanged, is_in_list, page, remove
 
 shadows = Table(

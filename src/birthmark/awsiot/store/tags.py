@@ -3,7 +3,7 @@
 from sqlalchemy import Table
 
 from birthmark.store import insert, metadata, upsert
-from birthmark.store.column_types import number, text
+from birthmark.store.plain_and_encrypted_column_types import number, text
 from birthmark.store.table_statements import change, find, remove
 
 tags = Table(

@@ -3,7 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from birthmark.auth.access_token_cloud_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
+from birthmark.auth.access_token_cloud_credentials import (
+    NO_USERS,
+    UserDirectory,
+    is_user_policy,
+    printable,
+    token_and_service_of,
+)
 from birthmark.auth.permission_statements import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.auth.shared_access_policy_keys import Which, rotate_key
@@ -95,10 +101,10 @@ class Instances:
         host: str = "",
         workers: int = 1,
         *,
-        persons: UserDirectory = NOBODY,
+        users: UserDirectory = NO_USERS,
         roles: ScopedRoles = NOBODYS,
     ) -> None:
-        """Create the registry; `persons` may call the service API in addition to service keys.
+        """Create the registry; `users` may call the service API in addition to service keys.
 
         `roles` at a service end when the service is removed.
         """
@@ -109,7 +115,7 @@ class Instances:
         self._by_scope: dict[str, Instance] = {}
         self._loading = ReloadingCache(database, self._read, InstancesChanged)
         self.paces = Paces(workers)
-        self._persons, self._roles = persons, roles
+        self._users, self._roles = users, roles
 
     async def load(self) -> None:
         """Load the provisioning services."""
@@ -255,7 +261,7 @@ class Instances:
         if not authorization:
             raise ServiceTokenError(presented="no token")
         token = parse_sas(authorization)
-        if is_of_person(token.policy):
+        if is_user_policy(token.policy):
             return self._of_person(token, resource, right, address)
         problem: UnauthenticatedError = ServiceTokenError(presented=f"the policy {printable(token.policy)}")
         for instance in self._by_scope.values():
@@ -272,16 +278,16 @@ class Instances:
         raise problem
 
     def _of_person(self, token: SasToken, resource: str, right: Right, address: str) -> tuple[Instance, str]:
-        token_id, name = parts_of(token.policy or "")
-        person = self._persons.person(token_id, address)
+        token_id, name = token_and_service_of(token.policy or "")
+        user = self._users.find_user(token_id, address)
         instance = next((one for one in self._by_scope.values() if one.name == name), None)
-        if person is None or instance is None:
+        if user is None or instance is None:
             raise ServiceTokenError(presented=f"the policy {printable(token.policy)}")
-        check_sas(token, [person.key], self._clock.now())
-        count_for(f"user:{person.caller.user}")
+        check_sas(token, [user.key], self._clock.now())
+        count_for(f"user:{user.caller.user}")
         self._check_resource(token, instance, resource)
-        require_right(person.caller, right, f"dps/{name}")
-        return instance, person.caller.actor
+        require_right(user.caller, right, f"dps/{name}")
+        return instance, user.caller.actor
 
     def _check_resource(self, token: SasToken, instance: Instance, resource: str) -> None:
         check_resource(token, [f"{host}{resource}" for host in (instance.host, self._host) if host])

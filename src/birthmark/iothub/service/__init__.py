@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from birthmark.auth.access_token_cloud_credentials import NOBODY, UserDirectory
+from birthmark.auth.access_token_cloud_credentials import NO_USERS, UserDirectory
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.iam.role_scope_ports import NOBODYS, ScopedRoles
 from birthmark.iothub.ports import Notifier
@@ -82,7 +82,7 @@ class IotHub:
         is_devices_own: IsDevicesOwn | None = None,
         *,
         is_lost: IsLost = never_revoked,
-        persons: UserDirectory = NOBODY,
+        users: UserDirectory = NO_USERS,
         roles: ScopedRoles = NOBODYS,
         issuer: HubIssuer | None = None,
         grants: Grants | None = None,
@@ -97,7 +97,7 @@ class IotHub:
         later_credentials: Ref[CertificateRequests] = Ref()
         hubs = Hubs(
             *(database, clock, entropy),
-            persons=persons,
+            users=users,
             roles=roles,
             without_telemetry=lambda hub: later_telemetry().drain(hub),
             with_routes=lambda hub: later_routes().going_with(hub),

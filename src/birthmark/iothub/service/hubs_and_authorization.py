@@ -5,7 +5,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 
-from birthmark.auth.access_token_cloud_credentials import NOBODY, UserDirectory, is_of_person, parts_of, printable
+from birthmark.auth.access_token_cloud_credentials import (
+    NO_USERS,
+    UserDirectory,
+    is_user_policy,
+    printable,
+    token_and_service_of,
+)
 from birthmark.auth.permission_statements import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.auth.shared_access_policy_keys import Which, rotate_key
@@ -65,12 +71,12 @@ class Hubs:
         clock: Clock,
         entropy: Entropy,
         *,
-        persons: UserDirectory = NOBODY,
+        users: UserDirectory = NO_USERS,
         roles: ScopedRoles = NOBODYS,
         without_telemetry: Callable[[Hub], AbstractAsyncContextManager[None]] = lambda _hub: nullcontext(),
         with_routes: Callable[[Hub], Awaitable[Changes]] = _no_changes,
     ) -> None:
-        """`persons` may call the service API in addition to the hubs' own policies; `roles` end with their hubs.
+        """`users` may call the service API in addition to the hubs' own policies; `roles` end with their hubs.
 
         `without_telemetry`: while a hub is deleted, its telemetry is rejected, and accepted telemetry is written.
         `with_routes` returns the changes that delete all data of the hub's routes.
@@ -82,7 +88,7 @@ class Hubs:
         self.editions: dict[str, Edition] = {}
         """Tier of each hub that has one, by name."""
         self._loading = ReloadingCache(database, self._read, HubsChanged, HubDeleted)
-        self._persons, self._roles = persons, roles
+        self._users, self._roles = users, roles
         self.without_telemetry = without_telemetry
         self._with_routes = with_routes
 
@@ -240,7 +246,7 @@ class Hubs:
         if not authorization:
             raise PolicyKeyError(allowed=names, presented="no token")
         token = parse_sas(authorization)
-        if is_of_person(token.policy):
+        if is_user_policy(token.policy):
             return self._of_person(hub, token, resource, right, address)
         pair = hub.policies.get(token.policy or "")
         if pair is None or token.policy not in allowed:
@@ -250,15 +256,15 @@ class Hubs:
         return str(token.policy)
 
     def _of_person(self, hub: Hub, token: SasToken, resource: str, right: Right, address: str) -> str:
-        token_id, name = parts_of(token.policy or "")
-        person = self._persons.person(token_id, address) if name == hub.name else None
-        if person is None:
+        token_id, name = token_and_service_of(token.policy or "")
+        user = self._users.find_user(token_id, address) if name == hub.name else None
+        if user is None:
             raise PolicyKeyError(allowed="of the hub", presented=f"the policy {printable(token.policy)}")
-        check_sas(token, _with_texts([person.key]), self._clock.now())
-        count_for(f"user:{person.caller.user}")
+        check_sas(token, _with_texts([user.key]), self._clock.now())
+        count_for(f"user:{user.caller.user}")
         check_resource(token, [f"{hub.host}/{resource}"])
-        require_right(person.caller, right, f"hub/{name}")
-        return person.caller.actor
+        require_right(user.caller, right, f"hub/{name}")
+        return user.caller.actor
 
 
 def _with_texts(keys: Sequence[bytes]) -> Sequence[bytes]:

@@ -41,7 +41,7 @@ from birthmark.iothub.wire import DeviceBody, HubUser
 from birthmark.iothub.wire.stored_routing_configuration import RouteSource
 from birthmark.pki.certificates import Certificate
 from birthmark.store import Changes, Database, Statement, device_name_prefix_index, object_counters, retry_on_conflict
-from birthmark.store.column_types import to_micros
+from birthmark.store.plain_and_encrypted_column_types import to_micros
 
 _PAGE = 100
 RevocationCheck = Callable[[Certificate, Sequence[Certificate]], Awaitable[None]]

@@ -73,7 +73,7 @@ class EnrollmentWork:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _begin(self, drop: Upload, work: Callable[[], Any], phase: str) -> bool:
+    def _begin(self, drop: Upload, work: Callable[[], Coroutine[Any, Any, UploadState]], phase: str) -> bool:
         lock = flock.take(drop.lock, patience=1)
         if lock is None:
             return False
@@ -83,7 +83,8 @@ class EnrollmentWork:
         async def alone() -> None:
             try:
                 async with self._turns:
-                    await work()
+                    ended = await work()
+                drop.keep_state(ended)  # last: who sees it may start the next work at once
             except asyncio.CancelledError:
                 raise  # server shutdown: the files keep the progress
             except Exception:
@@ -97,7 +98,7 @@ class EnrollmentWork:
         self._keep(told(f"console.{phase}", alone()))
         return True
 
-    async def _look(self, drop: Upload, files: Sequence[UploadedFile], check: Check) -> None:
+    async def _look(self, drop: Upload, files: Sequence[UploadedFile], check: Check) -> UploadState:
         counts: Counter[str] = Counter()
         place = drop.about["dps"]
         try:
@@ -114,9 +115,9 @@ class EnrollmentWork:
                         await _keep_state(drop, UploadState("reading", counts.total(), 0, counts))
                     await asyncio.sleep(PAUSE_S)
         except BirthmarkError as error:
-            drop.keep_state(UploadState("failed", counts.total(), counts.total(), counts, problem_of(error)))
+            return UploadState("failed", counts.total(), counts.total(), counts, problem_of(error))
         else:
-            drop.keep_state(UploadState("read", counts.total(), counts.total(), counts))
+            return UploadState("read", counts.total(), counts.total(), counts)
         finally:
             await run_in_thread(lambda: shutil.rmtree(drop.path / "files", ignore_errors=True))
 
@@ -134,7 +135,7 @@ class EnrollmentWork:
         refused = {"outcome": EnrollmentResult.REFUSED.value}
         return [{"problem": None, **told_of[row["place"]]} if row["place"] in told_of else refused for row in rows]
 
-    async def _run(self, drop: Upload, check: Check) -> None:
+    async def _run(self, drop: Upload, check: Check) -> UploadState:
         counts: Counter[str] = Counter()
         looked = {row["place"]: row["outcome"] for row in drop.lines("looked.jsonl")}
         total, place, phase, problem = len(looked), drop.about["dps"], "complete", None
@@ -155,7 +156,7 @@ class EnrollmentWork:
                 phase, problem = "stopped", problem_of(error)
             _write(journal, {"end": phase})
             await run_in_thread(lambda: os.fsync(journal.fileno()))
-        await _keep_state(drop, UploadState(phase, counts.total(), total, counts, problem))
+        return UploadState(phase, counts.total(), total, counts, problem)
 
     async def _one(self, target: str, row: Row, caller: SignedInUser) -> Mapping[str, Any]:
         if row["pem"] is None:

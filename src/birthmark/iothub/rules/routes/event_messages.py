@@ -14,7 +14,7 @@ from birthmark.iothub.wire.d2c_property_bags import MODULE
 from birthmark.iothub.wire.stored_routing_configuration import RouteSource
 from birthmark.iothub.wire.times_and_body_validation import operation_time, to_json
 from birthmark.iothub.wire.twins import section_json, twin_change
-from birthmark.store.column_types import to_micros
+from birthmark.store.plain_and_encrypted_column_types import to_micros
 
 
 def twin_changed(before: Twin, after: Twin, now: datetime, *, replaces: bool) -> TelemetryMessage:

@@ -1,8 +1,4 @@
-"""Route matching: the endpoints of a message, and its output format.
-
-The output is JSON as Azure's storage endpoint writes it: `EnqueuedTimeUtc`, `Properties`, `SystemProperties`, `Body`. A
-body declared as JSON in UTF-8 is embedded as is; any other is base64.
-"""
+"""Selection of the routes and endpoints of a message, by the source and the condition of each route."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence

@@ -8,6 +8,7 @@ counts frames.
 
 import argparse
 import asyncio
+import json
 import os
 import shutil
 import socket
@@ -33,6 +34,8 @@ from support.azure.raw_back_end import RawBackEnd
 _TICK = os.sysconf("SC_CLK_TCK")
 _BATCH = 1000
 ADDRESS = "127.0.0.77"
+HUBS = ("h2", "h3")
+READERS = 1000
 
 
 def cpu_s(pid: int) -> float:
@@ -50,7 +53,8 @@ def command(*arguments: str) -> list[str]:
 
 
 def serve(data: Path) -> "subprocess.Popen[bytes]":
-    started = subprocess.Popen(command("serve", "--data", str(data), "--listen", ADDRESS), stdout=subprocess.DEVNULL)
+    given = ("--data", str(data), "--listen", ADDRESS, "--config", str(data.parent / "birthmark.toml"))
+    started = subprocess.Popen(command("serve", *given), stdout=subprocess.DEVNULL)
     subprocess.run(command("env", "--data", str(data), "--wait", "30"), stdout=subprocess.DEVNULL, check=True)
     return started
 
@@ -132,6 +136,8 @@ def main() -> None:
     parser.add_argument("--idle", type=int, default=1000)
     asked = parser.parse_args()
     data = Path(tempfile.mkdtemp()) / "data"
+    data.mkdir()
+    (data.parent / "birthmark.toml").write_text(f"names = {[f'{name}.example' for name in HUBS]}\n")
     first = serve(data)
     first.terminate()
     first.wait()
@@ -178,28 +184,39 @@ def memory(pid: int, ca: str, string: str, count: int) -> float:
 
 
 def readers(pid: int, ca: str, string: str, data: Path) -> float:
-    """Return the kilobytes of one idle reader, of 400: five of each partition in twenty consumer groups."""
+    """Return the kilobytes of one idle reader, of 1,000: five of each partition, in groups of three hubs."""
     groups = ["$Default", *(f"g{number}" for number in range(19))]
-    for group in groups[1:]:
-        subprocess.run(
-            command("hub", "consumer-group", "create", group, "--data", str(data)), capture_output=True, check=True
-        )
+    hubs = {"birthmark": string}
+    for name in HUBS:
+        run("hub", "create", name, "--host", f"{name}.example", data=data)
+        hubs[name] = json.loads(run("hub", "key", name, "--policy", "service", "--json", data=data))[
+            "primary_event_hubs_connection_string"
+        ]
+    for name in hubs:
+        for group in groups[1:]:
+            run("hub", "consumer-group", "create", group, "--hub", name, data=data)
     before, held = memory_kb(pid), []
-    for number in range(400):
+    for number in range(READERS):
         source = f"127.2.{number // 250}.{number % 250 + 1}"
-        back_end = RawBackEnd(ADDRESS, ca, string, source=source).claim()
+        hub = list(hubs)[number // 400]
+        back_end = RawBackEnd(ADDRESS, ca, hubs[hub], source=source).claim()
         latest = {Symbol("apache.org:selector-filter:string"): "amqp.annotation.x-opt-offset > '@latest'"}
-        address = f"birthmark/ConsumerGroups/{groups[number // 20]}/Partitions/{number % 4}"
+        address = f"{hub}/ConsumerGroups/{groups[number // 20 % 20]}/Partitions/{number % 4}"
         back_end.attach(address, credit=10, source=Source(address, filter=latest))
         held.append(back_end)
     time.sleep(2)
     used = (memory_kb(pid) - before) / len(held)
     busy = cpu_s(pid)
     time.sleep(10)
-    print(f"400 idle readers: {(cpu_s(pid) - busy) / 10 * 100:.1f} % of a core")
+    print(f"{READERS} idle readers: {(cpu_s(pid) - busy) / 10 * 100:.1f} % of a core")
     for back_end in held:
         back_end.line.close()
     return used
+
+
+def run(*arguments: str, data: Path) -> str:
+    done = subprocess.run(command(*arguments, "--data", str(data)), capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def stopped(pid: int, ca: str, string: str, at: str) -> float:

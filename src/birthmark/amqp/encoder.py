@@ -27,6 +27,7 @@ from birthmark.amqp.values import (
     UShort,
 )
 
+SYMBOL_CODE: Final = 0xA3
 LIST_CODE: Final = 0xC0
 MAP_CODE: Final = 0xC1
 ARRAY_CODE: Final = 0xE0
@@ -115,7 +116,7 @@ def encode_string(value: str) -> bytes:
 
 @lru_cache(1024)  # most symbols are names, the same in every message
 def encode_symbol(value: str) -> bytes:
-    return encode_variable(0xA3, value.encode("ascii"))
+    return encode_variable(SYMBOL_CODE, value.encode("ascii"))
 
 
 def encode_compound(code: int, count: int, body: bytes) -> bytes:

@@ -30,6 +30,7 @@ from birthmark.amqp.values import DescribedValue, Symbol
 
 DELIVERY_ANNOTATIONS: Final = 0x71
 MESSAGE_ANNOTATIONS: Final = 0x72
+PROPERTIES: Final = 0x73
 APPLICATION_PROPERTIES: Final = 0x74
 DATA: Final = 0x75
 SEQUENCE: Final = 0x76
@@ -177,7 +178,7 @@ def _read_section(data: bytes, offset: int, budget: DecodeBudget) -> tuple[tuple
     if isinstance(value, MessageHeader):
         return (_HEADER, value), offset
     if isinstance(value, MessageProperties):
-        return (_PROPERTIES, value), offset
+        return (PROPERTIES, value), offset
     if isinstance(value, DescribedValue):
         code = _NAMES.get(value.descriptor, 0) if isinstance(value.descriptor, Symbol) else value.descriptor
         kind = _KINDS.get(code) if isinstance(code, int) else None
@@ -187,7 +188,6 @@ def _read_section(data: bytes, offset: int, budget: DecodeBudget) -> tuple[tuple
 
 
 _HEADER: Final = 0x70
-_PROPERTIES: Final = 0x73
 _BODIES: Final = frozenset({DATA, SEQUENCE, VALUE})
 
 
@@ -205,7 +205,7 @@ def _message_of(sections: list[tuple[int, Any]]) -> AmqpMessage:
         raise DecodeError("an application property has a name that is not text")
     return AmqpMessage(
         body,
-        found.get(_PROPERTIES, _EMPTY.properties),
+        found.get(PROPERTIES, _EMPTY.properties),
         application_properties,
         found.get(MESSAGE_ANNOTATIONS, _NONE),
         found.get(DELIVERY_ANNOTATIONS, _NONE),
@@ -228,7 +228,7 @@ def write_message(message: AmqpMessage) -> bytes:
     ]
     match message.body:
         case DataBody(sections):
-            parts += [_PREFIXES[DATA] + encode_binary(section) for section in sections]
+            parts += [_DATA_PREFIX + encode_binary(section) for section in sections]
         case SequenceBody(sequences):
             parts += [_section(SEQUENCE, sequence) for sequence in sequences]
         case ValueBody(value):
@@ -241,14 +241,19 @@ def write_message(message: AmqpMessage) -> bytes:
 
 def write_batch(messages: tuple[bytes, ...]) -> bytes:
     """Return the payload of a delivery of format `BATCH_FORMAT`."""
-    return b"".join([_PREFIXES[DATA] + encode_binary(message) for message in messages])
+    return b"".join([_DATA_PREFIX + encode_binary(message) for message in messages])
 
 
-_PREFIXES: Final = {code: bytes((0x00, 0x53, code)) for code in _KINDS}
+def section_prefix(code: int) -> bytes:
+    """Return the bytes before the value of a section."""
+    return bytes((0x00, 0x53, code))
+
+
+_DATA_PREFIX: Final = section_prefix(DATA)
 
 
 def _section(code: int, value: Any) -> bytes:
-    return _PREFIXES[code] + encode_value(value)
+    return section_prefix(code) + encode_value(value)
 
 
 def _map_section(code: int, pairs: Mapping[Any, Any]) -> bytes:

@@ -29,7 +29,7 @@ from birthmark.cli.output.bulk_summary import BulkSummary, print_pause
 from birthmark.cli.output.command_output import without
 from birthmark.cli.output.table import format_count
 from birthmark.fleet.device_migration import Move
-from birthmark.fleet.device_progress import Goal
+from birthmark.fleet.device_onboarding_stages import Goal
 from birthmark.fleet.enrollment_rollback_journal import Journal
 from birthmark.operator_api.client.api_client import DEFAULT_DATA
 

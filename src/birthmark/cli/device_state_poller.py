@@ -18,7 +18,7 @@ from birthmark.cli.output.table import format_count, text_of
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.durations import FORMS
 from birthmark.fleet.device_migration import MigrationProgress, Move, Pair, TakenAtDestinationError
-from birthmark.fleet.device_progress import DeviceProgress, Goal, StatusSource, iter_progress
+from birthmark.fleet.device_onboarding_stages import DeviceProgress, Goal, StatusSource, iter_progress
 from birthmark.fleet.enrollment_rollback_journal import JournalOutcome
 from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.untrusted_json_and_text import printable

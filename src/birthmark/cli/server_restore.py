@@ -48,9 +48,9 @@ def restore(
     it lists everything it could not reapply.
     """
     from birthmark.server.backup.archive import BackupUnreadableError
+    from birthmark.server.backup.audit_export_verification import ReplayRefusedError
     from birthmark.server.backup.database_copy_and_import import DatabaseNotEmptyError
     from birthmark.server.backup.restore import RestoreTargetError, restore_backup
-    from birthmark.server.backup.verified_audit_export import ReplayRefusedError
 
     read_file(file, 0)  # like any missing file
     if replay is not None:

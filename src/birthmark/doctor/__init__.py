@@ -4,7 +4,7 @@ Checks are offline first: results from this machine precede network checks, and 
 Checks change nothing. For a token, at most one login is tried, and none if it might be the last attempt.
 
 `setting_sources` has values with their sources, and `facts` has observations as values. `rules` evaluates them.
-`file_inspection`, `chip`, `middleware_config`, `identity`, `agent_checks_and_chips`, `local_server_checks` and
+`file_inspection`, `chip`, `middleware_config`, `identity`, `agent_inspection`, `local_server_checks` and
 `network` collect them. A vendor's library runs in a separate process (`pkcs11_probe`), because some crash and some
 hang.
 """

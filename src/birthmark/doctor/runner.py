@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from birthmark.doctor import agent_checks_and_chips, chip, identity, local_server_checks, middleware_config, network
+from birthmark.doctor import agent_inspection, chip, identity, local_server_checks, middleware_config, network
 from birthmark.doctor.facts import ChipFacts, ChipSelection, PathFacts, ProbeExit, Reachable, ServerFacts, TrustFacts
 from birthmark.doctor.file_inspection import bytes_of, inspect_file, libraries
 from birthmark.doctor.findings import DoctorFinding
@@ -92,10 +92,10 @@ class InspectionContext:
 def examine(patient: InspectionContext, progress: Callable[[str], None]) -> Iterator[DoctorFinding]:
     """Yield the findings, causes before consequences, which a caller can remove."""
     server = local_server_checks.inspect_server(patient.get("data"), patient.environment)
-    device = agent_checks_and_chips.inspect_agent(patient.get("config"), patient.root)
+    device = agent_inspection.inspect_agent(patient.get("config"), patient.root)
     yield from _surroundings(patient, server)
     chips: list[ChipFacts] = []
-    named = chips_asked(patient.settings, patient.environment, has_other=agent_checks_and_chips.has_token(device))
+    named = chips_asked(patient.settings, patient.environment, has_other=agent_inspection.has_token(device))
     for asked, question in [*named, *_chips_of(device)]:
         progress(f"Asking {question.module}")
         chips.append(chip.inspect_chip(asked, question, patient.environment, patient.root))
@@ -109,7 +109,7 @@ def examine(patient: InspectionContext, progress: Callable[[str], None]) -> Iter
         yield agent_rules.not_checked(str(device.file))
     elif device is not None:
         progress(f"Checking the agent of {device.file}")
-        checks = agent_checks_and_chips.checks_of(device, patient.environment, is_offline=patient.is_offline)
+        checks = agent_inspection.checks_of(device, patient.environment, is_offline=patient.is_offline)
         yield from agent_rules.findings(checks, device.texts, known)
     yield from _network(patient, server, known, progress)
 
@@ -152,8 +152,8 @@ def _surroundings(patient: InspectionContext, server: ServerFacts | None) -> Ite
     yield from chip_rules.not_named([str(path) for path in unnamed])
 
 
-def _chips_of(device: agent_checks_and_chips.AgentFacts | None) -> Iterator[tuple[ChipSelection, ProbeQuestion]]:
-    return iter(()) if device is None else agent_checks_and_chips.chips_in(device)
+def _chips_of(device: agent_inspection.AgentFacts | None) -> Iterator[tuple[ChipSelection, ProbeQuestion]]:
+    return iter(()) if device is None else agent_inspection.chips_in(device)
 
 
 def _paths(patient: InspectionContext) -> Iterator[PathFacts]:

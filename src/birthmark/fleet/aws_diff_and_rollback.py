@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
+from birthmark.fleet.device_onboarding_stages import DeviceProgress, DeviceStage
 from birthmark.fleet.enrollment_target import Change, EnrollmentRequest
 
 _DENIED = frozenset({"AccessDeniedException", "AccessDenied", "UnauthorizedException", "ForbiddenException"})

@@ -28,7 +28,7 @@ from birthmark.fleet.aws_diff_and_rollback import (
 from birthmark.fleet.aws_iot_client import CLOCK, SURVEY_AT_LEAST
 from birthmark.fleet.aws_renewal import AwsRenewer
 from birthmark.fleet.aws_revocation import REVOKED
-from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
+from birthmark.fleet.device_onboarding_stages import DeviceProgress, DeviceStage
 from birthmark.fleet.enrollment_target import (
     Change,
     EnrollmentOutcome,

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.clock_and_entropy import Clock
-from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
+from birthmark.fleet.device_onboarding_stages import DeviceProgress, DeviceStage
 from birthmark.fleet.errors import (
     TargetAnswerError,
     TargetThrottledError,

@@ -27,7 +27,7 @@ from birthmark.fleet.azure_hub_devices import is_revoked_at_hub, progress_of
 from birthmark.fleet.azure_revocation import AzureRevoker
 from birthmark.fleet.azure_sdk_model_extensions import UnreadableRecord
 from birthmark.fleet.device_migration import NotAtSourceError
-from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
+from birthmark.fleet.device_onboarding_stages import DeviceProgress, DeviceStage
 from birthmark.fleet.enrollment_target import (
     EnrollmentOutcome,
     EnrollmentRecord,

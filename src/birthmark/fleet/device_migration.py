@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeAlias
 
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.fleet.adaptive_concurrency import PacedTarget, Says, silent
-from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, Goal, StatusSource
+from birthmark.fleet.device_onboarding_stages import DeviceProgress, DeviceStage, Goal, StatusSource
 from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome, NoteWriter
 from birthmark.fleet.enrollment_target import (
     AT_ONCE,

@@ -13,10 +13,10 @@ from birthmark.actor import Actor
 from birthmark.auth.password_digests import generated_matches, hash_generated
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import NotFoundError, UnauthenticatedError
-from birthmark.iam import password_and_session_model as store
+from birthmark.iam import sign_in_model as store
 from birthmark.iam.model import MACHINE_USER
-from birthmark.iam.password_and_session_model import Browser, BrowserSession
 from birthmark.iam.service import People
+from birthmark.iam.sign_in_model import Browser, BrowserSession
 from birthmark.net.fair_scheduler import count_for
 from birthmark.store import Changes, to_micros
 from birthmark.store.pagination import every

@@ -16,11 +16,11 @@ from birthmark.actor import Actor
 from birthmark.auth.password_digests import hash_generated
 from birthmark.auth.principals import Caller
 from birthmark.errors import ForbiddenError, NotFoundError, ThrottledError
-from birthmark.iam import password_and_session_model as store
+from birthmark.iam import sign_in_model as store
 from birthmark.iam.login_backoff import Pauses
-from birthmark.iam.password_and_session_model import PendingDeviceLogin
 from birthmark.iam.password_sign_in import SignInPausedError
 from birthmark.iam.service import SIGNED_IN_FOR, CreatedToken, People
+from birthmark.iam.sign_in_model import PendingDeviceLogin
 from birthmark.net.quota_key import share_of
 from birthmark.store import Changes, to_micros
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 from birthmark.actor import Actor
 from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import PolicyError, UnavailableError
-from birthmark.iam import password_and_session_model as store
+from birthmark.iam import sign_in_model as store
 from birthmark.iam.model import RoleAssignment, is_valid_user_name
 from birthmark.iam.oidc_model import (
     Fetch,
@@ -39,8 +39,8 @@ from birthmark.iam.oidc_responses import (
     read_tokens,
     verify_id_token,
 )
-from birthmark.iam.password_and_session_model import Browser, OidcLink
 from birthmark.iam.password_sign_in import SignIn
+from birthmark.iam.sign_in_model import Browser, OidcLink
 from birthmark.net.quota_key import share_of
 from birthmark.store import Changes
 

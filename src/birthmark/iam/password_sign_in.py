@@ -15,14 +15,14 @@ from birthmark.auth.password_check_scheduler import SHARE, PasswordAttempt, Pass
 from birthmark.auth.password_digests import hash_generated
 from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError, ThrottledError, UnauthenticatedError
-from birthmark.iam import password_and_session_model as store
+from birthmark.iam import sign_in_model as store
 from birthmark.iam.browser_sessions import BrowserSessions
 from birthmark.iam.device_removal_quota import inviter_of
 from birthmark.iam.login_backoff import Pauses
 from birthmark.iam.model import MACHINE_USER, Invitation
-from birthmark.iam.password_and_session_model import Browser, Password
 from birthmark.iam.password_policy_and_hashes import Passwords, check_password
 from birthmark.iam.service import InvitationRefusedError, People
+from birthmark.iam.sign_in_model import Browser, Password
 from birthmark.iam.store import ADD_INVITATION, INVITATION, INVITATIONS, REDEEM, REMOVE_INVITATIONS
 from birthmark.net.quota_key import share_of
 from birthmark.store import Changes, to_micros

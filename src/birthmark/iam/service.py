@@ -15,7 +15,7 @@ from birthmark.auth.permission_statements import NOTHING, Right, Rights
 from birthmark.auth.principals import Caller
 from birthmark.clock_and_entropy import Clock, ClockStability, Entropy
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, UnauthenticatedError
-from birthmark.iam import approvals_model, password_and_session_model, store
+from birthmark.iam import approvals_model, sign_in_model, store
 from birthmark.iam.approvals_model import SamePersonError, require_local_invitation
 from birthmark.iam.device_removal_quota import DAY, MOST_A_DAY, holder_of, takes_of
 from birthmark.iam.domain_events import PeopleChanged
@@ -308,7 +308,7 @@ class People:
         changes = Changes().run(store.REMOVE_USER, expect=1, otherwise=missing, name=name)
         changes.run(store.PURGE_ALLOWANCES, before=to_micros(self.clock.now()))  # this user's stays for its day
         own = (store.REMOVE_INVITATIONS, store.REMOVE_TOKENS, store.REMOVE_GRANTS)
-        for statement in (*own, *password_and_session_model.REMOVE_OF):
+        for statement in (*own, *sign_in_model.REMOVE_OF):
             changes.run(statement, user_name=name)
         changes.run(approvals_model.REMOVE_OF, user_name=name).run(approvals_model.REMOVE_BY, decided_by=name)
         self._rights.pop(name, None)  # before the reply, which may be lost

@@ -12,8 +12,8 @@ from birthmark.auth.principals import Caller
 from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.iam.browser_sessions import SessionEndedError
-from birthmark.iam.password_and_session_model import Browser
 from birthmark.iam.password_sign_in import SignIn
+from birthmark.iam.sign_in_model import Browser
 from birthmark.operator_api.api_router import STATUS
 from birthmark.operator_api.cookie_request_guard import (
     CSRF_FIELD,

@@ -19,8 +19,8 @@ from birthmark.iam.missing_right_errors import check_whole
 from birthmark.iam.model import SERVER
 from birthmark.iam.oidc import GOOD_FOR, Providers
 from birthmark.iam.oidc_model import PendingOidcLogin
-from birthmark.iam.password_and_session_model import BrowserSession
 from birthmark.iam.password_sign_in import SignIn
+from birthmark.iam.sign_in_model import BrowserSession
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 from birthmark.operator_api.cookie_request_guard import local_path
 from birthmark.operator_api.html_page_elements import link, page, paragraph

@@ -16,8 +16,8 @@ from birthmark.iam.device_removal_quota import inviter_of
 from birthmark.iam.lasting_access_grants import list_leftovers
 from birthmark.iam.missing_right_errors import NarrowedTokenError, check_whole
 from birthmark.iam.model import EVERYWHERE, SERVER, AccessToken, RoleAssignment, User, UserRole
-from birthmark.iam.password_and_session_model import BrowserSession
 from birthmark.iam.service import CreatedToken, People
+from birthmark.iam.sign_in_model import BrowserSession
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows, Seconds
 from birthmark.operator_api.name_validation import parse_name
 

@@ -17,7 +17,7 @@ import birthmark.est.store
 import birthmark.events.store
 import birthmark.iam.approvals_model
 import birthmark.iam.idempotency_model
-import birthmark.iam.password_and_session_model
+import birthmark.iam.sign_in_model
 import birthmark.iam.store
 import birthmark.iothub.store
 import birthmark.iothub.twin_index_store

@@ -40,7 +40,7 @@ from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
 from birthmark.est.component import EstComponent, EstDeviceRecords
 from birthmark.est.service import EstCredentials, EstService, RegistrationAuthorities, TokenIssuer
-from birthmark.events.connection_and_refusal_events import Notices
+from birthmark.events.connection_and_refusal_event_writer import Notices
 from birthmark.events.webhooks import Webhooks
 from birthmark.iam.approvals import Approvals
 from birthmark.iam.browser_sessions import BrowserSessions

@@ -19,7 +19,7 @@ import msgspec
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.errors import BirthmarkError
 from birthmark.operator_api.client.vendor_tool_environment import proxy_bypass_variables, variables
-from birthmark.testing.issued_device_identities import (
+from birthmark.testing.device_identity_model import (
     AwsIdentity,
     AzureIdentity,
     ChipFiles,

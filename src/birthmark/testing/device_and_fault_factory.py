@@ -48,8 +48,7 @@ from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.secure_elements.chip_profiles import PROFILES
 from birthmark.secure_elements.softhsm_element import create_software_element
 from birthmark.testing import provoked_refusals, stdin_commands
-from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
-from birthmark.testing.issued_device_identities import (
+from birthmark.testing.device_identity_model import (
     AwsIdentity,
     AzureIdentity,
     ChipFiles,
@@ -58,6 +57,7 @@ from birthmark.testing.issued_device_identities import (
     Row,
     Subject,
 )
+from birthmark.testing.errors import AnswerError, SubjectUnknownError, WordInvalidError
 from birthmark.untrusted_json_and_text import printable, readable, reason_of
 
 _API = "2021-10-01"

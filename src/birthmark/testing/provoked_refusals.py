@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 import msgspec
 
+from birthmark.testing.device_identity_model import AwsIdentity, AzureIdentity, EstIdentity, Subject
 from birthmark.testing.errors import NotProvokedError
-from birthmark.testing.issued_device_identities import AwsIdentity, AzureIdentity, EstIdentity, Subject
 
 if TYPE_CHECKING:
     from birthmark.testing.device_and_fault_factory import DeviceFactory

@@ -9,7 +9,7 @@ import pytest
 
 from birthmark.pki.certificates import parse_pem
 from birthmark.testing.cloud import Cloud
-from birthmark.testing.issued_device_identities import Files
+from birthmark.testing.device_identity_model import Files
 from support.aws.device import ARN, DeviceProcess, document, statement
 from support.server.servers import BIRTHMARK, clean_environment
 

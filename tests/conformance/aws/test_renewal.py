@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from birthmark.testing.issued_device_identities import Files
+from birthmark.testing.device_identity_model import Files
 from support.aws.clients import until
 from support.aws.device import DeviceProcess, Enrolled
 from support.pki.est_curl import EstByCurl

@@ -9,8 +9,8 @@ import pytest
 
 from birthmark.audit.signed_heads import AuditKey
 from birthmark.errors import UnavailableError
-from birthmark.events import connection_and_refusal_events, store
-from birthmark.events.connection_and_refusal_events import KEEP, Notices
+from birthmark.events import connection_and_refusal_event_writer, store
+from birthmark.events.connection_and_refusal_event_writer import KEEP, Notices
 from birthmark.events.event_types import event_of
 from birthmark.events.merged_event_feed import Feed
 from birthmark.net.mqtt_service_interface import CloseReason
@@ -111,7 +111,7 @@ async def test_two_processes_of_one_name_write_no_row_twice(database: Database) 
 
 
 async def test_of_a_storm_the_rest_is_left_out_and_counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_and_refusal_events, "MAX_WAITING", 2)
+    monkeypatch.setattr(connection_and_refusal_event_writer, "MAX_WAITING", 2)
     noticing = Notices(database, FakeClock(), "main")
     for number in range(5):
         noticing.came("hub/a", f"pump-{number}", "")
@@ -125,7 +125,7 @@ async def test_of_a_storm_the_rest_is_left_out_and_counted(database: Database, m
 async def test_so_many_are_kept_of_a_worker_however_fast_they_come(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection_and_refusal_events, "MOST", 3)
+    monkeypatch.setattr(connection_and_refusal_event_writer, "MOST", 3)
     noticing = Notices(database, FakeClock(), "main")
     for number in range(1000):
         noticing.came("hub/a", f"pump-{number}", "")

@@ -15,7 +15,7 @@ from birthmark.devices.model import RevocationOutcome
 from birthmark.dps.model import TpmKeys
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
-from birthmark.fleet.device_progress import DeviceStage, iter_progress
+from birthmark.fleet.device_onboarding_stages import DeviceStage, iter_progress
 from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, NoSuchRecordError

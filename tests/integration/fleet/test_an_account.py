@@ -11,7 +11,7 @@ import pytest
 from birthmark.devices.model import RevocationOutcome
 from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
-from birthmark.fleet.device_progress import DeviceStage
+from birthmark.fleet.device_onboarding_stages import DeviceStage
 from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import EnrollmentRequest, TargetOutcome
 from birthmark.fleet.errors import CredentialsRefusedError, DifferentRecordError, ReferenceMissingError

@@ -20,10 +20,10 @@ from birthmark.iam.browser_sessions import BrowserSessions
 from birthmark.iam.model import UserRole
 from birthmark.iam.oidc import Providers
 from birthmark.iam.oidc_model import PendingOidcLogin, Provider, ProviderAwayError, UserNotRegisteredError
-from birthmark.iam.password_and_session_model import Browser
 from birthmark.iam.password_policy_and_hashes import Passwords
 from birthmark.iam.password_sign_in import SignIn
 from birthmark.iam.service import People
+from birthmark.iam.sign_in_model import Browser
 from birthmark.outbound.http_client import HttpSender, NotAnsweredError
 from birthmark.outbound.ssrf_guard import networks_of
 from birthmark.store import open_database

@@ -16,10 +16,10 @@ from birthmark.auth.principals import MACHINE, Caller
 from birthmark.errors import ChangedMeanwhileError
 from birthmark.iam.browser_sessions import IDLE, LONGEST, BrowserSessions, SessionEndedError
 from birthmark.iam.model import UserRole
-from birthmark.iam.password_and_session_model import Browser
 from birthmark.iam.password_policy_and_hashes import Passwords
 from birthmark.iam.password_sign_in import CurrentPasswordError, SignIn, SignInPausedError, SignInRefusedError
 from birthmark.iam.service import InvitationRefusedError, People
+from birthmark.iam.sign_in_model import Browser
 from birthmark.net.fair_scheduler import Backlog
 from birthmark.store import Database, open_database
 from birthmark.store.core_tables import audit

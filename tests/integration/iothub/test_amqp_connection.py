@@ -26,7 +26,7 @@ from birthmark.broker.rules.stream_partitions_and_positions import key_of, parti
 from birthmark.iothub.amqp.c2d_links import MAX_UNSETTLED
 from birthmark.iothub.amqp.claims import MAX_CLAIMS
 from birthmark.iothub.amqp.connection import MAX_LINKS_WITHOUT_TOKEN, MAX_REFUSED_TOKENS
-from birthmark.iothub.amqp.event_links import MAX_READERS
+from birthmark.iothub.amqp.partition_reader_links import MAX_READERS
 from birthmark.iothub.model import C2dMessage, TelemetryMessage, space_of
 from birthmark.net.amqp_driver import AUTHENTICATION_S
 from support.azure.amqp_world import (

@@ -25,11 +25,11 @@ from birthmark.ca import store as ca_store
 from birthmark.dps import store as dps_store
 from birthmark.dps.enrollment_document import parse_document
 from birthmark.est import store as est_store
-from birthmark.iam import password_and_session_model
+from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
 from birthmark.iothub import store as hub_store
+from birthmark.server.backup.audit_export_verification import AuditExport, ReplayRefusedError, read_export
 from birthmark.server.backup.removal_replay import ACTIONS, ReplayedRevocation, replay_rows
-from birthmark.server.backup.verified_audit_export import AuditExport, ReplayRefusedError, read_export
 from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock
 from support.pki.pki_builders import a_ca, a_key
@@ -469,9 +469,9 @@ async def test_passwords_and_sessions_that_were_ended_since_stay_ended(loss: Los
     def there() -> Changes:
         changes = Changes().audit("operator", "people.user_create", "anna")
         for name in ("anna", "bert", "carl", "dora"):
-            changes.run(password_and_session_model.ADD_PASSWORD, user_name=name, **told)
+            changes.run(sign_in_model.ADD_PASSWORD, user_name=name, **told)
             for number in range(2):
-                changes.run(password_and_session_model.ADD_SESSION, id=f"{name}-{number}", user_name=name, **session)
+                changes.run(sign_in_model.ADD_SESSION, id=f"{name}-{number}", user_name=name, **session)
         return changes
 
     await loss.both(there)
@@ -480,11 +480,9 @@ async def test_passwords_and_sessions_that_were_ended_since_stay_ended(loss: Los
     await loss.since("people.session_end", "carl", id="*", count=2)
     await loss.since("people.user_remove", "dora")
     assert (await loss.replayed()).count == 4
-    sessions = await loss.backup.all(password_and_session_model.SESSIONS_PAGE, after="", limit=10)
+    sessions = await loss.backup.all(sign_in_model.SESSIONS_PAGE, after="", limit=10)
     assert [row["id"] for row in sessions] == ["bert-1"]
-    left = [
-        await loss.has(password_and_session_model.PASSWORD, user_name=name) for name in ("anna", "bert", "carl", "dora")
-    ]
+    left = [await loss.has(sign_in_model.PASSWORD, user_name=name) for name in ("anna", "bert", "carl", "dora")]
     assert [row is None for row in left] == [True, False, False, True]
 
 

@@ -12,7 +12,7 @@ from birthmark.cli.device_state_poller import PatienceOptions, follow, move
 from birthmark.cli.output.bulk_summary import BulkSummary
 from birthmark.cli.output.command_output import INTERRUPTED
 from birthmark.fleet.device_migration import MigrationProgress, MigrationStage, Pair
-from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, Goal
+from birthmark.fleet.device_onboarding_stages import DeviceProgress, DeviceStage, Goal
 from birthmark.fleet.enrollment_target import EnrollmentRequest
 from birthmark.fleet.errors import TargetUnreachableError
 from support.pki.pki_builders import a_device

@@ -13,7 +13,7 @@ from birthmark.errors import ThrottledError
 from birthmark.fleet.adaptive_concurrency import AdaptiveConcurrency, PacedTarget
 from birthmark.fleet.bulk_enrollment import enroll_all, undo_all
 from birthmark.fleet.device_migration import MigrationStage, Move
-from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, iter_progress
+from birthmark.fleet.device_onboarding_stages import DeviceProgress, DeviceStage, iter_progress
 from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import (
     EnrollmentOutcome,

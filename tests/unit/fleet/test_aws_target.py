@@ -15,7 +15,7 @@ from birthmark.devices.model import RevocationOutcome
 from birthmark.errors import BirthmarkError
 from birthmark.fleet.aws_renewal import CarriedOverAttachments, NotConnectedByItError, NoThingError
 from birthmark.fleet.aws_target import AwsTarget
-from birthmark.fleet.device_progress import DeviceProgress, DeviceStage
+from birthmark.fleet.device_onboarding_stages import DeviceProgress, DeviceStage
 from birthmark.fleet.enrollment_target import EnrollmentRecord, EnrollmentRequest, TargetOutcome, WayBack
 from birthmark.fleet.errors import (
     CredentialsRefusedError,

@@ -16,7 +16,7 @@ from birthmark.fleet.azure_enrollment_diff import json_of, kept, on_record
 from birthmark.fleet.azure_sdk_model_extensions import enrollment_models
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.device_migration import NotAtSourceError
-from birthmark.fleet.device_progress import DeviceStage
+from birthmark.fleet.device_onboarding_stages import DeviceStage
 from birthmark.fleet.enrollment_target import EnrollmentRecord, EnrollmentRequest, TargetOutcome, WayBack
 from birthmark.fleet.errors import (
     CredentialsRefusedError,

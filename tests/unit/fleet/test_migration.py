@@ -11,7 +11,7 @@ from birthmark.fleet.aws_diff_and_rollback import progress_of as stand_at_aws
 from birthmark.fleet.azure_hub_devices import progress_of as stand_at_hub
 from birthmark.fleet.bulk_enrollment import undo_all
 from birthmark.fleet.device_migration import MigrationStage, MigrationStep, Move, next_step
-from birthmark.fleet.device_progress import DeviceProgress, DeviceStage, Goal
+from birthmark.fleet.device_onboarding_stages import DeviceProgress, DeviceStage, Goal
 from birthmark.fleet.enrollment_rollback_journal import Journal, JournalOutcome
 from birthmark.fleet.enrollment_target import (
     EnrollmentOutcome,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from birthmark.testing.cloud import AwsThing, AzureDevice, Cloud
+from birthmark.testing.device_identity_model import AwsIdentity, AzureIdentity, Files
 from birthmark.testing.errors import NotProvokedError
-from birthmark.testing.issued_device_identities import AwsIdentity, AzureIdentity, Files
 
 ENDPOINTS: Mapping[str, Any] = MappingProxyType({"trust_bundle": "/data/trust.pem"})
 IDENTITY = AzureIdentity(

@@ -25,9 +25,9 @@ from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError
 from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink
 from birthmark.iothub.amqp.claims import CbsClaims, NoClaimError
 from birthmark.iothub.amqp.error_conditions import amqp_error
-from birthmark.iothub.amqp.event_links import EventLink, EventLinks
 from birthmark.iothub.amqp.link_handler import LinkHandler
 from birthmark.iothub.amqp.node_requests import NodeRequests
+from birthmark.iothub.amqp.partition_reader_links import EventLink, EventLinks
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire.amqp_addresses import (

@@ -29,7 +29,7 @@ from birthmark.ca.revocation import digest_of
 from birthmark.dps import store as dps_store
 from birthmark.est import store as est_store
 from birthmark.events import store as feed_store
-from birthmark.iam import password_and_session_model
+from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
 from birthmark.iothub import store as hub_store
 from birthmark.iothub import twin_index_store as hub_searching
@@ -37,7 +37,7 @@ from birthmark.iothub.model import space_of
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.pki.names_and_registration_ids import fold
-from birthmark.server.backup.verified_audit_export import ExportedRow
+from birthmark.server.backup.audit_export_verification import ExportedRow
 from birthmark.store import Changes, Database, device_name_prefix_index, statement
 from birthmark.store.compiled_statements import Statement
 from birthmark.store.table_statements import change, remove
@@ -277,21 +277,21 @@ def _drop_module(subject: str, detail: Mapping[str, Any]) -> Changes:
 def _drop_user(subject: str, _detail: Mapping[str, Any]) -> Changes:
     changes = Changes().run(people_store.REMOVE_USER, name=subject)
     of_user = (people_store.REMOVE_INVITATIONS, people_store.REMOVE_TOKENS, people_store.REMOVE_GRANTS)
-    for one in (*of_user, *password_and_session_model.REMOVE_OF):
+    for one in (*of_user, *sign_in_model.REMOVE_OF):
         changes.run(one, user_name=subject)
     return changes
 
 
 def _drop_password(subject: str, _detail: Mapping[str, Any]) -> Changes:
     """Remove the backup's password and sessions of a user, because the replacement is unknown."""
-    changes = Changes().run(password_and_session_model.REMOVE_PASSWORD, user_name=subject)
-    return changes.run(password_and_session_model.REMOVE_SESSIONS, user_name=subject)
+    changes = Changes().run(sign_in_model.REMOVE_PASSWORD, user_name=subject)
+    return changes.run(sign_in_model.REMOVE_SESSIONS, user_name=subject)
 
 
 def _end_session(subject: str, detail: Mapping[str, Any]) -> Changes:
     if detail["id"] == "*":
-        return Changes().run(password_and_session_model.REMOVE_SESSIONS, user_name=subject)
-    return Changes().run(password_and_session_model.REMOVE_SESSION, id=detail["id"])
+        return Changes().run(sign_in_model.REMOVE_SESSIONS, user_name=subject)
+    return Changes().run(sign_in_model.REMOVE_SESSION, id=detail["id"])
 
 
 def _switch_off(subject: str, detail: Mapping[str, Any]) -> Changes:

@@ -45,6 +45,7 @@ from birthmark.pki.certificate_profiles import Purpose
 from birthmark.server.all_tables import TABLES
 from birthmark.server.backup import backup_creation
 from birthmark.server.backup.archive import BackupUnreadableError, read_archive
+from birthmark.server.backup.audit_export_verification import AuditExport, End, read_export
 from birthmark.server.backup.database_copy_and_import import (
     SQLITE,
     claim_database,
@@ -54,7 +55,6 @@ from birthmark.server.backup.database_copy_and_import import (
     release_database,
 )
 from birthmark.server.backup.removal_replay import ACTIONS, replay_rows
-from birthmark.server.backup.verified_audit_export import AuditExport, End, read_export
 from birthmark.server.cluster.file_sync import remove_cluster_state
 from birthmark.server.counter_verification import CounterValues
 from birthmark.server.data_dir import RESTORED, RESTORING

@@ -6,7 +6,7 @@ Out:  SVG of limited size for any number of certificates: overlapping items are 
 """
 
 from birthmark.webconsole.timeline_svg.time_axis import Unit
-from birthmark.webconsole.timeline_svg.timeline_items import (
+from birthmark.webconsole.timeline_svg.timeline_items_and_table_rows import (
     Item,
     Point,
     TimelineLane,

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from birthmark.webconsole.svg import Tone, cut, width_of
 from birthmark.webconsole.timeline_svg.time_axis import Scale
-from birthmark.webconsole.timeline_svg.timeline_items import (
+from birthmark.webconsole.timeline_svg.timeline_items_and_table_rows import (
     Item,
     Point,
     TimelineLane,

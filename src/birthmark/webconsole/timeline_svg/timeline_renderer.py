@@ -20,7 +20,12 @@ from birthmark.webconsole.svg import (
 )
 from birthmark.webconsole.timeline_svg.layout import LEVELS, Field, Mark, PlacedLane, end_of, is_solid, place
 from birthmark.webconsole.timeline_svg.time_axis import Scale, reach, ticks
-from birthmark.webconsole.timeline_svg.timeline_items import Item, TimelineLane, TimelineSpan, TimelineTexts
+from birthmark.webconsole.timeline_svg.timeline_items_and_table_rows import (
+    Item,
+    TimelineLane,
+    TimelineSpan,
+    TimelineTexts,
+)
 
 MAX_BYTES = 28 * 1024
 _MOST_MARKS = 70

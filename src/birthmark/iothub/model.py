@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NewType, TypeAlias
+from typing import Any, NamedTuple, NewType, TypeAlias
 
 import msgspec
 
@@ -205,6 +205,19 @@ class Module:
 Identity: TypeAlias = Device | Module
 
 
+class SenderAuthentication(NamedTuple):
+    """How the sender of telemetry authenticated; see `TelemetryMessage`."""
+
+    method: str = ""
+    generation_id: str = ""
+
+
+def authentication_of(identity: Identity, *, is_of_policy: bool) -> SenderAuthentication:
+    """Return how a device or module authenticated; `is_of_policy` means by a token of a hub policy."""
+    own = "sas" if identity.authentication.type is AuthenticationType.SAS else "x509"
+    return SenderAuthentication("hub" if is_of_policy else own, identity.generation_id)
+
+
 class Twin(msgspec.Struct, frozen=True):
     """A device twin: tags, which the device never receives, desired and reported properties. A new one is empty.
 
@@ -239,13 +252,19 @@ class C2dMessage(msgspec.Struct, frozen=True, array_like=True):
 
 
 class TelemetryMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A device-to-cloud message. `system` has the wire's own names (message-id, content-type …)."""
+    """A device-to-cloud message. `system` has the wire's own names (message-id, content-type …).
+
+    `auth_method` is "sas", "x509", or "hub" for a token of a hub policy. Messages of earlier versions have neither it
+    nor the generation ID.
+    """
 
     device_id: str
     enqueued_micros: int
     body: bytes
     system: dict[str, str | None]
     properties: dict[str, str | None]
+    auth_method: str = ""
+    generation_id: str = ""
 
     @property
     def publisher(self) -> str:

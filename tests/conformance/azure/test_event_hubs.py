@@ -1,6 +1,7 @@
 """Unmodified azure-eventhub reads the telemetry of a hub, over TLS and over WebSocket."""
 
 import asyncio
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -47,7 +48,8 @@ def test_the_event_hub_and_its_partitions_describe_themselves(birthmark_cloud: C
 
 @TRANSPORTS
 def test_an_event_has_what_the_device_sent(birthmark_cloud: Cloud, over: str) -> None:
-    send(birthmark_cloud.azure_device("sender", at="hub", auth="key"), '{"t": 20}', site="north")
+    device = birthmark_cloud.azure_device("sender", at="hub", auth="key")
+    send(device, '{"t": 20}', site="north")
     with Reader(birthmark_cloud, transport=over) as reader:
         (event,) = reader.received(1).events
     assert event.body_as_json() == {"t": 20}
@@ -55,6 +57,8 @@ def test_an_event_has_what_the_device_sent(birthmark_cloud: Cloud, over: str) ->
     assert (event.message_id, event.content_type) == ('id-{"t": 20}', "application/json")
     assert event.system_properties[b"iothub-connection-device-id"] == b"sender"
     assert event.system_properties[b"iothub-message-source"] == b"Telemetry"
+    assert json.loads(event.system_properties[b"iothub-connection-auth-method"])["type"] == "sas"
+    assert event.system_properties[b"iothub-connection-auth-generation-id"].isdigit()
     assert event.sequence_number == 0
     assert event.enqueued_time is not None
     assert event.enqueued_time > datetime.now(UTC) - timedelta(minutes=5)

@@ -91,6 +91,18 @@ async def test_each_message_has_the_properties_of_its_own_topic(tmp_path: Path) 
         assert found == [a, a, {}, b | plain, b, a | plain, a], "in the order in which they came"
 
 
+async def test_telemetry_states_how_its_device_authenticated(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        link, _ = await world.connected()
+        link.data_received(
+            codec.encode(Publish("devices/device-1/messages/events/", b"x", 1, packet_id=1), LEVEL_3_1_1)
+        )
+        await world.iothub.telemetry.wait_until_written()
+        (message,) = await world.iothub.telemetry.stream(world.hub).latest(10)
+        known = await world.iothub.registry.identity(world.hub, "device-1")
+        assert (message.auth_method, message.generation_id) == ("x509", known.generation_id)
+
+
 async def by_token(world: World, lasts: timedelta) -> tuple[MqttDriver, Wire]:
     """Return a connection that a token opened."""
     device = await world.iothub.registry.device(world.hub, "device-1")

@@ -1,5 +1,6 @@
 """Telemetry as AMQP messages."""
 
+import json
 from typing import Any
 
 from hypothesis import given
@@ -9,6 +10,7 @@ from birthmark.amqp.message import AmqpMessage, DataBody, MessageProperties, rea
 from birthmark.amqp.values import Symbol, Timestamp
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.wire.amqp_events import render_event
+from birthmark.iothub.wire.d2c_property_bags import MODULE
 
 
 def test_an_event_has_its_offset_number_time_and_device() -> None:
@@ -72,3 +74,21 @@ def test_a_device_cannot_stop_its_readers_with_characters_that_a_symbol_does_not
 def test_delivery_annotations_come_first() -> None:
     found = render_event(1, 0, TelemetryMessage("d1", 0, b"", {}, {}), {Symbol("last_enqueued_offset"): "9"})
     assert read_message(found).delivery_annotations == {Symbol("last_enqueued_offset"): "9"}
+
+
+def test_an_event_states_how_its_sender_authenticated() -> None:
+    sent = {"method": ("sas", "x509", "hub"), "scope": ("device", "device", "hub"), "type": ("sas", "x509", "sas")}
+    for method, scope, kind in zip(*sent.values(), strict=True):
+        found = read_message(
+            render_event(1, 0, TelemetryMessage("d1", 0, b"", {}, {}, method, "63"))
+        ).message_annotations
+        told = {"scope": scope, "type": kind, "issuer": "iothub", "acceptingIpFilterRule": None}
+        assert json.loads(found[Symbol("iothub-connection-auth-method")]) == told
+        assert found[Symbol("iothub-connection-auth-generation-id")] == "63"
+
+
+def test_an_event_of_a_module_states_the_scope_of_the_module() -> None:
+    message = TelemetryMessage("d1", 0, b"", {MODULE: "camera"}, {}, "sas", "63")
+    found = read_message(render_event(1, 0, message)).message_annotations
+    assert json.loads(found[Symbol("iothub-connection-auth-method")])["scope"] == "module"
+    assert found[Symbol(MODULE)] == "camera"

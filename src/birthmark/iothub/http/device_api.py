@@ -16,7 +16,8 @@ from birthmark.broker.rules.stream_partitions_and_positions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import message_headers
 from birthmark.iothub.http.authorization_and_errors import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
-from birthmark.iothub.model import Hub, name_of, parse_name, space_of
+from birthmark.iothub.model import Hub, authentication_of, name_of, parse_name, space_of
+from birthmark.iothub.rules.authentication import DEVICE_CONNECT
 from birthmark.iothub.rules.tier_throttles_and_quotas import PATIENCE_S
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import HubUser
@@ -40,20 +41,23 @@ def routes(iothub: IotHub, record: Record) -> list[Route]:
                 name = name_of(request.path_params["device_id"], request.path_params.get("module_id"))
                 user = HubUser(request.headers.get("host", ""), *parse_name(name), "")
                 password = request.headers.get("authorization", "").encode()
-                hub, identity, _ = await iothub.registry.authenticate(
+                hub, identity, token = await iothub.registry.authenticate(
                     user, request.scope["extensions"]["tls"], password, path=request.scope["path"]
                 )
             except (UnavailableError, ThrottledError):
                 raise
             except BirthmarkError as error:
                 return answer_of(UNAUTHORIZED, "Unauthorized", record(error, request))
+            is_of_policy = token is not None and token.policy in DEVICE_CONNECT
+            request.state.authentication = authentication_of(identity, is_of_policy=is_of_policy)
             return await answer(request, hub, identity.name)
 
         return guarded(proven, record)
 
     async def send(request: Request, hub: Hub, name: str) -> Response:
         body = await request.body()
-        messages = message_headers.telemetry_of(name, request.headers, body, iothub.c2d.now())
+        authentication = request.state.authentication
+        messages = message_headers.telemetry_of(name, request.headers, body, iothub.c2d.now(), authentication)
         if not await _wait_for_turn(iothub, hub, name, [len(message.body) for message in messages], request):
             return Response(status_code=503)  # never delivered
         await iothub.telemetry.write(hub, key_of(name.partition("/")[0]), messages, len(body))

@@ -10,7 +10,7 @@ import msgspec
 from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.http.authorization_and_errors import time_of
-from birthmark.iothub.model import C2dMessage, TelemetryMessage
+from birthmark.iothub.model import C2dMessage, SenderAuthentication, TelemetryMessage
 from birthmark.iothub.rules.publish_refusals import BatchInvalidError
 from birthmark.iothub.wire import PropertyBagError, message_of
 from birthmark.untrusted_json_and_text import read_json
@@ -65,21 +65,29 @@ def headers_of(device_id: str, message: QueuedMessage, mail: C2dMessage) -> dict
     return {name: quote(value, safe=_VISIBLE) for name, value in found.items()}
 
 
-def telemetry_of(device_id: str, headers: Mapping[str, str], body: bytes, timestamp: int) -> list[TelemetryMessage]:
+def telemetry_of(
+    device_id: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    timestamp: int,
+    authentication: SenderAuthentication = SenderAuthentication(),  # noqa: B008 (a constant)
+) -> list[TelemetryMessage]:
     """Return a device's telemetry: one message, or a batch. Raise `BatchInvalidError` or `PropertyBagError`."""
 
     def refused(detail: str) -> BirthmarkError:
         return BatchInvalidError(device_id=device_id, detail=detail)
 
     if headers.get("content-type", "").partition(";")[0].strip().lower() != BATCH:
-        return [message_of(device_id, _bag_of(headers.items()), body, timestamp)]
+        return [message_of(device_id, _bag_of(headers.items()), body, timestamp, authentication)]
     items = read_json(body, list[_BatchItem], refused)
     if not 0 < len(items) <= MAX_BATCH:
         raise refused(f"it has {len(items)} messages, and may have 1 to {MAX_BATCH}")
-    return [_message_of(device_id, item, timestamp) for item in items]
+    return [_message_of(device_id, item, timestamp, authentication) for item in items]
 
 
-def _message_of(device_id: str, item: _BatchItem, timestamp: int) -> TelemetryMessage:
+def _message_of(
+    device_id: str, item: _BatchItem, timestamp: int, authentication: SenderAuthentication
+) -> TelemetryMessage:
     try:
         body = base64.b64decode(item.body, validate=True) if item.base64_encoded else item.body.encode()
     except (ValueError, binascii.Error) as error:
@@ -87,7 +95,7 @@ def _message_of(device_id: str, item: _BatchItem, timestamp: int) -> TelemetryMe
     properties = (
         (name.lower() if name.lower() in _TELEMETRY else name, text) for name, text in item.properties.items()
     )
-    return message_of(device_id, _bag_of(properties), body, timestamp)
+    return message_of(device_id, _bag_of(properties), body, timestamp, authentication)
 
 
 def _bag_of(pairs: Iterable[tuple[str, str | None]]) -> dict[str, str | None]:

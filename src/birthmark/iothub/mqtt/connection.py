@@ -13,7 +13,7 @@ from birthmark.documents import Problem
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
 from birthmark.iothub.error_mapping import http_error
-from birthmark.iothub.model import AuthenticationType, Device, Hub, Identity
+from birthmark.iothub.model import AuthenticationType, Device, Hub, Identity, authentication_of
 from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.mqtt.direct_methods import MethodCalls
 from birthmark.iothub.mqtt.telemetry_window import TelemetryWindow
@@ -159,7 +159,13 @@ class HubConnection:
         stream = connections.iothub.telemetry.stream(hub)
         throttles = connections.iothub.throttles
         self._telemetry = TelemetryWindow(
-            driver, identity.name, stream, connections.clock, hub=hub.name, throttles=throttles
+            driver,
+            identity.name,
+            stream,
+            connections.clock,
+            hub=hub.name,
+            throttles=throttles,
+            authentication=authentication_of(identity, is_of_policy=is_of_policy),
         )
         self._identity = identity
         self._space = space

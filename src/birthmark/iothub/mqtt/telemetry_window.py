@@ -12,7 +12,7 @@ from birthmark.broker.rules.stream_partitions_and_positions import key_of
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
-from birthmark.iothub.model import TelemetryMessage
+from birthmark.iothub.model import SenderAuthentication, TelemetryMessage
 from birthmark.iothub.rules.publish_refusals import MAX_MESSAGE_BYTES, MessageTooLargeError
 from birthmark.iothub.rules.tier_throttles_and_quotas import AT_A_TURN, BACKLOG_S
 from birthmark.iothub.service.throttles import Throttles
@@ -31,6 +31,7 @@ class TelemetryWindow:
     """A device's telemetry that is not yet durable."""
 
     __slots__ = (
+        "_authentication",
         "_clock",
         "_driver",
         "_hub",
@@ -54,9 +55,11 @@ class TelemetryWindow:
         *,
         hub: str,
         throttles: Throttles,
+        authentication: SenderAuthentication,
     ) -> None:
         """`name` is that of a device or module; a module's messages use the ordering key of its device."""
         self._throttles = throttles
+        self._authentication = authentication
         self._hub = hub
         self._driver = driver
         self._name = name
@@ -112,7 +115,7 @@ class TelemetryWindow:
         messages: list[TelemetryMessage] = []
         ids: list[int] = []
         at = self._clock.micros()
-        size, topic, like = 0, self._topic, self._like
+        size, topic, like, (method, generation) = 0, self._topic, self._like, self._authentication
         try:
             for packet in packets:
                 payload = packet.payload
@@ -127,7 +130,9 @@ class TelemetryWindow:
                     self._like, self._topic = (
                         (like, topic) if len(topic) <= CACHED and not packet.retain else (None, "")
                     )
-                messages.append(TelemetryMessage(like.device_id, at, payload, like.system, like.properties))
+                messages.append(
+                    TelemetryMessage(like.device_id, at, payload, like.system, like.properties, method, generation)
+                )
                 size += len(payload) + len(topic)
                 if packet.packet_id is not None:
                     ids.append(packet.packet_id)
@@ -146,7 +151,7 @@ class TelemetryWindow:
         properties = wire.parse_property_bag(topic.bag)
         if is_retained:
             properties["mqtt-retain"] = "true"
-        return wire.message_of(self._name, properties, b"", timestamp)
+        return wire.message_of(self._name, properties, b"", timestamp, self._authentication)
 
     async def _when_there_is_room(self, room: asyncio.Event, packets: Sequence[Publish], topic_of: TopicOf) -> None:
         await room.wait()

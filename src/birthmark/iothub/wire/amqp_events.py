@@ -29,6 +29,7 @@ from birthmark.amqp.message import (
 )
 from birthmark.amqp.values import Timestamp
 from birthmark.iothub.model import TelemetryMessage
+from birthmark.iothub.wire.d2c_property_bags import auth_method_json
 
 _NUMBER, _OFFSET, _TIME = map(encode_symbol, ("x-opt-sequence-number", "x-opt-offset", "x-opt-enqueued-time"))
 _DEVICE, _HUB_TIME = map(encode_symbol, ("iothub-connection-device-id", "iothub-enqueuedtime"))
@@ -36,6 +37,9 @@ _SOURCE: Final = "iothub-message-source"
 _SOURCE_SYMBOL = encode_symbol(_SOURCE)
 _TELEMETRY = encode_string("Telemetry")
 _IN_PROPERTIES = frozenset({"message-id", "user-id", "correlation-id", "content-type", "content-encoding", _SOURCE})
+_AUTH_METHOD, _GENERATION = map(
+    encode_symbol, ("iothub-connection-auth-method", "iothub-connection-auth-generation-id")
+)
 _DELIVERY_PREFIX, _ANNOTATIONS_PREFIX, _PROPERTIES_PREFIX, _APPLICATION_PREFIX, _DATA_PREFIX = map(
     section_prefix, (DELIVERY_ANNOTATIONS, MESSAGE_ANNOTATIONS, PROPERTIES, APPLICATION_PROPERTIES, DATA)
 )
@@ -51,6 +55,9 @@ def render_event(
     annotations = [_NUMBER, encode_long(number), _OFFSET, encode_string(str(position)), _TIME, at]
     annotations += [_DEVICE, encode_string(device), _HUB_TIME, at]
     annotations += [_SOURCE_SYMBOL, encode_string(source) if source else _TELEMETRY]
+    if message.auth_method:
+        annotations += [_AUTH_METHOD, encode_string(auth_method_json(message))]
+        annotations += [_GENERATION, encode_string(message.generation_id)]
     for name, value in system.items():
         if name not in _IN_PROPERTIES:
             annotations += [_symbol(name), encode_string(value or "")]

@@ -3,7 +3,7 @@
 from urllib.parse import quote, unquote
 
 from birthmark.errors import InvalidRequestError
-from birthmark.iothub.model import TelemetryMessage
+from birthmark.iothub.model import SenderAuthentication, TelemetryMessage
 
 MAX_PROPERTIES = 64
 
@@ -63,7 +63,20 @@ def render_property_bag(bag: dict[str, str | None]) -> str:
     )
 
 
-def message_of(name: str, bag: dict[str, str | None], payload: bytes, enqueued_micros: int) -> TelemetryMessage:
+def auth_method_json(message: TelemetryMessage) -> str:
+    """Return how a message's sender authenticated, as the hub's system property `connectionAuthMethod` states it."""
+    scope = "hub" if message.auth_method == "hub" else "module" if MODULE in message.system else "device"
+    kind = "sas" if message.auth_method == "hub" else message.auth_method
+    return f'{{"scope":"{scope}","type":"{kind}","issuer":"iothub","acceptingIpFilterRule":null}}'
+
+
+def message_of(
+    name: str,
+    bag: dict[str, str | None],
+    payload: bytes,
+    enqueued_micros: int,
+    authentication: SenderAuthentication = SenderAuthentication(),  # noqa: B008 (a constant)
+) -> TelemetryMessage:
     """Return a message of a device or module, with system and application properties separated.
 
     Properties that only a hub may set are dropped. A module's message belongs to its device and names the module.
@@ -73,4 +86,4 @@ def message_of(name: str, bag: dict[str, str | None], payload: bytes, enqueued_m
     if slash:
         system[MODULE] = module_id
     custom = {key: value for key, value in bag.items() if not key.startswith("$.")}
-    return TelemetryMessage(device_id, enqueued_micros, payload, system, custom)
+    return TelemetryMessage(device_id, enqueued_micros, payload, system, custom, *authentication)

@@ -8,7 +8,7 @@ from typing import Any
 
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.rules.routes.configuration_changes import compiled, read_once
-from birthmark.iothub.wire.d2c_property_bags import MODULE
+from birthmark.iothub.wire.d2c_property_bags import MODULE, auth_method_json
 from birthmark.iothub.wire.stored_routing_configuration import (
     BUILT_IN,
     FALLBACK,
@@ -160,6 +160,9 @@ def kind_of(endpoint: Endpoint) -> str:
 def system_properties(message: TelemetryMessage) -> dict[str, str]:
     system = {SYSTEM.get(name, name): value or "" for name, value in message.system.items()}
     told = {"connectionDeviceId": message.device_id, SOURCE: "Telemetry"}
+    if message.auth_method:
+        told["connectionAuthMethod"] = auth_method_json(message)
+        told["connectionDeviceGenerationId"] = message.generation_id
     return {**told, **system, "enqueuedTime": _time(message)}
 
 

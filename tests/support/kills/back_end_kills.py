@@ -174,8 +174,8 @@ class BackEnds:
                 count = int(answer.headers["iothub-deliverycount"])
                 if identifier in self.proof.completed:
                     self.proof.wrong.append(f"{identifier} was delivered after it was completed")
-                if count < self.proof.deliveries.get(identifier, 0):
-                    self.proof.wrong.append(f"{identifier} was delivered with a lower count")
+                if count <= self.proof.deliveries.get(identifier, -1):
+                    self.proof.wrong.append(f"{identifier} was delivered again with the count {count}")
                 self.proof.deliveries[identifier] = count
                 lock = answer.headers["ETag"].strip('"')
                 line.request("DELETE", f"{path}/{lock}?api-version=2021-04-12", headers=self._headers(name))

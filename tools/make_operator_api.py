@@ -20,7 +20,7 @@ This JSON API under `/operator/v1` provides the operations of a cloud portal. Th
 
 | endpoint | token |
 |---|---|
-| console port, TLS | a [user's](../howto/people.md) |
+| console port, TLS | a [user's](../howto/user-access.md) |
 | health port, loopback only | a user's, or the data directory's, which has full access |
 
 Each route requires the listed right, at its hub, provisioning service, or account, otherwise at `server`. `none`

@@ -82,7 +82,7 @@ class IssuerRevokedError(UnavailableError):
     cause = "Either '{subject}', which signs for this server, or the CA above it was revoked at {revoked_at}."
     fix = (
         "A revocation is permanent. If the devices can continue to use the revoked CA, roll over the root as "
-        "described in docs/howto/exchange-the-root.md. Otherwise, create a CA in another data directory: `export "
+        "described in docs/howto/root-rollover.md. Otherwise, create a CA in another data directory: `export "
         "BIRTHMARK_DATA=~/.local/share/birthmark-2`. Start the server with that directory, and enroll every device "
         "there."
     )

@@ -1,6 +1,6 @@
 """What people reported of AWS IoT in public: each report played by the clients they had, and what comes of it here.
 
-Each test names its thread. What the threads are about and which of them found a fault is in docs/explanation/seen.md.
+Each test names its thread; docs/explanation/test-coverage.md has the threads and those that found a fault.
 """
 
 import json

@@ -9,7 +9,7 @@ from birthmark.iam.model import UserRole
 from birthmark.server.oidc_settings import SecretFileError, providers_of
 from birthmark.server.settings import ConfigInvalidError, Settings, read_settings
 
-PAGE = (Path(__file__).parents[3] / "docs" / "howto" / "people.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "howto" / "user-access.md").read_text()
 GOOD = '[oidc.plant]\nissuer = "https://id.example.com"\nclient_id = "birthmark"\n'
 
 

@@ -37,6 +37,7 @@ def test_refusals_are_told_by_reason_and_by_code(server: RunningServer) -> None:
     reasons = {row["code"]: row for row in server.rows("why", "--reasons")}
     assert reasons["dps.not_enrolled"]["is_new"]
     assert "birthmark device enroll" in server.run("why", "--reasons", "--last", "2d").stdout
+    assert server.rows("why", "--reasons", "--last", "20s") == server.rows("why", "--reasons", "--last", "1h")
     assert {row["code"] for row in server.rows("why", "--code", "dps.not_enrolled")} == {"dps.not_enrolled"}
     nobody = server.attempt("why", "--code", "dps.nothing")
     assert (nobody.returncode, "No refusals with code dps.nothing." in nobody.stderr) == (0, True)

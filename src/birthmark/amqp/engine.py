@@ -83,7 +83,7 @@ class AmqpEngine:
         self.out = bytearray()
         self.max_frame_bytes = MIN_MAX_FRAME_BYTES  # of the frames that we send
         self.allowance = ControlAllowance(limits.max_control_frames, limits.control_frames_per_s)
-        self.held_bytes = self.incomplete_bytes = self.link_count = 0
+        self.held_bytes = self.incomplete_bytes = self.queued_bytes = self.link_count = 0
         self.sessions: dict[int, Session] = {}
         self._mechanisms = mechanisms
         self._container_id = container_id

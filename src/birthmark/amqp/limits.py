@@ -21,6 +21,7 @@ class AmqpLimits(msgspec.Struct, frozen=True):
     max_links_in_all: int = 512  # of a connection
     max_unsettled: int = 500  # deliveries of a session that the peer has not settled
     max_queued_messages: int = 50  # of a sender link, while it has no credit: responses
+    max_queued_bytes: int = 262_144  # of these, of all links of a connection
     max_sections: int = 64  # of a message
     max_batch_messages: int = 2048  # of a delivery with the batch format
 

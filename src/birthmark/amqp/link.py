@@ -94,6 +94,10 @@ class LinkSession(Protocol):
         """Add bytes to those of incomplete deliveries. Raise `AmqpError` of scope link if there are too many."""
         ...
 
+    def count_queued(self, size: int) -> None:
+        """Add bytes to those that wait for credit. Raise `AmqpError` of scope link if there are too many."""
+        ...
+
     def record_transfers(self, link: "Link", delivery_id: int, tag: bytes, *, transfers: int, settled: bool) -> None:
         """Count transfers, and remember an unsettled delivery."""
         ...
@@ -246,6 +250,11 @@ class Link:
             initial_delivery_count=asked.initial_delivery_count,
         )
 
+    @property
+    def has_text_addresses(self) -> bool:
+        """Whether each address is text or missing; the link keeps its addresses, and a list may be of any size."""
+        return all(map(_has_text_address, (self.attach.source, self.attach.target)))
+
     def _source(self) -> Source:
         """Return the peer's source; clients detach if an answer has none."""
         return Source("") if self.attach.source is None else self.attach.source
@@ -263,6 +272,10 @@ class Link:
     def end(self) -> None:
         """Mark the link as detached."""
         self.state = LinkState.DETACHED
+
+
+def _has_text_address(terminus: object) -> bool:
+    return not isinstance(terminus, Source | Target) or isinstance(terminus.address, str | None)
 
 
 def _address_of(terminus: Source | Target | None) -> str | None:

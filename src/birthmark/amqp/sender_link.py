@@ -176,6 +176,7 @@ class SenderLink(Link):
         if len(self._queue) >= self.session.limits.max_queued_messages:
             told = f"more than {len(self._queue)} messages wait for credit"
             raise AmqpError(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told, scope=AmqpErrorScope.LINK)
+        self.session.count_queued(len(payload))
         self._queue.append((payload, tag, self.is_settled if settled is None else settled, 0))
         self.resume()
 
@@ -261,6 +262,7 @@ class SenderLink(Link):
             if not (settled or self.session.unsettled_capacity):
                 break
             self._queue.popleft()
+            self.session.count_queued(-len(payload))
             self._send(payload, tag, settled=settled, message_format=message_format)
         if self._queue:
             self.session.wait_for_window(self)
@@ -276,4 +278,5 @@ class SenderLink(Link):
     def end(self) -> None:
         super().end()
         self._rest.clear()
+        self.session.count_queued(-sum(len(payload) for payload, *_ in self._queue))
         self._queue.clear()

@@ -56,6 +56,7 @@ class SessionConnection(Protocol):
     allowance: ControlAllowance
     held_bytes: int
     incomplete_bytes: int
+    queued_bytes: int
     link_count: int
 
     def write_frame(self, channel: int, body: bytes) -> None:
@@ -193,6 +194,13 @@ class Session:
             told = f"incomplete deliveries have more than {self.limits.max_incomplete_bytes} bytes"
             raise _link_error(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told)
 
+    def count_queued(self, size: int) -> None:
+        total = self.connection.queued_bytes + size
+        if size > 0 and total > self.limits.max_queued_bytes:
+            told = f"more than {self.limits.max_queued_bytes} bytes wait for credit"
+            raise _link_error(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told)
+        self.connection.queued_bytes = total
+
     def _forget_link(self, link: Link) -> None:
         if self.links.pop(link.handle, None) is not None:
             self.connection.link_count -= 1
@@ -286,6 +294,8 @@ class Session:
         ):
             if is_exceeded:
                 return _link_error(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, description)
+        if not link.has_text_addresses:
+            return _link_error(AmqpCondition.INVALID_FIELD, "an address is not text")
         if link.is_coordinator:
             return _link_error(AmqpCondition.NOT_IMPLEMENTED, "transactions are not supported")
         if link.is_dynamic:

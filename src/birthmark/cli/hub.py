@@ -535,7 +535,7 @@ def c2d(
 
 
 def feedback(server: ServerOutputOptions, hub: HubOption = "birthmark") -> None:
-    """Show and complete feedback on cloud-to-device messages."""
+    """List feedback on cloud-to-device messages; a service receives and completes it."""
     columns, nothing = ("originalMessageId", "deviceId", "statusCode"), "No feedback."
     server.show("hubs", hub, "feedback", columns=columns, nothing=nothing)
 

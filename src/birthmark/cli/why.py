@@ -58,7 +58,11 @@ def why(
     ] = False,
     last: Annotated[
         timedelta | None,
-        typer.Option(parser=parse_within, metavar="DURATION", help=f"Period of --reasons: {FORMS}. Default: one day."),
+        typer.Option(
+            parser=parse_within,
+            metavar="DURATION",
+            help=f"Period of --reasons: {FORMS}; at least an hour. Default: one day.",
+        ),
     ] = None,
 ) -> None:
     """Explain refusals with their causes and fixes.
@@ -72,7 +76,7 @@ def why(
         only(code is None, "without --reasons", code=code)
         if subject is not None:
             raise typer.BadParameter("--reasons applies to all devices", param_hint="ID")
-        _tell_reasons(server, timedelta(days=1) if last is None else last)
+        _tell_reasons(server, timedelta(days=1) if last is None else max(last, timedelta(hours=1)))
         return
     data = server.directory
     if code is None and subject is not None and _explain_text(server, subject):

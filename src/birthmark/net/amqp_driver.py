@@ -32,6 +32,8 @@ from birthmark.net.tls import NO_PEER, TlsPeer
 log = logging.getLogger(__name__)
 
 AUTHENTICATION_S = 30.0
+NEXT_TOKEN_S = 75.0
+"""Time for the next token after a refused one: Azure's SDK for Node.js waits 30 s, and longer after each."""
 MAX_UNSENT_BYTES = 128 * 1024
 """Output that may wait for a slow peer before its links stop sending."""
 _LIMITS = AmqpLimits()
@@ -41,6 +43,7 @@ class AmqpProtocolError(InvalidRequestError):
     """The client violated the protocol."""
 
     code = "amqp.protocol_error"
+    message = "The client violated the AMQP protocol: {reason}"
     cause = "The client violated the AMQP protocol: {reason}."
     fix = (
         "Check the client library; docs/reference/limits.md lists the limits. To show the endpoints and protocols of "
@@ -83,6 +86,7 @@ class AmqpDriver(asyncio.Protocol):
         "_clock",
         "_events",
         "_expires_at",
+        "_has_refused_token",
         "_is_dirty",
         "_is_lost",
         "_is_over",
@@ -113,7 +117,7 @@ class AmqpDriver(asyncio.Protocol):
         self._events: deque[AmqpEvent] = deque()
         self._task: asyncio.Task[None] | None = None
         self._busy = self._is_dirty = self._is_paused = self._is_lost = self._is_over = False
-        self._waits_for_peer = self._is_refused = False
+        self._waits_for_peer = self._is_refused = self._has_refused_token = False
         self._transport: MqttTransport
         self._owner = ""
         self._expires_at: float | None = None
@@ -192,6 +196,13 @@ class AmqpDriver(asyncio.Protocol):
             self._expires_at = None
             self._owner = owner
             self._transport.mark_authenticated(owner)
+            self._watch()
+
+    def allow_next_token(self) -> None:
+        """Give a client whose token was refused, and the refusal recorded, time for another one."""
+        if self._expires_at is not None:
+            self._expires_at = self._clock.monotonic() + NEXT_TOKEN_S
+            self._has_refused_token = True
             self._watch()
 
     def note(self, error: BirthmarkError) -> str:
@@ -317,6 +328,9 @@ class AmqpDriver(asyncio.Protocol):
     def _on_deadline(self) -> None:
         at = self._clock.monotonic()
         if self._expires_at is not None and at >= self._expires_at:
+            if self._has_refused_token:
+                self.close(AmqpError(AmqpCondition.UNAUTHORIZED_ACCESS, "no token was accepted"))
+                return
             self.refuse(AmqpProtocolError(reason=f"it did not authenticate within {AUTHENTICATION_S:.0f} s"))
             return
         self._events.extend(self.engine.check_deadlines(at))

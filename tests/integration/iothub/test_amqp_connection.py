@@ -28,7 +28,7 @@ from birthmark.iothub.amqp.claims import MAX_CLAIMS
 from birthmark.iothub.amqp.connection import MAX_LINKS_WITHOUT_TOKEN, MAX_REFUSED_TOKENS
 from birthmark.iothub.amqp.partition_reader_links import MAX_READERS
 from birthmark.iothub.model import C2dMessage, TelemetryMessage, space_of
-from birthmark.net.amqp_driver import AUTHENTICATION_S
+from birthmark.net.amqp_driver import AUTHENTICATION_S, NEXT_TOKEN_S
 from support.azure.amqp_world import (
     BackEnd,
     connect,
@@ -82,6 +82,23 @@ async def test_who_does_not_authenticate_in_time_is_disconnected(tmp_path: Path)
         back_end.deadline()
         assert back_end.is_over
         assert [error.code for error in back_end.refused] == ["amqp.protocol_error"]
+
+
+async def test_who_presented_a_wrong_token_has_time_for_another_one(tmp_path: Path) -> None:
+    """Azure's SDK for Node.js repeats it every 30 s, and failed where the server closed the connection meanwhile."""
+    async with a_world(tmp_path) as world:
+        back_end = connect(world, connections(world))
+        back_end.begin()
+        back_end.claim(token(world, key=b"x" * 32))
+        await back_end.until(partial(has_statuses, back_end, 401))
+        assert back_end.deadline is not None
+        world.clock.move(timedelta(seconds=AUTHENTICATION_S + 1))
+        back_end.deadline()
+        assert not back_end.is_over
+        world.clock.move(timedelta(seconds=NEXT_TOKEN_S))
+        back_end.deadline()
+        assert back_end.is_over
+        assert "amqp.protocol_error" not in [error.code for error in back_end.refused]
 
 
 @pytest.mark.parametrize(
@@ -223,6 +240,11 @@ async def test_a_reader_begins_where_its_filter_says(tmp_path: Path, text: str, 
             {"properties": {"com.microsoft:epoch": "x"}},
             "iothub.event_reader_invalid",
         ),
+        (
+            "main/ConsumerGroups/$Default/Partitions/0",
+            {"properties": {"com.microsoft:epoch": True}},
+            "iothub.event_reader_invalid",
+        ),
         ("devices/device-1/messages/devicebound", {}, "iothub.amqp_address_unknown"),
     ],
 )
@@ -243,9 +265,22 @@ async def test_another_address_is_refused(
         assert detach.error.info == {Symbol("com.microsoft:tracking-id"): "tracking-1"}
 
 
-async def test_an_invalid_filter_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "selector",
+    [
+        "site = 'north'",
+        5,
+        ["amqp.annotation.x-opt-offset > '1'"],
+        "amqp.annotation.x-opt-offset > '9999999999999999999'",
+        "amqp.annotation.x-opt-offset > '999999'",
+        "amqp.annotation.x-opt-sequence-number > '1'",
+    ],
+)
+async def test_an_invalid_filter_is_refused(tmp_path: Path, selector: Any) -> None:
+    """Also a position after the end: Event Hubs refuses it, and a checkpoint of another server would wait forever."""
     async with a_world(tmp_path) as world:
-        back_end = await a_reader(world, source=from_filter(partition_address(world, PARTITION), "site = 'north'"))
+        await send(world, "1")
+        back_end = await a_reader(world, source=from_filter(partition_address(world, PARTITION), selector))
         await back_end.until(lambda: back_end.conditions() == ["com.microsoft:argument-error"])
 
 
@@ -395,6 +430,7 @@ async def test_a_message_is_accepted_after_it_is_stored(tmp_path: Path) -> None:
         (AmqpMessage(DataBody((b"x" * 70_000,)), to()), "com.microsoft:argument-error", "iothub.c2d_invalid"),
         (AmqpMessage(ValueBody([1]), to()), "com.microsoft:argument-error", "iothub.c2d_amqp_invalid"),
         (AmqpMessage(None, to(), {"a": [1]}), "com.microsoft:argument-error", "iothub.c2d_amqp_invalid"),
+        (AmqpMessage(None, to(), {"$.to": "/devices/x"}), "com.microsoft:argument-error", "iothub.c2d_invalid"),
         (
             AmqpMessage(None, to(absolute_expiry_time=1)),
             "com.microsoft:argument-error",

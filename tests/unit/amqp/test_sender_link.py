@@ -192,6 +192,17 @@ def test_a_response_waits_for_credit() -> None:
     assert [one.settled for one in transfers_of(peer.received())] == [False, True]
 
 
+def test_the_bytes_of_responses_that_wait_for_credit_are_limited() -> None:
+    peer, link = a_sender_link(AmqpLimits(max_queued_bytes=100))
+    link.enqueue(b"a" * 60)
+    with pytest.raises(AmqpError, match="100 bytes wait for credit") as refused:
+        link.enqueue(b"b" * 60)
+    assert refused.value.scope == "link"
+    grant(peer, 1)
+    link.enqueue(b"c" * 100)
+    assert link.queued == 1
+
+
 def test_an_outcome_is_reported_with_ids_and_tags() -> None:
     peer, link = a_sender_link(credit=3, settled=False)
     link.send_many([b"a", b"b", b"c"], tags=[b"A", b"B", b"C"])

@@ -317,3 +317,15 @@ def test_credit_for_one_link_frees_others_of_its_session() -> None:
     link.send(b"x")
     events = grant(peer, 3, handle=1, next_incoming_id=1, incoming_window=5)
     assert [event.link for event in events if isinstance(event, CreditChanged)] == [other, link]
+
+
+@pytest.mark.parametrize("address", [[[]] * 1000, {"a": 1}, 7, b"/out"])
+def test_an_address_that_is_not_text_is_refused(address: Any) -> None:
+    """A link keeps its addresses: a list would keep many times its size."""
+    for attach in (
+        Attach("r", 0, RECEIVER, source=Source(address), target=Target("r")),
+        Attach("s", 0, SENDER, source=Source("s"), target=Target(address), initial_delivery_count=0),
+    ):
+        peer = a_session()
+        assert peer.send(attach) == []
+        assert refusal(peer) == "amqp:invalid-field"

@@ -257,6 +257,7 @@ class HubAmqpConnection:
             self._refused_tokens += 1
             if self._refused_tokens >= MAX_REFUSED_TOKENS:
                 asyncio.get_running_loop().call_soon(self.driver.refuse, error)
+            self.driver.allow_next_token()
             raise
         self.driver.mark_authenticated(f"hub:{hub.name}")
 

@@ -13,7 +13,7 @@ from birthmark.amqp.values import Symbol, Timestamp
 from birthmark.broker.ports import MessageStream
 from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS, Positions
 from birthmark.iothub.model import TelemetryMessage
-from birthmark.iothub.rules.event_positions import EventPosition, PositionKind
+from birthmark.iothub.rules.event_positions import EventFilterError, EventPosition, PositionKind
 from birthmark.iothub.wire.amqp_events import render_event
 from birthmark.supervised_tasks import note
 
@@ -107,7 +107,7 @@ class EventReader:
         self._after = 0
 
     async def start(self, position: EventPosition) -> None:
-        """Find the start position."""
+        """Find the start position. Raise `EventFilterError` for one after the next message."""
         match position.kind:
             case PositionKind.LATEST:
                 self._after = (await self._stream.end())[self.partition]
@@ -115,8 +115,12 @@ class EventReader:
                 self._after = (await self._stream.find(position.value * 1000))[self.partition]
             case PositionKind.NUMBER:
                 number = position.value + (not position.is_inclusive)
+                if number > (end := (await self._stream.partition_state(self.partition)).next_number):
+                    raise EventFilterError(text=f"sequence number {position.value} (the last one is {end - 1})")
                 self._after = await self._stream.find_number(self.partition, max(0, number))
             case PositionKind.POSITION:
+                if position.value > (last := (await self._stream.end())[self.partition]):
+                    raise EventFilterError(text=f"offset {position.value} (the last one is at most {last})")
                 self._after = max(0, position.value - position.is_inclusive)
 
     def resume(self) -> None:

@@ -183,7 +183,8 @@ class NodeRequests(LinkHandler):
             AmqpMessage(
                 None if body is None else ValueBody(body),
                 MessageProperties(correlation_id=request.properties.message_id),
-                {"status-code": Int(status), "status-description": told},
+                # azure-eventhub for Python reads the description of `$management` under the second name.
+                {"status-code": Int(status), "status-description": told, "statusDescription": told},
             )
         )
         try:

@@ -19,7 +19,7 @@ from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
 from birthmark.iothub.amqp.node_requests import check_entity, parse_partition
 from birthmark.iothub.domain_events import ConsumerGroupsChanged, ReaderReplaced
 from birthmark.iothub.model import Hub, TelemetryMessage
-from birthmark.iothub.rules.event_positions import parse_filter
+from birthmark.iothub.rules.event_positions import EventFilterError, parse_filter
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.consumer_groups import DEFAULT
 from birthmark.iothub.service.exclusive_readers import PartitionOfGroup
@@ -244,7 +244,7 @@ async def _terms_of(
     group = await iothub.consumer_groups.get(hub, address.group)
     number = parse_partition(hub, str(address.partition))
     epoch: Any = link.properties.get(_EPOCH)
-    if epoch is not None and not (isinstance(epoch, int) and 0 <= epoch <= _MAX_EPOCH):
+    if epoch is not None and not (type(epoch) is not bool and isinstance(epoch, int) and 0 <= epoch <= _MAX_EPOCH):
         raise ReaderPropertyError(hub=hub.name, partition=number, detail="its epoch is not a number from 0")
     partition = PartitionOfGroup(hub.name, group.name.lower(), number)
     return ReaderTerms(hub, partition, None if epoch is None else int(epoch), address.resource)
@@ -253,4 +253,6 @@ async def _terms_of(
 def _selector_of(link: SenderLink) -> str | None:
     value = next((one for name, one in link.filter.items() if str(name) == _SELECTOR), None)
     found = value.value if isinstance(value, DescribedValue) else value
-    return found if isinstance(found, str) else None
+    if found is None or isinstance(found, str):
+        return found
+    raise EventFilterError(text=str(found)[:100])

@@ -111,7 +111,7 @@ class PolicyKeyError(UnauthenticatedError):
 
     code = "iothub.policy_refused"
     cause = "The request presented {presented}, but requires a token of one of the policies {allowed}."
-    fix = 'Use the server\'s connection string, whose policy is iothubowner: `eval "$(birthmark env)"`'
+    fix = 'Use a connection string of this server, such as IOTHUB_CONNECTION_STRING: `eval "$(birthmark env)"`'
     allowed: str
     presented: str
 

@@ -52,6 +52,8 @@ def check_mail(device_id: str, message_id: str, mail: C2dMessage, feedback: str,
     problem = None
     if size > MAX_BYTES:
         problem = f"it has {size} bytes, and may have {MAX_BYTES}"
+    elif any(name.startswith("$.") for name in mail.properties):
+        problem = "the name of an application property begins with $., which is reserved"
     elif feedback not in _ACKS:
         problem = f"iothub-ack is not one of {', '.join(_ACKS)}"
     elif (size := len(devicebound_topic(device_id, message_id, feedback, mail))) > _MAX_TOPIC_BYTES:

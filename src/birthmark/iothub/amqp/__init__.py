@@ -4,6 +4,7 @@
     node_requests           requests to `$cbs` and `$management`
     partition_reader_links  readers of partitions: groups, limits, exclusive readers, start positions
     event_reader            sends a partition's events at the speed of a link's credit
+    shared_watch            one watch for all links that wait for the same messages
     c2d_links               cloud-to-device messages and their feedback
     error_conditions        AMQP conditions of refusals
 

@@ -21,6 +21,7 @@ from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.amqp.error_conditions import amqp_error
 from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
+from birthmark.iothub.amqp.shared_watch import SharedWatch
 from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
@@ -33,7 +34,7 @@ from birthmark.supervised_tasks import note
 CREDIT = 50
 MAX_UNSETTLED = 50
 """Feedback messages that a link has at most without an outcome."""
-_LOOK_S = 1.0
+_WATCH_S, _LOOK_S = 1.0, 10.0
 MAX_MESSAGE_BYTES = 2 * MAX_BYTES
 """Bound for a link; the message itself may have `MAX_BYTES`, with its properties."""
 
@@ -105,11 +106,28 @@ class FileNotificationLink(LinkHandler):
             self._connection.driver.wrote()
 
 
+def watch_feedback(iothub: IotHub, hub: str) -> SharedWatch:
+    """Return the watch of a hub's feedback for all its links."""
+
+    async def wait() -> bool:
+        await asyncio.sleep(_WATCH_S)
+        return await iothub.c2d.feedback.count(space_of(hub), FEEDBACK) > 0
+
+    return SharedWatch(wait, "the watch of feedback")
+
+
 class FeedbackLink(LinkHandler):
     """A link on which a service receives feedback."""
 
     def __init__(
-        self, iothub: IotHub, connection: LinkConnection, link: SenderLink, holder: str, living: Changes
+        self,
+        iothub: IotHub,
+        connection: LinkConnection,
+        link: SenderLink,
+        watch: SharedWatch,
+        *,
+        holder: str,
+        living: Changes,
     ) -> None:
         """Accept the link. Raise `NoClaimError`, `RightMissingError`."""
         self._queues = iothub.c2d.feedback
@@ -118,7 +136,7 @@ class FeedbackLink(LinkHandler):
         self._link = link
         self._hub: Hub = connection.hub
         self._space = space_of(self._hub.name)
-        self._holder, self._living = holder, living
+        self._watch, self._holder, self._living = watch, holder, living
         self._locks: dict[bytes, str] = {}
         self._wake = asyncio.Event()
         self._is_over = False
@@ -162,12 +180,13 @@ class FeedbackLink(LinkHandler):
     async def _run(self) -> None:
         """Send feedback until the link has ended, and return what has no outcome then."""
         try:
-            while not self._is_over:
-                self._wake.clear()  # before looking, so that no change is missed
-                if not await self._send_next():
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(_LOOK_S):
-                            await self._wake.wait()
+            with self._watch.waking(self._wake):
+                while not self._is_over:
+                    self._wake.clear()  # before looking, so that no change is missed
+                    if not await self._send_next():
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(_LOOK_S):
+                                await self._wake.wait()
         except Exception as error:  # noqa: BLE001 - any error: the peer must learn that its link has ended
             self._connection.detach(self._link, error)
         try:

@@ -22,12 +22,13 @@ from birthmark.amqp.values import Symbol, UInt
 from birthmark.auth.permission_statements import Right
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError
-from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink
+from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink, watch_feedback
 from birthmark.iothub.amqp.claims import CbsClaims, NoClaimError
 from birthmark.iothub.amqp.error_conditions import amqp_error
 from birthmark.iothub.amqp.link_handler import LinkHandler
 from birthmark.iothub.amqp.node_requests import NodeRequests
 from birthmark.iothub.amqp.partition_reader_links import EventLink, EventLinks
+from birthmark.iothub.amqp.shared_watch import SharedWatch
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire.amqp_addresses import (
@@ -99,6 +100,7 @@ class HubAmqpConnections:
         self.port = port or AMQPS_PORT
         self.events = EventLinks(iothub, entropy, holder)
         self._connections: set[HubAmqpConnection] = set()
+        self._feedback_watches: dict[str, SharedWatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -111,6 +113,12 @@ class HubAmqpConnections:
         made = HubAmqpConnection(self, driver)
         self._connections.add(made)
         return made
+
+    def feedback_watch(self, hub: str) -> SharedWatch:
+        """Return the watch of a hub's feedback, shared by its links."""
+        if (known := self._feedback_watches.get(hub)) is None:
+            known = self._feedback_watches[hub] = watch_feedback(self.iothub, hub)
+        return known
 
     def forget(self, connection: "HubAmqpConnection") -> None:
         """Forget a closed connection."""
@@ -287,7 +295,8 @@ class HubAmqpConnection:
             case ServiceNode.C2D, ReceiverLink():
                 return C2dLink(iothub, self, link)
             case ServiceNode.FEEDBACK, SenderLink():
-                return FeedbackLink(iothub, self, link, self._shared.holder, self._shared.living())
+                shared, watch = self._shared, self._shared.feedback_watch(self.hub.name)
+                return FeedbackLink(iothub, self, link, watch, holder=shared.holder, living=shared.living())
             case ServiceNode.FILE_NOTIFICATIONS, SenderLink():
                 return FileNotificationLink(self, link)
             case HubEvents(path=path), SenderLink():

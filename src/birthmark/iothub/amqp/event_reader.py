@@ -5,17 +5,17 @@ Events are sent settled: Event Hubs does not redeliver, and its clients keep the
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Symbol, Timestamp
 from birthmark.broker.ports import MessageStream
 from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS, Positions
+from birthmark.iothub.amqp.shared_watch import SharedWatch
 from birthmark.iothub.model import TelemetryMessage
 from birthmark.iothub.rules.event_positions import EventFilterError, EventPosition, PositionKind
 from birthmark.iothub.wire.amqp_events import render_event
-from birthmark.supervised_tasks import note
 
 _BATCH = 256
 _BATCH_BYTES = 64 * 1024
@@ -40,39 +40,18 @@ class ReaderConnection(Protocol):
     async def wait_for_turn(self) -> None: ...
 
 
-class StreamTail:
-    """New messages of a stream, watched once for all its readers."""
+def watch_stream(stream: MessageStream[TelemetryMessage]) -> SharedWatch:
+    """Return the watch of a stream for all its readers."""
+    end: Positions | None = None
 
-    def __init__(self, stream: MessageStream[TelemetryMessage]) -> None:
-        self._stream = stream
-        self._task: asyncio.Task[None] | None = None
-        self._readers: set[asyncio.Event] = set()
+    async def wait() -> bool:
+        nonlocal end
+        if end is not None and not await stream.tail(end, LOOK_S):
+            return False
+        end = await stream.end()
+        return True
 
-    @contextlib.contextmanager
-    def waking(self, reader: asyncio.Event) -> Iterator[None]:
-        """Set a reader's event whenever new messages may be available."""
-        self._readers.add(reader)
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._watch())
-        try:
-            yield
-        finally:
-            self._readers.discard(reader)
-            if not self._readers and self._task is not None:
-                self._task.cancel()
-                self._task = None
-
-    async def _watch(self) -> None:
-        end: Positions | None = None
-        while True:
-            try:
-                if end is None or await self._stream.tail(end, LOOK_S):
-                    end = await self._stream.end()
-                    for reader in self._readers:
-                        reader.set()
-            except Exception as error:  # noqa: BLE001 - any error: readers also look by themselves
-                note("the watch of a telemetry stream", error)
-                await asyncio.sleep(1.0)
+    return SharedWatch(wait, "the watch of a telemetry stream")
 
 
 class EventReader:
@@ -82,7 +61,7 @@ class EventReader:
         self,
         link: SenderLink,
         stream: MessageStream[TelemetryMessage],
-        tail: StreamTail,
+        watch: SharedWatch,
         connection: ReaderConnection,
         partition: int,
         *,
@@ -97,7 +76,7 @@ class EventReader:
         self.link = link
         self.partition = partition
         self._stream = stream
-        self._tail = tail
+        self._watch = watch
         self._connection = connection
         self._check = check
         self._count = count
@@ -134,7 +113,7 @@ class EventReader:
 
     async def run(self, ended: Callable[[Exception], None]) -> None:
         """Send events; `ended` is called with the error if the reader cannot continue."""
-        with self._tail.waking(self._wake):
+        with self._watch.waking(self._wake):
             try:
                 while True:
                     self._wake.clear()  # before looking, so that no change is missed

@@ -14,9 +14,10 @@ from birthmark.amqp.values import DescribedValue
 from birthmark.broker.ports import MessageStream
 from birthmark.clock_and_entropy import Entropy, new_uuid
 from birthmark.errors import BirthmarkError, InvalidRequestError, PolicyError
-from birthmark.iothub.amqp.event_reader import EventReader, StreamTail
+from birthmark.iothub.amqp.event_reader import EventReader, watch_stream
 from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
 from birthmark.iothub.amqp.node_requests import check_entity, parse_partition
+from birthmark.iothub.amqp.shared_watch import SharedWatch
 from birthmark.iothub.domain_events import ConsumerGroupsChanged, ReaderReplaced
 from birthmark.iothub.model import Hub, TelemetryMessage
 from birthmark.iothub.rules.event_positions import EventFilterError, parse_filter
@@ -82,7 +83,7 @@ class EventLinks:
         self.holder = holder
         self._entropy = entropy
         self._readers: dict[PartitionOfGroup, set[EventLink]] = {}
-        self._tails: dict[str, tuple[MessageStream[TelemetryMessage], StreamTail]] = {}
+        self._watches: dict[str, tuple[MessageStream[TelemetryMessage], SharedWatch]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self.sent: Counter[str] = Counter()
         """Number of events sent, by hub."""
@@ -91,12 +92,12 @@ class EventLinks:
         """Return the holder of a new reader."""
         return f"{self.holder}/{new_uuid(self._entropy)}"
 
-    def tail(self, hub: Hub) -> StreamTail:
+    def watch(self, hub: Hub) -> SharedWatch:
         """Return the watch of a hub's stream, shared by its readers."""
         stream = self.iothub.telemetry.stream(hub)
-        known = self._tails.get(hub.name)
+        known = self._watches.get(hub.name)
         if known is None or known[0] is not stream:
-            known = self._tails[hub.name] = (stream, StreamTail(stream))
+            known = self._watches[hub.name] = (stream, watch_stream(stream))
         return known[1]
 
     def add(self, link: "EventLink") -> None:
@@ -178,7 +179,7 @@ class EventLink(LinkHandler):
             stream = shared.iothub.telemetry.stream(terms.hub)
             wants_metrics = METRICS in link.desired_capabilities
             made._reader = reader = EventReader(
-                *(link, stream, shared.tail(terms.hub), connection.driver, terms.partition.number),
+                *(link, stream, shared.watch(terms.hub), connection.driver, terms.partition.number),
                 check=made.check,
                 count=made._count,
                 with_metrics=wants_metrics,

@@ -28,7 +28,7 @@ class FloodWorld:
 
     def flooder(self, kind: str, *, over_websocket: bool = False) -> Visit:
         cloud, level = KINDS[kind]
-        known = self.visits["aws flooder" if cloud == "http" else f"{cloud} flooder"]
+        known = self.visits[{"http": "aws flooder", "amqp": "hub flooder"}.get(cloud, f"{cloud} flooder")]
         return replace(known, cloud=cloud, level=level or 4, over_websocket=over_websocket)
 
     @property
@@ -56,7 +56,10 @@ def _enrolled(directory: Path, server: RunningServer) -> dict[str, Visit]:
             certificate.write_text(holder.certificate.pem())
             key.write_text(holder.key_pem)
             host = server.endpoints["iothub"]["host"]
-            visits[f"{cloud} {role}"] = Visit(server.address, cloud, name, str(certificate), str(key), host)
+            token = _token(server) if cloud == "hub" else ""
+            visits[f"{cloud} {role}"] = Visit(
+                server.address, cloud, name, str(certificate), str(key), host, token=token
+            )
             enroll = _at_aws if cloud == "aws" else _at_hub
             enroll(server, name, holder.certificate.pem(), holder.certificate.thumbprint.hex())
     return visits
@@ -85,16 +88,20 @@ def _at_aws(server: RunningServer, name: str, pem: str, _thumbprint: str) -> Non
     iot.attach_thing_principal(thingName=name, principal=arn)
 
 
+def _token(server: RunningServer) -> str:
+    parts = parse_connection_string(server.endpoints["iothub"]["service_connection_string"])
+    return make_sas(parts.host, parts.key, int(time.time()) + 3600, parts.policy)
+
+
 def _at_hub(server: RunningServer, name: str, _pem: str, thumbprint: str) -> None:
     hub = server.endpoints["iothub"]
-    parts = parse_connection_string(hub["service_connection_string"])
-    token = make_sas(parts.host, parts.key, int(time.time()) + 3600, parts.policy)
+    token, host = _token(server), hub["host"]
     context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
     context.check_hostname = False
     connection = http.client.HTTPSConnection(server.address, hub["https_port"], context=context)
     prints = {"primaryThumbprint": thumbprint, "secondaryThumbprint": thumbprint}
     body = {"deviceId": name, "authentication": {"type": "selfSigned", "x509Thumbprint": prints}}
-    headers = {"Authorization": token, "Content-Type": "application/json", "Host": parts.host}
+    headers = {"Authorization": token, "Content-Type": "application/json", "Host": host}
     connection.request("PUT", f"/devices/{name}?api-version=2021-04-12", json.dumps(body), headers)
     answer = connection.getresponse()
     text = answer.read()

@@ -19,9 +19,27 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
+from birthmark.amqp.composite import encode_composite
+from birthmark.amqp.framer import AMQP_HEADER, SASL_FRAME, SASL_HEADER, encode_frame
+from birthmark.amqp.performatives import (
+    RECEIVER,
+    Attach,
+    Begin,
+    Detach,
+    End,
+    Flow,
+    Open,
+    Performative,
+    Source,
+    Target,
+    encode_performative,
+)
+from birthmark.amqp.sasl import SaslInit
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect, Packet, PingReq, PubAck, Publish, Subscribe, Unsubscribe
 
+BEGUN = b"\x00\x53\x11"
+"""How the answer to a BEGIN begins."""
 ROUND_BYTES = 128 * 1024
 RECORD_BYTES = 16384
 KINDS: Mapping[str, tuple[str, int]] = {
@@ -42,6 +60,10 @@ KINDS: Mapping[str, tuple[str, int]] = {
     "twin patches": ("hub", 4),
     "twin reads": ("hub", 4),
     "telemetry of QoS 0": ("hub", 4),
+    "AMQP sessions": ("amqp", 0),
+    "AMQP links to nowhere": ("amqp", 0),
+    "AMQP readers": ("amqp", 0),
+    "AMQP flows": ("amqp", 0),
     "requests without rights": ("http", 0),
     "requests for certificates": ("http", 0),
     "chunks of a byte": ("http", 0),
@@ -70,13 +92,17 @@ class Visit:
         return context
 
     def hello(self) -> bytes:
+        if self.cloud == "amqp":
+            plain = SaslInit("PLAIN", f"\0iothubowner@sas.root.birthmark\0{self.token}".encode(), self.host)
+            sasl = SASL_HEADER + encode_frame(0, encode_composite(plain), SASL_FRAME)
+            return sasl + AMQP_HEADER + amqp_frame(Open(self.name, self.host)) + amqp_frame(Begin(None, 0, 2048, 2048))
         user = f"{self.host}/{self.name}/?api-version=2021-04-12" if self.cloud == "hub" else None
         packet = Connect(self.name, level=self.level, username=user, clean_start=True, keep_alive_s=600)
         return codec.encode(packet, self.level)
 
     @property
     def port(self) -> int:
-        return 8443 if self.over_websocket or self.cloud == "http" else 8883
+        return 8443 if self.over_websocket or self.cloud == "http" else 5671 if self.cloud == "amqp" else 8883
 
 
 class Line:
@@ -106,10 +132,18 @@ class Line:
 
     def _upgrade(self) -> None:
         key = base64.b64encode(os.urandom(16))
-        path = b"/$iothub/websocket" if self.visit.cloud == "hub" else b"/mqtt"
+        path, protocol = {
+            "amqp": (b"/$servicebus/websocket", b"AMQPWSB10"),
+            "hub": (b"/$iothub/websocket", b"mqtt"),
+            "aws": (b"/mqtt", b"mqtt"),
+        }[self.visit.cloud]
         self.seal(
             b"GET " + path + b" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\nSec-WebSocket-Key: " + key + b"\r\n\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: "
+            + protocol
+            + b"\r\nSec-WebSocket-Key: "
+            + key
+            + b"\r\n\r\n"
         )
         self.flush()
         while b"\r\n\r\n" not in self.plain:
@@ -154,9 +188,14 @@ class Line:
         return b"\x82" + length + bytes(4) + packets
 
     def open(self) -> Self:
-        """Connect by MQTT."""
+        """Connect by MQTT or AMQP."""
         self.seal(self.framed(self.visit.hello()))
         self.flush()
+        if self.visit.cloud == "amqp":
+            while BEGUN not in self.plain:
+                self.read()
+            self.plain.clear()
+            return self
         while len(self.plain) < (6 if self.visit.over_websocket else 4):
             self.read()
         answer = self.plain[2:] if self.visit.over_websocket else self.plain
@@ -201,6 +240,8 @@ def packets_of(kind: str, visit: Visit) -> list[bytes]:
         "twin reads": [Publish(f"$iothub/twin/GET/?$rid={n}", b"") for n in range(50)],
         "telemetry of QoS 0": [Publish(f"devices/{visit.name}/messages/events/", b"x")],
     }
+    if cloud == "amqp":
+        return [amqp_frame(*frame) for frame in amqp_frames_of(kind)]
     if cloud != "http":
         return [codec.encode(packet, level) for packet in made[kind]]
     head = b"Host: x\r\nAuthorization: Basic eDp5\r\n"
@@ -210,6 +251,22 @@ def packets_of(kind: str, visit: Visit) -> list[bytes]:
         return [b"GET /.well-known/est/cacerts HTTP/1.1\r\nHost: x\r\n\r\n"]
     begun = b"POST /topics/forbidden?qos=1 HTTP/1.1\r\n" + head + b"Transfer-Encoding: chunked\r\n\r\n"
     return [begun, *[b"1\r\nx\r\n"] * 2000, b"0\r\n\r\n"]
+
+
+def amqp_frame(performative: Performative, channel: int = 0) -> bytes:
+    return encode_frame(channel, encode_performative(performative))
+
+
+def amqp_frames_of(kind: str) -> list[tuple[Performative, int]]:
+    """Return performatives and their channels, which may be sent again and again."""
+    nowhere, events = Source("nowhere"), Source("birthmark/ConsumerGroups/$Default/Partitions/0")
+    made: dict[str, list[tuple[Performative, int]]] = {
+        "AMQP sessions": [(Begin(None, 0, 100, 100), 1), (End(), 1)],
+        "AMQP links to nowhere": [(Attach("x", 0, RECEIVER, source=nowhere, target=Target("me")), 0), (Detach(0), 0)],
+        "AMQP readers": [(Attach("x", 0, RECEIVER, source=events, target=Target("me")), 0), (Detach(0), 0)],
+        "AMQP flows": [(Flow(0, 2048, 0, 2048, echo=True), 0)],
+    }
+    return made[kind]
 
 
 def flood(visit: Visit, kind: str, *, many_in_one: bool) -> None:

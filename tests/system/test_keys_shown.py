@@ -1,5 +1,6 @@
 """Whoever is shown a key stands in the audit, wherever it was asked for: the operator interface, or a cloud's own."""
 
+import base64
 import contextlib
 import json
 import time
@@ -11,6 +12,7 @@ import pytest
 import requests
 
 from birthmark.auth.access_token_cloud_credentials import key_of, policy_of
+from support.azure.raw_back_end import BackEndRefusedError, RawBackEnd
 from support.azure.sas_tokens import make_sas
 from support.console.persons import Person
 from support.server.servers import RunningServer, a_new_server
@@ -91,3 +93,17 @@ def test_who_was_shown_a_credential_again_stands_in_the_audit(server: RunningSer
     assert audited(server, "est.user.show") == []  # it was made, which is told
     anna.run(*told)
     assert audited(server, "est.user.show") == [("user:anna", "pump-3")]
+
+
+def test_a_removed_user_reads_no_more_telemetry_over_amqp(server: RunningServer, anna: Person) -> None:
+    kept = json.loads((anna.home / ".config/birthmark/login.json").read_text())
+    known = server.endpoints["iothub"]
+    policy, key = policy_of(kept["token_id"], "birthmark"), base64.b64encode(key_of(kept["token"])).decode()
+    string = f"Endpoint=sb://{known['host']}/;SharedAccessKeyName={policy};SharedAccessKey={key};EntityPath=birthmark"
+    with RawBackEnd(server.address, server.endpoints["trust_bundle"], string) as back_end:
+        back_end.claim()
+        back_end.attach("birthmark/ConsumerGroups/$Default/Partitions/0", credit=10)
+        server.run("user", "rm", "anna", "--yes")
+        back_end.line.settimeout(5)
+        with pytest.raises(BackEndRefusedError, match="unauthorized-access"):
+            back_end.next()

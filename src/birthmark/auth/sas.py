@@ -56,10 +56,8 @@ class SasSignatureError(UnauthenticatedError):
 
     code = "sas.signature_mismatch"
     cause = "The token for {resource} is not signed with a registered key."
-    fix = (
-        "Use the registered key. To set the server's connection strings, which contain this key: `eval \"$(birthmark "
-        'env)"`'
-    )
+    fix = "Use the registered key. To get the server's connection strings, which contain this key: `{command}`"
+    command: str = 'eval "$(birthmark env)"'
     resource: str
 
 

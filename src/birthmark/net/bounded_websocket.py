@@ -157,6 +157,13 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self.transport.write(head.encode() + b"Content-Length: %d\r\n\r\n" % len(body) + body)
         self.transport.close()
 
+    def handle_parser_exception(self) -> None:
+        """Close after a protocol error; one before the answer to the request has no close frame."""
+        if self.conn.close_sent is None:
+            self._refuse()
+        else:
+            super().handle_parser_exception()
+
     def _process_pending(self) -> None:
         """Process received data for at most one time slice; reading stays paused while data remains."""
         since = now()

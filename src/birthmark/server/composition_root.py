@@ -456,7 +456,9 @@ async def open_rooms(
     hub_connections = HubConnections(iothub, broker, clock)
     await hub_connections.begin()
     hub_amqp = HubAmqpConnections(
-        *(iothub, clock, entropy, hub_connections.holder, broker.liveness_guard), port=settings.ports.amqps
+        *(iothub, clock, entropy, hub_connections.holder, broker.liveness_guard),
+        port=settings.ports.amqps,
+        on_users_loaded=people.read_too,
     )
     est = EstService(
         authority,

@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from birthmark.amqp.message import AmqpMessage, DataBody, MessageHeader, MessageProperties, ValueBody
+from birthmark.amqp.message import (
+    BATCH_FORMAT,
+    AmqpMessage,
+    DataBody,
+    MessageHeader,
+    MessageProperties,
+    ValueBody,
+    write_batch,
+    write_message,
+)
 from birthmark.amqp.performatives import (
     ACCEPTED,
     RECEIVER,
@@ -449,6 +458,16 @@ async def test_an_invalid_message_is_rejected_and_the_next_one_accepted(
         await back_end.until(lambda: outcomes(back_end) == [outcome, "accepted"])
         assert [error.code for error in back_end.refused] == [code]
         assert [one.payload for one in await queued(world)] == [b"next"]
+
+
+async def test_a_batch_for_devices_is_rejected(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        back_end, link = await a_service(world)
+        batch = write_batch((write_message(AmqpMessage(None, to())),))
+        back_end.send(Transfer(link, 0, b"t", BATCH_FORMAT, settled=False), batch)
+        await back_end.until(lambda: outcomes(back_end) == ["com.microsoft:argument-error"])
+        assert [error.code for error in back_end.refused] == ["iothub.c2d_amqp_invalid"]
+        assert await queued(world) == []
 
 
 async def test_a_time_to_live_is_an_expiry(tmp_path: Path) -> None:

@@ -122,7 +122,8 @@ class RawBackEnd:
     @property
     def token(self) -> str:
         sign = hmac_sha256(base64.b64decode(self._known["SharedAccessKey"]))
-        return render_sas(self._host, sign, datetime.now(UTC) + timedelta(hours=1), "service")
+        until = datetime.now(UTC) + timedelta(hours=1)
+        return render_sas(self._host, sign, until, self._known["SharedAccessKeyName"])
 
     def claim(self) -> "RawBackEnd":
         self.ask(self.cbs(), self.token, operation="put-token", type="servicebus.windows.net:sastoken", name="sb://x")

@@ -138,3 +138,30 @@ def test_a_ping_as_long_as_a_message_is_refused_at_its_head() -> None:
         assert transport.closing
 
     asyncio.run(run())
+
+
+async def test_an_invalid_frame_before_the_answer_to_the_request_is_refused() -> None:
+    """It has no close frame: the library raised, and each connection of a stranger wrote a trace to the log."""
+
+    decided = asyncio.Event()
+
+    async def app(_scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await decided.wait()
+        await send({"type": "websocket.accept"})
+
+    config = uvicorn.Config(app, log_config=None, lifespan="off", ws_ping_interval=None)
+    config.load()
+    protocol, transport = BoundedWebSocket(config, ServerState(), {}), Transport()
+    refused: list[object] = []
+    transport.connection.refused = refused.append
+    protocol.connection_made(transport)
+    protocol.data_received(REQUEST)
+    await turns()
+    protocol.data_received(masked(b"x", Opcode.CONT))
+    assert transport.closing
+    assert len(refused) == 1
+    protocol.connection_lost(None)
+    decided.set()
+    await turns()
+    assert not protocol.tasks

@@ -58,6 +58,10 @@ class C2dLink(LinkHandler):
 
     async def _received(self, event: DeliveryReceived) -> None:
         try:
+            if event.message_format:
+                raise C2dFormError(
+                    detail=f"its message format is {event.message_format:#x}, but batches are not served"
+                )
             await self._send(event.payload)
         except BirthmarkError as error:
             tracking_id = self._connection.driver.note(error)

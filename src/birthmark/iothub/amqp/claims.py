@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from birthmark.auth.permission_statements import Right
-from birthmark.auth.sas import PREFIX, SKEW, parse_sas
+from birthmark.auth.sas import PREFIX, SKEW, SasSignatureError, parse_sas
 from birthmark.errors import BirthmarkError, PolicyError, UnauthenticatedError
 from birthmark.iothub.model import Hub
+from birthmark.iothub.rules.authentication import PolicyKeyError
 from birthmark.iothub.service.hubs_and_authorization import SERVICE, Hubs
 
 MAX_CLAIMS = 100
@@ -86,7 +87,11 @@ class CbsClaims:
         token = parse_sas(text)
         host, _, path = (token.resource.partition("://")[2] or token.resource).partition("/")
         hub = self._hubs.by_host(host)
-        self._hubs.authorize(hub, text, SERVICE, path, right=Right.READ, address=self._address)
+        try:
+            self._hubs.authorize(hub, text, SERVICE, path, right=Right.READ, address=self._address)
+        except (SasSignatureError, PolicyKeyError) as error:  # `birthmark env` prints the strings of one hub
+            error.add_facts(command=f"birthmark hub key {hub.name} --policy service")
+            raise
         audience = audience[:MAX_AUDIENCE_CHARS]
         if len(self._by_audience) >= MAX_CLAIMS and audience not in self._by_audience:
             raise TooManyClaimsError(limit=MAX_CLAIMS)

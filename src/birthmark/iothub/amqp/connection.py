@@ -88,10 +88,12 @@ class HubAmqpConnections:
         living: Callable[[], Changes],
         *,
         port: int = AMQPS_PORT,
+        on_users_loaded: list[Callable[[], Awaitable[None]]] | None = None,
     ) -> None:
         """`holder` names this worker in locks; `living` is the condition that it was not declared dead.
 
-        `port` is that of AMQP over TLS, 0 without one.
+        `port` is that of AMQP over TLS, 0 without one. `on_users_loaded` takes a callback for changes of users, whose
+        tokens connect back ends as well.
         """
         self.iothub = iothub
         self.clock = clock
@@ -100,6 +102,8 @@ class HubAmqpConnections:
         self.port = port or AMQPS_PORT
         self.events = EventLinks(iothub, entropy, holder)
         self._connections: set[HubAmqpConnection] = set()
+        if on_users_loaded is not None:
+            on_users_loaded.append(self._users_changed)
         self._feedback_watches: dict[str, SharedWatch] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -129,6 +133,9 @@ class HubAmqpConnections:
         task = asyncio.get_running_loop().create_task(self._recheck())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _users_changed(self) -> None:
+        self.recheck_soon(None)
 
     async def _recheck(self) -> None:
         try:

@@ -111,8 +111,9 @@ class PolicyKeyError(UnauthenticatedError):
 
     code = "iothub.policy_refused"
     cause = "The request presented {presented}, but requires a token of one of the policies {allowed}."
-    fix = 'Use a connection string of this server, such as IOTHUB_CONNECTION_STRING: `eval "$(birthmark env)"`'
+    fix = "Use a connection string of such a policy. To get one: `{command}`"
     allowed: str
+    command: str = 'eval "$(birthmark env)"'
     presented: str
 
 

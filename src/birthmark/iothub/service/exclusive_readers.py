@@ -91,6 +91,8 @@ class ExclusiveReaders:
 
 def _error(partition: PartitionOfGroup, present: int, requested: int | None) -> BirthmarkError:
     told = "no epoch" if requested is None else f"epoch {requested}"
+    if requested == present:
+        told = "the same one and was replaced by the newer reader, which is normal when readers balance their load"
     group = DEFAULT if partition.group == DEFAULT.lower() else partition.group
     return ExclusiveReaderError(
         hub=partition.hub, group=group, partition=partition.number, present=present, requested=told

@@ -6,6 +6,7 @@ fails to authenticate gets the same response whether the device exists or not.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,7 +17,7 @@ from birthmark.broker.rules.stream_partitions_and_positions import key_of
 from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.http import message_headers
 from birthmark.iothub.http.authorization_and_errors import DEVICEBOUND, UNAUTHORIZED, Record, answer_of, guarded
-from birthmark.iothub.model import Hub, authentication_of, name_of, parse_name, space_of
+from birthmark.iothub.model import Hub, SenderAuthentication, authentication_of, name_of, parse_name, space_of
 from birthmark.iothub.rules.authentication import DEVICE_CONNECT
 from birthmark.iothub.rules.tier_throttles_and_quotas import PATIENCE_S
 from birthmark.iothub.service import IotHub
@@ -26,7 +27,16 @@ from birthmark.supervised_tasks import cancel_and_wait
 from birthmark.untrusted_json_and_text import whole_number
 
 _MIN_LOCK_S = 5
-Answer = Callable[[Request, Hub, str], Awaitable[Response]]
+
+
+class Sender(NamedTuple):
+    """The device or module of a request."""
+
+    name: str
+    authentication: SenderAuthentication
+
+
+Answer = Callable[[Request, Hub, Sender], Awaitable[Response]]
 
 
 def routes(iothub: IotHub, record: Record) -> list[Route]:
@@ -49,37 +59,36 @@ def routes(iothub: IotHub, record: Record) -> list[Route]:
             except BirthmarkError as error:
                 return answer_of(UNAUTHORIZED, "Unauthorized", record(error, request))
             is_of_policy = token is not None and token.policy in DEVICE_CONNECT
-            request.state.authentication = authentication_of(identity, is_of_policy=is_of_policy)
-            return await answer(request, hub, identity.name)
+            sender = Sender(identity.name, authentication_of(identity, is_of_policy=is_of_policy))
+            return await answer(request, hub, sender)
 
         return guarded(proven, record)
 
-    async def send(request: Request, hub: Hub, name: str) -> Response:
-        body = await request.body()
-        authentication = request.state.authentication
-        messages = message_headers.telemetry_of(name, request.headers, body, iothub.c2d.now(), authentication)
+    async def send(request: Request, hub: Hub, sender: Sender) -> Response:
+        body, name = await request.body(), sender.name
+        messages = message_headers.telemetry_of(name, request.headers, body, iothub.c2d.now(), sender.authentication)
         if not await _wait_for_turn(iothub, hub, name, [len(message.body) for message in messages], request):
             return Response(status_code=503)  # never delivered
         await iothub.telemetry.write(hub, key_of(name.partition("/")[0]), messages, len(body))
         return Response(status_code=204)
 
-    async def receive(request: Request, hub: Hub, device_id: str) -> Response:
+    async def receive(request: Request, hub: Hub, sender: Sender) -> Response:
         asked_s = whole_number(request.headers.get("iothub-messagelocktimeout", ""))
         lock_s = None if asked_s is None else min(max(_MIN_LOCK_S, asked_s), MAX_LOCK_S)
-        letter = await inboxes.take(space_of(hub.name), device_id, lock_s)
+        letter = await inboxes.take(space_of(hub.name), sender.name, lock_s)
         if letter is None:
             return Response(status_code=204)
         mail = iothub.c2d.mail_of(letter)
-        found = message_headers.headers_of(device_id, letter, mail)
+        found = message_headers.headers_of(sender.name, letter, mail)
         return Response(mail.payload, 200, found, "application/octet-stream")
 
-    async def settle(request: Request, hub: Hub, device_id: str) -> Response:
+    async def settle(request: Request, hub: Hub, sender: Sender) -> Response:
         outcome = QueueOutcome.REJECTED if "reject" in request.query_params else QueueOutcome.COMPLETED
-        await inboxes.settle(space_of(hub.name), device_id, request.path_params["lock"], outcome)
+        await inboxes.settle(space_of(hub.name), sender.name, request.path_params["lock"], outcome)
         return Response(status_code=204)
 
-    async def abandon(request: Request, hub: Hub, device_id: str) -> Response:
-        await iothub.c2d.abandon(hub, device_id, request.path_params["lock"])
+    async def abandon(request: Request, hub: Hub, sender: Sender) -> Response:
+        await iothub.c2d.abandon(hub, sender.name, request.path_params["lock"])
         return Response(status_code=204)
 
     one = "/devices/{device_id}/messages"

@@ -12,9 +12,11 @@ from azure.eventhub import EventHubConsumerClient, EventHubProducerClient
 from azure.eventhub.exceptions import AuthenticationError, ConnectError, EventHubError
 
 from birthmark.testing.cloud import Cloud
+from support.azure import fresh_servers
 from support.azure.event_hubs import Reader, options, read_async, send
 from support.server.servers import RunningServer
 
+server, birthmark_server = fresh_servers.server, fresh_servers.birthmark_server
 pytestmark = [
     pytest.mark.system,
     pytest.mark.usefixtures("sdk_sockets_closed"),

@@ -6,9 +6,11 @@ import pytest
 from azure.eventhub import EventHubConsumerClient
 
 from birthmark.testing.cloud import Cloud
+from support.azure import fresh_servers
 from support.azure.event_hubs import send
 from support.azure.node_clients import in_node
 
+server, birthmark_server = fresh_servers.server, fresh_servers.birthmark_server
 pytestmark = [
     pytest.mark.system,
     pytest.mark.usefixtures("sdk_sockets_closed"),

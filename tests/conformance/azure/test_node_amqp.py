@@ -3,11 +3,13 @@
 import pytest
 
 from birthmark.testing.cloud import Cloud
+from support.azure import fresh_servers
 from support.azure.clients import needs_443
 from support.azure.event_hubs import send
 from support.azure.node_clients import in_node
 from support.server.servers import RunningServer
 
+server, birthmark_server = fresh_servers.server, fresh_servers.birthmark_server
 pytestmark = pytest.mark.system
 
 READS = """

@@ -5,9 +5,11 @@ from dataclasses import dataclass
 import pytest
 
 from birthmark.testing.cloud import Cloud
+from support.azure import fresh_servers
 from support.azure.clients import run_python
 from support.server.servers import RunningServer
 
+server, birthmark_server = fresh_servers.server, fresh_servers.birthmark_server
 pytestmark = pytest.mark.system
 
 SENDS = """

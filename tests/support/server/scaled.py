@@ -26,6 +26,7 @@ _OWN = "runs processes, machines or databases of its own, several where it is ab
 _FILE = "is about the file of SQLite, or a database that the test itself names"
 _PROCESS = "looks into the one process of a server: its pid, its queues, its streams, its words"
 _EACH = "counts what each worker counts by itself"
+_CUT = "cuts a line by the test kit, which cuts those of its own servers"
 _TURNS = "measures the turns of one loop by what it refuses meanwhile: a witness at another loop has none there"
 ABOUT_ONE = {
     **dict.fromkeys(("system/test_machines.py", "system/test_workers.py", "system/test_soak.py"), _OWN),
@@ -58,9 +59,11 @@ ABOUT_ONE = {
             "system/test_upstream.py::test_what_the_top_says_comes_back",
             "conformance/test_metrics.py::test_every_metric_moves",
             "conformance/azure/test_tiers.py::test_a_device_that_polls_dps_too_often",
+            "conformance/azure/test_event_hubs.py::test_a_sixth_reader_of_a_partition",
         ),
         _EACH,
     ),
+    "conformance/azure/test_event_hubs.py::test_a_reader_continues_after_a_cut_line": _CUT,
     "conformance/azure/test_monitor.py::test_whoever_looks_on_is_told_when_the_server_ends": _PROCESS,
 }
 """System tests that say nothing of a server of several workers, each with the reason: by the beginning of their id."""

@@ -26,8 +26,8 @@ SWARM: Mapping[str, Scenario] = {
         typed(
             "birthmark swarm prepare --devices 3 --to local",
             # Again where it meets the look below, which holds the lock for an instant.
-            "(for n in 1 2 3; do birthmark swarm run --devices 3 --to local --duration 30s > /dev/null 2>&1 && break; "
-            "done &)",
+            "(for n in 1 2 3; do birthmark swarm run --devices 3 --to local --duration 30s && break; done "
+            "> /dev/null 2>&1 &)",
             "until [ -e swarm-devices/.lock ] && ! flock -n swarm-devices/.lock true; do sleep 0.2; done",
         ),
         is_instead=True,

@@ -19,7 +19,7 @@ from typing import Any
 
 import birthmark
 from birthmark.awsiot.http.app import handlers
-from birthmark.awsiot.http.request_router import OPERATIONS, AwsOperation
+from birthmark.awsiot.http.operation_routing_and_request_members import OPERATIONS, AwsOperation
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.service import AwsIot
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy

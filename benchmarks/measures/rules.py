@@ -14,7 +14,7 @@ from rig import Rig, cpu_us_each
 from swarm import Broker
 
 from birthmark.message_routing.write_ahead_log import TopicSubscribers
-from birthmark.operator_api.client.api_client import client_for
+from birthmark.operator_api.client.server_discovery_and_api_client import client_for
 from measures.documents import _Documents
 from measures.fan_out import registered_at_aws
 from measures.ingest import CONNECTIONS

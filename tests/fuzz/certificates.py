@@ -13,7 +13,7 @@ from birthmark.ca.rules.certificate_name_policy import granted_subject
 from birthmark.dps.wire import info_of
 from birthmark.errors import BirthmarkError
 from birthmark.est import wire as est
-from birthmark.est.rules.reenrollment import check_same_identity
+from birthmark.est.rules.reenrollment_and_channel_binding_checks import check_same_identity
 from birthmark.keys.file_key import check_no_pkcs12, pem_of_key
 from birthmark.pki import single_certificate_checks
 from birthmark.pki.certificate_profiles import DEVICE, OCSP

@@ -13,7 +13,7 @@ from birthmark.agent.config import parse_config
 from birthmark.auth import sas, sigv4
 from birthmark.awsiot import wire as aws
 from birthmark.awsiot.http.app import GROUPS
-from birthmark.awsiot.http.request_router import OPERATIONS
+from birthmark.awsiot.http.operation_routing_and_request_members import OPERATIONS
 from birthmark.awsiot.model import Job, JobStatus, Shadow
 from birthmark.awsiot.rules import job_executions, mqtt_protocol_limits, provisioning_templates, shadows
 from birthmark.awsiot.rules.policy import ConnectionPermissions, parse_policy

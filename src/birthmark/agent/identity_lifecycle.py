@@ -87,7 +87,9 @@ class PayloadMissingError(PayloadInvalidError):
     """The payload of the registration cannot be read."""
 
     code = "agent.payload_missing"
-    fix = "Create the file with at most 64 KiB of JSON, such as an empty object: `(set -C; echo '{{}}' > {path})`"
+    fix = (
+        "Create the file with up to 64 KiB of valid JSON, for example an empty object: `(set -C; echo '{{}}' > {path})`"
+    )
 
 
 def payload_of(source: DpsSource) -> object:

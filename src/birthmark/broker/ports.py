@@ -61,7 +61,7 @@ class PublishListener(Protocol):
         ...
 
     def wants(self, topic: str) -> bool:
-        """Return whether a message of this topic would be accepted."""
+        """Return whether a message on this topic would be accepted."""
         ...
 
 

@@ -381,7 +381,7 @@ AWS = CommandGroup(
             "ls",
         ),
         "policy": CommandGroup(
-            "AWS IoT policies.",
+            "Manage AWS IoT policies.",
             {"ls": Leaf("aws_registry:list_policies"), "show": Leaf("aws_registry:show_policy", "sensors")},
             "ls",
         ),

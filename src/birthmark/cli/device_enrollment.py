@@ -39,7 +39,7 @@ from birthmark.cli.output.command_output import UsageError, emit, say
 from birthmark.cli.output.device_revocation_marks import mark_revoked_rows, print_revocation_notices
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.errors import InvalidRequestError
-from birthmark.operator_api.client.api_client import client_for
+from birthmark.operator_api.client.server_discovery_and_api_client import client_for
 from birthmark.untrusted_json_and_text import printable
 
 if TYPE_CHECKING:

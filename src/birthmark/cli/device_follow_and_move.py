@@ -31,7 +31,7 @@ from birthmark.cli.output.table import format_count
 from birthmark.fleet.device_migration import Move
 from birthmark.fleet.device_onboarding_stages import Goal
 from birthmark.fleet.enrollment_rollback_journal import Journal
-from birthmark.operator_api.client.api_client import DEFAULT_DATA
+from birthmark.operator_api.client.server_discovery_and_api_client import DEFAULT_DATA
 
 
 @dataclass(frozen=True, slots=True)

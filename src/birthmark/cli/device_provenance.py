@@ -18,7 +18,7 @@ from birthmark.errors import NotFoundError
 from birthmark.fleet.provenance_chain import ProvenanceLink, ProvenanceState, is_about, links_of_list, links_of_server
 from birthmark.manifests.errors import ManifestError
 from birthmark.manifests.manifest_entry import ManifestEntry
-from birthmark.operator_api.client.api_client import NoAnswerInTimeError, ServerNotRunningError
+from birthmark.operator_api.client.server_discovery_and_api_client import NoAnswerInTimeError, ServerNotRunningError
 from birthmark.untrusted_json_and_text import printable
 
 _COLORS = {ProvenanceState.HOLDS: typer.colors.GREEN, ProvenanceState.BROKEN: typer.colors.RED}
@@ -73,7 +73,7 @@ def verify(
 
     Prints how each link was verified, up to the latest certificate.
 
-    Exit code 7 if a link is broken, 3 if nothing is known. Without a running server, its records are omitted.
+    Exits with code 7 if a link is broken, or 3 if no records exist. Without a running server, its records are omitted.
     """
     found, refused = given.found(name)
     links = [] if given.manifest is None else links_of_list(found)

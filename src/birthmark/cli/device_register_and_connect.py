@@ -42,7 +42,9 @@ class Transport(StrEnum):
 
 
 _MAX_PORT = 65535
-_DEFAULT_DATA = "~/.local/share/birthmark"  # `birthmark.operator_api.client.api_client`, which devices lack
+_DEFAULT_DATA = (
+    "~/.local/share/birthmark"  # `birthmark.operator_api.client.server_discovery_and_api_client`, which devices lack
+)
 
 
 class DpsNotNamedError(UsageError):

@@ -83,7 +83,7 @@ def env(
 
     If you are signed in to a remote server, it prints that server's settings, as far as your roles allow.
     """
-    from birthmark.operator_api.client.api_client import endpoints_for, get_service, not_running
+    from birthmark.operator_api.client.server_discovery_and_api_client import endpoints_for, get_service, not_running
     from birthmark.operator_api.client.vendor_tool_environment import (
         as_bypass,
         as_dotenv,
@@ -135,7 +135,7 @@ def _wait_until_ready(path: Path, seconds: float) -> None:
     import urllib.request
 
     from birthmark.clock_and_entropy import SystemClock
-    from birthmark.operator_api.client.api_client import is_server_starting
+    from birthmark.operator_api.client.server_discovery_and_api_client import is_server_starting
 
     clock = SystemClock()
     deadline = clock.monotonic() + seconds

@@ -21,7 +21,10 @@ EndpointName = Annotated[
 ]
 To = Annotated[
     list[str],
-    typer.Option("--endpoint", help="Endpoint name, or events, the one that monitor reads; may be repeated."),
+    typer.Option(
+        "--endpoint",
+        help="Endpoint name, or `events` for the built-in endpoint that `hub monitor` reads; may be repeated.",
+    ),
 ]
 SourceOption = Annotated[
     str,
@@ -119,7 +122,7 @@ def add_route(
     name: Annotated[str, typer.Argument(metavar="ROUTE", help="Name of the route.")],
     to: To,
     condition: Annotated[
-        str, typer.Option(help="Condition in IoT Hub's routing query language. Default: all messages.")
+        str, typer.Option(help="Condition in IoT Hub's routing query language; `true` matches all messages.")
     ] = "true",
     source: SourceOption = "DeviceMessages",
     disabled: Annotated[bool, typer.Option("--disabled", help="Create the route disabled.")] = False,
@@ -127,7 +130,7 @@ def add_route(
 ) -> None:
     """Create a route for messages that match a condition.
 
-    Earlier messages are not sent.
+    Messages received before the route exists are not routed.
     """
     body: dict[str, Any] = {"name": name, "endpoints": to, "source": source, "condition": condition}
     server.do("hubs", hub, "routes", **body, enabled=not disabled)

@@ -16,7 +16,6 @@ from birthmark.cli.options.server import ServerOutputOptions, at
 from birthmark.cli.output.command_output import emit, say, written_as
 from birthmark.cli.user_access import format_roles
 from birthmark.errors import BirthmarkError, about
-from birthmark.operator_api.client.api_client import RemoteClient
 from birthmark.operator_api.client.initial_server_trust import roots_of
 from birthmark.operator_api.client.saved_login import (
     InvitationInvalidError,
@@ -32,6 +31,7 @@ from birthmark.operator_api.client.saved_login import (
     save_login,
     signed_in,
 )
+from birthmark.operator_api.client.server_discovery_and_api_client import RemoteClient
 from birthmark.pki.certificates import pem_bundle
 from birthmark.text_file_encodings import unseen
 from birthmark.untrusted_json_and_text import printable, reason_of

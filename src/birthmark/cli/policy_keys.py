@@ -9,8 +9,8 @@ import typer
 from birthmark.auth.connection_strings import ConnectionString, render_event_hubs
 from birthmark.cli.options.server import ListOptions, ServerOptions, ServerOutputOptions, at
 from birthmark.cli.output.command_output import emit
-from birthmark.operator_api.client.api_client import endpoints_for, string_of
 from birthmark.operator_api.client.saved_login import signed_in
+from birthmark.operator_api.client.server_discovery_and_api_client import endpoints_for, string_of
 
 _STANDARD = 443
 _SERVICE = {"iothubowner", "service"}

@@ -41,15 +41,18 @@ def list_(server: ListOptions) -> None:
 
 def invite(
     server: ServerOptions,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Output file for the other machines only: a secret.")],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Output file. Share it only with the other machines: it is a secret.")
+    ],
     as_json: JsonOption = False,
 ) -> None:
     """Write an invitation for machines that join this cluster.
 
-    The first time, this server becomes the first node.
+    When you run this command for the first time, this server becomes the first node of the cluster.
 
-    The server needs workers, PostgreSQL and a NATS that all machines reach. The file and access to the database give
-    access to the CA's keys. Transfer it over a secure channel, and delete it after the machines have joined.
+    The server needs workers, PostgreSQL and a NATS that all machines reach. Anyone with this file and access to the
+    database can obtain the CA's keys. Transfer the file over a secure channel, and delete it after the machines have
+    joined.
     """
     if out.exists():
         raise FileExistsAlreadyError(path=out)

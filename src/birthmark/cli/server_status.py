@@ -9,7 +9,7 @@ import typer
 
 from birthmark.cli.options.server import ServerOutputOptions
 from birthmark.cli.output.command_output import FAILED, emit
-from birthmark.operator_api.client.api_client import not_running, read_endpoints
+from birthmark.operator_api.client.server_discovery_and_api_client import not_running, read_endpoints
 from birthmark.untrusted_json_and_text import reason_of
 
 _PATIENCE_S = 10.0

@@ -22,7 +22,7 @@ from birthmark.cli.option_checks_and_confirmation import confirm, only
 from birthmark.cli.options.server import DataOption
 from birthmark.cli.output.command_output import FAILED, FileExistsAlreadyError, UsageError, emit, say, without
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
-from birthmark.operator_api.client.api_client import DEFAULT_DATA
+from birthmark.operator_api.client.server_discovery_and_api_client import DEFAULT_DATA
 from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, TargetKind
 from birthmark.swarm.progress_display import Dashboard, line_of, progress_of
 from birthmark.swarm.report import SUFFIXES, check_writable, read_report, results_of, write_report

@@ -24,7 +24,11 @@ from birthmark.cli.refusal_correlation import Row, ThisServer, correlate_refusal
 from birthmark.clock_and_entropy import SystemClock
 from birthmark.durations import FORMS
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.client.api_client import NoAnswerInTimeError, ServerNotRunningError, read_endpoints
+from birthmark.operator_api.client.server_discovery_and_api_client import (
+    NoAnswerInTimeError,
+    ServerNotRunningError,
+    read_endpoints,
+)
 from birthmark.operator_api.database_location_record import has_own_file
 from birthmark.untrusted_json_and_text import printable
 

@@ -158,7 +158,7 @@ class DeviceSearch:
 
 
 def _texts(tags: Mapping[str, Any], path: str = "") -> Iterator[str]:
-    """Yield tags as texts; nested tags by their path, with dots."""
+    """Yield tags as strings, with the dotted path of nested tags."""
     for name, value in tags.items():
         if isinstance(value, Mapping):
             yield from _texts(value, f"{path}{name}.")

@@ -17,7 +17,7 @@ from birthmark.doctor.facts import FileFacts, MismatchedVariable, Reachable, Ser
 from birthmark.doctor.file_inspection import inspect_file
 from birthmark.doctor.setting_sources import SourcedSetting
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.client.api_client import (
+from birthmark.operator_api.client.server_discovery_and_api_client import (
     DEFAULT_DATA,
     OperatorClient,
     find_other_served_directories,

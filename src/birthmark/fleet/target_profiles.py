@@ -32,7 +32,7 @@ import msgspec
 
 from birthmark.auth.connection_strings import ConnectionStringError, parse_connection_string
 from birthmark.fleet.errors import ProfileError
-from birthmark.operator_api.client.api_client import endpoints_for, get_service
+from birthmark.operator_api.client.server_discovery_and_api_client import endpoints_for, get_service
 from birthmark.pki.certificates import MAX_BUNDLE_BYTES, CertificateInvalidError, pem_bundle
 from birthmark.text_file_encodings import format_conversion_fix, not_utf_8, read_text_file
 from birthmark.toml_validation import parse

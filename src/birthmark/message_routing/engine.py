@@ -21,7 +21,7 @@ from birthmark.broker.rules.stream_partitions_and_positions import BEGINNING, Po
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.message_routing.delivery_model import Delivery, Sink, is_final
-from birthmark.message_routing.delivery_queue import Queue
+from birthmark.message_routing.failed_delivery_queue import Queue
 from birthmark.message_routing.rule_time_shares import (
     DeferredMessage,
     RoutedMessage,

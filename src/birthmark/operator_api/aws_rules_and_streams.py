@@ -16,7 +16,7 @@ from birthmark.awsiot.wire import BodyInvalidError
 from birthmark.broker.rules.stream_partitions_and_positions import PositionInvalidError, parse_positions
 from birthmark.errors import add_fix_command
 from birthmark.message_routing.delivery_model import QueuedDelivery
-from birthmark.message_routing.delivery_queue import DeliveryPartition
+from birthmark.message_routing.failed_delivery_queue import DeliveryPartition
 from birthmark.message_routing.sinks.local_streams import StreamRecord
 from birthmark.net.fair_scheduler import collect_page, iterate_async
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream, PageQuery, Rows

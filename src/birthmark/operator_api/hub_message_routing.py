@@ -33,7 +33,7 @@ from birthmark.iothub.wire.stored_routing_configuration import (
     WebhookEndpoint,
 )
 from birthmark.iothub.wire.stored_routing_configuration import Endpoint as HubEndpoint
-from birthmark.message_routing.delivery_queue import DeliveryPartition
+from birthmark.message_routing.failed_delivery_queue import DeliveryPartition
 from birthmark.message_routing.rules.conditions import RoutedSubject
 from birthmark.message_routing.sinks.local_streams import StreamRecord
 from birthmark.net.fair_scheduler import wait_for_caller_turn

@@ -59,7 +59,7 @@ from birthmark.iothub.mqtt.connection import HubConnection
 from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.routing_endpoint_sinks import sinks_of
 from birthmark.late_reference import Ref
-from birthmark.message_routing.delivery_queue import Queue
+from birthmark.message_routing.failed_delivery_queue import Queue
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.net.quota_key import share_of
 from birthmark.outbound.http_client import HttpSender

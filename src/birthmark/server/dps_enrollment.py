@@ -15,7 +15,7 @@ from birthmark.dps.enrollment_document import (
 from birthmark.dps.model import Enrollment, X509Individual, parse_device_id
 from birthmark.dps.service.enrollments import EnrollmentExistsError
 from birthmark.errors import PolicyError
-from birthmark.operator_api.device_enrollment import EnrollmentResult, EnrollmentSpec
+from birthmark.operator_api.device_enrollment_by_certificate import EnrollmentResult, EnrollmentSpec
 from birthmark.pki.names_and_registration_ids import RegistrationId, parse_registration_id
 from birthmark.server.composition_root import ServerServices
 

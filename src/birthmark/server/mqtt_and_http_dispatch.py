@@ -58,12 +58,12 @@ from birthmark.operator_api.api_router import ApiContext, Endpoint, operator_mou
 from birthmark.operator_api.authentication import Authenticator
 from birthmark.operator_api.certificate_details import whole_certificate_endpoints
 from birthmark.operator_api.certificate_inventory import inventory_endpoints
-from birthmark.operator_api.client.api_client import NotServedError
+from birthmark.operator_api.client.server_discovery_and_api_client import NotServedError
 from birthmark.operator_api.cluster_nodes import Invite, machine_endpoints
 from birthmark.operator_api.cookie_request_guard import SessionGuard
 from birthmark.operator_api.counters import figure_endpoints
 from birthmark.operator_api.crls import list_endpoints
-from birthmark.operator_api.device_enrollment import enrolling_endpoints
+from birthmark.operator_api.device_enrollment_by_certificate import enrolling_endpoints
 from birthmark.operator_api.devices import device_endpoints
 from birthmark.operator_api.events_and_webhooks import event_endpoints, webhook_endpoints
 from birthmark.operator_api.openapi import openapi

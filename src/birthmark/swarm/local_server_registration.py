@@ -16,7 +16,7 @@ from birthmark.fleet.aws_target import AwsTarget
 from birthmark.fleet.azure_target import AzureTarget
 from birthmark.fleet.enrollment_target import EnrollmentRequest
 from birthmark.fleet.target_profiles import aws_profile, azure_profile
-from birthmark.operator_api.client.api_client import OperatorClient, get_service, read_endpoints
+from birthmark.operator_api.client.server_discovery_and_api_client import OperatorClient, get_service, read_endpoints
 from birthmark.pki.certificates import Certificate
 from birthmark.swarm.device_preparation import EstAccount
 from birthmark.swarm.identities import IdentityDirectory

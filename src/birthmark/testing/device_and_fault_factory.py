@@ -39,7 +39,7 @@ from birthmark.clock_and_entropy import Clock, SystemClock, SystemEntropy
 from birthmark.durations import lifetime_of
 from birthmark.errors import NotFoundError
 from birthmark.est.wire import parse_certs_only, render_basic, render_csr
-from birthmark.operator_api.client.api_client import OperatorClient, read_endpoints
+from birthmark.operator_api.client.server_discovery_and_api_client import OperatorClient, read_endpoints
 from birthmark.operator_api.client.vendor_tool_environment import proxy_bypass_variables, variables
 from birthmark.pki.certificate_profiles import DEVICE
 from birthmark.pki.certificates import Certificate, parse_bundle
@@ -339,7 +339,7 @@ class DeviceFactory:
     # ---- EST
 
     def est_identity(self, name: str) -> EstIdentity:
-        """Get a certificate over EST as a new user."""
+        """Get a certificate over EST as a first-time client."""
         found = self.operator.post("/est/credentials", {"device_id": name})
         username, password = str(found["name"]), str(found["password"])
         key = ec.generate_private_key(ec.SECP256R1())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from birthmark.clock_and_entropy import Clock, SystemClock, SystemEntropy
-from birthmark.operator_api.client.api_client import OperatorClient, read_endpoints
+from birthmark.operator_api.client.server_discovery_and_api_client import OperatorClient, read_endpoints
 from birthmark.testing import stdin_commands
 from birthmark.testing.device_and_fault_factory import KIT, DeviceFactory
 from birthmark.testing.errors import RunsByItselfError

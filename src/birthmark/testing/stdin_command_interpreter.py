@@ -6,7 +6,7 @@ from typing import Any
 
 from birthmark.durations import duration_of
 from birthmark.errors import BirthmarkError
-from birthmark.operator_api.client.api_client import OperatorClient
+from birthmark.operator_api.client.server_discovery_and_api_client import OperatorClient
 from birthmark.server.resettable_test_server import TrialServer
 from birthmark.supervised_tasks import note, run_in_thread
 from birthmark.testing.errors import AnswerError, WordInvalidError

@@ -29,7 +29,7 @@ from cryptography.x509.oid import NameOID
 from birthmark.awsiot.http.app import GROUPS
 from birthmark.awsiot.http.client_connections import ClientOperations, ConnectivityOperations
 from birthmark.awsiot.http.data_plane import DataOperations
-from birthmark.awsiot.http.request_router import OPERATIONS
+from birthmark.awsiot.http.operation_routing_and_request_members import OPERATIONS
 from support.aws import kept_credentials, kept_jobs, kept_provisioning, kept_rules
 from support.aws.device import document, statement
 from support.pki.pki_builders import a_ca, a_device

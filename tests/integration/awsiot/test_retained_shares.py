@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.awsiot.http.data_plane import DataOperations
-from birthmark.awsiot.http.request_router import OPERATIONS, AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import OPERATIONS, AwsRequest
 from birthmark.awsiot.model import CertificateStatus
 from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.service.device_authorization import ConnectionGrant

@@ -17,8 +17,8 @@ from birthmark.broker.database_stream import SqlStream
 from birthmark.broker.keyed_lock import until_done
 from birthmark.broker.model import BrokerMessage
 from birthmark.errors import BirthmarkError, UnavailableError
-from birthmark.message_routing import delivery_queue as queues
 from birthmark.message_routing import engine as engines
+from birthmark.message_routing import failed_delivery_queue as queues
 from birthmark.message_routing.delivery_model import Delivery
 from birthmark.message_routing.engine import RuleEngine
 from birthmark.message_routing.rule_time_shares import DeferredMessage

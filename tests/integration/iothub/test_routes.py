@@ -31,7 +31,7 @@ from birthmark.iothub.wire.stored_routing_configuration import (
     WebhookEndpoint,
 )
 from birthmark.message_routing.delivery_model import Delivery
-from birthmark.message_routing.delivery_queue import Queue
+from birthmark.message_routing.failed_delivery_queue import Queue
 from birthmark.mqtt.packets import WillMessage
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.outbound.http_client import HttpSender

@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.errors import BirthmarkError
 from birthmark.message_routing.delivery_model import Delivery
-from birthmark.message_routing.delivery_queue import Queue
+from birthmark.message_routing.failed_delivery_queue import Queue
 from birthmark.message_routing.sinks.errors import NotTakenError
 from birthmark.message_routing.store import PORTION
 from birthmark.store import Changes, open_database

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
-from birthmark.operator_api.client.api_client import OperatorClient
+from birthmark.operator_api.client.server_discovery_and_api_client import OperatorClient
 from birthmark.pki.certificates import parse_bundle
 from birthmark.server import server as server_module
 from birthmark.server.server import Server

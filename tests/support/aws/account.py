@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
-from birthmark.awsiot.http.request_router import AwsOperation, AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsOperation, AwsRequest
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.device_authorization import ConnectionGrant

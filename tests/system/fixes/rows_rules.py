@@ -8,7 +8,7 @@ from typing import Any
 from fixes.desk import Desk, Row, steps
 from fixes.rows_aws import call
 
-from birthmark.operator_api.client.api_client import client_for
+from birthmark.operator_api.client.server_discovery_and_api_client import client_for
 
 ARN = "arn:aws:iot:us-east-1:000000000000:"
 ROLE = "arn:aws:iam::000000000000:role/rules"

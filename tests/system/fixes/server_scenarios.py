@@ -83,7 +83,7 @@ def patched(*lines: str) -> str:
     return f"""{sys.executable} -c '
 import sys
 from birthmark.cli.app import main
-from birthmark.operator_api.client import api_client
+from birthmark.operator_api.client import server_discovery_and_api_client as api_client
 of = api_client.OperatorClient.of
 {joined}
 sys.argv = ["birthmark", "hub", "ls"]

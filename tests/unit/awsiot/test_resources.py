@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from birthmark.awsiot.http.operation_routing_and_request_members import OPERATIONS, AwsRequest
 from birthmark.awsiot.http.policy_resources import _BY_ARN, _IN_BODY, _KINDS, resources_of
-from birthmark.awsiot.http.request_router import OPERATIONS, AwsRequest
 from support.aws.account import ACCOUNT, OPERATOR
 
 BY_NAME = {one.name: one for one in OPERATIONS}

@@ -3,7 +3,7 @@
 import pytest
 
 from birthmark.auth.permission_statements import Right
-from birthmark.awsiot.http.request_router import OPERATIONS
+from birthmark.awsiot.http.operation_routing_and_request_members import OPERATIONS
 from birthmark.awsiot.rules.operation_rights import right_for
 
 # What has a body or changes something, and yet only looks: by method alone these would be taken for changes.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import birthmark
 from birthmark.awsiot.http.app import handlers
-from birthmark.awsiot.http.request_router import (
+from birthmark.awsiot.http.operation_routing_and_request_members import (
     FIRST_SEGMENTS,
     OPERATIONS,
     AwsOperation,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.cli.output import machine_specific_hints
-from birthmark.operator_api.client.api_client import DEFAULT_DATA, not_running
+from birthmark.operator_api.client.server_discovery_and_api_client import DEFAULT_DATA, not_running
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from birthmark.est.rules.client_certificate_identity import (
     identify_introduced,
     identify_issued,
 )
-from birthmark.est.rules.reenrollment import (
+from birthmark.est.rules.reenrollment_and_channel_binding_checks import (
     ChannelBindingError,
     ReenrollIdentityChangedError,
     ReenrollWithoutCertificateError,

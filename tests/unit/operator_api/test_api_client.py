@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.errors import InvalidRequestError
-from birthmark.operator_api.client import api_client as client_module
-from birthmark.operator_api.client.api_client import (
+from birthmark.operator_api.client import server_discovery_and_api_client as client_module
+from birthmark.operator_api.client.saved_login import read_invitation
+from birthmark.operator_api.client.server_discovery_and_api_client import (
     AnswerTooLargeError,
     DataDirectoryClosedError,
     NoAnswerInTimeError,
@@ -25,7 +26,6 @@ from birthmark.operator_api.client.api_client import (
     may_take_directory,
     read_endpoints,
 )
-from birthmark.operator_api.client.saved_login import read_invitation
 from birthmark.operator_api.data_directory_lock import DirectoryLock
 from birthmark.operator_api.unix_socket import PORT_ALONE
 

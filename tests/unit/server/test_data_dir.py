@@ -16,7 +16,11 @@ import pytest
 from birthmark.ca.ca_directory import UNNOTED, CaForeignError, CaLostError
 from birthmark.ca.key_files import SecretExposedError, SecretForeignError, SecretUnreadableError
 from birthmark.clock_and_entropy import SystemEntropy
-from birthmark.operator_api.client.api_client import ForeignFileError, OperatorClient, ServerNotRunningError
+from birthmark.operator_api.client.server_discovery_and_api_client import (
+    ForeignFileError,
+    OperatorClient,
+    ServerNotRunningError,
+)
 from birthmark.operator_api.data_directory_lock import DirectoryInUseError, is_served
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.issuance import SigningKey

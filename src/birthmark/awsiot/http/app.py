@@ -26,11 +26,7 @@ from birthmark.awsiot.http.event_configurations import EventOperations
 from birthmark.awsiot.http.indexing_and_dynamic_groups import IndexingOperations
 from birthmark.awsiot.http.job_file_downloads import file_of, is_file
 from birthmark.awsiot.http.jobs import JOBS_FOR_DEVICES, JobDataOperations, JobOperations
-from birthmark.awsiot.http.policies import PolicyOperations
-from birthmark.awsiot.http.policy_resources import implied_actions, resources_of
-from birthmark.awsiot.http.provisioning import ProvisioningOperations
-from birthmark.awsiot.http.registration_tasks import TaskOperations, report, report_of
-from birthmark.awsiot.http.request_router import (
+from birthmark.awsiot.http.operation_routing_and_request_members import (
     FIRST_SEGMENTS,
     OPERATIONS,
     AwsOperation,
@@ -38,6 +34,10 @@ from birthmark.awsiot.http.request_router import (
     Handler,
     OperationRouter,
 )
+from birthmark.awsiot.http.policies import PolicyOperations
+from birthmark.awsiot.http.policy_resources import implied_actions, resources_of
+from birthmark.awsiot.http.provisioning import ProvisioningOperations
+from birthmark.awsiot.http.registration_tasks import TaskOperations, report, report_of
 from birthmark.awsiot.http.role_aliases_and_credentials import CREDENTIALS, RoleAliasOperations, credentials
 from birthmark.awsiot.http.tags import TagOperations
 from birthmark.awsiot.http.thing_groups import ThingGroupOperations

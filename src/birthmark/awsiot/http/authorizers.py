@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import Account, Authorizer
 from birthmark.awsiot.rules.custom_authorizers import AuthorizerRequest

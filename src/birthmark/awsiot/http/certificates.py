@@ -5,7 +5,7 @@ from typing import Any
 
 from birthmark.auth.permission_statements import Right
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.model import CertificateStatus, parse_certificate_id
 from birthmark.awsiot.rules.operation_rights import PLACE
 from birthmark.awsiot.service import AwsIot

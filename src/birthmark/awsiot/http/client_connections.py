@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.rules.mqtt_protocol_limits import MAX_CLIENT_ID_BYTES
 from birthmark.awsiot.rules.reserved_topics import REASONS
 from birthmark.awsiot.service import AwsIot

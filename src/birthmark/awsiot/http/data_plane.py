@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.model import ThingName, parse_shadow_name, parse_thing_name
 from birthmark.awsiot.rules import mqtt_protocol_limits
 from birthmark.awsiot.rules.mqtt_protocol_limits import RetainedMissingError

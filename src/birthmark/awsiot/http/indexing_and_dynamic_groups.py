@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.http.thing_groups import properties_of
 from birthmark.awsiot.model import MemberNotServedError, parse_thing_name

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import group_of
 from birthmark.awsiot.rules.policy import ACTIONS, PolicyMalformedError, PolicySimulation

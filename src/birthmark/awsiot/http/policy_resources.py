@@ -6,7 +6,7 @@ Most are names in the path; some are in the body or are ARNs. An operation witho
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.model import Account
 from birthmark.awsiot.rules.provisioning_plan_model import TemplateInvalidError
 from birthmark.awsiot.rules.provisioning_templates import CERTIFICATE, POLICY, THING, parse_template

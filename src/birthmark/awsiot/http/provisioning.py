@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from birthmark.awsiot import wire
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.http.policy_resources import template_of
-from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import TemplateType
 from birthmark.awsiot.rules.provisioning_templates import parse_template

@@ -9,8 +9,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.http.policy_resources import template_of
-from birthmark.awsiot.http.request_router import AwsRequest
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.registration_tasks import UnknownTaskError
 from birthmark.awsiot.wire import BodyInvalidError, provisioning

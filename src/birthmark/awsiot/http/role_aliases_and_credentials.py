@@ -6,7 +6,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import Account, RoleAlias
 from birthmark.awsiot.rules.policy_variables import ConnectionContext

@@ -4,7 +4,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.model import parse_certificate_id
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.tags import parse_tags

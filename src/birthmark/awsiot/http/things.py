@@ -3,7 +3,7 @@
 from typing import Any
 
 from birthmark.awsiot import wire
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.http.tags import tags_of
 from birthmark.awsiot.model import CertificateId, PrincipalType, parse_thing_name
 from birthmark.awsiot.service import AwsIot

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from birthmark.awsiot.http.request_router import AwsRequest
+from birthmark.awsiot.http.operation_routing_and_request_members import AwsRequest
 from birthmark.awsiot.http.tags import parse_header_tags
 from birthmark.awsiot.model import MemberNotServedError, RuleDestination, TopicRule
 from birthmark.awsiot.rules.operation_rights import PLACE, right_for

@@ -26,6 +26,7 @@ from birthmark.awsiot.service.job_rollout import Rollout
 from birthmark.awsiot.service.jobs import JobService
 from birthmark.awsiot.service.lambda_functions import MappedFunctions
 from birthmark.awsiot.service.local_data_streams import DataStreams
+from birthmark.awsiot.service.operator_views_of_things_and_certificates import Overview
 from birthmark.awsiot.service.policies import Policies
 from birthmark.awsiot.service.provisioning_templates import ProvisioningTemplates
 from birthmark.awsiot.service.registration_tasks import RegistrationTasks
@@ -37,7 +38,6 @@ from birthmark.awsiot.service.s3_buckets import Buckets
 from birthmark.awsiot.service.search_results import SearchResults
 from birthmark.awsiot.service.shadows import ShadowService
 from birthmark.awsiot.service.tags import TaggableResource, TagWriter
-from birthmark.awsiot.service.thing_and_certificate_lists import Overview
 from birthmark.awsiot.service.thing_groups import ThingGroups
 from birthmark.awsiot.service.thing_principals import Attachments
 from birthmark.awsiot.service.thing_registration import ThingRegistration
@@ -58,7 +58,7 @@ from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError
 from birthmark.late_reference import Ref
 from birthmark.message_routing.delivery_model import MessageServer, Sink
-from birthmark.message_routing.delivery_queue import Queue
+from birthmark.message_routing.failed_delivery_queue import Queue
 from birthmark.message_routing.rule_time_shares import DeferredMessage
 from birthmark.message_routing.write_ahead_log import LoggedMessage
 from birthmark.pki.issuance import LeafIssuer

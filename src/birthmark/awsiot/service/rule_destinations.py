@@ -26,7 +26,7 @@ from birthmark.errors import (
     NotFoundError,
 )
 from birthmark.message_routing.delivery_model import Delivery, MessageServer
-from birthmark.message_routing.delivery_queue import Queue
+from birthmark.message_routing.failed_delivery_queue import Queue
 from birthmark.message_routing.sinks.errors import AddressInvalidError
 from birthmark.store import Changes, Database
 from birthmark.store.pagination import Page, page_of

@@ -25,8 +25,8 @@ from birthmark.broker.model import BrokerMessage, Done
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, InvalidRequestError, NotFoundError
 from birthmark.message_routing.delivery_model import Delivery, Sink
-from birthmark.message_routing.delivery_queue import Queue
 from birthmark.message_routing.engine import RuleEngine
+from birthmark.message_routing.failed_delivery_queue import Queue
 from birthmark.message_routing.rule_time_shares import DeferredMessage
 from birthmark.message_routing.rules import sql
 from birthmark.message_routing.write_ahead_log import LoggedMessage, WriteAheadLog

@@ -97,7 +97,7 @@ class KeyTakenError(ConflictError):
     code = "ca.key_taken"
     cause = "'{asked}' requested a certificate for a public key that already belongs to '{holder}'."
     fix = (
-        "Generate a key for each device, in its own secure element; a firmware image must not contain one. "
+        "Generate a key for each device, in its own secure element; never include a private key in a firmware image. "
         f"{MAKE_REQUEST}"
     )
     asked: str

@@ -108,7 +108,7 @@ async def issue(
 
     For servers and for devices without a secure element.
 
-    An existing key is not replaced. A certificate whose key is missing is kept under another name.
+    An existing key is not replaced. A certificate without its key is renamed, not overwritten.
     """
     profile = _profile(wish)
     key = ec.generate_private_key(ec.SECP256R1())

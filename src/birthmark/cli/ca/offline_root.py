@@ -45,11 +45,12 @@ def request(
     purpose: Annotated[IssuingPurpose, typer.Option(help="Use of the CA.")],
     out: Out = None,
 ) -> None:
-    """Request a CA from a root CA on another machine.
+    """Request a CA certificate from a root CA on another machine.
 
     Creates the key on this machine; an earlier pending key is deleted.
 
-    Sign the request there: `birthmark ca root sign FILE`. Install the response here: `birthmark ca install`.
+    Sign the request on that machine: `birthmark ca root sign FILE`. Then install the response on this machine:
+    `birthmark ca install`.
     """
     is_asked_anew = purpose is IssuingPurpose.ISSUING and waits_for_root(authority.directory)
     if not ((authority.directory / "root.pem").exists() or is_asked_anew):

@@ -18,7 +18,7 @@ from birthmark.cli.output.command_output import ActionNeededError, without
 from birthmark.cli.output.table import format_count
 from birthmark.cli.policy_keys import owner_string
 from birthmark.errors import BirthmarkError, ConflictError
-from birthmark.operator_api.client.api_client import DEFAULT_DATA
+from birthmark.operator_api.client.server_discovery_and_api_client import DEFAULT_DATA
 from birthmark.pki.certificates import Certificate
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from birthmark.cli.option_checks_and_confirmation import confirm
 from birthmark.cli.options.row_filter import PickOptions
 from birthmark.cli.output.command_output import emit, say
 from birthmark.cli.output.table import table
-from birthmark.operator_api.client.api_client import DEFAULT_DATA, OperatorClient, client_for
 from birthmark.operator_api.client.saved_login import signed_in
+from birthmark.operator_api.client.server_discovery_and_api_client import DEFAULT_DATA, OperatorClient, client_for
 from birthmark.untrusted_json_and_text import printable
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from birthmark.errors import ForbiddenError, shell_word
-from birthmark.operator_api.client.api_client import OperatorClient
+from birthmark.operator_api.client.server_discovery_and_api_client import OperatorClient
 from birthmark.untrusted_json_and_text import printable
 
 _PAGE = 500

@@ -21,8 +21,8 @@ class DpsTierThrottledError(ThrottledError):
 
     code = "dps.tier_throttled"
     message = "{dps} exceeded the quota of {limit}. Retry later"
-    cause = "The provisioning service {dps} exceeded a quota of its tier S1: {limit}."
-    fix = "Wait for the Retry-After time, or disable the quotas of the tier: `birthmark dps tier {dps} none`"
+    cause = "The provisioning service {dps} exceeded a quota of the S1 tier: {limit}."
+    fix = "Wait for the Retry-After time, or disable the tier's quotas: `birthmark dps tier {dps} none`"
     dps: str
     limit: str
 

@@ -22,7 +22,8 @@ class ClientCertificateUnknownError(UnauthenticatedError):
         "'{issuer}')."
     )
     fix = (
-        "Configure a user name and password, or accept the manufacturer CA: `birthmark pki manufacturer create CA.pem`"
+        "Configure a user name and password, or register the manufacturer CA: `birthmark pki manufacturer create "
+        "CA.pem`"
     )
     issuer: str
     subject: str
@@ -56,7 +57,7 @@ def identify_issued(issued: IssuedCertificate) -> Principal:
 def identify_authority(leaf: Certificate, authority: RegistrationAuthority, now: datetime) -> Principal:
     """Return the principal of a listed registration authority.
 
-    Raise if its certificate does not identify it as such.
+    Raise if its certificate does not identify it as a registration authority.
     """
     check_client(leaf)
     check_purpose(leaf, CMC_RA)

@@ -27,7 +27,7 @@ from birthmark.est.model import CallerProof, EstCaller, EstLabel, EstSettings, E
 from birthmark.est.rules.caller_rate_limit import CallerRateLimit, Limiter
 from birthmark.est.rules.csr_attributes_and_template import request_for_key
 from birthmark.est.rules.label_certificate_acceptance import is_unknown_at, late_renewal_at
-from birthmark.est.rules.reenrollment import check_channel_binding, check_same_identity
+from birthmark.est.rules.reenrollment_and_channel_binding_checks import check_channel_binding, check_same_identity
 from birthmark.est.service.approvals import EnrollmentApprovals
 from birthmark.est.service.authentication import Callers, PresentedBy, nowhere, require_unchanged_proof
 from birthmark.est.service.registration_authorities import add_renewed_authority

@@ -29,8 +29,8 @@ class EventFilterError(InvalidRequestError):
     code = "iothub.event_filter_invalid"
     cause = "The filter {text} of an Event Hubs reader is not valid."
     fix = (
-        "Use a start position of the SDK: an offset, a sequence number, an enqueued time, or @latest. To read the "
-        "telemetry of the last ten minutes: `birthmark hub monitor --since 10m`"
+        "Use a start position that the SDK supports: an offset, a sequence number, an enqueued time, or @latest. To "
+        "read the telemetry of the last ten minutes: `birthmark hub monitor --since 10m`"
     )
     text: str
 

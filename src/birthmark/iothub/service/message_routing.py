@@ -45,8 +45,8 @@ from birthmark.iothub.wire.stored_routing_configuration import (
 from birthmark.iothub.wire.twins import section_json
 from birthmark.message_routing import store as letters
 from birthmark.message_routing.delivery_model import Delivery, MessageServer, Sink
-from birthmark.message_routing.delivery_queue import DeliveryPartition, Queue, owner_of
 from birthmark.message_routing.engine import RuleEngine
+from birthmark.message_routing.failed_delivery_queue import DeliveryPartition, Queue, owner_of
 from birthmark.message_routing.sinks.local_streams import StreamRecord
 from birthmark.outbound.webhook_signature import SECRET_BYTES, secret_of
 from birthmark.store import Changes, Database, retry_on_conflict

@@ -54,10 +54,10 @@ class ChipOfAnotherBoardError(TakenBeforeError):
 
 
 class BoardOfAnotherChipError(TakenBeforeError):
-    """The board was recorded with another chip."""
+    """The board was recorded with a different chip."""
 
     code = "intake.board_of_another_chip"
-    cause = "Board {board} was recorded with another chip at {at}: line {line} of {bundle}."
+    cause = "Board {board} was recorded with a different chip at {at}: line {line} of {bundle}."
     fix = (
         "Set the board aside: its chip was replaced, or two boards have the same serial number. To show "
         "the record: `sed -n {line}p {bundle}`"

@@ -21,8 +21,8 @@ from birthmark import flock
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, ForbiddenError, UnauthenticatedError, UnavailableError
 from birthmark.operator_api.api_router import told as problem_of
-from birthmark.operator_api.device_enrollment import MOST_AT_ONCE as MOST_ASKED
-from birthmark.operator_api.device_enrollment import EnrollmentResult
+from birthmark.operator_api.device_enrollment_by_certificate import MOST_AT_ONCE as MOST_ASKED
+from birthmark.operator_api.device_enrollment_by_certificate import EnrollmentResult
 from birthmark.operator_api.page_api_client import ApiOperation, InProcessClient, SignedInUser
 from birthmark.supervised_tasks import run_in_thread, told
 from birthmark.webconsole.enroll.limits import MOST_AT_ONCE, PAUSE_S

@@ -1,4 +1,4 @@
-"""Command-line client of a running server's operator API."""
+"""Discovery of a running server by its data directory, and the command line's client of its operator API."""
 
 import contextlib
 import http.client

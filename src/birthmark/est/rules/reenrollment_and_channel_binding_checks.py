@@ -1,4 +1,4 @@
-"""Renewal keeps the identity (RFC 7030 section 4.2.2)."""
+"""Reenrollment keeps the identity (RFC 7030 section 4.2.2), and channel binding of a request (section 3.5)."""
 
 import base64
 import hmac

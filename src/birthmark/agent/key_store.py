@@ -153,7 +153,7 @@ class KeyStore:
         return sign
 
     def create(self, key_id: str) -> HeldKey:
-        """Generate a key in the token configured for new keys, otherwise in a file; replaces an existing key."""
+        """Generate a key in the token configured for new keys, or in a file, and replace an existing key."""
         self.remove(key_id)
         self.sweep(key_id)
         path = self.places.key(key_id)

@@ -7,10 +7,10 @@ class TooManySessionsError(ThrottledError):
     """Too many stored sessions."""
 
     code = "awsiot.too_many_sessions"
-    cause = "The server already has {limit} connected clients with a stored session, the maximum."
+    cause = "The server has reached its limit of {limit} connected clients with persistent sessions."
     fix = (
-        "If no messages have to be queued for the client, connect with a clean session. If you need all sessions, "
-        "set a higher limit in the server's configuration file, above all tables: `aws.max_sessions = {value}`"
+        "If the client does not need queued messages, connect with a clean session. If you need all sessions, "
+        "set a higher limit in the server's configuration file, before the first table: `aws.max_sessions = {value}`"
     )
     limit: str
     value: str
@@ -24,7 +24,7 @@ class SessionShareUsedError(ThrottledError):
     cause = "The same certificate or access key already has {share} stored sessions, the maximum."
     fix = (
         "Use a separate certificate for each device, or connect with a clean session. If one client needs more "
-        "sessions, set a higher limit in the server's configuration file, above all tables: `{setting} = {value}`"
+        "sessions, set a higher limit in the server's configuration file, before the first table: `{setting} = {value}`"
     )
     setting: str
     share: str

@@ -386,7 +386,7 @@ class Broker:
     def end_when_lost(self, end: Callable[[], object]) -> None:
         """Call `end` when other workers declare this one dead.
 
-        Call it immediately if that has happened already.
+        If that has already happened, call it immediately.
         """
         self._when_lost = end
         if self.workers is not None and self.workers.is_lost:

@@ -228,10 +228,11 @@ class Revocations:
     async def device(
         self, name: str, principal: Principal, reason: RevocationReason, presented: Iterable[Thumbprint] = ()
     ) -> tuple[tuple[IssuedCertificate, ...], list[Thumbprint]]:
-        """Revoke the valid certificates of a name, or its last one, their keys, and those in `presented`.
+        """Revoke a device's certificates, their keys, and the certificates in `presented`.
 
-        The name matches in any spelling. Return the former, and which of the latter were revoked. Raise
-        `DeviceNotAliveError` when there are none.
+        These are all valid certificates, or the last one if none is valid. The name matches in any spelling. Return
+        the device's revoked certificates, and the revoked ones of `presented`. Raise `DeviceNotAliveError` when there
+        are none.
         """
         others = await self.presented(presented)
         await self.others(others, name, principal, reason)

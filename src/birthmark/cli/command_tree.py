@@ -432,7 +432,7 @@ AWS = CommandGroup(
             "ls",
         ),
         "stream": CommandGroup(
-            "Streams for rule actions, compatible with Amazon Kinesis.",
+            "Manage streams for rule actions, compatible with Amazon Kinesis.",
             {
                 "ls": Leaf("aws_rule_and_stream:list_streams"),
                 "create": Leaf("aws_rule_and_stream:create_stream", "readings"),

@@ -111,13 +111,15 @@ def device(
     cert: Annotated[Path | None, typer.Option(help="The device's certificate, PEM or DER.")] = None,
     presented: Annotated[
         str | None,
-        typer.Option(metavar="THUMBPRINT", help="Thumbprint of the certificate in a refusal of a local server."),
+        typer.Option(
+            metavar="THUMBPRINT", help="Thumbprint of a certificate that a local server rejected, from the error."
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Enroll one device with its certificate, TPM or key.
 
-    With a certificate, its common name is the registration ID at Azure. At Azure, a device can also use its TPM, or a
+    With a certificate, its common name is the registration ID on Azure. On Azure, a device can also use its TPM, or a
     symmetric key if it has no secure element.
     """
     from birthmark.cli.device_enroll_shipment import hint_at_policy

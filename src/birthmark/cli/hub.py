@@ -238,12 +238,14 @@ def create_device(
     cert: CertOption = None,
     presented: Annotated[
         str | None,
-        typer.Option(metavar="THUMBPRINT", help="Thumbprint of the certificate in a refusal of this server."),
+        typer.Option(
+            metavar="THUMBPRINT", help="Thumbprint of a certificate that this server rejected, from the error."
+        ),
     ] = None,
     by_ca: Annotated[
         bool,
         typer.Option(
-            "--by-ca", help="Authenticate with certificates in its name from a CA of the hub: `hub ca create`."
+            "--by-ca", help="Authenticate with certificates of this name from a CA of the hub: `hub ca create`."
         ),
     ] = False,
     edge: Annotated[bool, typer.Option("--edge", help="Create an IoT Edge device with its system modules.")] = False,
@@ -253,7 +255,7 @@ def create_device(
 
     The output contains the key, which `birthmark hub device key` also prints later.
 
-    With the key, its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
+    Its connection string is HostName=HUB;DeviceId=NAME;SharedAccessKey=KEY.
     """
     only(cert is None, "without --cert", by_ca=by_ca, presented=presented)
     only(presented is None, "without --presented", by_ca=by_ca)
@@ -391,7 +393,7 @@ def create_module(
 
     The output contains the key, which `birthmark hub module key` also prints later.
 
-    With the key, its connection string is HostName=HUB;DeviceId=DEVICE;ModuleId=MODULE;SharedAccessKey=KEY.
+    Its connection string is HostName=HUB;DeviceId=DEVICE;ModuleId=MODULE;SharedAccessKey=KEY.
     """
     server.do("hubs", hub, "modules", name, module_id=module, thumbprint=_thumbprint(cert))
 
@@ -557,10 +559,10 @@ def monitor(
     since: Annotated[str | None, typer.Option(help="Start time: 10m, 2026-11-21T10:00:00Z, or beginning.")] = None,
     after: Annotated[str | None, typer.Option(help="Start position, as printed by an earlier run.")] = None,
     consumer_group: Annotated[str | None, typer.Option(help="Consumer group; the server stores its position.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Continue with new messages until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Print new messages until Ctrl-C.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
-    """Print telemetry from a start or as it arrives."""
+    """Print telemetry from a start position or as it arrives."""
     only(device is None, "without a DEVICE: a consumer group reads the complete hub", consumer_group=consumer_group)
     only(after is None, "without --after", since=since, consumer_group=consumer_group)
     asked = StreamReading(since, after, consumer_group, follow)

@@ -90,7 +90,7 @@ def read_endpoint(
     since: Annotated[str | None, typer.Option(help="Start time: 10m, 2026-11-21T10:00:00Z.")] = None,
     after: Annotated[str | None, typer.Option(help="Start position, as printed by an earlier run.")] = None,
     consumer_group: Annotated[str | None, typer.Option(help="Consumer group; the server stores its position.")] = None,
-    follow: Annotated[bool, typer.Option("--follow", help="Continue with new messages until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Print new messages until Ctrl-C.")] = False,
     hub: HubOption = "birthmark",
 ) -> None:
     """Print the messages of a stream endpoint.

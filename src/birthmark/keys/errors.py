@@ -204,7 +204,7 @@ class PinMissingError(UnauthenticatedError):
     cause = "Token {token} requires a PIN, and none was provided."
     fix = (
         "To write the PIN to a file that only you can read, run `(umask 077; set -C; cat > pin)`, type the PIN, and "
-        'press Enter and Ctrl-D. Then set the path of the file: `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
+        'press Enter and Ctrl-D. Then set the path to the file: `export BIRTHMARK_PIN_FILE="$PWD/pin"`.'
     )
     token: str
 
@@ -256,7 +256,7 @@ class KeyNotFoundError(NotFoundError):
     code = "keys.key_not_found"
     cause = "Token {token} has no private key {wanted}. Keys found: {found}."
     fix = (
-        "Select one of these keys. List labels and IDs: `birthmark chip ls`. If the PIN file is wrong, private keys "
+        "Select one of these keys. List labels and IDs: `birthmark chip ls`. If the PIN is wrong, private keys "
         "are not visible."
     )
     found: str
@@ -322,8 +322,8 @@ class PinInUriError(UriInvalidError):
     cause = "The PKCS#11 URI contains the PIN (pin-value). URIs appear in logs and process lists."
     fix = (
         "Remove the PIN from the URI: `{uri}`. To use a PIN file instead, run `(umask 077; set -C; cat > pin)`, type "
-        'the PIN, and press Enter and Ctrl-D. Then set the path of the file: `export BIRTHMARK_PIN_FILE="$PWD/pin"`. '
-        "Change the PIN if others may have seen it."
+        'the PIN, and press Enter and Ctrl-D. Then set the path to the file: `export BIRTHMARK_PIN_FILE="$PWD/pin"`. '
+        "If others may have seen the PIN, change it."
     )
     uri: str
 

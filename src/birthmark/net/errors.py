@@ -68,11 +68,11 @@ class ClientClockWrongError(ServerNotTrustedError):
 
     code = "tls.client_clock_wrong"
     cause = (
-        "The client reports that this server's certificate has expired ({reason}). If the certificate has not "
+        "The client rejected this server's certificate as expired ({reason}). If the certificate has not "
         "expired, the client's clock is ahead."
     )
     fix = (
-        "Set the client's clock to the server's time, as printed here by: `date -u`. To check when the certificate "
+        "Set the client's clock to the server's time, which `date -u` prints here. To check when the certificate "
         "expires: `birthmark doctor`."
     )
 

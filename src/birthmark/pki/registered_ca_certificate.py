@@ -56,6 +56,6 @@ class CaCertificate:
         return replace(self, is_verified=True, updated_at=now, etag=etag)
 
     def proven(self, verification: Certificate, code: str, etag: str, now: datetime) -> "CaCertificate":
-        """Return the CA marked as verified by a certificate with the code. Raise `PossessionNotProvenError`."""
+        """Return the CA marked as verified if a certificate contains the code. Raise `PossessionNotProvenError`."""
         check_possession(verification, self.certificate, code, now)
         return replace(self, is_verified=True, verification_code=None, updated_at=now, etag=etag)

@@ -26,7 +26,7 @@ class DescriptorsShortError(PolicyError):
     """The limit of open files is too low for a server."""
 
     code = "server.descriptors_short"
-    cause = "This process can open at most {allowed} files, but a server needs at least {least} open files."
+    cause = "This process can open at most {allowed} files, but the server needs at least {least}."
     fix = "Run the server as root with a higher limit: `prlimit --nofile=1024:1024 {again}`"
     again: str = "birthmark serve"
     allowed: int

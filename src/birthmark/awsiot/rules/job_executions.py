@@ -201,7 +201,7 @@ def check_number(execution: JobExecution, number: int | None) -> None:
 
 
 def apply_device_update(execution: JobExecution, update: DeviceUpdate, job: Job, now: datetime) -> JobExecution:
-    """Return an execution after a device's update. Raise why it is not permitted.
+    """Apply a device's update to an execution, and return the result. Raise an error if it is not permitted.
 
     Raise `UnknownExecutionError`, `ExecutionVersionError`, `ExecutionStateError`.
     """
@@ -282,7 +282,7 @@ def ended(
 def cancel_execution(
     execution: JobExecution, expected: int | None, details: Mapping[str, str] | None, now: datetime, *, force: bool
 ) -> JobExecution:
-    """Return a canceled execution; one in progress only with force. Raise why it is not permitted."""
+    """Return a canceled execution; one in progress only with force. Raise an error if it is not permitted."""
     if expected is not None and expected != execution.version:
         raise CancelVersionError(
             job=execution.job_id, thing=execution.thing, version=execution.version, expected=expected

@@ -38,7 +38,10 @@ class ResourceConflictsError(ConflictError):
 
     code = "awsiot.resource_conflicts"
     message = "{resource} already exists, and the template's override setting for {property} is FAIL"
-    fix = "Set REPLACE or DO_NOTHING in OverrideSettings to continue. Show the existing resource: `{command}`."
+    fix = (
+        "To continue, set {property} to REPLACE or DO_NOTHING in OverrideSettings. Show the existing resource: "
+        "`{command}`."
+    )
     command: str
     property: str
     resource: str

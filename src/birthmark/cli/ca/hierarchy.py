@@ -106,7 +106,7 @@ async def show(
         str | None, typer.Argument(metavar="[ID]", help="Thumbprint, serial number or device id.")
     ] = None,
 ) -> None:
-    """Show a CA's certificates and the ones it issued.
+    """Show a CA's own certificates and the certificates it issued.
 
     Use the ID or the options to select certificates.
     """

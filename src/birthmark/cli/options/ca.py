@@ -92,7 +92,7 @@ class AuthorityOptions:
             envvar="BIRTHMARK_CA_PASSPHRASE",
             parser=parse_source,
             metavar="SOURCE",
-            help=f"Source of the keys' passphrase, if not stored next to them: {FORMS}.",
+            help=f"Where to read the passphrase of the keys, if it is not stored with them: {FORMS}.",
         ),
     ] = None
     as_json: JsonOption = False

@@ -52,7 +52,7 @@ class InventoryOptions:
             help=f"Valid certificates that expire within this duration, such as {FORMS}.",
         ),
     ] = None
-    expired: Annotated[bool, typer.Option("--expired", help="Expired certificates.")] = False
+    expired: Annotated[bool, typer.Option("--expired", help="Show only expired certificates.")] = False
     revoked: Annotated[bool, typer.Option("--revoked", help="Revoked certificates.")] = False
     unrevoked: Annotated[
         bool, typer.Option("--unrevoked", help="Certificates that are not revoked, expired or not.")

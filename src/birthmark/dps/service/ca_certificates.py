@@ -138,7 +138,7 @@ class Authorities:
     async def verify(
         self, scope: IdScope, name: str, verification: Certificate, *, actor: str, etag: str | None = None
     ) -> CaCertificate:
-        """Mark the CA as verified by a certificate with the code. Raise `PossessionNotProvenError`."""
+        """Mark the CA as verified if a certificate contains the code. Raise `PossessionNotProvenError`."""
 
         async def decide() -> CaCertificate:
             present = await self.get(scope, name)

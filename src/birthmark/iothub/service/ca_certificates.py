@@ -166,7 +166,7 @@ class HubAuthorities:
     async def verify(
         self, hub: Hub, name: str, verification: Certificate, *, actor: str, etag: str | None = None
     ) -> CaCertificate:
-        """Mark a CA as verified by a certificate with the code. Raise `PossessionNotProvenError`."""
+        """Mark a CA as verified if a certificate contains the code. Raise `PossessionNotProvenError`."""
 
         async def decide() -> CaCertificate:
             present = await self.get(hub, name)

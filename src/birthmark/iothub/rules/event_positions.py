@@ -27,10 +27,12 @@ class EventFilterError(InvalidRequestError):
     """The filter of a reader is not valid."""
 
     code = "iothub.event_filter_invalid"
-    cause = "The filter {text} of an Event Hubs reader is not valid."
+    message = "The start position of the reader is not valid: {text}"
+    cause = "The start position of an Event Hubs reader is not valid: {text}."
     fix = (
-        "Use a start position that the SDK supports: an offset, a sequence number, an enqueued time, or @latest. To "
-        "read the telemetry of the last ten minutes: `birthmark hub monitor --since 10m`"
+        "Use a start position that the SDK supports: an offset, a sequence number, an enqueued time, or @latest. If "
+        "the server was reset, clear the checkpoint store. To read the telemetry of the last ten minutes: `birthmark "
+        "hub monitor --since 10m`"
     )
     text: str
 

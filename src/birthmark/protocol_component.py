@@ -11,7 +11,8 @@ from birthmark.bus import Bus
 from birthmark.devices.ports import DeviceRecords
 from birthmark.errors import BirthmarkError
 from birthmark.metric_catalog import Sample, Traffic
-from birthmark.net.mqtt_driver import Accept, MqttDriver
+from birthmark.net.live_connection import LiveConnection
+from birthmark.net.mqtt_driver import Accept
 
 Record: TypeAlias = Callable[[BirthmarkError, Request], str]
 """Stores a rejected request, and returns its tracking id."""
@@ -21,7 +22,7 @@ class TrackedMqttConnection(Protocol):
     """A live MQTT connection."""
 
     @property
-    def driver(self) -> MqttDriver: ...
+    def driver(self) -> LiveConnection: ...
 
 
 class MqttConnections(Protocol):

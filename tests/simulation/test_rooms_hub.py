@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from birthmark.broker.rules.leases import BEAT_S, LEASE_S
-from birthmark.iothub.mqtt.admission_and_reauthentication import LOOK_S
+from birthmark.iothub.connections.device_connections import LOOK_S
 from simulation.hub import Hub, a_hub
 from simulation.rooms import a_house
 from simulation.virtual import Fate

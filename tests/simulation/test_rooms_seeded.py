@@ -17,9 +17,9 @@ from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.bus.nats import NatsBus
 from birthmark.bus.wire import EventFrame
 from birthmark.iothub import store as hub_store
+from birthmark.iothub.connections import HubConnections
+from birthmark.iothub.connections.c2d_delivery import C2dDelivery
 from birthmark.iothub.domain_events import DeviceChanged
-from birthmark.iothub.mqtt import HubConnections
-from birthmark.iothub.mqtt.c2d import C2dDelivery
 from birthmark.iothub.rules import twins as twin_rules
 from birthmark.store.event_base_and_codec import kind_of
 from birthmark.store.table_statements import change
@@ -145,9 +145,9 @@ def a_shadow_is_written_whatever_its_revision(patch: Patch) -> None:
 def a_message_is_completed_before_it_is_acknowledged(patch: Patch) -> None:
     right = C2dDelivery._send
 
-    async def send(self: C2dDelivery, letter: Any, taken: Any) -> None:
-        await right(self, letter, taken)
-        await self._c2d.inboxes.settle(self._space, self._device_id, taken.lock, QueueOutcome.COMPLETED)
+    async def send(self: C2dDelivery, letter: Any) -> None:
+        await right(self, letter)
+        await self._c2d.inboxes.settle(self._space, self._device_id, letter.lock, QueueOutcome.COMPLETED)
 
     patch.setattr(C2dDelivery, "_send", send)
 

@@ -1,7 +1,7 @@
 """docs/reference/limits.md says what the code does: every row of it, and every setting."""
 
 from birthmark.dps import mqtt as dps_mqtt
-from birthmark.iothub.mqtt import admission_and_reauthentication as hub_connections
+from birthmark.iothub.mqtt import admission as hub_mqtt
 from birthmark.net import listener
 from support.tools_pages import limits_tool
 
@@ -26,4 +26,4 @@ def test_every_setting_has_its_row() -> None:
 def test_deadlines_are_checked_as_often_as_the_page_says() -> None:
     assert listener._SWEEP_S == 0.5
     assert "checked every 0.5 s" in SOURCE
-    assert hub_connections.MAX_KEEP_ALIVE_S == dps_mqtt.MAX_KEEP_ALIVE_S
+    assert hub_mqtt.MAX_KEEP_ALIVE_S == dps_mqtt.MAX_KEEP_ALIVE_S

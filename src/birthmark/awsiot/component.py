@@ -27,7 +27,7 @@ from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.errors import BirthmarkError
 from birthmark.metric_catalog import Sample
-from birthmark.net.mqtt_driver import MqttDriver
+from birthmark.net.live_connection import LiveConnection
 from birthmark.pki.names_and_registration_ids import fold
 from birthmark.protocol_component import Component
 from birthmark.store import Database
@@ -84,8 +84,8 @@ class ThingRecords(DeviceRecords):
             yield DeviceAccess("aws", "certificate", known.id, None if is_revoked else revoke, note=note)
 
     def connections(
-        self, _names: AbstractSet[str], is_presented: Callable[[MqttDriver], bool]
-    ) -> Iterator[tuple[str, MqttDriver]]:
+        self, _names: AbstractSet[str], is_presented: Callable[[LiveConnection], bool]
+    ) -> Iterator[tuple[str, LiveConnection]]:
         return (("aws", one.driver) for one in self.mqtt.live_connections() if is_presented(one.driver))
 
     def scopes(self) -> Iterable[DeviceScope]:

@@ -13,6 +13,8 @@ from birthmark.net.mqtt_service_interface import CloseReason
 class ClientConnection(Protocol):
     """The connection of a client."""
 
+    __slots__ = ()
+
     def deliver(self, parcel: EncodedMessage, qos: int) -> None:
         """Send a message, or drop it if the client's policy forbids it or its buffer is full."""
         ...

@@ -13,7 +13,7 @@ from birthmark.clock_and_entropy import format_utc
 from birthmark.devices.model import DeviceCounts, DeviceNotOnRecordError, DevicePart, IsVisible, scope_of
 from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.iam.model import SERVER
-from birthmark.net.mqtt_driver import MqttDriver
+from birthmark.net.live_connection import LiveConnection
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.pki.certificates import Thumbprint
 from birthmark.refusals import refusals_about
@@ -132,13 +132,13 @@ class DeviceDirectory:
 
     def _open_here(
         self, names: Iterable[str], certificates: Iterable[Thumbprint]
-    ) -> Mapping[Place, Sequence[MqttDriver]]:
+    ) -> Mapping[Place, Sequence[LiveConnection]]:
         named, known = frozenset(names), frozenset(certificates)
 
-        def is_presented(driver: MqttDriver) -> bool:
+        def is_presented(driver: LiveConnection) -> bool:
             return driver.peer.leaf is not None and driver.peer.leaf.thumbprint in known
 
-        found: dict[Place, list[MqttDriver]] = {}
+        found: dict[Place, list[LiveConnection]] = {}
         for one in self.records:
             for place, driver in one.connections(named, is_presented):
                 found.setdefault((place, driver.address), []).append(driver)
@@ -149,7 +149,7 @@ def _request(names: Iterable[str], certificates: Iterable[Thumbprint], *, ends: 
     return CountConnections(tuple(sorted(names)), tuple(sorted(one.hex() for one in certificates)), ends)
 
 
-def _close(found: Mapping[Place, Sequence[MqttDriver]]) -> None:
+def _close(found: Mapping[Place, Sequence[LiveConnection]]) -> None:
     for drivers in found.values():
         for driver in drivers:
             if not driver.is_over:  # closed by an earlier step of the revocation

@@ -8,7 +8,7 @@ from typing import Any
 from birthmark.auth.principals import Principal
 from birthmark.broker.namespace_sessions import Namespace
 from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState, RevokedPart
-from birthmark.net.mqtt_driver import MqttDriver
+from birthmark.net.live_connection import LiveConnection
 from birthmark.pki.certificates import Thumbprint
 from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.pki.names_and_registration_ids import fold
@@ -127,8 +127,8 @@ class DeviceRecords:
         return ()
 
     def connections(
-        self, _names: AbstractSet[str], _is_presented: Callable[[MqttDriver], bool]
-    ) -> Iterator[tuple[str, MqttDriver]]:
+        self, _names: AbstractSet[str], _is_presented: Callable[[LiveConnection], bool]
+    ) -> Iterator[tuple[str, LiveConnection]]:
         """Yield a device's connections to this worker, by name or by certificate, each with its location."""
         return iter(())
 

@@ -19,7 +19,8 @@ from birthmark.dps.service import Enrollments, Instances, Registrations
 from birthmark.dps.wire import is_dps_username
 from birthmark.errors import BirthmarkError
 from birthmark.metric_catalog import Sample
-from birthmark.net.mqtt_driver import Accept, MqttDriver
+from birthmark.net.live_connection import LiveConnection
+from birthmark.net.mqtt_driver import Accept
 from birthmark.pki.names_and_registration_ids import fold, parse_registration_id
 from birthmark.protocol_component import Component, Record
 from birthmark.store import Database
@@ -106,8 +107,8 @@ class DpsDeviceRecords(DeviceRecords):
             )
 
     def connections(
-        self, _names: AbstractSet[str], is_presented: Callable[[MqttDriver], bool]
-    ) -> Iterator[tuple[str, MqttDriver]]:
+        self, _names: AbstractSet[str], is_presented: Callable[[LiveConnection], bool]
+    ) -> Iterator[tuple[str, LiveConnection]]:
         return (("dps", one.driver) for one in self.mqtt.live_connections() if is_presented(one.driver))
 
     def scopes(self) -> Iterable[DeviceScope]:

@@ -18,6 +18,7 @@ from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords,
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import store
 from birthmark.iothub.amqp import HubAmqpConnections
+from birthmark.iothub.connections import DevicesByBus, HubConnections
 from birthmark.iothub.domain_events import (
     ConsumerGroupsChanged,
     DeviceChanged,
@@ -27,11 +28,12 @@ from birthmark.iothub.domain_events import (
     ReaderReplaced,
 )
 from birthmark.iothub.model import Device, Hub, space_of
-from birthmark.iothub.mqtt import DevicesByBus, HubConnections
+from birthmark.iothub.mqtt import MqttAdmission
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import is_hub_username
 from birthmark.metric_catalog import Sample
-from birthmark.net.mqtt_driver import Accept, MqttDriver
+from birthmark.net.live_connection import LiveConnection
+from birthmark.net.mqtt_driver import Accept
 from birthmark.protocol_component import Component, Record
 from birthmark.store import Database, Statement
 from birthmark.store.object_counters import SUMS
@@ -89,8 +91,8 @@ class HubDeviceRecords(DeviceRecords):
                 yield hub, await self.iothub.registry.device(hub, name)
 
     def connections(
-        self, names: AbstractSet[str], is_presented: Callable[[MqttDriver], bool]
-    ) -> Iterator[tuple[str, MqttDriver]]:
+        self, names: AbstractSet[str], is_presented: Callable[[LiveConnection], bool]
+    ) -> Iterator[tuple[str, LiveConnection]]:
         for one in self.mqtt.live_connections():
             if one.device_id in names or is_presented(one.driver):
                 yield f"hub {one.hub.name}", one.driver
@@ -144,6 +146,7 @@ class HubComponent(Component):
         self._amqp = amqp
         self.devices, self.mqtt = devices, devices.mqtt
         self._iothub, self._connections, self._calls = devices.iothub, devices.mqtt, calls
+        self._mqtt = MqttAdmission(devices.mqtt)
 
     def routes(self, record: Record) -> Sequence[BaseRoute]:
         from birthmark.iothub import http  # noqa: PLC0415 - first request loads it
@@ -151,7 +154,7 @@ class HubComponent(Component):
         return http.routes(self._iothub, self._calls, record)
 
     def find_acceptor(self, username: str) -> Accept | None:
-        return self._connections.accept if is_hub_username(username) else None
+        return self._mqtt.accept if is_hub_username(username) else None
 
     def subscribe(self, bus: Bus) -> None:
         self._connections.listen(bus)

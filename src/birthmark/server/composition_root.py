@@ -53,9 +53,8 @@ from birthmark.iam.role_scope_ports import PlaceMissingError
 from birthmark.iam.service import People
 from birthmark.iothub.amqp import HubAmqpConnections
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
-from birthmark.iothub.mqtt import DevicesByBus, HubConnections
-from birthmark.iothub.mqtt.c2d import holder_of
-from birthmark.iothub.mqtt.connection import HubConnection
+from birthmark.iothub.connections import DeviceConnection, DevicesByBus, HubConnections
+from birthmark.iothub.connections.c2d_delivery import holder_of
 from birthmark.iothub.service import Hubs, IotHub
 from birthmark.iothub.service.routing_endpoint_sinks import sinks_of
 from birthmark.late_reference import Ref
@@ -287,7 +286,7 @@ class _PresenceLog:
     notices: Notices
 
     def on_connect(self, space: str, client: str, connection: ClientConnection) -> None:
-        address = connection.driver.address if isinstance(connection, HubConnection | AwsConnection) else ""
+        address = connection.driver.address if isinstance(connection, DeviceConnection | AwsConnection) else ""
         self.notices.came(space, client, address)
 
     def on_disconnect(self, space: str, client: str, reason: CloseReason) -> None:
@@ -456,7 +455,8 @@ async def open_rooms(
     hub_connections = HubConnections(iothub, broker, clock)
     await hub_connections.begin()
     hub_amqp = HubAmqpConnections(
-        *(iothub, clock, entropy, hub_connections.holder, broker.liveness_guard),
+        hub_connections,
+        entropy,
         port=settings.ports.amqps,
         on_users_loaded=people.read_too,
     )

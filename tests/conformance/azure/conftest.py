@@ -30,3 +30,12 @@ def transport(request: pytest.FixtureRequest, cloud: Cloud) -> str:
     if name != "mqtt":
         needs_443(cloud)
     return name
+
+
+@pytest.fixture(params=["mqtt", "websocket", "amqp", "amqp_websocket"])
+def node_transport(request: pytest.FixtureRequest, cloud: Cloud) -> str:
+    """Every protocol that the device SDK for Node.js has."""
+    name: str = request.param
+    if name.endswith("websocket"):
+        needs_443(cloud)
+    return name

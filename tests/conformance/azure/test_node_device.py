@@ -1,6 +1,6 @@
 """The unmodified Node device SDK (azure-iot-device): twin, methods, messages, each also after the line was cut.
 
-It speaks MQTT, or MQTT in WebSockets.
+It speaks MQTT or AMQP, each also in WebSockets.
 """
 
 import pytest
@@ -15,13 +15,15 @@ const https = require('node:https');
 const {Client: Service, Registry, SharedAccessSignature} = require('azure-iothub');
 const {Client, Message} = require('azure-iot-device');
 const {Mqtt, MqttWs} = require('azure-iot-device-mqtt');
+const {Amqp, AmqpWs} = require('azure-iot-device-amqp');
 const name = process.env.DEVICE;
 const connection = process.env.IOTHUB_CONNECTION_STRING;
 const registry = Registry.fromConnectionString(connection);
 const service = Service.fromConnectionString(connection);
 const parts = Object.fromEntries(connection.split(';').map((part) => /([^=]*)=(.*)/.exec(part).slice(1)));
 const client = Client.fromConnectionString(
-  `HostName=${host};DeviceId=${name};SharedAccessKey=${key}`, process.env.WEBSOCKET ? MqttWs : Mqtt);
+  `HostName=${host};DeviceId=${name};SharedAccessKey=${key}`,
+  {mqtt: Mqtt, websocket: MqttWs, amqp: Amqp, amqp_websocket: AmqpWs}[process.env.TRANSPORT]);
 
 function rest(method, path, body, headers) {
   const expiry = Math.floor(Date.now() / 1000) + 600;
@@ -47,11 +49,12 @@ require('node:net').Socket.prototype.connect = function (...given) {
   return connect.apply(this, given);
 };
 async function cut() {
-  const port = process.env.WEBSOCKET ? 443 : 8883;
+  const port = {mqtt: 8883, amqp: 5671}[process.env.TRANSPORT] || 443;
   const own = [...lines].filter((line) => line.remotePort === port);
   assert.ok(own.length > 0, 'no line to cut');
   const before = (await registry.get(name)).responseBody.connectionStateUpdatedTime;
-  own.forEach((line) => line.destroy());
+  const error = Object.assign(new Error('read ECONNRESET'), {code: 'ECONNRESET'});  // rhea reads no other end
+  own.forEach((line) => line.destroy(process.env.TRANSPORT.startsWith('amqp') ? error : undefined));
   await until(async () => {  // it may be back before anybody has seen that it was gone
     const now = (await registry.get(name)).responseBody;
     return now.connectionState === 'Connected' && now.connectionStateUpdatedTime !== before;
@@ -65,11 +68,10 @@ await client.open();
 
 
 def run(cloud: Cloud, name: str, play: str, transport: str) -> list[str]:
-    more = {"WEBSOCKET": "1"} if transport == "websocket" else {}
-    return in_node(cloud, DEVICE + play + "await client.close();", DEVICE=f"{name}-{transport}", **more)
+    return in_node(cloud, DEVICE + play + "await client.close();", DEVICE=f"{name}-{transport}", TRANSPORT=transport)
 
 
-def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(cloud: Cloud, transport: str) -> None:
+def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(cloud: Cloud, node_transport: str) -> None:
     play = """
   const twin = await client.getTwin();
   assert.deepStrictEqual(twin.properties.desired, {$version: 1});
@@ -91,10 +93,10 @@ def test_a_device_reads_its_twin_reports_and_hears_what_is_desired(cloud: Cloud,
   assert.strictEqual((await registry.getTwin(name)).responseBody.properties.reported.after, 'the cut');
   assert.strictEqual((await client.getTwin()).properties.desired.interval, 6);
 """
-    run(cloud, "node-twin", play, transport)
+    run(cloud, "node-twin", play, node_transport)
 
 
-def test_a_report_that_is_not_allowed_is_refused(cloud: Cloud, transport: str) -> None:
+def test_a_report_that_is_not_allowed_is_refused(cloud: Cloud, node_transport: str) -> None:
     play = """
   const twin = await client.getTwin();
   try {
@@ -104,14 +106,14 @@ def test_a_report_that_is_not_allowed_is_refused(cloud: Cloud, transport: str) -
   }
   await client.sendEvent(new Message('still here'));
 """
-    (said,) = run(cloud, "node-refused", play, transport)
-    assert said.startswith("The twin is not valid: ")
-    explained = cloud.why(f"node-refused-{transport}")
+    (said,) = run(cloud, "node-refused", play, node_transport)
+    assert "The twin is not valid: " in said
+    explained = cloud.why(f"node-refused-{node_transport}")
     assert explained["code"] == "iothub.twin_invalid"
-    assert cloud.messages(f"node-refused-{transport}")[-1]["body"] == "still here"
+    assert cloud.messages(f"node-refused-{node_transport}")[-1]["body"] == "still here"
 
 
-def test_a_device_answers_methods_also_after_a_cut_line(cloud: Cloud, transport: str) -> None:
+def test_a_device_answers_methods_also_after_a_cut_line(cloud: Cloud, node_transport: str) -> None:
     play = """
   client.onDeviceMethod('reboot', (request, response) =>
     told((done) => response.send(200, {did: request.methodName, with: request.payload}, done)));
@@ -123,10 +125,10 @@ def test_a_device_answers_methods_also_after_a_cut_line(cloud: Cloud, transport:
   await cut();
   assert.deepStrictEqual(await call('text'), {status: 200, payload: {did: 'reboot', with: 'text'}});
 """
-    run(cloud, "node-method", play, transport)
+    run(cloud, "node-method", play, node_transport)
 
 
-def test_messages_are_received_completed_and_told_of_also_after_a_cut_line(cloud: Cloud, transport: str) -> None:
+def test_messages_are_received_completed_and_told_of_also_after_a_cut_line(cloud: Cloud, node_transport: str) -> None:
     play = """
   const got = [];
   client.on('message', (message) => {
@@ -143,7 +145,8 @@ def test_messages_are_received_completed_and_told_of_also_after_a_cut_line(cloud
   assert.strictEqual(got[0].getData().toString(), 'one');
   assert.strictEqual(got[0].messageId, 'm-1');
   assert.strictEqual(got[0].contentType, 'text/plain');
-  assert.ok(Date.parse(got[0].expiryTimeUtc) > Date.now());
+  if (!process.env.TRANSPORT.startsWith('amqp'))  // which the SDK does not read there
+    assert.ok(Date.parse(got[0].expiryTimeUtc) > Date.now());
   assert.strictEqual(got[0].properties.getValue('site'), 'a & b');
   let record;
   await until(async () => {
@@ -161,4 +164,4 @@ def test_messages_are_received_completed_and_told_of_also_after_a_cut_line(cloud
   await sleep(200);
   assert.strictEqual((await registry.getTwin(name)).responseBody.cloudToDeviceMessageCount, 0);
 """
-    run(cloud, "node-mail", play, transport)
+    run(cloud, "node-mail", play, node_transport)

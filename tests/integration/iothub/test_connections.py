@@ -16,12 +16,12 @@ from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.broker.rules.stream_partitions_and_positions import BEGINNING, key_of
 from birthmark.errors import UnavailableError
 from birthmark.iothub import wire
+from birthmark.iothub.connections import HubConnections, c2d_delivery
+from birthmark.iothub.connections.device_connections import TokenConnections
+from birthmark.iothub.connections.direct_methods import CallMethod, MethodReply
 from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.model import AuthenticationType, C2dMessage, DeviceAuthentication, Hub, TelemetryMessage, space_of
-from birthmark.iothub.mqtt import HubConnections, c2d
-from birthmark.iothub.mqtt.admission_and_reauthentication import TokenConnections
 from birthmark.iothub.mqtt.connection import MAX_SUBSCRIPTIONS
-from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodReply
 from birthmark.iothub.mqtt.telemetry_window import WINDOW
 from birthmark.iothub.ports import Notify
 from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
@@ -342,7 +342,7 @@ async def send_mail(world: World, count: int) -> None:
 async def test_who_unsubscribed_gets_no_more_messages_and_another_qos_counts_at_once(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         link, client = await world.connected()
-        await send_mail(world, 2 * c2d.WINDOW)
+        await send_mail(world, 2 * c2d_delivery.WINDOW)
         name = wire.devicebound("device-1")
 
         def say(packet: Packet) -> None:
@@ -350,16 +350,16 @@ async def test_who_unsubscribed_gets_no_more_messages_and_another_qos_counts_at_
             link.data_received(client.client.data_to_send())
 
         say(Subscribe(1, ((name, 1),)))
-        await until(lambda: len(client.got(Publish)) == c2d.WINDOW)
+        await until(lambda: len(client.got(Publish)) == c2d_delivery.WINDOW)
         say(Unsubscribe(2, (name,)))
         await until(lambda: bool(client.got(UnsubAck)))
         for packet in client.got(Publish):
             say(PubAck(packet.packet_id or 0))
         await until(lambda: not world.broker._tasks and link._task is None)
-        assert len(client.got(Publish)) == c2d.WINDOW
+        assert len(client.got(Publish)) == c2d_delivery.WINDOW
         say(Subscribe(3, ((name, 0),)))
-        await until(lambda: len(client.got(Publish)) == 2 * c2d.WINDOW)
-        assert {packet.qos for packet in client.got(Publish)[c2d.WINDOW :]} == {0}
+        await until(lambda: len(client.got(Publish)) == 2 * c2d_delivery.WINDOW)
+        assert {packet.qos for packet in client.got(Publish)[c2d_delivery.WINDOW :]} == {0}
 
 
 async def test_a_message_that_comes_while_somebody_looks_is_not_left_behind(
@@ -433,11 +433,11 @@ async def test_who_takes_its_own_session_over_gets_what_it_had_not_acknowledged_
     tmp_path: Path,
 ) -> None:
     async with a_world(tmp_path) as world:
-        await send_mail(world, c2d.WINDOW + 2)
+        await send_mail(world, c2d_delivery.WINDOW + 2)
         _, first = await wanting_mail(world, clean=False)
-        await until(lambda: len(bodies(first)) == c2d.WINDOW)
+        await until(lambda: len(bodies(first)) == c2d_delivery.WINDOW)
         _, second = await world.connected(clean=False)  # whose session has the subscription
-        await until(lambda: len(bodies(second)) == c2d.WINDOW)
+        await until(lambda: len(bodies(second)) == c2d_delivery.WINDOW)
         assert bodies(second) == bodies(first)
 
 
@@ -574,13 +574,13 @@ async def test_a_device_that_waits_is_woken_when_a_lock_ends(tmp_path: Path) -> 
 
 async def test_what_is_not_acknowledged_is_sent_again_when_its_lock_ends_and_fills_no_window(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
-        await send_mail(world, c2d.WINDOW)
+        await send_mail(world, c2d_delivery.WINDOW)
         _, client = await wanting_mail(world)
-        await until(lambda: len(bodies(client)) == c2d.WINDOW)
+        await until(lambda: len(bodies(client)) == c2d_delivery.WINDOW)
         world.clock.move(timedelta(seconds=60))
         await world.connections.check_queues()
-        await until(lambda: len(bodies(client)) == 2 * c2d.WINDOW)
-        assert bodies(client)[c2d.WINDOW :] == bodies(client)[: c2d.WINDOW]
+        await until(lambda: len(bodies(client)) == 2 * c2d_delivery.WINDOW)
+        assert bodies(client)[c2d_delivery.WINDOW :] == bodies(client)[: c2d_delivery.WINDOW]
 
 
 async def test_telemetry_on_its_way_while_its_hub_is_deleted_is_not_the_next_hubs(tmp_path: Path) -> None:

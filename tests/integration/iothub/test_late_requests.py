@@ -13,10 +13,10 @@ import pytest
 from birthmark.bus import LocalBus, NoAnswerError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
+from birthmark.iothub.connections import cross_worker_device_calls
+from birthmark.iothub.connections.cross_worker_device_calls import DevicesByBus
 from birthmark.iothub.http import routes
 from birthmark.iothub.model import TelemetryMessage
-from birthmark.iothub.mqtt import cross_worker_device_calls
-from birthmark.iothub.mqtt.cross_worker_device_calls import DevicesByBus
 from birthmark.iothub.rules.direct_methods import (
     MAX_LEVELS,
     MAX_PAYLOAD_BYTES,

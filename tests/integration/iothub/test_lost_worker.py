@@ -12,9 +12,9 @@ from birthmark.broker.device_queue import DeviceQueues
 from birthmark.broker.worker_leases import LoopTimers
 from birthmark.bus.local import LocalBus
 from birthmark.iothub import wire
+from birthmark.iothub.connections import HubConnections
+from birthmark.iothub.connections.c2d_delivery import holder_of
 from birthmark.iothub.model import C2dMessage, space_of
-from birthmark.iothub.mqtt import HubConnections
-from birthmark.iothub.mqtt.c2d import holder_of
 from birthmark.mqtt.packets import ConnAck, Packet, PubAck, Publish, SubAck, Subscribe
 from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.store import Changes

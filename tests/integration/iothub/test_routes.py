@@ -15,8 +15,8 @@ from birthmark.broker import Broker
 from birthmark.broker.rules.stream_partitions_and_positions import key_of
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.iothub import wire
+from birthmark.iothub.connections import HubConnections
 from birthmark.iothub.model import TelemetryMessage
-from birthmark.iothub.mqtt import HubConnections
 from birthmark.iothub.rules.routes import configuration_changes
 from birthmark.iothub.service.routing_endpoint_sinks import sinks_of
 from birthmark.iothub.wire.stored_routing_configuration import (

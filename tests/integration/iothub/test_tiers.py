@@ -12,10 +12,10 @@ from starlette.types import Message
 from birthmark.bus.local import LocalBus
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
+from birthmark.iothub.connections.cross_worker_device_calls import DevicesByBus
 from birthmark.iothub.http import device_api, service_api
 from birthmark.iothub.http.authorization_and_errors import DEVICEBOUND, SERVICEBOUND
 from birthmark.iothub.http.service_api import kind_of
-from birthmark.iothub.mqtt.cross_worker_device_calls import DevicesByBus
 from birthmark.iothub.rules.tier_throttles_and_quotas import (
     PATIENCE_S,
     Edition,

@@ -7,10 +7,10 @@ import pytest
 
 from birthmark.broker import Broker
 from birthmark.errors import UnavailableError
+from birthmark.iothub.connections import HubConnections
+from birthmark.iothub.connections import device_connections as connections
 from birthmark.iothub.domain_events import HubDeleted
 from birthmark.iothub.model import TelemetryMessage
-from birthmark.iothub.mqtt import HubConnections
-from birthmark.iothub.mqtt import admission_and_reauthentication as connections
 from birthmark.iothub.service import Telemetry
 from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.mqtt.packets import ConnAck, Disconnect, WillMessage

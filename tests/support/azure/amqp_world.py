@@ -28,9 +28,9 @@ from birthmark.amqp.values import Symbol
 from birthmark.auth.sas import hmac_sha256, render_sas
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.amqp import HubAmqpConnections
+from birthmark.iothub.connections import HubConnections
 from birthmark.net.amqp_driver import AmqpDriver
 from birthmark.net.tls import TlsPeer
-from birthmark.store import Changes
 from support.azure.hub_world import World
 from support.fakes import SeededEntropy
 
@@ -38,9 +38,13 @@ P = TypeVar("P")
 _FRAME_BYTES = 60_000
 
 
-def connections(world: World, holder: str = "worker-1", seed: int = 1) -> HubAmqpConnections:
+def connections(world: World, holder: str = "", seed: int = 1) -> HubAmqpConnections:
     """Return the AMQP connections of one worker."""
-    return HubAmqpConnections(world.iothub, world.clock, SeededEntropy(seed), holder, Changes)
+    devices = world.connections
+    if holder:  # another worker
+        devices = HubConnections(world.iothub, world.broker, world.clock)
+        devices.holder = holder
+    return HubAmqpConnections(devices, SeededEntropy(seed))
 
 
 def token(
@@ -118,7 +122,7 @@ class BackEnd:
 
     def begin(self) -> None:
         self.driver.data_received(AMQP_HEADER)
-        self.send(Open("back-end"))
+        self.send(Open("back-end", self.world.hub.host))
         self.send(Begin(None, 0, 2048, 2048))
 
     def attach(self, address: str, *, receives: bool, credit: int = 0, name: str = "", **fields: Any) -> int:

@@ -10,8 +10,9 @@ from typing import TypeVar
 from birthmark.broker import Broker
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
+from birthmark.iothub.connections import HubConnections
 from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub
-from birthmark.iothub.mqtt import HubConnections
+from birthmark.iothub.mqtt import MqttAdmission
 from birthmark.iothub.service import IotHub
 from birthmark.mqtt.engine import MqttEngine, MqttRole
 from birthmark.mqtt.packets import ConnAck, Connect, Packet, WillMessage
@@ -81,7 +82,7 @@ class World:
     ) -> tuple[MqttDriver, Wire]:
         """Return a connection whose CONNECT is on its way."""
         password = None if token is None else token.encode()
-        accept, freshness = self.connections.accept, None if self.broker.is_alone else self.broker
+        accept, freshness = MqttAdmission(self.connections).accept, None if self.broker.is_alone else self.broker
         wire_ = Wire()
         link = MqttDriver(accept, lambda e, _a, _p: self.refused.append(e), self.clock, PEER, freshness=freshness)
         link.start(wire_, "192.0.2.1")

@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from birthmark.iothub.wire.amqp_addresses import (
     AmqpNode,
+    DeviceFeature,
+    DeviceNode,
     EventPartition,
     HubEvents,
     ServiceNode,
@@ -25,13 +27,17 @@ from birthmark.iothub.wire.amqp_addresses import (
         ("/main/consumergroups/%24default/partitions/1", EventPartition("main", "$default", 1)),
         ("amqps://cloud.example/messages/events/$management", HubEvents("/$management")),
         ("messages/events", HubEvents("")),
+        ("/devices/d1/messages/events", DeviceNode("d1", None, DeviceFeature.EVENTS)),
+        ("amqps://h:5671/devices/D1/messages/deviceBound", DeviceNode("D1", None, DeviceFeature.DEVICEBOUND)),
+        ("/devices/d1/modules/m%2B1/twin", DeviceNode("d1", "m+1", DeviceFeature.TWIN)),
+        ("/devices/d1/methods/devicebound/", DeviceNode("d1", None, DeviceFeature.METHODS)),
     ],
 )
 def test_an_address_is_found_in_each_clients_spelling(text: str, found: object) -> None:
     assert parse_address(text) == found
 
 
-@pytest.mark.parametrize("text", [None, "", "main", "main/ConsumerGroups/g/Partitions/x", "devices/d/messages/events"])
+@pytest.mark.parametrize("text", [None, "", "main", "main/ConsumerGroups/g/Partitions/x", "devices/d/messages"])
 def test_other_addresses_are_unknown(text: str | None) -> None:
     assert parse_address(text) is None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from birthmark.auth.permission_statements import Right
-from birthmark.auth.sas import PREFIX, SKEW, SasSignatureError, parse_sas
+from birthmark.auth.sas import PREFIX, SKEW, SasSignatureError, SasToken, parse_sas
 from birthmark.errors import BirthmarkError, PolicyError, UnauthenticatedError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.authentication import PolicyKeyError
@@ -56,6 +56,13 @@ class TokenTypeError(UnauthenticatedError):
     type: str
 
 
+def parse_token(text: str, kind: str) -> SasToken:
+    """Return the token of a request to `$cbs`. Raise `TokenTypeError`, `SasMalformedError`."""
+    if not text.startswith(PREFIX):
+        raise TokenTypeError(type=kind[:50] or "unknown")
+    return parse_sas(text)
+
+
 @dataclass(frozen=True, slots=True)
 class CbsClaim:
     """A token that was accepted, with the host name of its hub and the path that it covers."""
@@ -80,11 +87,8 @@ class CbsClaims:
         self._address = address
         self._by_audience: dict[str, CbsClaim] = {}
 
-    def add(self, audience: str, text: str, kind: str) -> Hub:
+    def add(self, audience: str, text: str, token: SasToken) -> Hub:
         """Accept a token and return its hub. Raise `BirthmarkError`."""
-        if not text.startswith(PREFIX):
-            raise TokenTypeError(type=kind[:50] or "unknown")
-        token = parse_sas(text)
         host, _, path = (token.resource.partition("://")[2] or token.resource).partition("/")
         hub = self._hubs.by_host(host)
         try:

@@ -1,4 +1,4 @@
-"""One AMQP connection of a hub's back end: claims, and the handler of each link."""
+"""One AMQP connection of a hub, of back ends or devices: claims, and the handler of each link."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from birthmark.amqp.errors import AmqpCondition, AmqpError, AmqpErrorScope
 from birthmark.amqp.events import (
     AmqpEvent,
+    ConnectionClosed,
     ConnectionOpened,
     CreditChanged,
     DeliveryReceived,
@@ -20,20 +21,24 @@ from birthmark.amqp.sasl import SaslMechanism
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Symbol, UInt
 from birthmark.auth.permission_statements import Right
-from birthmark.clock_and_entropy import Clock, Entropy
+from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError
 from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink, watch_feedback
-from birthmark.iothub.amqp.claims import CbsClaims, NoClaimError
+from birthmark.iothub.amqp.claims import CbsClaims, NoClaimError, parse_token
+from birthmark.iothub.amqp.connection_devices import ConnectionDevices, is_of_device, is_plain_device
+from birthmark.iothub.amqp.device import AmqpDevice
 from birthmark.iothub.amqp.error_conditions import amqp_error
 from birthmark.iothub.amqp.link_handler import LinkHandler
 from birthmark.iothub.amqp.node_requests import NodeRequests
 from birthmark.iothub.amqp.partition_reader_links import EventLink, EventLinks
 from birthmark.iothub.amqp.shared_watch import SharedWatch
+from birthmark.iothub.connections import HubConnections
 from birthmark.iothub.model import Hub
-from birthmark.iothub.service import IotHub
+from birthmark.iothub.rules.authentication import DEVICE_CONNECT
 from birthmark.iothub.wire.amqp_addresses import (
     AmqpAddress,
     AmqpNode,
+    DeviceNode,
     EventPartition,
     HubEvents,
     ServiceNode,
@@ -41,7 +46,7 @@ from birthmark.iothub.wire.amqp_addresses import (
     parse_address,
 )
 from birthmark.net.amqp_driver import AmqpDriver
-from birthmark.store import Changes
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.supervised_tasks import note
 
 _RECHECK_S = 10.0
@@ -81,26 +86,22 @@ class HubAmqpConnections:
 
     def __init__(
         self,
-        iothub: IotHub,
-        clock: Clock,
+        connections: HubConnections,
         entropy: Entropy,
-        holder: str,
-        living: Callable[[], Changes],
         *,
         port: int = AMQPS_PORT,
         on_users_loaded: list[Callable[[], Awaitable[None]]] | None = None,
     ) -> None:
-        """`holder` names this worker in locks; `living` is the condition that it was not declared dead.
+        """Create the registry; `connections` are the devices of this worker, over any protocol.
 
         `port` is that of AMQP over TLS, 0 without one. `on_users_loaded` takes a callback for changes of users, whose
         tokens connect back ends as well.
         """
-        self.iothub = iothub
-        self.clock = clock
-        self.holder = holder
-        self.living = living
+        self.connections = connections
+        self.iothub = connections.iothub
+        self.clock = connections.clock
         self.port = port or AMQPS_PORT
-        self.events = EventLinks(iothub, entropy, holder)
+        self.events = EventLinks(self.iothub, entropy, connections.holder)
         self._connections: set[HubAmqpConnection] = set()
         if on_users_loaded is not None:
             on_users_loaded.append(self._users_changed)
@@ -154,6 +155,8 @@ class HubAmqpConnection:
         self.driver = driver
         self._shared = shared
         self._known_claims: CbsClaims | None = None
+        self._devices = ConnectionDevices(shared.connections, driver, self._device_ended)
+        self._device_of: dict[ReceiverLink | SenderLink, AmqpDevice] = {}
         self._nodes = NodeRequests(shared.iothub, self, self._claim)
         self._handlers: dict[ReceiverLink | SenderLink, LinkHandler] = {}
         self._recheck_at = 0.0
@@ -166,8 +169,9 @@ class HubAmqpConnection:
         """Handle an event of the peer."""
         match event:
             case SaslStarted():
-                self._sasl(event)
-            case ConnectionOpened():
+                return self._sasl(event)
+            case ConnectionOpened(hostname=hostname):
+                self._devices.connected_to(hostname or "")
                 self.driver.engine.accept_open()
             case LinkRequested(link=link):
                 return self._attach(link)
@@ -179,6 +183,8 @@ class HubAmqpConnection:
                 handler.resume()
             case LinkDetached(link=link):
                 self._detached(link)
+            case ConnectionClosed(by_peer=True):
+                self._devices.close(CloseReason.DISCONNECT)
             case _:
                 pass
         return None
@@ -192,11 +198,13 @@ class HubAmqpConnection:
         """Detach links whose token has expired."""
         if at >= self._recheck_at:
             self._recheck_at = at + _RECHECK_S
+            self._devices.check()
             self.recheck()
-        return self._recheck_at if self._handlers else None
+        return self._recheck_at if self._handlers or self._devices else None
 
     def closed(self) -> None:
         """End all links."""
+        self._devices.close(CloseReason.LOST)
         for link in tuple(self._handlers):
             self._detached(link)
         self._known_claims = None
@@ -256,25 +264,45 @@ class HubAmqpConnection:
             self._known_claims = CbsClaims(self._shared.iothub.hubs, self.driver.address)
         return self._known_claims
 
-    def _sasl(self, event: SaslStarted) -> None:
+    def _sasl(self, event: SaslStarted) -> Awaitable[None] | None:
         if event.mechanism == SaslMechanism.PLAIN:
-            try:
-                self._claim(event.authentication_id, event.password, "")
-            except BirthmarkError as error:
-                self.driver.refuse_sasl(error)
-                return
+            return self._sasl_plain(event)
         self.driver.engine.accept_sasl()
+        return None
 
-    def _claim(self, audience: str, token: str, kind: str) -> None:
+    async def _sasl_plain(self, event: SaslStarted) -> None:
+        user, password = event.authentication_id, event.password
         try:
-            hub = self._claims.add(audience, token, kind)
+            if is_plain_device(user):
+                await self._devices.present_plain(user, password)
+            else:
+                await self._claim(user, password, "")
         except BirthmarkError as error:
-            self._refused_tokens += 1
-            if self._refused_tokens >= MAX_REFUSED_TOKENS:
-                asyncio.get_running_loop().call_soon(self.driver.refuse, error)
-            self.driver.allow_next_token()
+            self.driver.refuse_sasl(error)
+        else:
+            self.driver.engine.accept_sasl()
+
+    async def _claim(self, audience: str, text: str, kind: str) -> None:
+        """Accept the token of a back end or a device. Raise `BirthmarkError`."""
+        try:
+            token = parse_token(text, kind)
+            if is_of_device(token):
+                await self._devices.present(audience, text, token)
+                return
+            hub = self._claims.add(audience, text, token)
+            if token.policy in DEVICE_CONNECT:  # it may connect devices, too
+                await self._devices.present(audience, text, token)
+        except BirthmarkError as error:
+            self._count_refused(error)
             raise
         self.driver.mark_authenticated(f"hub:{hub.name}")
+
+    def _count_refused(self, error: BirthmarkError) -> None:
+        """Close a connection that presents too many wrong credentials, unless it has devices that are right."""
+        self._refused_tokens += 1
+        if self._refused_tokens >= MAX_REFUSED_TOKENS and not self._devices:
+            asyncio.get_running_loop().call_soon(self.driver.refuse, error)
+        self.driver.allow_next_token()
 
     def _attach(self, link: ReceiverLink | SenderLink) -> Awaitable[None] | None:
         text = (link.source_address if isinstance(link, SenderLink) else link.target_address) or ""
@@ -284,6 +312,8 @@ class HubAmqpConnection:
                 raise NoClaimError(hub="birthmark", resource=text[:_MAX_SHOWN])
             if isinstance(address, EventPartition) and isinstance(link, SenderLink):
                 return self._read(link, address)
+            if isinstance(address, DeviceNode):
+                return self._attach_device(link, address, text)
             self._handlers[link] = self._handler_of(link, address, text)
         except BirthmarkError as error:
             self._refuse(link, error)
@@ -303,7 +333,9 @@ class HubAmqpConnection:
                 return C2dLink(iothub, self, link)
             case ServiceNode.FEEDBACK, SenderLink():
                 shared, watch = self._shared, self._shared.feedback_watch(self.hub.name)
-                return FeedbackLink(iothub, self, link, watch, holder=shared.holder, living=shared.living())
+                return FeedbackLink(
+                    iothub, self, link, watch, holder=shared.connections.holder, living=shared.connections.living()
+                )
             case ServiceNode.FILE_NOTIFICATIONS, SenderLink():
                 return FileNotificationLink(self, link)
             case HubEvents(path=path), SenderLink():
@@ -318,13 +350,45 @@ class HubAmqpConnection:
     async def _read(self, link: SenderLink, address: EventPartition) -> None:
         shared = self._shared
         try:
-            self._handlers[link] = await EventLink.attach(shared.events, self, link, address, shared.living())
+            self._handlers[link] = await EventLink.attach(
+                shared.events, self, link, address, shared.connections.living()
+            )
         except BirthmarkError as error:
             self._refuse(link, error)
         else:
             if link.state is LinkState.DETACHED:  # by the peer, while it was decided
                 self._detached(link)
         self.driver.resume_events()
+
+    async def _attach_device(self, link: ReceiverLink | SenderLink, address: DeviceNode, text: str) -> None:
+        try:
+            device, handler = await self._devices.attach(link, address)
+            if handler is None:
+                raise AmqpAddressError(address=text[:_MAX_SHOWN])
+        except BirthmarkError as error:
+            self._count_refused(error)
+            self._refuse(link, error)
+        except AmqpError as error:
+            link.refuse(error)
+        else:
+            self._handlers[link], self._device_of[link] = handler, device
+            if link.state is LinkState.DETACHED:  # by the peer, while it was decided
+                self._detached(link)
+        self.driver.wrote()
+        self.driver.resume_events()
+
+    def _device_ended(self, device: AmqpDevice) -> None:
+        """Forget the links of a device that has ended; a connection without another use is closed."""
+        for link in device.links:
+            self._handlers.pop(link, None)
+            self._device_of.pop(link, None)
+        if device.is_ended_by_hub:
+            asyncio.get_running_loop().call_soon(self._close_unused)
+
+    def _close_unused(self) -> None:
+        if not self._devices and all(handler is self._nodes for handler in self._handlers.values()):
+            told = "the connections of all its devices have ended"
+            self.driver.close(AmqpError(AmqpCondition.CONNECTION_FORCED, told))
 
     def _redirect(self, path: str) -> AmqpError:
         hub, port = self.hub, self._shared.port
@@ -346,3 +410,5 @@ class HubAmqpConnection:
         self._nodes.forget(link)
         if (handler := self._handlers.pop(link, None)) is not None:
             handler.ended()
+        if (device := self._device_of.pop(link, None)) is not None:
+            device.detached(link)

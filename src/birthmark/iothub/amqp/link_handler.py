@@ -7,7 +7,8 @@ from birthmark.amqp.events import DeliveryReceived, DeliverySettled
 from birthmark.amqp.receiver_link import ReceiverLink
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.auth.permission_statements import Right
-from birthmark.iothub.model import Hub
+from birthmark.iothub.connections.device_connection import DeviceDriver
+from birthmark.iothub.model import Hub, Identity
 from birthmark.net.amqp_driver import AmqpDriver
 
 
@@ -30,6 +31,31 @@ class LinkHandler:
 
     def ended(self) -> None:
         """Release everything: the link has ended."""
+
+
+class LinkDevice(Protocol):
+    """The device of a link, for its handler."""
+
+    @property
+    def hub(self) -> Hub: ...
+
+    @property
+    def identity(self) -> Identity: ...
+
+    @property
+    def is_of_policy(self) -> bool:
+        """Whether a token of a hub policy opened the connection."""
+        ...
+
+    @property
+    def is_over(self) -> bool: ...
+
+    @property
+    def driver(self) -> DeviceDriver: ...
+
+    async def subscribe(self, name: str) -> None:
+        """Receive what the hub sends to a topic filter."""
+        ...
 
 
 class LinkConnection(Protocol):

@@ -25,7 +25,7 @@ _UNAUTHORIZED, _BAD_REQUEST, _NOT_FOUND, _OK = 401, 400, 404, 200
 _CREDIT = 50
 MAX_REQUEST_BYTES = 16 * 1024
 _MAX_SHOWN = 200
-Claim = Callable[[str, str, str], None]
+Claim = Callable[[str, str, str], Awaitable[None]]
 """Adds a claim: the audience, the token and its type. Raise `BirthmarkError`."""
 
 
@@ -110,17 +110,16 @@ class NodeRequests(LinkHandler):
             self._connection.driver.note(AmqpRequestError(detail=error.description))
             return None
         if parse_address(event.link.target_address) is AmqpNode.CBS:
-            self._put_token(event.link, message)
-            return None
+            return self._put_token(event.link, message)
         return self._manage(event.link, message)
 
-    def _put_token(self, link: ReceiverLink, message: AmqpMessage) -> None:
+    async def _put_token(self, link: ReceiverLink, message: AmqpMessage) -> None:
         asked, body = message.application_properties, message.body
         token = body.value if isinstance(body, ValueBody) else None
         try:
             if asked.get("operation") != "put-token" or not isinstance(token, str):
                 raise AmqpRequestError(detail="a request to $cbs is not put-token with a text")
-            self._claim(str(asked.get("name", "")), token, str(asked.get("type", "")))
+            await self._claim(str(asked.get("name", "")), token, str(asked.get("type", "")))
         except BirthmarkError as error:
             self._connection.driver.note(error)
             status = _BAD_REQUEST if isinstance(error, InvalidRequestError) else _UNAUTHORIZED

@@ -1,6 +1,11 @@
-"""IoT Hub over MQTT 3.1.1: connection registry, single connections, and a module for each feature."""
+"""IoT Hub over MQTT 3.1.1: CONNECT, single connections, and telemetry.
 
-from birthmark.iothub.mqtt.admission_and_reauthentication import HubConnections
-from birthmark.iothub.mqtt.cross_worker_device_calls import DevicesByBus
+admission         decides on CONNECT
+connection        one connection of a device or module
+c2d_receiver      sends messages of the device queue as PUBLISH
+telemetry_window  telemetry that is not yet durable
+"""
 
-__all__ = ["DevicesByBus", "HubConnections"]
+from birthmark.iothub.mqtt.admission import MqttAdmission
+
+__all__ = ["MqttAdmission"]

@@ -9,18 +9,18 @@ import msgspec
 from birthmark.broker import ConnectedSession, Namespace
 from birthmark.broker.model import Subscription
 from birthmark.clock_and_entropy import Clock, SystemEntropy, new_uuid
-from birthmark.documents import Problem
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
+from birthmark.iothub.connections import DeviceConnection
+from birthmark.iothub.connections.c2d_delivery import C2dDelivery
+from birthmark.iothub.connections.direct_methods import MethodCalls
+from birthmark.iothub.connections.twin_requests import read_twin, report_properties
 from birthmark.iothub.error_mapping import http_error
-from birthmark.iothub.model import AuthenticationType, Device, Hub, Identity, authentication_of
-from birthmark.iothub.mqtt.c2d import C2dDelivery
-from birthmark.iothub.mqtt.direct_methods import MethodCalls
+from birthmark.iothub.model import Device, Hub, Identity, authentication_of
+from birthmark.iothub.mqtt.c2d_receiver import MqttC2dReceiver
 from birthmark.iothub.mqtt.telemetry_window import TelemetryWindow
 from birthmark.iothub.rules.certificate_renewal import CredentialBusyError
 from birthmark.iothub.rules.publish_refusals import QosNotServedError, TopicNotServedError
-from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
-from birthmark.iothub.rules.twins import MAX_PATCH_BYTES, TwinInvalidError
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.certificate_renewal import AcceptedIssuance, CertificateRequests
 from birthmark.metric_catalog import Traffic
@@ -32,7 +32,6 @@ from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.pki.csr import CsrRefusedError
 from birthmark.store import Changes
-from birthmark.untrusted_json_and_text import read_json
 
 _ENTROPY = SystemEntropy()
 _ACCEPTED, _ISSUED = 202, 200
@@ -119,7 +118,7 @@ class ConnectionsPort(Protocol):
         ...
 
 
-class HubConnection:
+class HubConnection(DeviceConnection):
     """An MQTT connection of a device or module."""
 
     __slots__ = (
@@ -128,15 +127,16 @@ class HubConnection:
         "_connections",
         "_credentials",
         "_devicebound",
-        "_identity",
         "_space",
         "_telemetry",
         "attached",
         "device_id",
         "driver",
         "hub",
+        "identity",
         "is_of_policy",
     )
+    driver: MqttDriver
 
     def __init__(
         self,
@@ -167,18 +167,13 @@ class HubConnection:
             throttles=throttles,
             authentication=authentication_of(identity, is_of_policy=is_of_policy),
         )
-        self._identity = identity
+        self.identity = identity
         self._space = space
         self.driver = driver
         self.hub = hub
         self.device_id = identity.name
         self.is_of_policy = is_of_policy
         self.attached: ConnectedSession
-
-    @property
-    def is_vouched_for(self) -> bool:
-        """Return whether a hub CA authenticated the connection."""
-        return self._identity.authentication.type is AuthenticationType.AUTHORITY
 
     def attach(self, session: ConnectedSession) -> None:
         """Start with the session that the broker assigned."""
@@ -262,10 +257,9 @@ class HubConnection:
             holder, living = self._connections.holder, self._connections.living
             self._devicebound = C2dDelivery(
                 c2d,
-                self.driver,
+                MqttC2dReceiver(c2d, self.driver, self.device_id, known),
                 self.hub,
                 self.device_id,
-                known,
                 holder=holder,
                 living=living,
                 look=self.deliver_messages,
@@ -276,7 +270,7 @@ class HubConnection:
 
     def _is_served(self, name: str) -> bool:
         """Return whether a `$iothub/` filter is supported; certificate requests are for devices only."""
-        return name.startswith(_SERVED) or (name == wire.CREDENTIALS and isinstance(self._identity, Device))
+        return name.startswith(_SERVED) or (name == wire.CREDENTIALS and isinstance(self.identity, Device))
 
     def _topic_of(self, packet: Publish) -> wire.TelemetryTopic | None:
         """Return the topic of telemetry; queue other requests for later."""
@@ -289,7 +283,7 @@ class HubConnection:
             case wire.MethodAnswer() as answer:
                 self._connections.methods.accept_response(self.hub.name, device_id, answer, packet.payload)
                 self.driver.ack(packet.packet_id)
-            case wire.CredentialAsk() if not isinstance(self._identity, Device):
+            case wire.CredentialAsk() if not isinstance(self.identity, Device):
                 raise TopicNotServedError(device_id=device_id, topic=packet.topic[:200])
             case wire.TwinGet() | wire.TwinReport() | wire.CredentialAsk() as asked:
                 self._asked = (*self._asked, (packet, asked))
@@ -316,9 +310,9 @@ class HubConnection:
     async def _issue(self, packet: Publish, request: wire.CredentialAsk) -> None:
         """Handle a certificate request; the issuance runs in the background."""
         if self._credentials is None:
-            assert isinstance(self._identity, Device)  # noqa: S101 - the topic check rejects all other clients
+            assert isinstance(self.identity, Device)  # noqa: S101 - the topic check rejects all other clients
             known, clock = self._connections.iothub.credentials, self._connections.clock
-            self._credentials = CredentialRequests(known, self.driver, clock, hub=self.hub, device=self._identity)
+            self._credentials = CredentialRequests(known, self.driver, clock, hub=self.hub, device=self.identity)
         goes_on = await self._credentials.accept(packet.payload, request.rid)
         self.driver.ack(packet.packet_id)
         if goes_on is not None:
@@ -326,17 +320,14 @@ class HubConnection:
 
     async def _answer_one(self, packet: Publish, request: wire.TwinGet | wire.TwinReport) -> None:
         """Answer a twin request, subscribed or not: SDKs rely on the session of an earlier connection."""
-        twins, throttles = self._connections.iothub.twins, self._connections.iothub.throttles
+        iothub, hub, identity = self._connections.iothub, self.hub, self.identity
         try:
-            is_read = isinstance(request, wire.TwinGet)
-            throttles.take(self.hub, ThrottleClass.TWIN_READ if is_read else ThrottleClass.TWIN_UPDATE)
             if isinstance(request, wire.TwinGet):
-                twin = await twins.get(self.hub, self.device_id)
-                topic, body = wire.twin_response_topic(200, request.rid), wire.twin_for_device(twin)
+                body = await read_twin(iothub, hub, identity)
+                topic = wire.twin_response_topic(200, request.rid)
             else:
-                patch = self._patch_of(packet.payload)
-                twin = await twins.report(self.hub, self._identity, patch, request.version)
-                topic, body = wire.twin_response_topic(204, request.rid, twin.reported.version), b""
+                version = await report_properties(iothub, hub, identity, packet.payload, request.version)
+                topic, body = wire.twin_response_topic(204, request.rid, version), b""
         except BirthmarkError as error:
             status, _, number = http_error(error)
             error.add_facts(device_id=self.device_id)
@@ -346,14 +337,6 @@ class HubConnection:
         self.driver.ack(packet.packet_id)
         with suppress(LocalProtocolError):
             self.driver.publish(topic, body)
-
-    def _patch_of(self, payload: bytes) -> object:
-        def refused(detail: str) -> BirthmarkError:
-            return TwinInvalidError(device_id=self.device_id, detail=detail)
-
-        if len(payload) > MAX_PATCH_BYTES:
-            raise refused(f"reported {Problem.TOO_LARGE.value}")
-        return read_json(payload, object, refused)
 
     async def _release_unacknowledged(self, devicebound: C2dDelivery) -> None:
         """Return unacknowledged messages to the queue for the connection that follows."""

@@ -12,6 +12,10 @@ from urllib.parse import unquote
 _URL = re.compile(r"^[a-z]+://[^/]*/?", re.IGNORECASE)
 _PARTITION = re.compile(r"([^/]+)/consumergroups/([^/]+)/partitions/([0-9]{1,4})", re.IGNORECASE)
 _HUB_EVENTS = re.compile(r"messages/events(?:/.*)?", re.IGNORECASE)
+_DEVICE = re.compile(
+    r"devices/([^/]+)(?:/modules/([^/]+))?/(messages/events|messages/devicebound|twin|methods/devicebound)",
+    re.IGNORECASE,
+)
 _C2D_TARGET = re.compile(r"/?devices/([^/]+)(?:/modules/([^/]+))?/messages/devicebound", re.IGNORECASE)
 
 
@@ -28,6 +32,24 @@ class ServiceNode(StrEnum):
     C2D = "messages/devicebound"
     FEEDBACK = "messages/servicebound/feedback"
     FILE_NOTIFICATIONS = "messages/servicebound/filenotifications"
+
+
+class DeviceFeature(StrEnum):
+    """What a device or module has an address for."""
+
+    EVENTS = "messages/events"
+    DEVICEBOUND = "messages/devicebound"
+    TWIN = "twin"
+    METHODS = "methods/devicebound"
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceNode:
+    """A feature of a device, or of a module of it."""
+
+    device_id: str
+    module_id: str | None
+    feature: DeviceFeature
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +74,7 @@ class HubEvents:
     """Path after `messages/events`, such as `/$management`."""
 
 
-AmqpAddress: TypeAlias = AmqpNode | ServiceNode | EventPartition | HubEvents
+AmqpAddress: TypeAlias = AmqpNode | ServiceNode | DeviceNode | EventPartition | HubEvents
 
 
 def parse_address(text: str | None) -> AmqpAddress | None:
@@ -63,6 +85,8 @@ def parse_address(text: str | None) -> AmqpAddress | None:
         return AmqpNode(low)
     if low in set(ServiceNode):
         return ServiceNode(low)
+    if (found := _DEVICE.fullmatch(path)) is not None:
+        return DeviceNode(found[1], found[2], DeviceFeature(found[3].lower()))
     if (found := _PARTITION.fullmatch(path)) is not None:
         return EventPartition(found[1], found[2], int(found[3]))
     if _HUB_EVENTS.fullmatch(path):

@@ -4,13 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 
-from birthmark.amqp.message import AmqpMessage, DataBody, MessageProperties, ValueBody, write_message
+from birthmark.amqp.message import AmqpMessage, DataBody, MessageProperties, write_message
+from birthmark.amqp.values import Symbol, Timestamp, UByte, ULong
+from birthmark.broker.rules.device_queue import QueuedMessage
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import C2dMessage
 from birthmark.iothub.wire.amqp_addresses import parse_c2d_target
+from birthmark.iothub.wire.amqp_values import body_of, text_of
 from birthmark.iothub.wire.times_and_body_validation import registry_time
 
 _ACK = "iothub-ack"
@@ -27,6 +31,10 @@ class C2dFormError(InvalidRequestError):
     cause = "A message to a device over AMQP is not valid: {detail}."
     fix = "Send the message with a service SDK, or with the CLI. To show the command: `birthmark hub c2d --help`"
     detail: str
+
+
+def _refused(detail: str) -> C2dFormError:
+    return C2dFormError(detail=detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,7 @@ def parse_c2d(message: AmqpMessage, now: datetime) -> C2dRequest:
     target = parse_c2d_target(properties.to)
     if target is None or target[1] is not None:
         raise C2dFormError(detail="the property to is not /devices/DEVICE/messages/devicebound")
-    given = {name: _text_of(name, value) for name, value in message.application_properties.items()}
+    given = {name: text_of(name, value, _refused) for name, value in message.application_properties.items()}
     feedback = given.pop(_ACK, "")
     named = {
         "$.cid": properties.correlation_id,
@@ -54,10 +62,10 @@ def parse_c2d(message: AmqpMessage, now: datetime) -> C2dRequest:
         "$.ct": properties.content_type,
         "$.ce": properties.content_encoding,
     }
-    system = {name: _text_of(name, value) for name, value in named.items() if value is not None}
-    message_id = "" if properties.message_id is None else _text_of("message-id", properties.message_id)
+    system = {name: text_of(name, value, _refused) for name, value in named.items() if value is not None}
+    message_id = "" if properties.message_id is None else text_of("message-id", properties.message_id, _refused)
     return C2dRequest(
-        target[0], C2dMessage(_body_of(message), system, given), message_id, feedback, _expiry_of(message, now)
+        target[0], C2dMessage(body_of(message, _refused), system, given), message_id, feedback, _expiry_of(message, now)
     )
 
 
@@ -67,31 +75,33 @@ def render_feedback(message_id: str, records: Sequence[Mapping[str, Any]]) -> by
     return write_message(AmqpMessage(body, MessageProperties(message_id=message_id, content_type=_FEEDBACK_TYPE)))
 
 
-def _body_of(message: AmqpMessage) -> bytes:
-    match message.body:
-        case DataBody() as data:
-            return data.payload
-        case ValueBody(value=str(text)):
-            return text.encode()
-        case ValueBody(value=bytes(payload)):
-            return payload
-        case None:
-            return b""
-        case _:
-            raise C2dFormError(detail="the body is neither data nor a text or binary value")
+def render_devicebound(device_id: str, message: QueuedMessage, mail: C2dMessage, lock: UUID) -> bytes:
+    """Return a message for its device, with the lock that its outcome ends."""
+    system = mail.system
+    properties = MessageProperties(
+        message_id=message.id,
+        to=f"/devices/{device_id}/messages/deviceBound",
+        correlation_id=system.get("$.cid"),
+        user_id=system["$.uid"].encode() if "$.uid" in system else None,
+        content_type=_ascii(system.get("$.ct")),
+        content_encoding=_ascii(system.get("$.ce")),
+        absolute_expiry_time=message.expires_at // 1000 if "$.exp" in system else None,
+    )
+    acknowledgment = {_ACK: message.feedback} if message.feedback not in {"", "none"} else {}
+    annotations = {
+        Symbol("x-opt-lock-token"): str(lock),
+        Symbol("x-opt-sequence-number"): ULong(message.seq),
+        Symbol("iothub-enqueuedtime"): Timestamp(message.enqueued_at // 1000),
+        Symbol("iothub-deliverycount"): UByte(min(message.deliveries, 255)),
+    }
+    return write_message(
+        AmqpMessage(DataBody((mail.payload,)), properties, mail.properties | acknowledgment, annotations)
+    )
 
 
-def _text_of(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, bytes):
-        try:
-            return value.decode()
-        except UnicodeDecodeError as error:
-            raise C2dFormError(detail=f"{name[:50]!r} is not UTF-8") from error
-    if isinstance(value, list | dict):
-        raise C2dFormError(detail=f"{name[:50]!r} has a list or a map as its value")
-    return "" if value is None else str(value)
+def _ascii(text: str | None) -> str | None:
+    """Return a symbol's text: other characters are replaced, so that the message is delivered."""
+    return None if text is None else text.encode("ascii", "replace").decode()
 
 
 def _expiry_of(message: AmqpMessage, now: datetime) -> str | None:

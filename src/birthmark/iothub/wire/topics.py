@@ -122,6 +122,34 @@ def method_topic(name: str, rid: str) -> str:
     return f"$iothub/methods/POST/{name}/?$rid={rid}"
 
 
+_DESIRED_START, _METHOD_START = "$iothub/twin/PATCH/properties/desired/?$version=", "$iothub/methods/POST/"
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredChange:
+    """Topic of a change of desired properties."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class MethodRequest:
+    """Topic of a direct method call."""
+
+    method: str
+    rid: str
+
+
+def parse_delivered(topic: str) -> DesiredChange | MethodRequest | None:
+    """Parse the topic of a hub's message to a device, as `desired_topic` and `method_topic` make it."""
+    if topic.startswith(_DESIRED_START):
+        return DesiredChange(int(topic[len(_DESIRED_START) :]))
+    if topic.startswith(_METHOD_START):
+        method, _, rid = topic[len(_METHOD_START) :].rpartition("/?$rid=")
+        return MethodRequest(method, rid)
+    return None
+
+
 def devicebound_topic(device_id: str, message_id: str, feedback: str, mail: C2dMessage) -> str:
     """Return the topic of a cloud-to-device message, with its properties."""
     system: dict[str, str | None] = {"$.to": f"/devices/{device_id}/messages/deviceBound", "$.mid": message_id}

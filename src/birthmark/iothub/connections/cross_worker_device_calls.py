@@ -11,9 +11,9 @@ import msgspec
 from birthmark.bus import Bus, NoAnswerError, WorkerUnreachableError
 from birthmark.errors import BirthmarkError
 from birthmark.iothub import wire
+from birthmark.iothub.connections.device_connections import HubConnections
+from birthmark.iothub.connections.direct_methods import CallMethod
 from birthmark.iothub.model import Hub, Twin
-from birthmark.iothub.mqtt.admission_and_reauthentication import HubConnections
-from birthmark.iothub.mqtt.direct_methods import CallMethod
 from birthmark.iothub.ports import Notify, SeenAt
 from birthmark.iothub.rules.direct_methods import DeviceNotOnlineError, MethodTimeoutError, check_call
 from birthmark.untrusted_json_and_text import decode_json

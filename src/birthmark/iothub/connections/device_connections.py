@@ -1,12 +1,12 @@
-"""Live device connections: admission and re-authentication. The broker tracks presence."""
+"""Live connections of devices, over any protocol: admission and re-authentication. The broker tracks presence."""
 
 import asyncio
 import contextlib
 import heapq
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 from weakref import ReferenceType, WeakSet, ref
 
 from birthmark.auth.sas import SKEW, SasExpiredError, SasToken, check_expiry
@@ -18,25 +18,22 @@ from birthmark.bus.ports import EmptyReply
 from birthmark.clock_and_entropy import Clock
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub import wire
+from birthmark.iothub.connections.c2d_delivery import holder_of
+from birthmark.iothub.connections.device_connection import DeviceConnection
+from birthmark.iothub.connections.direct_methods import CallMethod, MethodCalls, MethodReply
 from birthmark.iothub.domain_events import DeviceChanged, HubCaChanged, HubDeleted, HubsChanged
-from birthmark.iothub.error_mapping import connack_reason
-from birthmark.iothub.model import Hub, space_of
-from birthmark.iothub.mqtt.c2d import holder_of
-from birthmark.iothub.mqtt.connection import HubConnection
-from birthmark.iothub.mqtt.direct_methods import CallMethod, MethodCalls, MethodReply
+from birthmark.iothub.model import Hub, Identity, space_of
 from birthmark.iothub.ports import UNSEEN, Notify, SeenAt
-from birthmark.iothub.rules.authentication import DEVICE_CONNECT, check_client_id
+from birthmark.iothub.rules.authentication import DEVICE_CONNECT
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
-from birthmark.iothub.rules.will_messages import check_will, telemetry_of
+from birthmark.iothub.rules.will_messages import telemetry_of
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs_and_authorization import UnknownHubError
 from birthmark.iothub.service.registry import guard_identity
 from birthmark.metric_catalog import Traffic
-from birthmark.mqtt.packets import Connect
-from birthmark.mqtt.packets import WillMessage as WillPacket
 from birthmark.net.identity_conflicts import TakeoverHistory
-from birthmark.net.mqtt_driver import MqttDriver
-from birthmark.net.mqtt_service_interface import Admission, CloseReason, MqttRefusedError, require_3_1_1
+from birthmark.net.mqtt_service_interface import CloseReason
+from birthmark.net.tls import TlsPeer
 from birthmark.store import from_micros
 
 _MOST = 1024
@@ -137,7 +134,22 @@ class HubObserver:
 
 
 LOOK_S = 5.0
-MAX_KEEP_ALIVE_S = 1177  # times 1.5 this is the hub's cap of 1767 s
+MakeConnection = Callable[[Hub, Identity, bool], DeviceConnection]
+"""Makes the connection of an authenticated device; the flag means that a token of a hub policy opened it."""
+
+
+class Admitted(NamedTuple):
+    """A connection that was admitted, with its session, and its token if it has one."""
+
+    connection: DeviceConnection
+    attached: ConnectedSession
+    token: SasToken | None
+
+
+def _without_will(_identity: Identity) -> None:
+    return None
+
+
 _RULES = SpaceRules(routes=False)
 
 
@@ -148,7 +160,7 @@ class HubConnections:
         self._broker = broker
         self._changes = 0  # of anything a device depends on
         self._spaces: dict[str, Namespace] = {}
-        self._modules: dict[tuple[str, str], WeakSet[HubConnection]] = {}
+        self._modules: dict[tuple[str, str], WeakSet[DeviceConnection]] = {}
         """Module connections by hub and device, since the device was last disabled."""
         self.iothub = iothub
         self.clock = clock
@@ -157,7 +169,7 @@ class HubConnections:
         """Lock holder of messages that connections on this worker took."""
         self.living = broker.liveness_guard
         self.methods = MethodCalls(broker.database.sharing, clock)
-        self._tokens = TokenConnections[HubConnection]()
+        self._tokens = TokenConnections[DeviceConnection]()
         self.traffic = Traffic()
         self.contested = TakeoverHistory(clock)
 
@@ -189,7 +201,7 @@ class HubConnections:
     def notify_device(self, hub: str, device_id: str) -> None:
         """Make a device that is connected to this worker check its queue."""
         attached = self.space(hub).live.get(device_id)
-        if attached is not None and isinstance(attached.connection, HubConnection):
+        if attached is not None and isinstance(attached.connection, DeviceConnection):
             attached.connection.deliver_messages()
 
     async def run_queue_check_loop(self) -> None:
@@ -228,49 +240,47 @@ class HubConnections:
         """Return the number of connected devices and modules of a hub, over all workers."""
         return (await self._broker.connected()).get(space_of(hub), 0)
 
-    async def accept(self, driver: MqttDriver, packet: Connect) -> Admission:
-        """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
-        require_3_1_1(packet)
-        names: dict[str, str] = {}
+    async def admit(
+        self,
+        user: wire.HubUser,
+        peer: TlsPeer,
+        password: bytes | None,
+        *,
+        address: str,
+        make: MakeConnection,
+        clean_start: bool = True,
+        may_connect: Callable[[Identity], Will | None] = _without_will,
+    ) -> Admitted:
+        """Authenticate a device and open its session, which ends its earlier connection.
+
+        `make` returns its connection, and `may_connect` its will, or raises its refusal. Raise `BirthmarkError`.
+        """
+        seen = self._changes
+        hub, identity, token = await self.iothub.registry.authenticate(user, peer, password, address=address)
+        will = may_connect(identity)
+        self.iothub.throttles.take(hub, ThrottleClass.CONNECTION)
+        if user.model_id:
+            await self.iothub.twins.model(hub, identity, user.model_id)
+        space = self.space(hub.name)
+        is_of_policy = token is not None and token.policy in DEVICE_CONNECT
+        connection = make(hub, identity, is_of_policy)
+        expiry_s = 0 if clean_start else NEVER
+        attached = await space.connect(Arrival(identity.name, connection, clean_start, expiry_s, will))
+        connection.attach(attached)
+        if user.module_id is not None:
+            self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
         try:
-            user = wire.parse_username(packet.username or "")
-            names = {"device_id": user.name, "hub": user.host}
-            seen = self._changes
-            hub, identity, token = await self.iothub.registry.authenticate(
-                user, driver.peer, packet.password, address=driver.address
-            )
-            check_client_id(identity, packet.client_id)
-            self.iothub.throttles.take(hub, ThrottleClass.CONNECTION)
-            if user.model_id:
-                await self.iothub.twins.model(hub, identity, user.model_id)
-            will = None if packet.will is None else _will_of(packet.will, identity.name)
-            space = self.space(hub.name)
-            is_of_policy = token is not None and token.policy in DEVICE_CONNECT
-            connection = HubConnection(self, driver, space, hub=hub, identity=identity, is_of_policy=is_of_policy)
-            expiry_s = 0 if packet.clean_start else NEVER
-            attached = await space.connect(Arrival(identity.name, connection, packet.clean_start, expiry_s, will))
-            connection.attach(attached)
-            if user.module_id is not None:
-                self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
-            try:
-                if seen != self._changes:  # new connections miss earlier events: authenticate again
-                    await self.iothub.registry.authenticate(user, driver.peer, packet.password, address=driver.address)
-            except BirthmarkError:
-                space.disconnect(attached, CloseReason.REFUSED, with_will=False)
-                raise
-            await self.iothub.routes.write_connection_event(hub.name, identity.name, is_connected=True)
-        except BirthmarkError as error:
-            error.add_facts(**names)
-            raise MqttRefusedError(connack_reason(error), error) from error
-        if token is not None:
-            self._tokens.add(token, connection)
-        return Admission(
-            connection=connection,
-            proved_by="" if token is None else f"device {hub.name}/{identity.name}",
-            session_present=attached.session_present,
-            keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
-            traffic=self.traffic,
-        )
+            if seen != self._changes:  # new connections miss earlier events: authenticate again
+                await self.iothub.registry.authenticate(user, peer, password, address=address)
+        except BirthmarkError:
+            space.disconnect(attached, CloseReason.REFUSED, with_will=False)
+            raise
+        await self.iothub.routes.write_connection_event(hub.name, identity.name, is_connected=True)
+        return Admitted(connection, attached, token)
+
+    def close_with_token(self, token: SasToken, connection: DeviceConnection) -> None:
+        """Close a connection when its token expires."""
+        self._tokens.add(token, connection)
 
     # ---- service requests
 
@@ -308,17 +318,17 @@ class HubConnections:
         self._changes += 1
         if changed.is_gone:
             for attached in tuple(self.space(changed.hub).live.values()):
-                if isinstance(attached.connection, HubConnection) and attached.connection.is_vouched_for:
+                if isinstance(attached.connection, DeviceConnection) and attached.connection.is_vouched_for:
                     attached.connection.end(CloseReason.ADMINISTRATIVE)
 
     def recheck_policies(self, changed: HubsChanged) -> None:
         """Re-authenticate connections with a token of a hub policy whose key may have changed."""
         self._changes += 1
         for attached in tuple(self.space(changed.hub).live.values()):
-            if isinstance(attached.connection, HubConnection) and attached.connection.is_of_policy:
+            if isinstance(attached.connection, DeviceConnection) and attached.connection.is_of_policy:
                 attached.connection.end(CloseReason.ADMINISTRATIVE)
 
-    def live_connections(self) -> tuple[HubConnection, ...]:
+    def live_connections(self) -> tuple[DeviceConnection, ...]:
         """Return every connection."""
         return tuple(self._of(self.iothub.hubs.all()))
 
@@ -332,14 +342,8 @@ class HubConnections:
         for attached in tuple(self.space(deleted.hub).live.values()):
             attached.connection.end(CloseReason.ADMINISTRATIVE)
 
-    def _of(self, hubs: Iterable[Hub]) -> Iterator[HubConnection]:
+    def _of(self, hubs: Iterable[Hub]) -> Iterator[DeviceConnection]:
         for hub in hubs:
             for attached in self.space(hub.name).live.values():
-                if isinstance(attached.connection, HubConnection):
+                if isinstance(attached.connection, DeviceConnection):
                     yield attached.connection
-
-
-def _will_of(will: WillPacket, name: str) -> Will:
-    """Return a device's will. Raise `WillInvalidError` or `PropertyBagError`."""
-    check_will(name, will.topic, will.qos)
-    return Will(BrokerMessage(will.topic, will.payload, will.qos, will.retain, publisher=name))

@@ -1,0 +1,163 @@
+"""A link on which a device or module sends telemetry: a delivery is accepted once its messages are durable."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Sequence
+from functools import partial
+
+from birthmark.amqp.errors import AmqpError, AmqpErrorScope
+from birthmark.amqp.events import DeliveryReceived
+from birthmark.amqp.performatives import ACCEPTED
+from birthmark.amqp.receiver_link import ReceiverLink
+from birthmark.broker.database_stream import MAX_BURST
+from birthmark.broker.rules.stream_partitions_and_positions import key_of
+from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.iothub.amqp.error_conditions import CONDITIONS, amqp_error
+from birthmark.iothub.amqp.link_handler import LinkDevice, LinkHandler
+from birthmark.iothub.connections import HubConnections
+from birthmark.iothub.model import TelemetryMessage, authentication_of
+from birthmark.iothub.rules.publish_refusals import MAX_MESSAGE_BYTES
+from birthmark.iothub.rules.tier_throttles_and_quotas import BACKLOG_S
+from birthmark.iothub.wire.amqp_telemetry import parse_telemetry
+from birthmark.net.amqp_driver import AmqpDriver
+from birthmark.supervised_tasks import told
+
+CREDIT = 100
+MAX_UNWRITTEN_BYTES = 1024 * 1024
+"""Telemetry of a connection that waits for the database; while it is exceeded, the connection is not read."""
+MAX_THROTTLED_BYTES = 1024 * 1024
+"""Telemetry of a link that waits for its turn in the hub's tier; beyond it, the link is throttled at once."""
+
+
+class UnwrittenTelemetry:
+    """Telemetry of one connection that is not yet durable."""
+
+    __slots__ = ("_room", "_size")
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._room: asyncio.Event | None = None
+
+    def add(self, size: int) -> Awaitable[object] | None:
+        """Count bytes; the returned awaitable waits until the next ones may be read."""
+        self._size += size
+        if self._size < MAX_UNWRITTEN_BYTES:
+            return None
+        if self._room is None:
+            self._room = asyncio.Event()
+        return self._room.wait()
+
+    def remove(self, size: int) -> None:
+        """Count bytes that are durable, or refused."""
+        self._size -= size
+        if self._room is not None and self._size < MAX_UNWRITTEN_BYTES:
+            self._room.set()
+            self._room = None
+
+
+class TelemetryLink(LinkHandler):
+    """Handler of one link."""
+
+    def __init__(
+        self,
+        connections: HubConnections,
+        device: LinkDevice,
+        driver: AmqpDriver,
+        link: ReceiverLink,
+        unwritten: UnwrittenTelemetry,
+    ) -> None:
+        """Accept the link."""
+        self._device = device
+        self._driver = driver
+        self._link = link
+        self._clock = connections.clock
+        self._throttles = connections.iothub.throttles
+        self._stream = connections.iothub.telemetry.stream(device.hub)
+        self._authentication = authentication_of(device.identity, is_of_policy=device.is_of_policy)
+        self._name = device.identity.name
+        self._key = key_of(self._name.partition("/")[0])
+        self._unwritten = unwritten
+        self._throttled: deque[DeliveryReceived] = deque()
+        self._throttled_bytes = 0
+        self._turns: asyncio.Task[None] | None = None
+        link.accept(credit=CREDIT, max_message_bytes=MAX_MESSAGE_BYTES)
+
+    def received(self, event: DeliveryReceived) -> Awaitable[None] | None:
+        if self._throttles.of(self._device.hub.name) is None and self._turns is None:
+            waiting = self._take(event)
+            return None if waiting is None else _wait(waiting)
+        self._throttled.append(event)
+        self._throttled_bytes += len(event.payload)
+        if self._turns is None:
+            self._turns = asyncio.create_task(told("the turns of a telemetry link", self._take_in_turns()))
+        return None
+
+    async def _take_in_turns(self) -> None:
+        """Take the deliveries of a hub with a tier, each in its turn; other links do not wait for it."""
+        hub = self._device.hub.name
+        try:
+            while self._throttled:
+                patience_s = BACKLOG_S if self._throttled_bytes <= MAX_THROTTLED_BYTES else 0.0
+                event = self._throttled.popleft()
+                size = len(event.payload)
+                try:
+                    has_turn = await self._throttles.telemetry(hub, self._name, [size], self._is_over, patience_s)
+                except BirthmarkError as error:
+                    self._refuse(event, error)
+                else:
+                    if has_turn and (waiting := self._take(event)) is not None:
+                        await waiting
+                self._throttled_bytes -= size
+        finally:
+            self._turns = None
+
+    def _is_over(self) -> bool:
+        return self._device.is_over
+
+    def _take(self, event: DeliveryReceived) -> Awaitable[object] | None:
+        try:
+            messages = parse_telemetry(
+                self._name, event.payload, event.message_format, self._clock.micros(), self._authentication
+            )
+        except BirthmarkError as error:
+            self._refuse(event, error)
+            return None
+        size = len(event.payload)
+        waiting = self._unwritten.add(size)
+        if len(messages) <= MAX_BURST:
+            self._stream.append(self._key, messages, size, partial(self._written, event.delivery_id, size))
+        else:
+            self._append_parts(event.delivery_id, messages, size)
+        return waiting
+
+    def _append_parts(self, delivery_id: int, messages: Sequence[TelemetryMessage], size: int) -> None:
+        """Append a large batch in parts; its outcome is that of the last part, or the first error."""
+        starts = range(0, len(messages), MAX_BURST)
+        problems: list[BaseException | None] = []
+
+        def written(problem: BaseException | None) -> None:
+            problems.append(problem)
+            if len(problems) == len(starts):
+                self._written(delivery_id, size, next((one for one in problems if one is not None), None))
+
+        for start in starts:
+            self._stream.append(self._key, messages[start : start + MAX_BURST], size // len(starts), written)
+
+    def _written(self, delivery_id: int, size: int, problem: BaseException | None) -> None:
+        self._unwritten.remove(size)
+        if problem is None:
+            self._link.settle(delivery_id, ACCEPTED)
+        else:  # the device sends again
+            told = "the hub cannot store the message now"
+            condition = CONDITIONS[UnavailableError]
+            self._link.reject(delivery_id, AmqpError(condition, told, scope=AmqpErrorScope.DELIVERY))
+        self._driver.wrote()
+
+    def _refuse(self, event: DeliveryReceived, error: BirthmarkError) -> None:
+        tracking_id = self._device.driver.note(error)
+        self._link.reject(event.delivery_id, amqp_error(error, str(tracking_id), AmqpErrorScope.DELIVERY))
+        self._driver.wrote()
+
+
+async def _wait(waiting: Awaitable[object]) -> None:
+    await waiting

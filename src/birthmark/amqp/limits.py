@@ -8,7 +8,7 @@ class AmqpLimits(msgspec.Struct, frozen=True):
 
     # Announced to the peer
     max_frame_bytes: int = 65_536
-    max_channel: int = 255
+    max_channel: int = 1199
     max_handle: int = 255
     max_message_bytes: int = 262_144
     incoming_window: int = 2048  # transfers of a session; renewed at half
@@ -16,9 +16,9 @@ class AmqpLimits(msgspec.Struct, frozen=True):
     idle_timeout_ms: int = 240_000  # a peer may be silent for twice this time
 
     # Counts
-    max_sessions: int = 32
-    max_links: int = 64  # of a session
-    max_links_in_all: int = 512  # of a connection
+    max_sessions: int = 1200  # SDKs for Java and .NET open one for each multiplexed device
+    max_links: int = 255  # of a session
+    max_links_in_all: int = 8192  # of a connection
     max_unsettled: int = 500  # deliveries of a session that the peer has not settled
     max_queued_messages: int = 50  # of a sender link, while it has no credit: responses
     max_queued_bytes: int = 262_144  # of these, of all links of a connection
@@ -28,6 +28,7 @@ class AmqpLimits(msgspec.Struct, frozen=True):
     # Bytes and texts
     max_attach_bytes: int = 8192  # an ATTACH, whose decoded properties need a multiple of its size
     max_incomplete_bytes: int = 1_048_576  # transfers of incomplete deliveries, of all links
+    session_bytes: int = 1024  # that a session counts for as received bytes; see `buffered`
     max_held_bytes: int = 262_144  # frames that wait for a decision on SASL, OPEN or ATTACH; see `wants_data`
     max_name_chars: int = 512  # of a link
     max_address_chars: int = 1024

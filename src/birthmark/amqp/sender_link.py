@@ -58,8 +58,8 @@ class SenderLink(Link):
         super().__init__(session, session_id, attach)
         self.is_settled = False
         self._is_drained = False  # the caller has nothing more to send, but a delivery is not complete
-        self._rest: deque[tuple[_TransferLayout, int, bytes, int]] = deque()  # at most one delivery
-        self._queue: deque[tuple[bytes, bytes | None, bool, int]] = deque()
+        self._rest: tuple[_TransferLayout, int, bytes, int] | None = None  # of a delivery that has begun
+        self._queue: deque[tuple[bytes, bytes | None, bool, int]] | None = None  # that waits for credit
         self._layout: _TransferLayout | None = None
         self._layout_key: tuple[bytes, int, bool] | None = None
 
@@ -111,7 +111,7 @@ class SenderLink(Link):
     @property
     def queued(self) -> int:
         """Number of messages that wait for credit."""
-        return len(self._queue)
+        return 0 if self._queue is None else len(self._queue)
 
     def send(
         self, payload: bytes, *, tag: bytes | None = None, settled: bool | None = None, message_format: int = 0
@@ -173,6 +173,8 @@ class SenderLink(Link):
         """
         if self.state is LinkState.DETACHED:
             return
+        if self._queue is None:
+            self._queue = deque()
         if len(self._queue) >= self.session.limits.max_queued_messages:
             told = f"more than {len(self._queue)} messages wait for credit"
             raise AmqpError(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told, scope=AmqpErrorScope.LINK)
@@ -217,8 +219,8 @@ class SenderLink(Link):
             session.record_transfers(self, delivery_id, tag, transfers=1, settled=settled)
         else:
             session.record_transfers(self, delivery_id, tag, transfers=0, settled=settled)
-            self._rest.append((layout, delivery_id, payload, 0))
-            self._send_rest()
+            self._rest = layout, delivery_id, payload, 0
+            self._send_rest(self._rest)
         return delivery_id
 
     def _layout_of(self, tag: bytes, message_format: int, *, settled: bool) -> _TransferLayout:
@@ -228,10 +230,11 @@ class SenderLink(Link):
             self._layout_key = key
         return self._layout
 
-    def _send_rest(self) -> None:
+    def _send_rest(self, rest: tuple[_TransferLayout, int, bytes, int]) -> None:
         """Send transfers of the delivery that has begun, within the window."""
         session = self.session
-        layout, delivery_id, payload, offset = self._rest.pop()
+        layout, delivery_id, payload, offset = rest
+        self._rest = None
         step = session.max_frame_bytes - layout.head_bytes
         transfers = 0
         while offset < len(payload) and transfers < session.outgoing_window:
@@ -243,7 +246,7 @@ class SenderLink(Link):
             transfers += 1
         session.record_transfers(self, delivery_id, b"", transfers=transfers, settled=True)
         if offset < len(payload):
-            self._rest.append((layout, delivery_id, payload, offset))
+            self._rest = layout, delivery_id, payload, offset
             session.wait_for_window(self)
         elif self._is_drained:
             self._is_drained = False
@@ -255,8 +258,8 @@ class SenderLink(Link):
         """Send what waits for the window or for credit."""
         if self.state is not LinkState.ATTACHED:
             return
-        if self._rest and self.session.outgoing_window:
-            self._send_rest()
+        if self._rest is not None and self.session.outgoing_window:
+            self._send_rest(self._rest)
         while self._queue and not self._rest and self.credit > 0 and self.session.outgoing_window:
             payload, tag, settled, message_format = self._queue[0]
             if not (settled or self.session.unsettled_capacity):
@@ -266,6 +269,8 @@ class SenderLink(Link):
             self._send(payload, tag, settled=settled, message_format=message_format)
         if self._queue:
             self.session.wait_for_window(self)
+        else:
+            self._queue = None
 
     def receive_flow(self, flow: Flow) -> None:
         """Update the credit; a missing delivery count means that the peer has not received our ATTACH."""
@@ -277,6 +282,6 @@ class SenderLink(Link):
 
     def end(self) -> None:
         super().end()
-        self._rest.clear()
-        self.session.count_queued(-sum(len(payload) for payload, *_ in self._queue))
-        self._queue.clear()
+        self._rest = None
+        self.session.count_queued(-sum(len(payload) for payload, *_ in self._queue or ()))
+        self._queue = None

@@ -58,6 +58,9 @@ class SessionConnection(Protocol):
     incomplete_bytes: int
     queued_bytes: int
     link_count: int
+    sessions_to_flush: "set[Session]"
+    """Sessions that have dispositions, credit or a window to send."""
+    sessions_with_held_frames: "set[Session]"
 
     def write_frame(self, channel: int, body: bytes) -> None:
         """Write a frame."""
@@ -88,6 +91,28 @@ class _Settlement(NamedTuple):
 class Session:
     """One session that the peer began; its frames use the peer's channel number in both directions."""
 
+    __slots__ = (
+        "_ended_handles",
+        "_held",
+        "_incoming_window",
+        "_is_ended",
+        "_next_incoming_id",
+        "_next_outgoing_id",
+        "_renewals",
+        "_settlement",
+        "_unsettled",
+        "_waiting",
+        "_window",
+        "channel",
+        "connection",
+        "limits",
+        "links",
+        "next_delivery_id",
+        "out",
+        "pending",
+        "session_id",
+    )
+
     def __init__(self, connection: SessionConnection, session_id: int, channel: int, begin: Begin) -> None:
         self.connection = connection
         self.limits = connection.limits
@@ -98,7 +123,7 @@ class Session:
         self.pending: Link | None = None
         self.links: dict[int, ReceiverLink | SenderLink] = {}
         self._ended_handles: set[int] = set()  # their late frames are ignored; bounded by `max_handle`
-        self._held: deque[tuple[Performative, bytes, int]] = deque()
+        self._held: deque[tuple[Performative, bytes, int]] | None = None  # frames that wait for a decision
         self._unsettled: dict[int, _SentDelivery] = {}
         self._settlement: _Settlement | None = None
         self._renewals: dict[int, ReceiverLink] = {}
@@ -226,10 +251,12 @@ class Session:
                 return
             self.flush_dispositions()
         self._settlement = _Settlement(role, delivery_id, delivery_id, outcome)
+        self.connection.sessions_to_flush.add(self)
 
     def renew_credit(self, link: Link) -> None:
         if isinstance(link, ReceiverLink):
             self._renewals[link.handle] = link
+            self.connection.sessions_to_flush.add(self)
 
     # ---- frames of the peer
 
@@ -239,6 +266,9 @@ class Session:
             self._process(performative, payload)
             return
         size = _HELD_FRAME_BYTES + (size * _ATTACH_FACTOR if isinstance(performative, Attach) else size)
+        if self._held is None:
+            self._held = deque()
+            self.connection.sessions_with_held_frames.add(self)
         self._held.append((performative, payload, size))
         self.connection.held_bytes += size
 
@@ -247,7 +277,13 @@ class Session:
         while self._held and self.pending is None and not self._is_ended:
             performative, payload, size = self._held.popleft()
             self.connection.held_bytes -= size
+            if not self._held:
+                self._forget_held()
             self._process(performative, payload)
+
+    def _forget_held(self) -> None:
+        self._held = None
+        self.connection.sessions_with_held_frames.discard(self)
 
     def _process(self, performative: Performative, payload: bytes) -> None:
         handler = self._HANDLERS.get(type(performative))
@@ -322,6 +358,7 @@ class Session:
     def _receive_transfer(self, transfer: Transfer, payload: bytes) -> None:
         self._next_incoming_id = self._next_incoming_id + 1 & WRAP
         self._incoming_window -= 1
+        self.connection.sessions_to_flush.add(self)
         if self._incoming_window < 0:
             raise _session_error(AmqpCondition.WINDOW_VIOLATION, "more transfers were sent than the window allows")
         link = self._find_link(transfer.handle)
@@ -472,8 +509,9 @@ class Session:
             self._forget_link(link)
         self._renewals.clear()
         self._waiting.clear()
-        self.connection.held_bytes -= sum(size for _, _, size in self._held)
-        self._held.clear()
+        self.connection.held_bytes -= sum(size for _, _, size in self._held or ())
+        self._forget_held()
+        self.connection.sessions_to_flush.discard(self)
         self._settlement = None
         self._unsettled.clear()
 

@@ -205,6 +205,13 @@ class AmqpDriver(asyncio.Protocol):
             self._has_refused_token = True
             self._watch()
 
+    def expect_token(self) -> None:
+        """Close the connection unless it is authenticated again in time: nothing on it is authorized any more."""
+        if not self._is_over:
+            self._expires_at = self._clock.monotonic() + NEXT_TOKEN_S
+            self._has_refused_token = True
+            self._watch()
+
     def note(self, error: BirthmarkError) -> str:
         """Record a refusal that does not end the connection, and return its tracking ID."""
         return self._report(error, self.address, self.peer)

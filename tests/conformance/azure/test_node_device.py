@@ -41,6 +41,8 @@ function rest(method, path, body, headers) {
   });
 }
 
+// Over AMQP the SDK has no listener for an error of the link on which it answers methods.
+process.on('uncaughtException', (error) => { if (error.name !== 'NotConnectedError') throw error; });
 // The device's own line to its hub is cut; the service's lines have another port.
 const lines = new Set();
 const connect = require('node:net').Socket.prototype.connect;

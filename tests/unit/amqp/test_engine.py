@@ -65,7 +65,7 @@ def test_an_open_reports_the_peers_terms_and_waits() -> None:
     assert peer.received() == []
     peer.engine.accept_open()
     peer.engine.next_events()
-    assert peer.received() == [Open("birthmark", None, 65_536, 255, 240_000), Begin(0, 0, 2048, 2048, 255)]
+    assert peer.received() == [Open("birthmark", None, 65_536, 1199, 240_000), Begin(0, 0, 2048, 2048, 255)]
 
 
 def test_pipelined_frames_of_rhea_are_served() -> None:
@@ -87,7 +87,7 @@ def test_a_connection_can_be_refused_at_its_open() -> None:
     peer.send(Open("c", "unknown"))
     peer.engine.close(AmqpError("amqp:not-found", "no such hub"))
     assert peer.received() == [
-        Open("birthmark", None, 65_536, 255, 240_000),
+        Open("birthmark", None, 65_536, 1199, 240_000),
         Close(ErrorInfo("amqp:not-found", "no such hub")),
     ]
     assert only(ConnectionClosed, peer.send(Close())).by_peer
@@ -96,7 +96,7 @@ def test_a_connection_can_be_refused_at_its_open() -> None:
 def test_our_close_waits_for_the_peers() -> None:
     peer, link = a_receiver_link()
     peer.engine.close()
-    assert peer.received() == [Close()]
+    assert peer.received() == [End(), Close()]
     assert peer.transfer(b"late") == []
     assert peer.engine.next_deadline == 5.0
     assert peer.engine.check_deadlines(5.0) == [ConnectionClosed(None, by_peer=False)]

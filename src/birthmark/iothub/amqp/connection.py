@@ -308,7 +308,7 @@ class HubAmqpConnection:
         text = (link.source_address if isinstance(link, SenderLink) else link.target_address) or ""
         try:
             address = parse_address(text)
-            if len(self._handlers) >= MAX_LINKS_WITHOUT_TOKEN and not self._claims:
+            if len(self._handlers) >= MAX_LINKS_WITHOUT_TOKEN and not (self._claims or self._devices):
                 raise NoClaimError(hub="birthmark", resource=text[:_MAX_SHOWN])
             if isinstance(address, EventPartition) and isinstance(link, SenderLink):
                 return self._read(link, address)
@@ -378,17 +378,13 @@ class HubAmqpConnection:
         self.driver.resume_events()
 
     def _device_ended(self, device: AmqpDevice) -> None:
-        """Forget the links of a device that has ended; a connection without another use is closed."""
+        """Forget the links of a device that has ended. A connection without another use has time for a new token."""
         for link in device.links:
             self._handlers.pop(link, None)
             self._device_of.pop(link, None)
-        if device.is_ended_by_hub:
-            asyncio.get_running_loop().call_soon(self._close_unused)
-
-    def _close_unused(self) -> None:
-        if not self._devices and all(handler is self._nodes for handler in self._handlers.values()):
-            told = "the connections of all its devices have ended"
-            self.driver.close(AmqpError(AmqpCondition.CONNECTION_FORCED, told))
+        is_used = self._devices or any(handler is not self._nodes for handler in self._handlers.values())
+        if device.is_ended_by_hub and not is_used:
+            self.driver.expect_token()
 
     def _redirect(self, path: str) -> AmqpError:
         hub, port = self.hub, self._shared.port

@@ -29,6 +29,7 @@ from birthmark.net.quota_key import owner_of
 
 MAX_TOKENS = 1100
 """Tokens of devices on one connection: SDKs multiplex up to 1,000 devices."""
+_CONTROL_FRAMES = 32  # that SDKs send for a device when they connect it: its session and links
 _LAST_S = 253_402_300_799
 _DEVICE_PATH = re.compile(r"devices/([^/]+)(?:/modules/([^/]+))?(?:/.*)?", re.IGNORECASE)
 _PLAIN_USER = re.compile(r"([^/@]+(?:/modules/[^/@]+)?)@sas\.(?!root\.)[^@]+", re.IGNORECASE)
@@ -197,6 +198,7 @@ class ConnectionDevices:
             raise
         assert isinstance(device, AmqpDevice)  # noqa: S101 - as `make` returned it
         device.renew(token)
+        self._driver.engine.allowance.refill(_CONTROL_FRAMES)
         attached.resume()
         if device.is_over or self._driver.is_over:  # taken over meanwhile, or the client has gone
             device.leave(CloseReason.LOST)

@@ -14,7 +14,7 @@ from birthmark.amqp.receiver_link import ReceiverLink
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Array, Int, Timestamp
 from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS
-from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError, UnauthenticatedError
+from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError, PolicyError, UnauthenticatedError
 from birthmark.iothub.amqp.event_reader import is_partition
 from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
 from birthmark.iothub.model import Hub
@@ -24,6 +24,8 @@ from birthmark.iothub.wire.amqp_addresses import AmqpNode, parse_address
 _UNAUTHORIZED, _BAD_REQUEST, _NOT_FOUND, _OK = 401, 400, 404, 200
 _CREDIT = 50
 MAX_REQUEST_BYTES = 16 * 1024
+MAX_NODE_LINKS = 128
+"""Links of a connection to `$cbs` and `$management`."""
 _MAX_SHOWN = 200
 Claim = Callable[[str, str, str], Awaitable[None]]
 """Adds a claim: the audience, the token and its type. Raise `BirthmarkError`."""
@@ -37,6 +39,15 @@ class AmqpRequestError(InvalidRequestError):
     cause = "A request over AMQP is not valid: {detail}."
     fix = "Use an Event Hubs SDK with the hub's connection string: `birthmark hub key --policy service`"
     detail: str
+
+
+class NodeLinksError(PolicyError):
+    """The connection has too many links to nodes."""
+
+    code = "iothub.too_many_node_links"
+    cause = "A connection attached more than {limit} links to $cbs or $management."
+    fix = "Use one pair of links for all tokens of a connection, as the SDKs do. List hubs: `birthmark hub ls`"
+    limit: int
 
 
 class UnknownPartitionError(NotFoundError):
@@ -85,12 +96,16 @@ class NodeRequests(LinkHandler):
         self._iothub = iothub
         self._connection = connection
         self._claim = claim
+        self._links: set[ReceiverLink | SenderLink] = set()
         self._answering: list[SenderLink] = []  # newest last
 
     def attach(self, link: ReceiverLink | SenderLink, node: AmqpNode) -> None:
         """Accept a link. Raise `NoClaimError` for `$management` without a claim."""
         if node is AmqpNode.MANAGEMENT:
             _ = self._connection.hub
+        if len(self._links) >= MAX_NODE_LINKS:
+            raise NodeLinksError(limit=MAX_NODE_LINKS)
+        self._links.add(link)
         if isinstance(link, SenderLink):
             link.accept(settled=True)
             self._answering.append(link)
@@ -99,6 +114,7 @@ class NodeRequests(LinkHandler):
 
     def forget(self, link: ReceiverLink | SenderLink) -> None:
         """Forget a link that has ended."""
+        self._links.discard(link)
         if isinstance(link, SenderLink) and link in self._answering:
             self._answering.remove(link)
 

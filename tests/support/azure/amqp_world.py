@@ -30,7 +30,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.iothub.amqp import HubAmqpConnections
 from birthmark.iothub.connections import HubConnections
 from birthmark.net.amqp_driver import AmqpDriver
-from birthmark.net.tls import TlsPeer
+from birthmark.net.tls import NO_PEER, TlsPeer
 from support.azure.hub_world import World
 from support.fakes import SeededEntropy
 
@@ -186,16 +186,24 @@ class BackEnd:
         return [str(one.error.condition) for one in self.got(Detach) if one.error is not None]
 
 
+B = TypeVar("B", bound=BackEnd)
+
+
 def connect(world: World, shared: HubAmqpConnections) -> BackEnd:
-    """Return a client whose connection is open for bytes."""
+    """Return a back end whose connection is open for bytes."""
+    return connect_as(BackEnd, world, shared)
+
+
+def connect_as(kind: type[B], world: World, shared: HubAmqpConnections, peer: TlsPeer = NO_PEER) -> B:
+    """Return a client of a kind whose connection is open for bytes."""
     refused: list[BirthmarkError] = []
 
     def record(error: BirthmarkError, _address: str, _peer: TlsPeer) -> str:
         refused.append(error)
         return f"tracking-{len(refused)}"
 
-    driver = AmqpDriver(shared.connect, record, world.clock)
-    made = BackEnd(world, driver, refused)
+    driver = AmqpDriver(shared.connect, record, world.clock, peer)
+    made = kind(world, driver, refused)
     driver.start(made, "192.0.2.7")
     return made
 

@@ -8,6 +8,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from typing import Final
 from urllib.parse import unquote
 
 from birthmark.amqp.receiver_link import ReceiverLink
@@ -19,14 +21,19 @@ from birthmark.iothub.amqp.device import AmqpDevice
 from birthmark.iothub.amqp.link_handler import LinkHandler
 from birthmark.iothub.amqp.telemetry_link import UnwrittenTelemetry
 from birthmark.iothub.connections import HubConnections
+from birthmark.iothub.connections.device_connections import Authenticate
 from birthmark.iothub.model import DeviceId, Hub, Identity, name_of, parse_name
-from birthmark.iothub.rules.authentication import DEVICE_CONNECT
+from birthmark.iothub.rules.authentication import DEVICE_CONNECT, DeviceDisabledError
+from birthmark.iothub.rules.device_chains import DeviceChainError, check_chain, parse_chain
+from birthmark.iothub.service.modules import EDGE_HUB
 from birthmark.iothub.wire import HubUser
 from birthmark.iothub.wire.amqp_addresses import DeviceNode
 from birthmark.net.amqp_driver import AmqpDriver
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.net.quota_key import owner_of
 
+CHAIN: Final = "com.microsoft:auth-chain"
+"""Property of a link that names a device and the gateways above it."""
 MAX_TOKENS = 1100
 """Tokens of devices on one connection: SDKs multiplex up to 1,000 devices."""
 _CONTROL_FRAMES = 32  # that SDKs send for a device when they connect it: its session and links
@@ -149,34 +156,70 @@ class ConnectionDevices:
 
     async def attach(self, link: ReceiverLink | SenderLink, node: DeviceNode) -> tuple[AmqpDevice, LinkHandler | None]:
         """Attach a link to its device, whose session begins if this is its first. Raise `BirthmarkError`."""
-        device_id, module_id = parse_name("/".join([node.device_id, *([node.module_id] if node.module_id else [])]))
+        device_id, module_id = parse_name(name_of(node.device_id, node.module_id))
         name = name_of(device_id, module_id)
         if (device := self._devices.get(name)) is None:
-            device = await self._begin(device_id, module_id, name)
+            chain = str(link.properties.get(CHAIN, ""))
+            device = await self._begin(device_id, module_id, name, chain)
         return device, await device.attach_link(link, node)
 
-    async def _begin(self, device_id: DeviceId, module_id: str | None, name: str) -> AmqpDevice:
+    async def _begin(self, device_id: DeviceId, module_id: str | None, name: str, chain: str) -> AmqpDevice:
         hubs, now = self._connections.iothub.hubs, self._connections.clock.now()
         known = hubs.find(self._hostname) or hubs.find(self._driver.peer.sni)
         hosts = [known.host] if known is not None else [one.host for one in hubs.all()]
         tokens = (one for one in self._tokens.values() if any(one.is_for(host, name, now) for host in hosts))
         token = next(tokens, None)
+        if token is None and chain:
+            return await self._admit_child(device_id, module_id, chain)
         host = token.host if token is not None else self._hostname or self._driver.peer.sni
-        return await self._admit(host, device_id, module_id, None if token is None else token.text)
+        authenticate = self._authentication(host, device_id, module_id, None if token is None else token.text)
+        return await self._admit(host, device_id, module_id, authenticate)
 
     async def _authenticate(self, host: str, device_id: DeviceId, module_id: str | None, text: str) -> Hub:
         """Begin the session of a device, or renew it."""
         device = self._devices.get(name_of(device_id, module_id))
+        authenticate = self._authentication(host, device_id, module_id, text)
         if device is None:
-            return (await self._admit(host, device_id, module_id, text)).hub
-        user = HubUser(host, device_id, module_id, "")
-        hub, _, token = await self._connections.iothub.registry.authenticate(
-            user, self._driver.peer, text.encode(), address=self._driver.address
-        )
+            return (await self._admit(host, device_id, module_id, authenticate)).hub
+        hub, _, token = await authenticate()
         device.renew(token)
         return hub
 
-    async def _admit(self, host: str, device_id: DeviceId, module_id: str | None, text: str | None) -> AmqpDevice:
+    def _authentication(self, host: str, device_id: DeviceId, module_id: str | None, text: str | None) -> Authenticate:
+        """Return the check of a device's own token, or of the connection's certificate without one."""
+        password = None if text is None else text.encode()
+        registry, user = self._connections.iothub.registry, HubUser(host, device_id, module_id, "")
+        return partial(registry.authenticate, user, self._driver.peer, password, address=self._driver.address)
+
+    async def _admit_child(self, device_id: DeviceId, module_id: str | None, chain: str) -> AmqpDevice:
+        """Begin the session of a device below a gateway of this connection."""
+        name = name_of(device_id, module_id)
+        gateway_id = chain.rpartition(";")[2]
+        gateway = self._devices.get(name_of(gateway_id, EDGE_HUB))
+        if gateway is None:
+            raise DeviceChainError(
+                chain=chain[:200],
+                detail=f"{gateway_id[:100]} is not connected here",
+                device_id=name,
+                hub=self._hostname,
+            )
+        hub, registry = gateway.hub, self._connections.iothub.registry
+        names = parse_chain(chain, name, hub.name)
+
+        async def authenticate() -> tuple[Hub, Identity, SasToken | None]:
+            check_chain([await registry.device(hub, one) for one in names], chain)
+            identity = await registry.identity(hub, name)
+            if not identity.is_enabled:
+                raise DeviceDisabledError(device_id=device_id, hub=hub.name)
+            return hub, identity, None
+
+        device = await self._admit(hub.host, device_id, module_id, authenticate)
+        gateway.add_child(device)
+        return device
+
+    async def _admit(
+        self, host: str, device_id: DeviceId, module_id: str | None, authenticate: Authenticate
+    ) -> AmqpDevice:
         def make(hub: Hub, identity: Identity, is_of_policy: bool) -> AmqpDevice:  # noqa: FBT001 - a callback
             return AmqpDevice(
                 *(self._connections, self._driver, self._unwritten, self._ended),
@@ -188,9 +231,7 @@ class ConnectionDevices:
         try:
             device, attached, token = await self._connections.admit(
                 HubUser(host, device_id, module_id, ""),
-                self._driver.peer,
-                None if text is None else text.encode(),
-                address=self._driver.address,
+                authenticate,
                 make=make,
             )
         except BirthmarkError as error:

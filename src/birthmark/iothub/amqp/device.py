@@ -99,6 +99,7 @@ class AmqpDevice(DeviceConnection):
         self.is_of_policy = is_of_policy
         self.is_over = self.is_ended_by_hub = False
         self.token: SasToken | None = None
+        self._children: list[AmqpDevice] = []
         self.attached: ConnectedSession
 
     def attach(self, session: ConnectedSession) -> None:
@@ -107,6 +108,11 @@ class AmqpDevice(DeviceConnection):
     def renew(self, token: SasToken | None) -> None:
         """Use the session until this token expires."""
         self.token = token
+
+    def add_child(self, device: "AmqpDevice") -> None:
+        """End another device with this gateway, which authenticates it."""
+        self._children = [one for one in self._children if not one.is_over]
+        self._children.append(device)
 
     # ---- links
 
@@ -231,3 +237,6 @@ class AmqpDevice(DeviceConnection):
         for handler in {*self._links.values()}:
             handler.ended()
         self._on_end(self)
+        children, self._children = self._children, []
+        for child in children:
+            child.end(CloseReason.ADMINISTRATIVE)

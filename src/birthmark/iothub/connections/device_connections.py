@@ -33,7 +33,6 @@ from birthmark.iothub.service.registry import guard_identity
 from birthmark.metric_catalog import Traffic
 from birthmark.net.identity_conflicts import TakeoverHistory
 from birthmark.net.mqtt_service_interface import CloseReason
-from birthmark.net.tls import TlsPeer
 from birthmark.store import from_micros
 
 _MOST = 1024
@@ -136,6 +135,10 @@ class HubObserver:
 LOOK_S = 5.0
 MakeConnection = Callable[[Hub, Identity, bool], DeviceConnection]
 """Makes the connection of an authenticated device; the flag means that a token of a hub policy opened it."""
+
+
+Authenticate = Callable[[], Awaitable[tuple[Hub, Identity, SasToken | None]]]
+"""Authenticates a device, and returns its hub, its identity, and its token if it has one. Raise `BirthmarkError`."""
 
 
 class Admitted(NamedTuple):
@@ -243,10 +246,8 @@ class HubConnections:
     async def admit(
         self,
         user: wire.HubUser,
-        peer: TlsPeer,
-        password: bytes | None,
+        authenticate: Authenticate,
         *,
-        address: str,
         make: MakeConnection,
         clean_start: bool = True,
         may_connect: Callable[[Identity], Will | None] = _without_will,
@@ -256,7 +257,7 @@ class HubConnections:
         `make` returns its connection, and `may_connect` its will, or raises its refusal. Raise `BirthmarkError`.
         """
         seen = self._changes
-        hub, identity, token = await self.iothub.registry.authenticate(user, peer, password, address=address)
+        hub, identity, token = await authenticate()
         will = may_connect(identity)
         self.iothub.throttles.take(hub, ThrottleClass.CONNECTION)
         if user.model_id:
@@ -271,7 +272,7 @@ class HubConnections:
             self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
         try:
             if seen != self._changes:  # new connections miss earlier events: authenticate again
-                await self.iothub.registry.authenticate(user, peer, password, address=address)
+                await authenticate()
         except BirthmarkError:
             space.disconnect(attached, CloseReason.REFUSED, with_will=False)
             raise

@@ -29,6 +29,7 @@ class MqttAdmission:
         require_3_1_1(packet)
         names: dict[str, str] = {}
         connections = self._connections
+        registry = connections.iothub.registry
 
         def make(hub: Hub, identity: Identity, is_of_policy: bool) -> HubConnection:  # noqa: FBT001 - a callback
             space = connections.space(hub.name)
@@ -39,9 +40,7 @@ class MqttAdmission:
             names = {"device_id": user.name, "hub": user.host}
             connection, attached, token = await connections.admit(
                 user,
-                driver.peer,
-                packet.password,
-                address=driver.address,
+                partial(registry.authenticate, user, driver.peer, packet.password, address=driver.address),
                 make=make,
                 clean_start=packet.clean_start,
                 may_connect=partial(_will_of, packet),

@@ -138,21 +138,21 @@ OPERATIONS: Sequence[Operation] = (
     ),
     _row(
         "connect with a symmetric key",
-        "MQTT, WebSocket",
+        "MQTT, AMQP, each also over WebSocket",
         "IoTHubDeviceClient.create_from_connection_string(",
         "MqttWs",
         _HAND,
     ),
     _row(
         "connect with a certificate",
-        "MQTT, WebSocket",
+        "as above",
         "IoTHubDeviceClient.create_from_x509_certificate(",
         "x509=true`",
         "def test_it_registers_and_sends",
     ),
     _row(
         "send telemetry",
-        "`devices/{id}/messages/events/`",
+        "MQTT `devices/{id}/messages/events/`, AMQP `/devices/{id}/messages/events`",
         "client.send_message(",
         "sendEvent(",
         "def test_it_registers_and_s",
@@ -166,7 +166,7 @@ OPERATIONS: Sequence[Operation] = (
     ),
     _row(
         "receive cloud-to-device messages",
-        "`devices/{id}/messages/devicebound/`",
+        "MQTT `devices/{id}/messages/devicebound/`, AMQP `/devices/{id}/messages/devicebound`",
         "on_message_received",
         "client.on('message'",
         _HAND,
@@ -178,7 +178,13 @@ OPERATIONS: Sequence[Operation] = (
         "client._transport.receive()",
         Reason.NOT_SEEN,
     ),
-    _row("get the device twin", "`$iothub/twin/GET`", "client.get_twin()", "client.getTwin()", _HAND),
+    _row(
+        "get the device twin",
+        "MQTT `$iothub/twin/GET`, AMQP `/devices/{id}/twin`",
+        "client.get_twin()",
+        "client.getTwin()",
+        _HAND,
+    ),
     _row(
         "update reported properties",
         "`$iothub/twin/PATCH/properties/reported`",
@@ -193,7 +199,13 @@ OPERATIONS: Sequence[Operation] = (
         "twin.on('properties.desired'",
         _HAND,
     ),
-    _row("respond to direct methods", "`$iothub/methods`", "on_method_request_received", "onDeviceMethod(", _HAND),
+    _row(
+        "respond to direct methods",
+        "MQTT `$iothub/methods`, AMQP `/devices/{id}/methods/devicebound`",
+        "on_method_request_received",
+        "onDeviceMethod(",
+        _HAND,
+    ),
     _row(
         "module: connect with a symmetric key",
         "`{id}/{module}`",
@@ -208,7 +220,13 @@ OPERATIONS: Sequence[Operation] = (
         _NONE,
         Reason.NOT_SEEN,
     ),
-    _row("module: send to an output", "`$.on`", "send_message_to_output(", "sendOutputEvent(", Reason.NOT_SEEN),
+    _row(
+        "module: send to an output",
+        "MQTT `$.on`, AMQP `iothub-outputname`",
+        "send_message_to_output(",
+        "sendOutputEvent(",
+        Reason.NOT_SEEN,
+    ),
     _row(
         "module: send telemetry over HTTPS",
         "`POST …/modules/{m}/messages/events`",

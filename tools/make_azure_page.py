@@ -100,7 +100,7 @@ This page lists the operations of IoT Hub and the Device Provisioning Service th
 by SDK method. Each entry names a test in `tests/conformance/azure` that uses the vendor's unmodified client.
 
 Birthmark rejects other operations with a specific error and records them for `birthmark why`. Devices connect over
-MQTT 3.1.1, MQTT over WebSocket, and HTTPS, not over AMQP. Back ends also use AMQP over TLS and over WebSocket. See
+MQTT 3.1.1, AMQP 1.0, each also over WebSocket, and HTTPS. Back ends use AMQP and HTTPS. See
 also [differences from Azure](../howto/azure-differences.md).
 
 ## Operations by client

@@ -127,7 +127,8 @@ CONNECTIONS = Metric(
     "Connected MQTT clients, by protocol version.",
     (*_CLOUD, "protocol"),
 )
-AMQP_CONNECTIONS = Metric("birthmark_amqp_connections", MetricKind.GAUGE, "Open AMQP connections of back ends.")
+AMQP_CONNECTIONS = Metric("birthmark_amqp_connections", MetricKind.GAUGE, "Open AMQP connections.")
+AMQP_DEVICES = Metric("birthmark_amqp_devices", MetricKind.GAUGE, "Devices and modules connected over AMQP.", ("hub",))
 EVENT_READERS = Metric(
     "birthmark_event_readers", MetricKind.GAUGE, "Event Hubs readers of partitions, by hub.", ("hub",)
 )
@@ -274,7 +275,7 @@ CATALOGUE = (
     *(REFUSALS, REGISTRATIONS, ISSUED, RENEWED, FAILED_RENEWALS, REVOKED),
     *(COMMITS, COMMITTED, WAITING, LAG, HANDSHAKES, FAILED, OUTBOX, CERTIFICATE_ENDS, CERTIFICATE_TAKEN),
     *(UNRENEWED, LISTS_END, DISK_FREE, CLOCK_STEADY, CLOCK_OFF, OUTBOX_AGE, HOOKS_FAILING, ALERTS),
-    *(AMQP_CONNECTIONS, EVENT_READERS, EVENTS_SENT),
+    *(AMQP_CONNECTIONS, AMQP_DEVICES, EVENT_READERS, EVENTS_SENT),
     *(TELEMETRY, STREAM_COMMITS, KEPT_COMMITS, KEPT_BYTES, LETTERS, TWINS, ROUTED, ROUTES_LAG, SHADOWS, METHODS),
     *(RULE_SEEN, RULE_SENT, RULE_LAG, RULE_MISSED),
 )

@@ -138,7 +138,7 @@ def _runner(settings: "Settings", read: Callable[[], "Settings"]) -> Callable[..
 
 
 _AMQPS_NOT_BOUND = (
-    "port {port} is in use or not permitted, so back ends can use AMQP only over WebSocket (ports 443 and 8443). "
+    "port {port} is in use or not permitted, so AMQP is possible only over WebSocket (ports 443 and 8443). "
     "Find the program that uses the port: `ss -ltnp 'sport = :{port}'`"
 )
 

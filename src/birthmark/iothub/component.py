@@ -170,6 +170,8 @@ class HubComponent(Component):
     def samples(self) -> Iterable[Sample]:
         yield from self._of_streams()
         yield Sample(metric_catalog.AMQP_CONNECTIONS, (), len(self._amqp.live))
+        for hub, count in sorted(self._amqp.device_counts().items()):
+            yield Sample(metric_catalog.AMQP_DEVICES, (hub,), count)
         for hub, count in sorted(self._amqp.events.counts().items()):
             yield Sample(metric_catalog.EVENT_READERS, (hub,), count)
         for hub, count in sorted(self._amqp.events.sent.items()):

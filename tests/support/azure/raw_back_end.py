@@ -4,6 +4,7 @@ import base64
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Self
 
 from birthmark.amqp.framer import AMQP_HEADER, AmqpFramer, encode_frame
@@ -35,11 +36,21 @@ class BackEndRefusedError(Exception):
 class RawBackEnd:
     """The client of one connection. `connection_string` is that of the Event Hubs-compatible endpoint."""
 
-    def __init__(self, address: str, ca_file: str, connection_string: str, *, source: str = "") -> None:
-        """Connect to port 5671, from the address `source` if there is one."""
+    def __init__(
+        self,
+        address: str,
+        ca_file: str,
+        connection_string: str,
+        *,
+        source: str = "",
+        own: tuple[Path, Path] | None = None,
+    ) -> None:
+        """Connect to port 5671, from the address `source` and with the certificate and key `own` if there are any."""
         self._known = dict(part.split("=", 1) for part in connection_string.split(";"))
         raw = socket.create_connection((address, 5671), 10, (source, 0) if source else None)
         context = ssl.create_default_context(cafile=ca_file)
+        if own is not None:
+            context.load_cert_chain(*own)
         self.line = context.wrap_socket(raw, server_hostname=self._host)
         self.line.settimeout(10)
         self.is_held = False
@@ -47,7 +58,7 @@ class RawBackEnd:
         self._handles = self._ids = 0
         self.line.sendall(AMQP_HEADER)
         self._has_header = False
-        self.send(Open("back-end"))
+        self.send(Open("back-end", self._host))
         self.send(Begin(None, 0, 2048, 2048))
 
     def __enter__(self) -> Self:
@@ -96,8 +107,9 @@ class RawBackEnd:
             self.next()  # which tells why
         return handle
 
-    def transfer(self, handle: int, message: AmqpMessage) -> None:
-        self.send(Transfer(handle, self._ids, b"t", 0, settled=False), write_message(message))
+    def transfer(self, handle: int, message: AmqpMessage | bytes) -> None:
+        payload = message if isinstance(message, bytes) else write_message(message)
+        self.send(Transfer(handle, self._ids, b"t", 0, settled=False), payload)
         self._ids += 1
 
     def ask(self, links: int, body: object, **asked: str) -> None:
@@ -112,7 +124,7 @@ class RawBackEnd:
 
     def cbs(self) -> int:
         asks = self.attach("$cbs", receives=False)
-        self.attach("$cbs")
+        self.attach("$cbs", credit=5000)
         return asks
 
     @property

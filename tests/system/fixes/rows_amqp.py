@@ -1,13 +1,21 @@
-"""Back ends that break AMQP, or want what a hub does not have."""
+"""Back ends and devices that break AMQP, or want what a hub does not have."""
 
+import base64
+import json
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from fixes.desk import Desk, Row, typing
+from fixes.desk import Desk, RefusedError, Row, typing
+from fixes.rows_azure import in_hub
 
-from birthmark.amqp.message import AmqpMessage, MessageProperties
-from birthmark.amqp.performatives import Source
+from birthmark.amqp.composite import decode_composite, encode_composite
+from birthmark.amqp.framer import SASL_FRAME, SASL_HEADER, AmqpFramer, encode_frame
+from birthmark.amqp.message import AmqpMessage, MessageProperties, read_message
+from birthmark.amqp.performatives import Source, Transfer
+from birthmark.amqp.sasl import SaslInit, SaslOutcome
 from birthmark.amqp.values import Symbol
+from birthmark.auth.sas import hmac_sha256, render_sas
 from support.azure.raw_back_end import RawBackEnd
 
 _HELD: list[RawBackEnd] = []
@@ -17,6 +25,73 @@ _HELD: list[RawBackEnd] = []
 def connected(desk: Desk) -> RawBackEnd:
     known = desk.scene.environment
     return RawBackEnd(desk.server.address, known["SSL_CERT_FILE"], known["EVENT_HUB_CONNECTION_STR"])
+
+
+def as_device(desk: Desk) -> RawBackEnd:
+    """Connect with the certificate of the desk's device."""
+    known = desk.scene.environment
+    assert desk.device is not None
+    own = desk.device.certificate_file, desk.device.key_file
+    return RawBackEnd(desk.server.address, known["SSL_CERT_FILE"], known["EVENT_HUB_CONNECTION_STR"], own=own)
+
+
+def sending(name: str, payload: bytes) -> Callable[[Desk], object]:
+    """Send telemetry as a device."""
+
+    def send(desk: Desk) -> None:
+        with as_device(desk) as device:
+            device.transfer(device.attach(f"devices/{name}/messages/events", receives=False), payload)
+            while True:
+                device.next()
+
+    return send
+
+
+def asking_twin(name: str) -> Callable[[Desk], object]:
+    """Send a twin request without an operation, and raise its response."""
+
+    def ask(desk: Desk) -> None:
+        with as_device(desk) as device:
+            device.attach(f"devices/{name}/twin")
+            requests = device.attach(f"devices/{name}/twin", receives=False)
+            device.transfer(requests, AmqpMessage(None))
+            while not isinstance((found := device.next())[0], Transfer):
+                pass
+            raise RefusedError(str(read_message(found[1])))
+
+    return ask
+
+
+def plain_as(user: str) -> Callable[[Desk], object]:
+    """Connect by SASL PLAIN with the token of another device."""
+
+    def connect(desk: Desk) -> None:
+        host = desk.scene.environment["PROVISIONING_HOST"]
+        text = render_sas(f"{host}/devices/fix-owner", hmac_sha256(b"k" * 32), datetime.now(UTC) + timedelta(hours=1))
+        init = SaslInit("PLAIN", f"\0{user}\0{text}".encode())
+        with desk.tls(5671) as line:
+            line.sendall(SASL_HEADER + encode_frame(0, encode_composite(init), SASL_FRAME))
+            framer, is_header = AmqpFramer(), True
+            while data := line.recv(4096):
+                framer.receive_data(data)
+                is_header = is_header and framer.next_header() is None
+                while not is_header and (frame := framer.next_frame()) is not None:
+                    found = decode_composite(frame.body)[0]
+                    if isinstance(found, SaslOutcome) and found.code:
+                        raise RefusedError(str(found))
+
+    return connect
+
+
+def many_node_links(desk: Desk) -> None:
+    with connected(desk) as back_end:
+        back_end.claim()
+        while True:
+            back_end.attach("$cbs")
+
+
+def chain(text: str) -> dict[str, Any]:
+    return {"properties": {Symbol("com.microsoft:auth-chain"): text}}
 
 
 def partition(group: str = "$Default", number: int = 0) -> str:
@@ -55,6 +130,20 @@ def claiming(count: int = 1, text: str = "", **asked: str) -> Callable[[Desk], o
     return claim
 
 
+def presenting(count: int) -> Callable[[Desk], object]:
+    """Present tokens of the policy that connects devices."""
+
+    def present(desk: Desk) -> None:
+        done = desk.scene.type("birthmark hub key --policy device --json")
+        known = json.loads(done.stdout)
+        host = desk.scene.environment["PROVISIONING_HOST"]
+        key = base64.b64decode(known["primary_key"])
+        text = render_sas(host, hmac_sha256(key), datetime.now(UTC) + timedelta(hours=1), "device")
+        claiming(count, text)(desk)
+
+    return present
+
+
 def breaking(desk: Desk) -> None:
     with connected(desk) as back_end:
         back_end.send_bytes(b"\x00\x00\x00\x09\x02\x00\x00\x00\xff")
@@ -82,7 +171,19 @@ AMQP: Mapping[str, Row] = {
     "iothub.amqp_token_type": Row(claiming(text="eyJ0eXAi"), is_instead=True),
     "iothub.amqp_request_invalid": Row(claiming(operation="take-token"), is_instead=True),
     "iothub.too_many_tokens": Row(claiming(101), is_instead=True),
-    "iothub.amqp_address_unknown": Row(attaching("devices/fix/messages/devicebound"), is_instead=True),
+    "iothub.amqp_address_unknown": Row(attaching("nowhere/at/all"), is_instead=True),
+    "iothub.telemetry_amqp_invalid": Row(sending("fix-amqp", b"garbage"), in_hub("fix-amqp"), is_instead=True),
+    "iothub.device_amqp_request_invalid": Row(asking_twin("fix-amqp-twin"), in_hub("fix-amqp-twin"), is_instead=True),
+    "iothub.device_chain_invalid": Row(
+        attaching("devices/fix-below/messages/events", receives=False, **chain("fix-below;fix-edge")),
+        typing("birthmark hub device create fix-below"),
+        is_instead=True,
+    ),
+    "iothub.too_many_device_tokens": Row(presenting(1101), is_instead=True),
+    "iothub.too_many_node_links": Row(many_node_links, is_instead=True),
+    "iothub.plain_user_mismatch": Row(
+        plain_as("fix-another@sas.birthmark"), typing("birthmark hub device create fix-another"), is_instead=True
+    ),
     "iothub.event_hub_read_only": Row(attaching("birthmark", receives=False), is_instead=True),
     "iothub.entity_not_of_hub": Row(attaching("other/ConsumerGroups/$Default/Partitions/0"), is_instead=True),
     "iothub.default_consumer_group": Row(typing("birthmark hub consumer-group rm '$Default' --yes"), is_instead=True),

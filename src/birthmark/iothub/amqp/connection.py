@@ -1,7 +1,8 @@
 """One AMQP connection of a hub, of back ends or devices: claims, and the handler of each link."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from birthmark.amqp.errors import AmqpCondition, AmqpError, AmqpErrorScope
 from birthmark.amqp.events import (
@@ -64,8 +65,8 @@ class AmqpAddressError(NotFoundError):
     message = "The address {address} does not exist in this direction"
     cause = "A client attached a link to {address}, which this server does not have in this direction."
     fix = (
-        "Read events with an Event Hubs SDK, and send messages to devices with a service SDK. Devices connect over "
-        "MQTT or HTTPS. To print the connection strings: `birthmark hub key --policy service`"
+        "Read events with an Event Hubs SDK, send messages to devices with a service SDK, and connect devices with a "
+        "device SDK. To print the connection strings: `birthmark hub key --policy service`"
     )
     address: str
 
@@ -112,6 +113,13 @@ class HubAmqpConnections:
     def live(self) -> tuple["HubAmqpConnection", ...]:
         """Every open connection."""
         return tuple(self._connections)
+
+    def device_counts(self) -> Mapping[str, int]:
+        """Return the number of connected devices and modules by hub."""
+        counts = Counter[str]()
+        for connection in self._connections:
+            counts.update(connection.device_hubs())
+        return counts
 
     def connect(self, driver: AmqpDriver) -> "HubAmqpConnection":
         """Return the hub's side of a new connection."""
@@ -219,6 +227,10 @@ class HubAmqpConnection:
             except BirthmarkError as error:
                 self.detach(link, error)
         self._rechecked = None
+
+    def device_hubs(self) -> Iterable[str]:
+        """Return the hub of each device of the connection."""
+        return self._devices.hubs()
 
     # ---- for handlers
 

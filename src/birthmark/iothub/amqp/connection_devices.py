@@ -5,7 +5,7 @@ by the certificate of the connection.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -115,6 +115,10 @@ class ConnectionDevices:
 
     def __len__(self) -> int:
         return len(self._devices)
+
+    def hubs(self) -> Iterable[str]:
+        """Return the hub of each device."""
+        return (device.hub.name for device in self._devices.values())
 
     # ---- tokens
 
@@ -241,7 +245,7 @@ class ConnectionDevices:
         device.renew(token)
         self._driver.engine.allowance.refill(_CONTROL_FRAMES)
         attached.resume()
-        if device.is_over or self._driver.is_over:  # taken over meanwhile, or the client has gone
+        if device.is_over or self._driver.is_over:  # taken over, or the client has gone
             device.leave(CloseReason.LOST)
         else:
             self._devices[device.device_id] = device

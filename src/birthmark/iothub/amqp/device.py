@@ -34,7 +34,7 @@ _ENDS = {CloseReason.TAKEN_OVER: (AmqpCondition.LINK_STOLEN, "another connection
 _ENDED = (AmqpCondition.DETACH_FORCED, "the hub ended the connection of the device")
 
 
-class DevicePart:
+class AmqpDeviceDriver:
     """A device's part of the connection, as the rest of the server sees it."""
 
     __slots__ = ("_device", "_driver")
@@ -72,7 +72,7 @@ class DevicePart:
 class AmqpDevice(DeviceConnection):
     """The session begins with the first link or token, and ends with the last link."""
 
-    driver: DevicePart
+    driver: AmqpDeviceDriver
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class AmqpDevice(DeviceConnection):
         self._methods: dict[str, MethodLinks] = {}
         self._twins: dict[str, TwinLinks] = {}
         self._devicebound: DeviceboundLink | None = None
-        self.driver = DevicePart(self, driver)
+        self.driver = AmqpDeviceDriver(self, driver)
         self.hub, self.identity, self.device_id = hub, identity, identity.name
         self.is_of_policy = is_of_policy
         self.is_over = self.is_ended_by_hub = False

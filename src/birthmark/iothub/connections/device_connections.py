@@ -141,7 +141,7 @@ Authenticate = Callable[[], Awaitable[tuple[Hub, Identity, SasToken | None]]]
 """Authenticates a device, and returns its hub, its identity, and its token if it has one. Raise `BirthmarkError`."""
 
 
-class Admitted(NamedTuple):
+class AdmittedDevice(NamedTuple):
     """A connection that was admitted, with its session, and its token if it has one."""
 
     connection: DeviceConnection
@@ -251,7 +251,7 @@ class HubConnections:
         make: MakeConnection,
         clean_start: bool = True,
         may_connect: Callable[[Identity], Will | None] = _without_will,
-    ) -> Admitted:
+    ) -> AdmittedDevice:
         """Authenticate a device and open its session, which ends its earlier connection.
 
         `make` returns its connection, and `may_connect` its will, or raises its refusal. Raise `BirthmarkError`.
@@ -277,7 +277,7 @@ class HubConnections:
             space.disconnect(attached, CloseReason.REFUSED, with_will=False)
             raise
         await self.iothub.routes.write_connection_event(hub.name, identity.name, is_connected=True)
-        return Admitted(connection, attached, token)
+        return AdmittedDevice(connection, attached, token)
 
     def close_with_token(self, token: SasToken, connection: DeviceConnection) -> None:
         """Close a connection when its token expires."""

@@ -26,7 +26,7 @@ class DeviceRequestError(InvalidRequestError):
     code = "iothub.device_amqp_request_invalid"
     message = "The request is not valid: {detail}"
     cause = "A request of device {device_id} over AMQP is not valid: {detail}."
-    fix = "Use a device SDK. To show the twin of the device: `birthmark hub twin show {device_id}`"
+    fix = "Use a device SDK. To show the twin: `birthmark hub twin {device_id}`"
     detail: str
     device_id: str
 

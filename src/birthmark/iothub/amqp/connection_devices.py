@@ -201,12 +201,9 @@ class ConnectionDevices:
         gateway_id = chain.rpartition(";")[2]
         gateway = self._devices.get(name_of(gateway_id, EDGE_HUB))
         if gateway is None:
-            raise DeviceChainError(
-                chain=chain[:200],
-                detail=f"{gateway_id[:100]} is not connected here",
-                device_id=name,
-                hub=self._hostname,
-            )
+            hub_name = self._connections.iothub.hubs.by_host(self._hostname).name
+            detail = f"{gateway_id[:100]} is not connected here"
+            raise DeviceChainError(chain=chain[:200], detail=detail, device_id=name, hub=hub_name)
         hub, registry = gateway.hub, self._connections.iothub.registry
         names = parse_chain(chain, name, hub.name)
 

@@ -60,7 +60,10 @@ class CompositeType(NamedTuple):
     code: int
     prefix: bytes
     fields: tuple[_FieldSpec, ...]
+    readers: tuple[tuple[Mapping[int, Reader], Any], ...]
+    """Readers of each field, with the value that a null stands for."""
     defaults: tuple[Any, ...]
+    has_required: bool
     writers: tuple[Callable[[Any], bytes], ...]
 
 
@@ -80,8 +83,12 @@ def composite(code: int, name: str) -> Callable[[StructType], StructType]:
             _FieldSpec(field.name, *_type_of(hints[field.name], field)) for field in msgspec.structs.fields(kind)
         )
         prefix = bytes((DESCRIBED, SMALL_ULONG, code))
+        readers = tuple((one.type.readers, one.default) for one in fields)
         defaults, writers = tuple(one.default for one in fields), tuple(one.type.write for one in fields)
-        _BY_CODE[code] = _BY_KIND[kind] = CompositeType(kind, code, prefix, fields, defaults, writers)
+        has_required = _REQUIRED in defaults
+        _BY_CODE[code] = _BY_KIND[kind] = CompositeType(
+            kind, code, prefix, fields, readers, defaults, has_required, writers
+        )
         _BY_NAME[name] = code
         return kind
 
@@ -148,19 +155,18 @@ def _read_fields(kind: CompositeType, data: bytes, offset: int, budget: DecodeBu
         count, end = 0, offset
     else:
         raise DecodeError(f"{kind.kind.__name__} is not a list")
-    fields = kind.fields
-    if count > len(fields):
+    if count > len(kind.readers):
         raise _invalid(f"{kind.kind.__name__} has {count} fields")
     budget.enter(count)
     values = []
-    for field in fields[:count]:
+    for readers, default in kind.readers[:count]:
         code = data[offset]
         offset += 1
         if code == NULL:
-            values.append(field.default)
+            values.append(default)
             continue
-        reader = field.type.readers.get(code)
-        if reader is None:
+        if (reader := readers.get(code)) is None:
+            field = kind.fields[len(values)]
             raise _invalid(f"{kind.kind.__name__}.{field.name} is not of type {field.type.name}")
         value, offset = reader(data, offset, budget)
         values.append(value)
@@ -168,8 +174,8 @@ def _read_fields(kind: CompositeType, data: bytes, offset: int, budget: DecodeBu
     if offset != end:
         raise DecodeError(f"{kind.kind.__name__} does not have the size that it states")
     values += kind.defaults[count:]
-    if _REQUIRED in values:
-        names = [field.name for field, value in zip(fields, values, strict=True) if value is _REQUIRED]
+    if kind.has_required and _REQUIRED in values:
+        names = [field.name for field, value in zip(kind.fields, values, strict=True) if value is _REQUIRED]
         raise _invalid(f"{kind.kind.__name__}.{names[0]} is missing")
     return kind.kind(*values), offset
 

@@ -22,7 +22,7 @@ from birthmark.amqp.composite import (
     encode_trimmed,
     read_described,
 )
-from birthmark.amqp.decoder import DESCRIBED, DecodeBudget, guard
+from birthmark.amqp.decoder import DESCRIBED, SMALL_ULONG, DecodeBudget, guard, read_value
 from birthmark.amqp.encoder import encode_binary, encode_value
 from birthmark.amqp.errors import AmqpCondition, AmqpError, AmqpErrorScope, DecodeError
 from birthmark.amqp.limits import AmqpLimits
@@ -174,14 +174,21 @@ def _read_sections(payload: bytes, maximum: int) -> list[tuple[int, Any]]:
 def _read_section(data: bytes, offset: int, budget: DecodeBudget) -> tuple[tuple[int, Any], int]:
     if data[offset] != DESCRIBED:
         raise DecodeError("a message has a part that is not a section")
+    code = data[offset + 2] if data[offset + 1] == SMALL_ULONG else 0
+    if (kind := _KINDS.get(code)) is not None:  # nearly always
+        found, offset = read_value(data, offset + 3, budget)
+        if isinstance(found, kind):
+            return (code, found), offset
+        raise DecodeError("a message has a section of an unknown type")
     value, offset = read_described(data, offset + 1, budget)
     if isinstance(value, MessageHeader):
         return (_HEADER, value), offset
     if isinstance(value, MessageProperties):
         return (PROPERTIES, value), offset
     if isinstance(value, DescribedValue):
-        code = _NAMES.get(value.descriptor, 0) if isinstance(value.descriptor, Symbol) else value.descriptor
-        kind = _KINDS.get(code) if isinstance(code, int) else None
+        named = _NAMES.get(value.descriptor, 0) if isinstance(value.descriptor, Symbol) else value.descriptor
+        code = named if isinstance(named, int) else 0
+        kind = _KINDS.get(code)
         if kind is not None and isinstance(value.value, kind):
             return (code, value.value), offset
     raise DecodeError("a message has a section of an unknown type")

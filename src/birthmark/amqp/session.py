@@ -122,7 +122,7 @@ class Session:
         self.next_delivery_id = 0
         self.pending: Link | None = None
         self.links: dict[int, ReceiverLink | SenderLink] = {}
-        self._ended_handles: set[int] = set()  # their late frames are ignored; bounded by `max_handle`
+        self._ended_handles: set[int] | None = None  # their late frames are ignored; bounded by `max_handle`
         self._held: deque[tuple[Performative, bytes, int]] | None = None  # frames that wait for a decision
         self._unsettled: dict[int, _SentDelivery] = {}
         self._settlement: _Settlement | None = None
@@ -209,6 +209,8 @@ class Session:
 
     def link_detached(self, link: Link) -> None:
         self._forget_link(link)
+        if self._ended_handles is None:
+            self._ended_handles = set()
         self._ended_handles.add(link.handle)
         self._forget_deliveries(link)
 
@@ -306,7 +308,8 @@ class Session:
         kind = SenderLink if attach.role is RECEIVER else ReceiverLink
         link = kind(self, self.session_id, attach)
         error = self._check_attach(link)
-        self._ended_handles.discard(handle)
+        if self._ended_handles is not None:
+            self._ended_handles.discard(handle)
         self.links[handle] = link
         self.connection.link_count += 1
         self.pending = link
@@ -342,7 +345,7 @@ class Session:
         """Return the link of a handle, or None for an ended one, whose frames count as control frames."""
         if (link := self.links.get(handle)) is not None:
             return link
-        if handle in self._ended_handles:
+        if self._ended_handles is not None and handle in self._ended_handles:
             self._spend()
             return None
         raise _session_error(AmqpCondition.UNATTACHED_HANDLE, f"handle {handle} is not attached")

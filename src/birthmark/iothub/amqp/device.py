@@ -72,6 +72,27 @@ class AmqpDeviceDriver:
 class AmqpDevice(DeviceConnection):
     """The session begins with the first link or token, and ends with the last link."""
 
+    __slots__ = (
+        "__weakref__",
+        "_amqp",
+        "_children",
+        "_connections",
+        "_devicebound",
+        "_links",
+        "_methods",
+        "_on_end",
+        "_twins",
+        "_unwritten",
+        "attached",
+        "device_id",
+        "driver",
+        "hub",
+        "identity",
+        "is_ended_by_hub",
+        "is_of_policy",
+        "is_over",
+        "token",
+    )
     driver: AmqpDeviceDriver
 
     def __init__(

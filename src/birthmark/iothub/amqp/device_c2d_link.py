@@ -26,6 +26,8 @@ from birthmark.net.amqp_driver import AmqpDriver
 class DeviceboundLink(LinkHandler):
     """Handler of one link."""
 
+    __slots__ = ("_c2d", "_connections", "_delivery", "_device", "_driver", "_is_over", "_link")
+
     def __init__(self, connections: HubConnections, device: LinkDevice, driver: AmqpDriver, link: SenderLink) -> None:
         """Accept the link."""
         self._connections = connections

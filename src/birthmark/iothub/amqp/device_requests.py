@@ -38,6 +38,8 @@ _OK, _NO_CONTENT = 200, 204
 class PairedLinks(LinkHandler):
     """The links of one channel."""
 
+    __slots__ = ("_device", "_driver", "_sending")
+
     def __init__(self, device: LinkDevice, driver: AmqpDriver) -> None:
         self._device = device
         self._driver = driver
@@ -79,6 +81,8 @@ class PairedLinks(LinkHandler):
 
 class TwinLinks(PairedLinks):
     """Twin requests of a device, their responses, and changes of desired properties."""
+
+    __slots__ = ("_iothub", "_is_subscribed")
 
     def __init__(self, iothub: IotHub, device: LinkDevice, driver: AmqpDriver) -> None:
         super().__init__(device, driver)
@@ -128,6 +132,8 @@ class TwinLinks(PairedLinks):
 
 class MethodLinks(PairedLinks):
     """Direct method calls to a device, and its responses."""
+
+    __slots__ = ("_calls",)
 
     def __init__(self, calls: MethodCalls, device: LinkDevice, driver: AmqpDriver) -> None:
         super().__init__(device, driver)

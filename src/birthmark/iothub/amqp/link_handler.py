@@ -15,6 +15,8 @@ from birthmark.net.amqp_driver import AmqpDriver
 class LinkHandler:
     """Handler of one link; the defaults ignore what the link does not have."""
 
+    __slots__ = ()
+
     def received(self, _event: DeliveryReceived) -> Awaitable[None] | None:
         """Handle a delivery, and settle it."""
         return None

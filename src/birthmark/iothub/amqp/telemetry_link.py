@@ -58,6 +58,22 @@ class UnwrittenTelemetry:
 class TelemetryLink(LinkHandler):
     """Handler of one link."""
 
+    __slots__ = (
+        "_authentication",
+        "_clock",
+        "_device",
+        "_driver",
+        "_key",
+        "_link",
+        "_name",
+        "_stream",
+        "_throttled",
+        "_throttled_bytes",
+        "_throttles",
+        "_turns",
+        "_unwritten",
+    )
+
     def __init__(
         self,
         connections: HubConnections,
@@ -77,7 +93,7 @@ class TelemetryLink(LinkHandler):
         self._name = device.identity.name
         self._key = key_of(self._name.partition("/")[0])
         self._unwritten = unwritten
-        self._throttled: deque[DeliveryReceived] = deque()
+        self._throttled: deque[DeliveryReceived] | None = None  # that waits for its turn
         self._throttled_bytes = 0
         self._turns: asyncio.Task[None] | None = None
         link.accept(credit=CREDIT, max_message_bytes=MAX_MESSAGE_BYTES)
@@ -86,6 +102,8 @@ class TelemetryLink(LinkHandler):
         if self._throttles.of(self._device.hub.name) is None and self._turns is None:
             waiting = self._take(event)
             return None if waiting is None else _wait(waiting)
+        if self._throttled is None:
+            self._throttled = deque()
         self._throttled.append(event)
         self._throttled_bytes += len(event.payload)
         if self._turns is None:
@@ -109,7 +127,7 @@ class TelemetryLink(LinkHandler):
                         await waiting
                 self._throttled_bytes -= size
         finally:
-            self._turns = None
+            self._turns = self._throttled = None
 
     def _is_over(self) -> bool:
         return self._device.is_over

@@ -388,6 +388,7 @@ async def test_a_method_is_called_and_answered_by_its_own_device_alone(tmp_path:
         respond(responses, 200)
         answer = await calling
         assert (answer.status, answer.payload) == (200, b'"done"')
+        assert msgspec.msgpack.encode(answer), "another worker may have called"
 
 
 # ---- the session of a device

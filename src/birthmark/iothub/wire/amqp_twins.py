@@ -81,7 +81,7 @@ def parse_twin_request(name: str, message: AmqpMessage) -> TwinRequest:
     if version is not None and (isinstance(version, bool) or not isinstance(version, int)):
         raise refused("its version is not a number")
     patch = body_of(message, refused) if operation is TwinOperation.REPORT else b""
-    return TwinRequest(operation, correlation_of(message), patch, version)
+    return TwinRequest(operation, correlation_of(message), patch, None if version is None else int(version))
 
 
 def render_twin_response(correlation: Any, status: int, body: bytes = b"", version: int | None = None) -> bytes:
@@ -132,7 +132,7 @@ def parse_method_response(name: str, message: AmqpMessage) -> MethodResponse:
         rid = _uuid_of(correlation)
     except (TypeError, ValueError) as error:
         raise refused("a method response has no correlation ID that is a UUID") from error
-    return MethodResponse(f"{rid.int:x}", status, body_of(message, refused))
+    return MethodResponse(f"{rid.int:x}", int(status), body_of(message, refused))  # a plain number, for other workers
 
 
 def _uuid_of(correlation: Any) -> UUID:

@@ -1,12 +1,14 @@
-"""AMQP 1.0 by layer: values, performatives, messages, frames, SASL, and a server's connection."""
+"""AMQP 1.0 by layer: values, performatives, messages, frames, SASL, and both ends of a connection."""
 
 import contextlib
 from collections.abc import Sequence
 
+from birthmark.amqp.client_engine import AmqpClientEngine
 from birthmark.amqp.composite import encode_composite
+from birthmark.amqp.connection_engine import AmqpState
 from birthmark.amqp.decoder import decode_value
 from birthmark.amqp.encoder import encode_value
-from birthmark.amqp.engine import AmqpEngine, AmqpState
+from birthmark.amqp.engine import AmqpEngine
 from birthmark.amqp.errors import AmqpError
 from birthmark.amqp.events import (
     AmqpEvent,
@@ -99,6 +101,25 @@ STREAMS: Sequence[bytes] = (
     AMQP_HEADER + _STREAM,
     SASL_HEADER + encode_frame(0, INITS[0], SASL_FRAME) + AMQP_HEADER + EMPTY_FRAME + _STREAM,
 )
+CLIENT_STREAMS: Sequence[bytes] = (
+    AMQP_HEADER
+    + b"".join(
+        encode_frame(0, encode_performative(one) + payload)
+        for one, payload in (
+            (Open("server", None, 512, idle_time_out=1000), b""),
+            (Begin(0, 0, 10, 10), b""),
+            (Attach("s", 0, RECEIVER, source=Source("s"), target=Target("/events")), b""),
+            (Attach("r", 1, SENDER, source=Source("/out"), target=Target("r"), initial_delivery_count=0), b""),
+            (Flow(0, 10, 0, 10, 0, 0, 20, echo=True), b""),
+            (Transfer(1, 0, b"t", more=True), MESSAGES[0][:20]),
+            (Transfer(1, 0), MESSAGES[0][20:]),
+            (Disposition(RECEIVER, 0, 3, settled=True, state=ACCEPTED), b""),
+            (Detach(0, closed=True, error=ErrorInfo("a:b", "text")), b""),
+            (End(), b""),
+            (Close(), b""),
+        )
+    ),
+)
 
 
 def value(data: bytes) -> None:
@@ -151,6 +172,32 @@ def server(data: bytes) -> None:
         assert "ConnectionClosed" not in seen[:-1]
 
 
+def client(data: bytes) -> None:
+    """Answer a client in two chunkings; nothing follows the end of the connection."""
+    for step in (len(data) or 1, 11):
+        seen = _answer([data[at : at + step] for at in range(0, len(data), step)])
+        assert "ConnectionClosed" not in seen[:-1]
+
+
+def _answer(chunks: Sequence[bytes]) -> list[str]:
+    engine = AmqpClientEngine("hub", container_id="c")
+    engine.begin(0.0)
+    seen: list[str] = []
+    for chunk in chunks:
+        for event in engine.receive_data(chunk, 0.0):
+            match event:
+                case ConnectionOpened() if engine.state is AmqpState.OPENED:
+                    session = engine.begin_session()
+                    session.attach_sender("s", "/events")
+                    session.attach_receiver("r", "/out")
+                case _:
+                    _decide_on_link(event)
+            seen.append(type(event).__name__)
+        engine.data_to_send()
+    engine.check_deadlines(1e6)
+    return seen
+
+
 def _serve(chunks: Sequence[bytes]) -> list[str]:
     engine = AmqpEngine()
     seen: list[str] = []
@@ -178,6 +225,12 @@ def _decide(engine: AmqpEngine, event: AmqpEvent) -> None:
             link.accept(credit=50)
         case LinkRequested(link=SenderLink() as link):
             link.accept()
+        case _:
+            _decide_on_link(event)
+
+
+def _decide_on_link(event: AmqpEvent) -> None:
+    match event:
         case DeliveryReceived(link=link, delivery_id=delivery_id):
             link.settle(delivery_id)
         case CreditChanged(link=link):

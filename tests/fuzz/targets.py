@@ -274,6 +274,7 @@ _ALL = (
     Target("amqp-frames", mutate_bytes, amqp.STREAMS, amqp.frames),
     Target("amqp-sasl", mutate_bytes, amqp.INITS, amqp.sasl),
     Target("amqp-server", mutate_bytes, amqp.STREAMS, amqp.server),
+    Target("amqp-client", mutate_bytes, amqp.CLIENT_STREAMS, amqp.client),
     Target("certificate", mutate_der, _CERTIFICATES, certificates.certificate),
     Target("pem", mutate_text, (_pem(_DEVICE), _pem(_DEVICE) + _pem(_ISSUING)), certificates.certificate_text),
     Target("chain", mutate_der, (tlv(0x30, _DEVICE + _ISSUING + _ROOT),), certificates.chain),

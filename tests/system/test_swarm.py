@@ -37,6 +37,19 @@ clock_skew = "1%"
 no_ack = "1%"
 duplicate = "1%"
 """
+AMQP = """
+duration = "5s"
+[group.amqp]
+devices = 30
+ramp = 100
+interval = "1s"
+transport = "amqp"
+storm = ["2s"]
+[group.mqtt]
+devices = 10
+ramp = 100
+interval = "1s"
+"""
 RENEWING = """
 duration = "16s"
 [identities]
@@ -109,6 +122,22 @@ def test_a_second_run_shows_the_same_certificates(server: RunningServer, place: 
 def test_https_registers_too(place: Path) -> None:
     run = swarm(place, "--devices", "20", *QUICK, "--register", "https", "--duration", "8s")
     assert (run.code, run.summary["registrations"], lost(run)) == (0, 20, [])
+
+
+def test_groups_over_amqp_and_mqtt_send_to_one_hub(server: RunningServer, place: Path) -> None:
+    run = swarm(place, scenario=AMQP)
+    assert (run.code, run.summary["errors"], lost(run)) == (0, {}, [])
+    assert (run.summary["registrations"], run.summary["cut"], run.summary["connected_at_the_end"]) == (40, 30, 40)
+    one = run.devices[7]
+    assert one["group"] == "amqp"
+    assert 3 <= one["acknowledged"] <= len(server.rows("hub", "messages", one["device"])) <= one["sent"]
+
+
+def test_amqp_is_refused_at_aws_before_anything_is_made(place: Path) -> None:
+    run = swarm(place, "--to", "local-aws", scenario=AMQP)
+    assert run.code == 2
+    assert "AWS has no AMQP" in run.stderr
+    assert not (place / "swarm-devices").exists()
 
 
 @pytest.mark.parametrize(("to", "mqtt", "devices"), [("local", "3.1.1", 100), ("local-aws", "5", 50)])

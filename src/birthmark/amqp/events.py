@@ -29,7 +29,7 @@ class SaslStarted(AmqpEvent, frozen=True):
 
 
 class ConnectionOpened(AmqpEvent, frozen=True):
-    """The peer's OPEN; decide with `accept_open` or `close`."""
+    """The peer's OPEN. A server decides with `accept_open` or `close`; a client may begin sessions."""
 
     container_id: str
     hostname: str | None
@@ -44,6 +44,19 @@ class LinkRequested(AmqpEvent, frozen=True):
 
     link: ReceiverLink | SenderLink
     session_id: int
+
+
+class SessionBegan(AmqpEvent, frozen=True):
+    """The answer to a client's BEGIN."""
+
+    session_id: int
+
+
+class LinkAttached(AmqpEvent, frozen=True):
+    """The answer to a client's ATTACH; a refused link has only the event `LinkDetached`, with the error."""
+
+    link: ReceiverLink | SenderLink
+    properties: Mapping[Any, Any]
 
 
 class DeliveryReceived(AmqpEvent, frozen=True):
@@ -76,7 +89,10 @@ class DeliverySettled(AmqpEvent, frozen=True):
 
 
 class LinkDetached(AmqpEvent, frozen=True):
-    """A link has ended: by the peer, by an error that this end detected, or with its session."""
+    """A link has ended: by the peer, by an error that this end detected, or with its session.
+
+    At a client, it is also the peer's answer to `detach`.
+    """
 
     link: ReceiverLink | SenderLink
     error: AmqpError | None
@@ -86,7 +102,7 @@ class LinkDetached(AmqpEvent, frozen=True):
 
 
 class SessionEnded(AmqpEvent, frozen=True):
-    """A session has ended, after all its links."""
+    """A session has ended, after all its links; at a client also by the peer's answer to `end`."""
 
     session_id: int
     error: AmqpError | None

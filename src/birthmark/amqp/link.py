@@ -1,7 +1,7 @@
 """Parts that both kinds of links share: terms of ATTACH, the answer to it, and DETACH (part 2 section 2.6).
 
-The peer attaches every link. An end is asked to accept or refuse it, possibly after a database access; until then its
-session holds all further frames back.
+At a server, the peer attaches every link. An end is asked to accept or refuse it, possibly after a database access;
+until then its session holds all further frames back. At a client, `attach` mirrors our request until the peer answers.
 """
 
 from collections.abc import Mapping
@@ -237,17 +237,20 @@ class Link:
     def _answer(self, attach: Attach) -> None:
         """Write the answer to an ATTACH, and keep only the addresses of the peer's."""
         self.session.write(attach)
-        asked = self.attach
+        self._keep_addresses()
+
+    def _keep_addresses(self) -> None:
+        found = self.attach
         source, target = self._source(), self._target()
         self.attach = Attach(
-            asked.name,
-            asked.handle,
-            asked.role,
-            asked.snd_settle_mode,
-            asked.rcv_settle_mode,
+            found.name,
+            found.handle,
+            found.role,
+            found.snd_settle_mode,
+            found.rcv_settle_mode,
             source=Source(source.address),
             target=Target(target.address),
-            initial_delivery_count=asked.initial_delivery_count,
+            initial_delivery_count=found.initial_delivery_count,
         )
 
     @property
@@ -268,6 +271,12 @@ class Link:
             raise LocalProtocolError(f"the link {self.name!r} is {self.state}")
 
     # ---- called by the session
+
+    def receive_answer(self, attach: Attach) -> None:
+        """Attach a client's link by the peer's ATTACH; it keeps its own handle."""
+        self.attach = attach
+        self._keep_addresses()
+        self.state = LinkState.ATTACHED
 
     def end(self) -> None:
         """Mark the link as detached."""

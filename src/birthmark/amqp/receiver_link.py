@@ -116,6 +116,11 @@ class ReceiverLink(Link):
 
     # ---- called by the session
 
+    def receive_answer(self, attach: Attach) -> None:
+        super().receive_answer(attach)
+        self.delivery_count = attach.initial_delivery_count or 0
+        self.grant_credit()
+
     def receive_transfer(self, transfer: Transfer, payload: bytes) -> CompleteDelivery | None:
         """Add a transfer; return the delivery once it is complete. Raise `AmqpError` of scope link."""
         first = self._first

@@ -1,4 +1,4 @@
-"""SASL frames and mechanisms, the server's end (part 5 section 5.3). The caller verifies what the peer presents."""
+"""SASL frames and mechanisms of both ends (part 5 section 5.3). A server's caller verifies what the peer presents."""
 
 from enum import IntEnum, StrEnum
 
@@ -71,6 +71,34 @@ class SaslIdentity(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"SaslIdentity(authentication_id={self.authentication_id!r}, password=<hidden>)"
+
+
+def plain_init(authentication_id: str, password: str, hostname: str | None = None) -> SaslInit:
+    """Return a client's choice of PLAIN (RFC 4616)."""
+    return SaslInit(SaslMechanism.PLAIN, f"\0{authentication_id}\0{password}".encode(), hostname)
+
+
+def external_init(authorization_id: str = "", hostname: str | None = None) -> SaslInit:
+    """Return a client's choice of EXTERNAL: the identity of its TLS certificate."""
+    return SaslInit(SaslMechanism.EXTERNAL, authorization_id.encode(), hostname)
+
+
+def anonymous_init(hostname: str | None = None) -> SaslInit:
+    """Return a client's choice of ANONYMOUS, for example before claims-based security."""
+    return SaslInit(SaslMechanism.ANONYMOUS, b"", hostname)
+
+
+def encode_init(init: SaslInit) -> bytes:
+    """Return the frame with a client's choice."""
+    return encode_frame(0, encode_composite(init), SASL_FRAME)
+
+
+def decode_sasl(body: bytes) -> SaslMechanisms | SaslOutcome:
+    """Return a frame of a server. Raise `AmqpError` for others, such as a challenge."""
+    value, end = decode_composite(body)
+    if not isinstance(value, SaslMechanisms | SaslOutcome) or end != len(body):
+        raise AmqpError(AmqpCondition.NOT_IMPLEMENTED, "the SASL frame is neither mechanisms nor an outcome")
+    return value
 
 
 def encode_mechanisms(mechanisms: tuple[str, ...]) -> bytes:

@@ -24,6 +24,7 @@ SETTLED_TAG: Final = b"\0"
 """Tag of all settled deliveries: pyamqp keeps every tag that it has received."""
 
 MAX_TAG_BYTES: Final = 32
+MAX_U64: Final = 0xFFFFFFFFFFFFFFFF
 _TRANSFER_START: Final = b"\x00\x53\x14"
 _LIST8_FIELDS: Final = 11
 _NULLS: Final = b"\x40" * 5  # receiver settle mode, state, resume, aborted, batchable
@@ -253,6 +254,11 @@ class SenderLink(Link):
             self.complete_drain()
 
     # ---- called by the session
+
+    def receive_answer(self, attach: Attach) -> None:
+        super().receive_answer(attach)
+        self.max_message_bytes = attach.max_message_size or MAX_U64  # section 2.7.3: 0 sets no limit
+        self.resume()
 
     def resume(self) -> None:
         """Send what waits for the window or for credit."""

@@ -89,7 +89,10 @@ class _Settlement(NamedTuple):
 
 
 class Session:
-    """One session that the peer began; its frames use the peer's channel number in both directions."""
+    """One session that the peer began; its frames use the peer's channel number in both directions.
+
+    A client's session, without the peer's BEGIN, is a `ClientSession`.
+    """
 
     __slots__ = (
         "_ended_handles",
@@ -113,7 +116,7 @@ class Session:
         "session_id",
     )
 
-    def __init__(self, connection: SessionConnection, session_id: int, channel: int, begin: Begin) -> None:
+    def __init__(self, connection: SessionConnection, session_id: int, channel: int, begin: Begin | None) -> None:
         self.connection = connection
         self.limits = connection.limits
         self.session_id = session_id
@@ -129,13 +132,13 @@ class Session:
         self._renewals: dict[int, ReceiverLink] = {}
         self._waiting: dict[int, SenderLink] = {}
         self._next_outgoing_id = 0
-        self._next_incoming_id = begin.next_outgoing_id
+        self._next_incoming_id = 0 if begin is None else begin.next_outgoing_id
         self._incoming_window = self.limits.incoming_window
-        self._window = min(begin.incoming_window, HALF)
+        self._window = 0 if begin is None else min(begin.incoming_window, HALF)
         self._is_ended = False
         self.write(
             Begin(
-                channel,
+                None if begin is None else channel,
                 self._next_outgoing_id,
                 self._incoming_window,
                 self.limits.incoming_window,
@@ -288,7 +291,7 @@ class Session:
         self.connection.sessions_with_held_frames.discard(self)
 
     def _process(self, performative: Performative, payload: bytes) -> None:
-        handler = self._HANDLERS.get(type(performative))
+        handler = self.HANDLERS.get(type(performative))
         if handler is None:
             name = type(performative).__name__
             raise AmqpError(AmqpCondition.NOT_ALLOWED, f"{name} was received on the channel of a session")
@@ -455,7 +458,7 @@ class Session:
         self.write(End())
         self._end(error, by_peer=True)
 
-    _HANDLERS: ClassVar[dict[type, Callable[["Session", Any, bytes], None]]] = {
+    HANDLERS: ClassVar[dict[type, Callable[[Any, Any, bytes], None]]] = {
         Attach: _receive_attach,
         Detach: _receive_detach,
         Transfer: _receive_transfer,

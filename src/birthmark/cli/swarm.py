@@ -23,7 +23,7 @@ from birthmark.cli.options.server import DataOption
 from birthmark.cli.output.command_output import FAILED, FileExistsAlreadyError, UsageError, emit, say, without
 from birthmark.clock_and_entropy import SystemClock, SystemEntropy
 from birthmark.operator_api.client.server_discovery_and_api_client import DEFAULT_DATA
-from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, TargetKind
+from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, SwarmTransport, TargetKind
 from birthmark.swarm.progress_display import Dashboard, line_of, progress_of
 from birthmark.swarm.report import SUFFIXES, check_writable, read_report, results_of, write_report
 from birthmark.swarm.run_setup import RunSetup, SetupBuilder, target_of
@@ -127,6 +127,9 @@ class SwarmDeviceOptions:
         wish = {"where": self.to, "host": self.host, "id_scope": self.id_scope, "way": self.register}
         if (self.ca_cert is None) != (self.ca_key is None):
             raise typer.BadParameter("--ca-cert and --ca-key must be used together")
+        is_amqp = any(one.transport is SwarmTransport.AMQP for one in scenario.groups)
+        if is_amqp and self.to is not None and self.to.is_aws:
+            raise typer.BadParameter(f'--to {self.to} is not possible with `transport = "amqp"`: AWS has no AMQP')
         return replace(
             scenario,
             wish=replace(scenario.wish, **_said(wish)),

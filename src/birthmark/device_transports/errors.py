@@ -168,6 +168,18 @@ class MqttRefusedError(UnauthenticatedError):
     return_code: str
 
 
+class AmqpRefusedError(UnauthenticatedError):
+    """The server rejected the device's AMQP connection or link."""
+
+    code = "links.amqp_refused"
+    cause = "{host} rejected {client_id} over AMQP: {condition}."
+    fix = "To show the cause, run this command on the server's machine: `birthmark why {client_id}`"
+    for_a_person = "as the administrator of the hub, decide whether the device may connect"
+    client_id: str
+    condition: str
+    host: str
+
+
 class MqttUnavailableError(UnavailableError):
     """The server is not available."""
 

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from dataclasses import dataclass
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from birthmark.clock_and_entropy import SystemEntropy
 from birthmark.device_transports.errors import ServerUntrustedError
@@ -19,15 +19,17 @@ from birthmark.errors import (
 from birthmark.est.client import EstClient
 from birthmark.swarm import mqtt_usernames_and_topics
 from birthmark.swarm.identities import csr_of, new_key
+from birthmark.swarm.links.amqp import SwarmAmqp
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.mqtt import SwarmMqtt
-from birthmark.swarm.model import DeviceGroup, DeviceMetrics, RegistrationProtocol, SwarmState
+from birthmark.swarm.model import DeviceGroup, DeviceMetrics, RegistrationProtocol, SwarmState, SwarmTransport
 from birthmark.swarm.rules import device_event_schedule
 from birthmark.swarm.rules import jobs as rules
 from birthmark.swarm.rules.behavior import Act, BehaviorPlan
 from birthmark.swarm.rules.device_event_schedule import Dice
 from birthmark.swarm.run_context import RunContext
 
+DeviceConnection: TypeAlias = SwarmMqtt | SwarmAmqp
 _HEARD = ("notify-next", "start-next/accepted", "+/update/accepted", "+/update/rejected")
 
 
@@ -38,7 +40,7 @@ class DeviceJobs:
     yard: RunContext
     group: DeviceGroup
     tally: DeviceMetrics
-    mqtt: SwarmMqtt
+    connection: DeviceConnection
     plan: BehaviorPlan
     work: rules.SimulatedJob | None = None
 
@@ -46,7 +48,7 @@ class DeviceJobs:
         """Subscribe and request the first job; do nothing if the group runs no jobs."""
         if self.group.job_s:
             for rest in _HEARD:
-                await self.mqtt.subscribe(mqtt_usernames_and_topics.jobs_topic(self.tally.name, rest))
+                await self._mqtt.subscribe(mqtt_usernames_and_topics.jobs_topic(self.tally.name, rest))
             await self._ask()
 
     async def until_due(self) -> Act:
@@ -56,14 +58,14 @@ class DeviceJobs:
         """
         while True:
             act, due = self.plan.next()
-            await self.mqtt.idle(self.yard.loop_time_of(due))
-            if not self.mqtt.has_message:
+            await self.connection.idle(self.yard.loop_time_of(due))
+            if not self.connection.has_message:
                 return act
             await self.hear()
 
     async def hear(self) -> None:
         """Process an incoming message."""
-        message = await self.mqtt.next_message()
+        message = await self._mqtt.next_message()
         told = rules.parse_job_message(message.topic, message.payload)
         if told.begun is not None:
             self.work = told.begun
@@ -83,14 +85,19 @@ class DeviceJobs:
             return
         begun = self.yard.now()
         body, is_bad = rules.ending(self.tally.name, self.work, self.group.jobs_fail)
-        await self.mqtt.publish(
+        await self._mqtt.publish(
             mqtt_usernames_and_topics.jobs_topic(self.tally.name, f"{self.work.job_id}/update"), body
         )
         self.yard.counting.record_latency("job", self.yard.now() - begun)
         self.yard.counting.totals["jobs failed"] += is_bad
 
+    @property
+    def _mqtt(self) -> SwarmMqtt:
+        assert isinstance(self.connection, SwarmMqtt)  # noqa: S101 (jobs are of AWS, which has no AMQP)
+        return self.connection
+
     async def _ask(self) -> None:
-        await self.mqtt.publish(mqtt_usernames_and_topics.jobs_topic(self.tally.name, "start-next"), b"{}")
+        await self._mqtt.publish(mqtt_usernames_and_topics.jobs_topic(self.tally.name, "start-next"), b"{}")
 
 
 def payload_of(group: DeviceGroup, name: str, number: int) -> bytes:
@@ -171,32 +178,44 @@ class SwarmDevice:
         self.hub, self.device_id = assigned.hub, assigned.device_id
         self._enter(SwarmState.ASSIGNED)
 
-    async def _connect(self) -> SwarmMqtt:
-        yard, target = self.yard, self.yard.target
-        packet = mqtt_usernames_and_topics.connect_packet(target, self.group, self.hub, self.device_id)
+    async def _connect(self) -> DeviceConnection:
+        yard = self.yard
         async with yard.turns:
             begun = yard.now()
-            mqtt = SwarmMqtt(yard.dialer, yard.shelf.path_of(self.tally.name), keeps=bool(self.group.job_s))
-            await mqtt.connect(self.hub, target.mqtt_port, packet)
+            is_amqp = self.group.transport is SwarmTransport.AMQP
+            connection = await (self._connect_amqp() if is_amqp else self._connect_mqtt())
             yard.counting.record_latency("connect", yard.now() - begun)
         self.tally.connects += 1
         self.failures = 0
         self._enter(SwarmState.CONNECTED)
+        return connection
+
+    async def _connect_mqtt(self) -> DeviceConnection:
+        yard, group, target = self.yard, self.group, self.yard.target
+        mqtt = SwarmMqtt(yard.dialer, yard.shelf.path_of(self.tally.name), keeps=bool(group.job_s))
+        packet = mqtt_usernames_and_topics.connect_packet(target, group, self.hub, self.device_id)
+        await mqtt.connect(self.hub, target.mqtt_port, packet)
         return mqtt
 
-    async def _stay(self, mqtt: SwarmMqtt) -> float:
+    async def _connect_amqp(self) -> DeviceConnection:
+        yard = self.yard
+        amqp = SwarmAmqp(yard.dialer, yard.shelf.path_of(self.tally.name))
+        await amqp.connect(self.hub, yard.target.amqp_port, self.device_id, self.group.keep_alive_s)
+        return amqp
+
+    async def _stay(self, connection: DeviceConnection) -> float:
         """Perform due actions until the connection ends; return the delay before the next one."""
         yard, group = self.yard, self.group
         if math.isnan(self.renew_s):
             self.renew_s = self._next_renewal()
         plan = BehaviorPlan.on_connecting(group, yard.now(), self.dice, self.renew_s)
-        jobs = DeviceJobs(yard, group, self.tally, mqtt, plan)
+        jobs = DeviceJobs(yard, group, self.tally, connection, plan)
         try:
             await jobs.begin()
             while True:
                 match act := await jobs.until_due():
                     case Act.SEND:
-                        await self._send(mqtt)
+                        await self._send(connection)
                         plan.send_s = device_event_schedule.next_message_s(group, yard.now(), self.dice.roll())
                     case Act.RENEW:
                         if await self._is_renewed():
@@ -206,7 +225,7 @@ class SwarmDevice:
                         self._enter(SwarmState.AWAY, is_planned=True)
                         return group.away_s
                     case Act.CUT | Act.STORM:
-                        self._cut(mqtt)
+                        self._cut(connection)
                         return device_event_schedule.backoff_s(1, self.dice.roll()) if act is Act.CUT else 0.0
                     case Act.JOB:
                         await jobs.end()
@@ -217,28 +236,31 @@ class SwarmDevice:
             yard.counting.totals["lost"] += 1
             raise
         finally:
-            await mqtt.close()
+            await connection.close()
 
-    def _cut(self, mqtt: SwarmMqtt) -> None:
-        mqtt.cut()
+    def _cut(self, connection: DeviceConnection) -> None:
+        connection.cut()
         self.tally.lost += 1
         self.yard.counting.totals["cut"] += 1
         self._enter(SwarmState.AWAY)
 
-    async def _send(self, mqtt: SwarmMqtt) -> None:
+    async def _send(self, connection: DeviceConnection) -> None:
         yard, tally = self.yard, self.tally
         tally.sent += 1
         yard.counting.totals["sent"] += 1
         self._enter(SwarmState.SENDING)
         begun = yard.now()
         body = payload_of(self.group, tally.name, tally.sent)
-        await mqtt.publish(mqtt_usernames_and_topics.topic_of(yard.target, self.group, self.device_id), body)
-        if mqtt.refused:
+        if isinstance(connection, SwarmAmqp):
+            await connection.send(body)
+        else:
+            topic = mqtt_usernames_and_topics.topic_of(yard.target, self.group, self.device_id)
+            await connection.publish(topic, body)
+        if refusal := connection.take_refusal():
             tally.errors += 1
-            tally.last_error = refusal_of(mqtt)
-            yard.counting.errors[tally.last_error] += 1
+            tally.last_error = refusal
+            yard.counting.errors[refusal] += 1
             yard.counting.totals["errors"] += 1
-            mqtt.refused = 0
         else:
             tally.acknowledged += 1
         yard.counting.record_latency("publish", yard.now() - begun)
@@ -282,11 +304,6 @@ class SwarmDevice:
             self.renew_s = self._next_renewal()
         if yard.target.way is not RegistrationProtocol.NONE and not yard.target.where.is_aws:
             self.hub = ""
-
-
-def refusal_of(mqtt: SwarmMqtt) -> str:
-    """Return the error code under which a rejected message is counted."""
-    return f"puback.{mqtt.refused:#04x}"
 
 
 async def register_device(yard: RunContext, name: str) -> HubAssignment:

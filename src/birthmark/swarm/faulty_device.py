@@ -13,7 +13,7 @@ from birthmark.est.client import EstClient
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Publish
 from birthmark.swarm import mqtt_usernames_and_topics
-from birthmark.swarm.device import refusal_of, register_device
+from birthmark.swarm.device import register_device
 from birthmark.swarm.identities import csr_of, new_key
 from birthmark.swarm.links.https import SwarmHttps
 from birthmark.swarm.links.low_memory_tls_stream import Dialer
@@ -204,7 +204,7 @@ class FaultyDevice:
         try:
             await self._attempt(mqtt.idle(self.yard.loop_time_of(until)))
             if mqtt.refused:
-                raise _StoppedError(refusal_of(mqtt))
+                raise _StoppedError(mqtt.take_refusal())
         finally:
             await mqtt.close()
 

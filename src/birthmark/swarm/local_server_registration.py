@@ -54,6 +54,8 @@ def local_facts(data: Path, kind: TargetKind) -> dict[str, Any]:
     if kind.is_aws:
         return {**facts, "host": get_service(endpoints, "aws", data)["data_endpoint"]}
     dps = get_service(endpoints, "dps", data)
+    if (hub := endpoints["iothub"]) is not None:
+        facts["amqp_port"] = hub["amqps_port"]
     return {**facts, "host": dps["host"], "id_scope": dps["id_scope"], "https_port": dps["https_port"]}
 
 

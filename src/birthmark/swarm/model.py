@@ -29,6 +29,13 @@ class RegistrationProtocol(StrEnum):
     NONE = "none"
 
 
+class SwarmTransport(StrEnum):
+    """Protocol between the devices of a group and the hub."""
+
+    MQTT = "mqtt"
+    AMQP = "amqp"
+
+
 class Origin(StrEnum):
     """Origin of certificates."""
 
@@ -94,7 +101,9 @@ class DeviceGroup:
     """Bytes of a message, instead of `payload`."""
     topic: str = ""
     """AWS topic; `{name}` is the device."""
+    transport: SwarmTransport = SwarmTransport.MQTT
     keep_alive_s: int = 240
+    """Keep-alive of MQTT, idle timeout of AMQP."""
     stay_s: float = 0.0
     """Seconds until the device disconnects by itself; 0 for never."""
     away_s: float = 10.0

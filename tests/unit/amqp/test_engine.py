@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from birthmark.amqp.engine import AmqpEngine, AmqpState
+from birthmark.amqp.connection_engine import AmqpState
+from birthmark.amqp.engine import AmqpEngine
 from birthmark.amqp.errors import AmqpError, LocalProtocolError
 from birthmark.amqp.events import (
     ConnectionClosed,

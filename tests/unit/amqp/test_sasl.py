@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.amqp.composite import decode_composite
-from birthmark.amqp.engine import AmqpEngine, AmqpState
+from birthmark.amqp.connection_engine import AmqpState
+from birthmark.amqp.engine import AmqpEngine
 from birthmark.amqp.errors import AmqpError, LocalProtocolError
 from birthmark.amqp.events import AmqpEvent, ConnectionClosed, ConnectionOpened, SaslStarted
 from birthmark.amqp.framer import AMQP_HEADER, SASL_HEADER, TLS_HEADER

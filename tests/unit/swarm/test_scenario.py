@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from birthmark.errors import BirthmarkError
 from birthmark.swarm.errors import TargetNotNamedError
-from birthmark.swarm.model import DeviceGroup, Fault, RegistrationProtocol, SwarmVerdict, TargetKind
+from birthmark.swarm.model import DeviceGroup, Fault, RegistrationProtocol, SwarmTransport, SwarmVerdict, TargetKind
 from birthmark.swarm.run_setup import tagged
 from birthmark.swarm.scenario.example import example
 from birthmark.swarm.scenario.model import Scenario, TargetSpec
@@ -38,6 +39,27 @@ def test_the_least_that_is_needed_is_a_group_with_its_devices() -> None:
     assert scenario.groups == (DeviceGroup("meters", 50),)
     assert scenario.wish == TargetSpec()
     assert [scenario.groups[0].name_of(number) for number in (0, 49)] == ["meters-0", "meters-49"]
+
+
+def test_groups_of_one_scenario_use_different_protocols() -> None:
+    scenario = parse(f'{LEAST}transport = "amqp"\n[group.others]\ndevices = 1\n[target]\namqp_port = 5672\n')
+    assert [group.transport for group in scenario.groups] == [SwarmTransport.AMQP, SwarmTransport.MQTT]
+    assert scenario.wish.amqp_port == 5672
+
+
+@pytest.mark.parametrize(
+    ("spec", "facts", "port"),
+    [
+        ({}, {}, 5671),
+        ({}, {"amqp_port": None}, 5671),
+        ({}, {"amqp_port": 7}, 7),
+        ({"amqp_port": 9}, {"amqp_port": 7}, 9),
+    ],
+)
+def test_the_amqp_port_is_the_scenario_s_the_local_server_s_or_the_standard_one(
+    spec: dict[str, int], facts: dict[str, int | None], port: int
+) -> None:
+    assert resolve(replace(TargetSpec(), **spec), {"host": "hub", **facts}, {}).amqp_port == port  # type: ignore[arg-type]
 
 
 def test_a_storm_after_the_end_never_comes() -> None:
@@ -112,6 +134,12 @@ def test_an_unknown_key_is_a_mistake_with_its_line_and_what_was_meant() -> None:
         ("[group.meters]\ndevices = true\n", "must be a whole number"),
         (f"{LEAST}interval = '5 parsecs'\n", "must be a duration"),
         (f"{LEAST}interval = -1\n", "must be a duration"),
+        (f"{LEAST}transport = 'http'\n", "group.meters.transport: is not known"),
+        (f"{LEAST}transport = 'amqp'\n[target]\nto = 'aws'\n", "group.meters.transport: is not supported by AWS"),
+        (
+            f"{LEAST}transport = 'amqp'\n[group.meters.misbehave]\ngarbage = '1%'\n",
+            "group.meters.misbehave: requires MQTT",
+        ),
         (f"{LEAST}jitter = '120%'\n", "must be a percentage"),
         (f"{LEAST}ramp = 0\n", "devices per second"),
         (f"{LEAST}storm = '5s'\n", "must be a list of durations"),

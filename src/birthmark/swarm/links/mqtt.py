@@ -87,6 +87,11 @@ class SwarmMqtt(Conversation):
         """Return whether a message is stored."""
         return bool(self._untaken)
 
+    def take_refusal(self) -> str:
+        """Return and forget why the last message was rejected; empty if it was not."""
+        code, self.refused = self.refused, 0
+        return f"puback.{code:#04x}" if code else ""
+
     async def wait_for_loss(self) -> Exception:
         while self._end is None:
             await self._hear()

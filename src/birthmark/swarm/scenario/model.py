@@ -5,6 +5,8 @@ from pathlib import Path
 
 from birthmark.swarm.model import DeviceGroup, Origin, RegistrationProtocol, TargetKind
 
+AMQPS_PORT = 5671
+
 
 @dataclass(frozen=True, slots=True)
 class SwarmTarget:
@@ -16,6 +18,7 @@ class SwarmTarget:
     id_scope: str = ""
     way: RegistrationProtocol = RegistrationProtocol.MQTT
     mqtt_port: int = 8883
+    amqp_port: int = AMQPS_PORT
     https_port: int = 443
     est_url: str = ""
     trust: str | None = None
@@ -37,6 +40,7 @@ class TargetSpec:
     id_scope: str | None = None
     way: RegistrationProtocol = RegistrationProtocol.MQTT
     mqtt_port: int = 8883
+    amqp_port: int | None = None
     https_port: int | None = None
     est_url: str | None = None
     trust: Path | None = None

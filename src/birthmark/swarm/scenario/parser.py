@@ -9,9 +9,17 @@ from typing import Any
 from birthmark.agent.config.toml_tables import TEXT, ConfigInvalidError, Table, parse_files
 from birthmark.device_transports.identity_and_trust import ServerTrust
 from birthmark.swarm.errors import TargetNotNamedError
-from birthmark.swarm.model import DeviceGroup, Fault, Origin, RegistrationProtocol, SwarmVerdict, TargetKind
+from birthmark.swarm.model import (
+    DeviceGroup,
+    Fault,
+    Origin,
+    RegistrationProtocol,
+    SwarmTransport,
+    SwarmVerdict,
+    TargetKind,
+)
 from birthmark.swarm.scenario import value_parsers
-from birthmark.swarm.scenario.model import Identities, Scenario, SwarmTarget, TargetSpec
+from birthmark.swarm.scenario.model import AMQPS_PORT, Identities, Scenario, SwarmTarget, TargetSpec
 
 AZURE = "global.azure-devices-provisioning.net"
 _HTTPS = 443
@@ -41,6 +49,7 @@ def resolve(spec: TargetSpec, facts: Mapping[str, Any], environment: Mapping[str
         id_scope=id_scope or "",
         way=spec.way,
         mqtt_port=spec.mqtt_port,
+        amqp_port=spec.amqp_port or facts.get("amqp_port") or AMQPS_PORT,
         https_port=spec.https_port or facts.get("https_port", _HTTPS),
         est_url=spec.est_url or facts.get("est_url", ""),
         trust=trust or facts.get("trust"),
@@ -113,6 +122,7 @@ def _wish(table: Table) -> TargetSpec:
         id_scope=table.take("id_scope", TEXT),
         way=table.take("register", value_parsers.one_of(RegistrationProtocol)) or given.way,
         mqtt_port=table.take("mqtt_port", port) or given.mqtt_port,
+        amqp_port=table.take("amqp_port", port),
         https_port=table.take("https_port", port),
         est_url=table.take("est_url", TEXT),
         trust=table.take("trust", value_parsers.path),
@@ -162,6 +172,7 @@ def _group(table: Table, name: str) -> DeviceGroup:
         payload=_or(table.take("payload", TEXT), given.payload),
         size=_or(table.take("size", value_parsers.number(1, _MAX_SIZE)), given.size),
         topic=_or(table.take("topic", TEXT), given.topic),
+        transport=_or(table.take("transport", value_parsers.one_of(SwarmTransport)), given.transport),
         keep_alive_s=_or(table.take("keep_alive", value_parsers.number(1, _MAX_KEEP_ALIVE_S)), given.keep_alive_s),
         stay_s=_or(table.take("stay", value_parsers.span), given.stay_s),
         away_s=_or(table.take("away", value_parsers.span), given.away_s),
@@ -202,6 +213,7 @@ def _check_whole(top: Table, scenario: Scenario) -> None:
         misbehave = table.table("misbehave")
         if group.job_s and not scenario.wish.where.is_aws:
             table.wrong("job", "is of no use but at AWS, which has jobs", "Leave it out")
+        _check_transport(table, group, is_aws=scenario.wish.where.is_aws)
         if group.renews and scenario.wish.where.is_aws:
             table.wrong("renew", "is of no use at AWS, which knows each certificate by itself", "Leave it out")
         if group.renews and origin is not Origin.EST and scenario.wish.est_url is None:
@@ -218,6 +230,16 @@ def _check_whole(top: Table, scenario: Scenario) -> None:
         top.wrong("group", "has two devices of the same name", 'Give each group a `name = "…-{n}"` of its own')
     if len(names) > MAX_DEVICES:
         top.wrong("group", f"has more than {MAX_DEVICES} devices", "Run several processes")
+
+
+def _check_transport(table: Table, group: DeviceGroup, *, is_aws: bool) -> None:
+    if group.transport is not SwarmTransport.AMQP:
+        return
+    if is_aws:
+        table.wrong("transport", "is not supported by AWS, which has no AMQP", 'Use `transport = "mqtt"`')
+    if group.misbehave:
+        detail = "requires MQTT, because faults are MQTT packets and connections"
+        table.wrong("misbehave", detail, 'Move the faults to a group with `transport = "mqtt"`')
 
 
 def _or(value: Any, otherwise: Any) -> Any:

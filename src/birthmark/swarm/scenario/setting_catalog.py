@@ -59,6 +59,7 @@ SECTIONS = (
                 "port of the provisioning service, hub and data endpoint (AWS: also 443)",
                 str(_WISH.mqtt_port),
             ),
+            AgentSetting("amqp_port", _PORT, "port of the hub for AMQP", "5671, or the local server's"),
             AgentSetting("https_port", _PORT, "HTTPS port of the provisioning service", "443, or the local server's"),
             AgentSetting("est_url", "URL", "EST server for renewals, up to `/.well-known/est`", "the local server's"),
             AgentSetting(
@@ -121,7 +122,13 @@ SECTIONS = (
             AgentSetting("payload", "text", "message; `{n}` is its number, `{name}` the device", f"'{_GROUP.payload}'"),
             AgentSetting("size", "bytes", "message size; replaces `payload`"),
             AgentSetting("topic", "text", "topic at AWS; `{name}` is the device", '"devices/{name}/data"'),
-            AgentSetting("keep_alive", "seconds", "MQTT keep-alive", str(_GROUP.keep_alive_s)),
+            AgentSetting(
+                "transport",
+                '"mqtt" or "amqp"',
+                "protocol of telemetry to an IoT hub; a group with faults and AWS require MQTT",
+                f'"{_GROUP.transport}"',
+            ),
+            AgentSetting("keep_alive", "seconds", "MQTT keep-alive, or AMQP idle timeout", str(_GROUP.keep_alive_s)),
             AgentSetting("stay", _TIME, "time until a device disconnects intentionally; 0 for never", '"0s"'),
             AgentSetting("away", _TIME, "time until it reconnects", f'"{_GROUP.away_s:g}s"'),
             AgentSetting("cut", _TIME, "mean time between random connection losses; 0 for never", '"0s"'),

@@ -3,9 +3,9 @@
 Feed with `receive_data`, send the result of `data_to_send`, and call `check_deadlines` when `next_deadline` has passed.
 No call raises for the peer's bytes: after a violation, `ConnectionClosed` is the last event and CLOSE the last frame.
 
-Three events are questions, and the peer's frames after them wait for the decision:
+Some events are questions, and the peer's frames after them wait for the decision:
 
-- `SaslStarted`: `accept_sasl` or `refuse_sasl`
+- `SaslStarted`, `SaslResponded`: `accept_sasl`, `refuse_sasl` or `challenge_sasl`
 - `ConnectionOpened`: `accept_open` or `close`
 - `LinkRequested`: `accept` or `refuse` of the link; only its session waits
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from birthmark.amqp.control_allowance import ControlAllowance
 from birthmark.amqp.errors import AmqpCondition, AmqpError, AmqpErrorScope, LocalProtocolError
-from birthmark.amqp.events import AmqpEvent, ConnectionClosed, ConnectionOpened, SaslStarted
+from birthmark.amqp.events import AmqpEvent, ConnectionClosed, ConnectionOpened, SaslResponded, SaslStarted
 from birthmark.amqp.framer import (
     AMQP_FRAME,
     AMQP_HEADER,
@@ -44,7 +44,16 @@ from birthmark.amqp.performatives import (
     error_of,
     without_description,
 )
-from birthmark.amqp.sasl import SaslCode, SaslMechanism, decode_init, encode_mechanisms, encode_outcome, read_identity
+from birthmark.amqp.sasl import (
+    SaslCode,
+    SaslMechanism,
+    decode_init,
+    decode_response,
+    encode_challenge,
+    encode_mechanisms,
+    encode_outcome,
+    read_identity,
+)
 from birthmark.amqp.session import Session
 
 _DEFAULTS = AmqpLimits()
@@ -58,6 +67,7 @@ class AmqpState(StrEnum):
     HEADER = "header"
     SASL = "sasl"
     SASL_DECISION = "sasl decision"
+    SASL_RESPONSE = "sasl response"
     HEADER_AFTER_SASL = "header after sasl"
     OPEN = "open"
     OPEN_DECISION = "open decision"
@@ -66,6 +76,7 @@ class AmqpState(StrEnum):
     CLOSED = "closed"
 
 
+_SASL = frozenset({AmqpState.SASL, AmqpState.SASL_RESPONSE})
 _BEFORE_OPEN = frozenset({AmqpState.OPEN, AmqpState.OPEN_DECISION})
 
 
@@ -92,6 +103,7 @@ class AmqpEngine:
         self._ended_channels: set[int] = set()  # bounded by `max_channel`
         self._session_count = 0
         self._used_sasl = False
+        self._sasl_challenges = 0
         self._peer_idle_s = 0.0
         self._began: float | None = None
         self._now = 0.0
@@ -163,6 +175,19 @@ class AmqpEngine:
             self._require(AmqpState.SASL_DECISION)
             self.out += encode_outcome(SaslCode.OK)
             self.state = AmqpState.HEADER_AFTER_SASL
+
+    def challenge_sasl(self, challenge: bytes) -> None:
+        """Send a challenge; `SaslResponded` follows. Beyond the limit, the peer is refused instead."""
+        if self.state is not AmqpState.CLOSED:
+            self._require(AmqpState.SASL_DECISION)
+            frame = encode_challenge(challenge)
+            self._sasl_challenges += 1
+            if self._sasl_challenges > self.limits.max_sasl_challenges:
+                told = f"more than {self.limits.max_sasl_challenges} SASL challenges"
+                self._refuse_sasl(AmqpError(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told))
+                return
+            self.out += frame
+            self.state = AmqpState.SASL_RESPONSE
 
     def refuse_sasl(self) -> None:
         """Report an authentication failure to the peer, and close the connection."""
@@ -287,9 +312,11 @@ class AmqpEngine:
     def _receive_header(self, header: bytes) -> None:
         if header == AMQP_HEADER:
             self.out += AMQP_HEADER
+            self._framer.max_frame_bytes = MIN_MAX_FRAME_BYTES
             self.state = AmqpState.OPEN
         elif header == SASL_HEADER and self.state is AmqpState.HEADER and self._mechanisms:
             self.out += SASL_HEADER + encode_mechanisms(self._mechanisms)
+            self._framer.max_frame_bytes = self.limits.max_sasl_frame_bytes
             self._used_sasl = True
             self.state = AmqpState.SASL
         else:  # section 2.2: answer with a supported header, then close
@@ -297,7 +324,7 @@ class AmqpEngine:
             raise AmqpError(AmqpCondition.NOT_IMPLEMENTED, "the protocol header is not supported")
 
     def _receive_frame(self, frame: Frame) -> None:
-        if self.state is AmqpState.SASL:
+        if self.state in _SASL:
             self._receive_sasl(frame)
             return
         if frame.type != AMQP_FRAME:
@@ -320,6 +347,11 @@ class AmqpEngine:
     def _receive_sasl(self, frame: Frame) -> None:
         if frame.type != SASL_FRAME:
             raise AmqpError(AmqpCondition.NOT_ALLOWED, "a frame in the SASL layer is not a SASL frame")
+        if self.state is AmqpState.SASL_RESPONSE:
+            response = decode_response(frame.body)
+            self.state = AmqpState.SASL_DECISION
+            self.emit(SaslResponded(response))
+            return
         init = decode_init(frame.body)
         try:
             identity = read_identity(init, self._mechanisms)
@@ -334,6 +366,7 @@ class AmqpEngine:
                 identity.password,
                 identity.authorization_id,
                 init.hostname,
+                identity.response,
             )
         )
 

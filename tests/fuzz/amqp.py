@@ -49,7 +49,15 @@ from birthmark.amqp.performatives import (
     encode_performative,
 )
 from birthmark.amqp.receiver_link import ReceiverLink
-from birthmark.amqp.sasl import SaslInit, SaslMechanism, SaslResponse, decode_init, decode_response, parse_plain, read_identity
+from birthmark.amqp.sasl import (
+    SaslInit,
+    SaslMechanism,
+    SaslResponse,
+    decode_init,
+    decode_response,
+    parse_plain,
+    read_identity,
+)
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Array, DescribedValue, Int, Symbol, Timestamp, UInt, ULong
 

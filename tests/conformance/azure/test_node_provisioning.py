@@ -1,4 +1,4 @@
-"""The unmodified Node provisioning SDKs: a device by X.509 and by a shared key on three transports, and the service's.
+"""The unmodified Node provisioning SDKs: a device by X.509 and by a shared key on each transport, and the service's.
 
 No release of them can send a certificate request (`csr`), nor ask a hub for a certificate.
 """
@@ -14,12 +14,15 @@ DEVICE = """
 const fs = require('node:fs');
 const {ProvisioningDeviceClient} = require('azure-iot-provisioning-device');
 const {Mqtt, MqttWs} = require('azure-iot-provisioning-device-mqtt');
+const {Amqp, AmqpWs} = require('azure-iot-provisioning-device-amqp');
 const {Http} = require('azure-iot-provisioning-device-http');
 const {X509Security} = require('azure-iot-security-x509');
 const {SymmetricKeySecurityClient} = require('azure-iot-security-symmetric-key');
 const device = require('azure-iot-device'), mqtt = require('azure-iot-device-mqtt');
 const {PROVISIONING_HOST, PROVISIONING_IDSCOPE} = process.env;
-const transport = {mqtt: Mqtt, websocket: MqttWs, https: Http}[process.env.TRANSPORT];
+const transport = {
+  mqtt: Mqtt, websocket: MqttWs, https: Http, amqp: Amqp, amqp_websocket: AmqpWs,
+}[process.env.TRANSPORT];
 const registered = async (security, payload) => {
   const client = ProvisioningDeviceClient.create(PROVISIONING_HOST, PROVISIONING_IDSCOPE, new transport(), security);
   if (payload !== undefined) client.setProvisioningPayload(payload);
@@ -48,7 +51,7 @@ const byKey = {type: 'symmetricKey', symmetricKey: {primaryKey: key, secondaryKe
 """
 
 
-on_each = pytest.mark.parametrize("transport", ["mqtt", "websocket", "https"], indirect=True)
+on_each = pytest.mark.parametrize("transport", ["mqtt", "websocket", "https", "amqp", "amqp_websocket"], indirect=True)
 
 
 @on_each

@@ -171,7 +171,9 @@ class DpsAmqpConnection:
             self._amqp.engine.accept_sasl()
 
     def _sasl_tpm(self, event: SaslStarted) -> None:
-        self._exchange = TpmExchange(self._connections.registrations.attester, self._amqp.address)
+        self._exchange = TpmExchange(
+            self._connections.registrations.attester, self._amqp.address, self._note_refused_tpm
+        )
         try:
             self._amqp.engine.challenge_sasl(self._exchange.start(event.response))
         except BirthmarkError as error:
@@ -185,12 +187,20 @@ class DpsAmqpConnection:
             if isinstance(found, bytes):
                 self._amqp.engine.challenge_sasl(found)
                 return
+            if found is None:
+                self._amqp.refuse_sasl(None)
+                return
             await self._prove(found)
         except BirthmarkError as error:
             self._refuse_sasl(error, exchange.registration_id)
         else:
             self._exchange = None
             self._amqp.engine.accept_sasl()
+
+    def _note_refused_tpm(self, error: BirthmarkError) -> None:
+        if self._exchange is not None:
+            error.add_facts(registration_id=self._exchange.registration_id[:_MAX_SHOWN])
+        self._amqp.note(error)
 
     def _refuse_sasl(self, error: BirthmarkError, registration_id: str) -> None:
         error.add_facts(registration_id=registration_id[:_MAX_SHOWN])

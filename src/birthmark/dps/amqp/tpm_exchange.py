@@ -8,15 +8,20 @@
 | `00 TOKEN`, signed with the key that the TPM opened | outcome |
 
 The keys are TPM2B_PUBLIC. Clients read two bits of `n`, which counts from 0.
+
+A TPM that is refused, such as one that is not enrolled, still receives a key, and the refusal is the outcome. The SDK
+for Node.js waits forever for a challenge if the connection ends before it.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 
 from birthmark.dps.amqp.messages import DpsAmqpRequestError
 from birthmark.dps.model import Claim, TpmKeys
 from birthmark.dps.rules.attestation import NoProofError
 from birthmark.dps.service.attester import Attester
+from birthmark.errors import BirthmarkError
 from birthmark.pki.tpm_public_key import parse_tpm_public
 
 PIECE_BYTES = 400
@@ -28,9 +33,12 @@ _PIECE, _LAST = 0x80, 0xC0
 class TpmExchange:
     """One exchange. It holds a claim and at most `MAX_PIECES` pieces."""
 
-    def __init__(self, attester: Attester, address: str) -> None:
+    def __init__(self, attester: Attester, address: str, on_refusal: Callable[[BirthmarkError], object]) -> None:
+        """`on_refusal` records the refusal of a TPM, whose exchange continues; `respond` then returns no claim."""
         self._attester = attester
         self._address = address
+        self._on_refusal = on_refusal
+        self._is_refused = False
         self._claim: Claim | None = None
         self._pieces: deque[bytes] | None = None
 
@@ -50,23 +58,37 @@ class TpmExchange:
         self._claim = Claim(*names, None, (), None, keys, self._address)
         return _FIRST
 
-    async def respond(self, response: bytes) -> bytes | Claim:
-        """Return the next challenge, or the claim with its token, which is not yet verified. Raise `BirthmarkError`."""
+    async def respond(self, response: bytes) -> bytes | Claim | None:
+        """Return the next challenge or, last, the claim with its token; None for a TPM that was refused.
+
+        The token is not yet verified. Raise `BirthmarkError` for an invalid response.
+        """
         claim = self._claim
         if claim is None or claim.tpm is None or not response.startswith(b"\0"):
             raise DpsAmqpRequestError(detail="a response of SASL TPM does not begin with a zero byte")
         if self._pieces is None:
             root = parse_tpm_public(response[1:], "storage root key")
-            self._claim = claim = replace(claim, tpm=replace(claim.tpm, storage_root=root))
-            self._pieces = deque(split_key(await self._seal(claim)))
+            keys = replace(claim.tpm, storage_root=root)
+            self._claim = claim = replace(claim, tpm=keys)
+            self._pieces = deque(split_key(await self._seal(claim, keys)))
+        elif not self._pieces and self._is_refused:
+            return None
         elif not self._pieces:
             return replace(claim, token=response[1:].decode("utf-8", "replace"))
         elif response != b"\0":
             raise DpsAmqpRequestError(detail="SASL TPM expects one zero byte after a piece of the key")
         return self._pieces.popleft()
 
-    async def _seal(self, claim: Claim) -> bytes:
-        """Return the sealed key. Raise `AttestationError` for a TPM that is not enrolled."""
+    async def _seal(self, claim: Claim, keys: TpmKeys) -> bytes:
+        """Return the sealed key of an enrolled TPM, or a useless one for a TPM that is refused."""
+        try:
+            return await self._challenge(claim)
+        except BirthmarkError as error:
+            self._is_refused = True
+            self._on_refusal(error)
+            return self._attester.tpms.seal_useless_key(keys)
+
+    async def _challenge(self, claim: Claim) -> bytes:
         if (sealed := await self._attester.challenge(claim)) is not None:
             return sealed
         await self._attester.attest(claim)  # tells what the enrollment requires

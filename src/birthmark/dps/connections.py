@@ -79,40 +79,39 @@ class RequestRefusal:
 class RegistrationRequests:
     """Requests of one authenticated device; each returns the JSON of the response or raises `BirthmarkError`."""
 
-    def __init__(self, connections: DpsConnections, verdict: AttestedClaim, address: str, api_version: str) -> None:
+    def __init__(self, connections: DpsConnections, verdict: AttestedClaim, address: str) -> None:
         self._registrations = connections.registrations
         self._ledger = connections.ledger
         self._clock = connections.clock
         self._verdict = verdict
         self._claim = verdict.claim
         self._address = address
-        self.api_version = api_version
 
     @property
     def device(self) -> tuple[str, str]:
         """Scope and registration ID, in the form for comparison."""
         return self._verdict.instance.id_scope, self._claim.registration_id.lower()
 
-    async def register(self, payload: bytes) -> Mapping[str, Any]:
+    async def register(self, payload: bytes, api_version: str) -> Mapping[str, Any]:
         """Register the device. An earlier proof is valid for 1 s."""
         body = wire.parse_registration(payload)
         check_same(self._claim.registration_id, body.registration_id)
         registration = await self._registrations.register(wire.add_request(self._claim, body), self._verdict)
-        return wire.status_json(registration, self._claim.leaf, self.api_version)
+        return wire.status_json(registration, self._claim.leaf, api_version)
 
-    async def get_operation(self, operation_id: str) -> Mapping[str, Any]:
+    async def get_operation(self, operation_id: str, api_version: str) -> Mapping[str, Any]:
         """Return the status of an operation."""
         registration = await self._registrations.operation(self._claim, operation_id)
-        return wire.status_json(registration, self._claim.leaf, self.api_version)
+        return wire.status_json(registration, self._claim.leaf, api_version)
 
-    async def get_registration(self, payload: bytes) -> Mapping[str, Any]:
+    async def get_registration(self, payload: bytes, api_version: str) -> Mapping[str, Any]:
         """Return the registration without changing it."""
         body = wire.parse_registration(payload)
         wire.check_no_csr(body)
         check_same(self._claim.registration_id, body.registration_id)
         attested = await self._registrations.attester.attest(self._claim)
         registration = await self._registrations.get(attested.instance, self._claim.registration_id)
-        return wire.device_state_json(registration, self._claim.leaf, self.api_version)
+        return wire.device_state_json(registration, self._claim.leaf, api_version)
 
     def refuse(self, error: BirthmarkError) -> RequestRefusal:
         """Record a refusal."""

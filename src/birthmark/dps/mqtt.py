@@ -47,9 +47,9 @@ class DpsMqtt:
             check_client_id(packet.client_id, user.registration_id)
         except BirthmarkError as error:
             raise MqttRefusedError(connack_reason(error), error) from error
-        requests = RegistrationRequests(self._connections, verdict, driver.address, user.api_version)
+        requests = RegistrationRequests(self._connections, verdict, driver.address)
         return Admission(
-            connection=DpsConnection(self._connections, driver, requests),
+            connection=DpsConnection(self._connections, driver, requests, user.api_version),
             proved_by=f"registration {user.id_scope}/{user.registration_id.lower()}" if packet.password else "",
             keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
             traffic=self._connections.traffic,
@@ -59,10 +59,13 @@ class DpsMqtt:
 class DpsConnection:
     """A device's connection; all its state ends with the connection."""
 
-    def __init__(self, connections: DpsConnections, driver: MqttDriver, requests: RegistrationRequests) -> None:
+    def __init__(
+        self, connections: DpsConnections, driver: MqttDriver, requests: RegistrationRequests, api_version: str
+    ) -> None:
         self._connections = connections
         self.driver = driver
         self._requests = requests
+        self._api_version = api_version
         self._qos = 0
 
     @property
@@ -106,9 +109,9 @@ class DpsConnection:
         status, retry_after_s = int(HTTPStatus.OK), None
         try:
             if isinstance(request, wire.RegisterRequest):
-                answer = await self._requests.register(packet.payload)
+                answer = await self._requests.register(packet.payload, self._api_version)
             else:
-                answer = await self._requests.get_operation(request.operation_id)
+                answer = await self._requests.get_operation(request.operation_id, self._api_version)
         except BirthmarkError as error:
             refusal = self._requests.refuse(error)
             status, answer, retry_after_s = refusal.status, refusal.body, refusal.retry_after_s

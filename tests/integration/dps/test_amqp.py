@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
@@ -101,7 +102,8 @@ async def test_a_token_registers_and_its_owner_is_the_registration(database_url:
     async with a_dps(database_url) as world:
         device, handle = await a_sender(world)
         assert device.owner == f"registration {world.instance.id_scope}/pump-1"
-        device.request(handle, **{"iotdps-forceRegistration": True})
+        forced: dict[str, Any] = {"iotdps-forceRegistration": True}
+        device.request(handle, **forced)
         await device.until(device.answers)
         assert device.got(Disposition)[0].settled
 

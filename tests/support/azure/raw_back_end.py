@@ -4,6 +4,7 @@ import base64
 import socket
 import ssl
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, Self
 
 from birthmark.amqp.framer import AMQP_HEADER, AmqpFramer, encode_frame
@@ -35,11 +36,21 @@ class BackEndRefusedError(Exception):
 class RawBackEnd:
     """The client of one connection. `connection_string` is that of the Event Hubs-compatible endpoint."""
 
-    def __init__(self, address: str, ca_file: str, connection_string: str, *, source: str = "") -> None:
-        """Connect to port 5671, from the address `source` if there is one."""
+    def __init__(
+        self,
+        address: str,
+        ca_file: str,
+        connection_string: str,
+        *,
+        source: str = "",
+        identity: tuple[Path, Path] | None = None,
+    ) -> None:
+        """Connect to port 5671, from the address `source` if there is one, with a certificate and its key."""
         self._known = dict(part.split("=", 1) for part in connection_string.split(";"))
         raw = socket.create_connection((address, 5671), 10, (source, 0) if source else None)
         context = ssl.create_default_context(cafile=ca_file)
+        if identity is not None:
+            context.load_cert_chain(*identity)
         self.line = context.wrap_socket(raw, server_hostname=self._host)
         self.line.settimeout(10)
         self.is_held = False

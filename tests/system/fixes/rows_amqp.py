@@ -1,9 +1,10 @@
-"""Back ends that break AMQP, or want what a hub does not have."""
+"""Back ends that break AMQP, or want what a hub does not have, and devices that register."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from fixes.desk import Desk, Row, typing
+from fixes.rows_azure import enrolled
 
 from birthmark.amqp.message import AmqpMessage, MessageProperties
 from birthmark.amqp.performatives import Source
@@ -16,7 +17,9 @@ _HELD: list[RawBackEnd] = []
 
 def connected(desk: Desk) -> RawBackEnd:
     known = desk.scene.environment
-    return RawBackEnd(desk.server.address, known["SSL_CERT_FILE"], known["EVENT_HUB_CONNECTION_STR"])
+    device = desk.device
+    identity = None if device is None else (device.certificate_file, device.key_file)
+    return RawBackEnd(desk.server.address, known["SSL_CERT_FILE"], known["EVENT_HUB_CONNECTION_STR"], identity=identity)
 
 
 def partition(group: str = "$Default", number: int = 0) -> str:
@@ -70,6 +73,24 @@ def sending_nowhere(desk: Desk) -> None:
             back_end.next()
 
 
+def registration(desk: Desk, name: str) -> str:
+    return f"{desk.scene.environment['PROVISIONING_IDSCOPE']}/registrations/{name}"
+
+
+def registering_as_another(desk: Desk) -> None:
+    with connected(desk) as device:
+        device.attach(registration(desk, "fix-amqp-link"))
+        device.attach(registration(desk, "another"))
+
+
+def registering_without_an_operation(desk: Desk) -> None:
+    with connected(desk) as device:
+        link = device.attach(registration(desk, "fix-amqp-request"), receives=False)
+        device.transfer(link, AmqpMessage(None, MessageProperties(correlation_id="1")))
+        while True:
+            device.next()
+
+
 def epoch(value: object) -> dict[str, Any]:
     return {"properties": {Symbol("com.microsoft:epoch"): value}}
 
@@ -77,6 +98,8 @@ def epoch(value: object) -> dict[str, Any]:
 _FILTER = {Symbol("apache.org:selector-filter:string"): "site = 'north'"}
 
 AMQP: Mapping[str, Row] = {
+    "dps.amqp_address_mismatch": Row(registering_as_another, enrolled("fix-amqp-link"), is_instead=True),
+    "dps.amqp_request_invalid": Row(registering_without_an_operation, enrolled("fix-amqp-request"), is_instead=True),
     "amqp.protocol_error": Row(breaking, is_instead=True),
     "iothub.amqp_not_authorized": Row(attaching(partition(), is_known=False), is_instead=True),
     "iothub.amqp_token_type": Row(claiming(text="eyJ0eXAi"), is_instead=True),

@@ -114,6 +114,7 @@ class DpsAmqpConnection:
         self._requests: RegistrationRequests | None = None
         self._links: list[_Link] = []  # newest last
         self._refused_proofs = 0
+        self._api_version = ""
 
     @property
     def device(self) -> tuple[str, str]:
@@ -217,7 +218,7 @@ class DpsAmqpConnection:
         verdict = await self._connections.registrations.attester.attest(claim)
         if driver.is_over:
             return
-        self._requests = RegistrationRequests(self._connections, verdict, driver.address, "")
+        self._requests = RegistrationRequests(self._connections, verdict, driver.address)
         scope, registration_id = self._requests.device
         proven = f"registration {scope}/{registration_id}"
         driver.mark_authenticated(proven if claim.token else owner_of(driver.peer.leaf, driver.address))
@@ -239,14 +240,14 @@ class DpsAmqpConnection:
 
     def _accept(self, link: _Link, path: tuple[str, str] | None, address: str) -> None:
         """Accept a link of the authenticated device. Raise `RegistrationAddressError` or `AmqpError`."""
-        requests, own = self._requests, self.device
-        if requests is None or path is None or (path[0].lower(), path[1].lower()) != (own[0].lower(), own[1]):
+        own = self.device
+        if self._requests is None or path is None or (path[0].lower(), path[1].lower()) != (own[0].lower(), own[1]):
             raise RegistrationAddressError(address=address[:_MAX_SHOWN], registration_id=own[1] or "?")
         if len(self._links) >= MAX_LINKS:
             told = f"a connection has at most {MAX_LINKS} links"
             raise AmqpError(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told, scope=AmqpErrorScope.LINK)
         if isinstance(version := link.properties.get(API_VERSION), str):
-            requests.api_version = version[:_MAX_VERSION]
+            self._api_version = version[:_MAX_VERSION]
         if isinstance(link, SenderLink):
             link.accept(settled=True)
         else:
@@ -277,7 +278,7 @@ class DpsAmqpConnection:
             answering = self._find_answering()
             if answering is None:
                 raise DpsAmqpRequestError(detail="the client has no receiving link for the response")
-            answer = await _respond(requests, request)
+            answer = await _respond(requests, request, self._api_version)
         except BirthmarkError as error:
             link.reject(event.delivery_id, error_of(requests.refuse(error)))
             return
@@ -294,11 +295,11 @@ class DpsAmqpConnection:
         return next((one for one in reversed(self._links) if isinstance(one, SenderLink)), None)
 
 
-async def _respond(requests: RegistrationRequests, request: DpsAmqpRequest) -> Mapping[str, Any]:
+async def _respond(requests: RegistrationRequests, request: DpsAmqpRequest, api_version: str) -> Mapping[str, Any]:
     match request.operation:
         case DpsOperation.REGISTER:
-            return await requests.register(request.payload)
+            return await requests.register(request.payload, api_version)
         case DpsOperation.GET_OPERATION:
-            return await requests.get_operation(request.operation_id)
+            return await requests.get_operation(request.operation_id, api_version)
         case DpsOperation.GET_REGISTRATION:
-            return await requests.get_registration(request.payload)
+            return await requests.get_registration(request.payload, api_version)

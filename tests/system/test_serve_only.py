@@ -107,8 +107,8 @@ def test_dps_alone_is_served_over_amqp_and_over_websocket(tmp_path: Path) -> Non
         files = device.certificate_file, device.key_file
         with RawBackEnd(server.address, trusted, f"Endpoint=sb://{dps['host']}/", identity=files) as client:
             client.attach(f"{dps['id_scope']}/registrations/pump-1")
-        with RawBackEnd(server.address, trusted, f"Endpoint=sb://{dps['host']}/") as client:
-            with pytest.raises(BackEndRefusedError):
-                client.attach("$cbs")
+        client = RawBackEnd(server.address, trusted, f"Endpoint=sb://{dps['host']}/")
+        with client, pytest.raises(BackEndRefusedError):
+            client.attach("$cbs")
         assert server.why("operator.not_served")
         assert ["101" in upgraded(server, name) for name in ("AMQPWSB10", "mqtt")] == [True, True]

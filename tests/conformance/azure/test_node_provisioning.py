@@ -7,6 +7,7 @@ import pytest
 
 from birthmark.testing.cloud import Cloud
 from support.azure.node_clients import in_node
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 
@@ -94,6 +95,62 @@ say(await refused(() => service.getDeviceRegistrationState(name)));
 """,
         TRANSPORT=transport,
     )[1:] == [f"assigned np-key-{transport}", "assigned true", "404"]
+
+
+@pytest.mark.parametrize("transport", ["amqp", "amqp_websocket"], indirect=True)
+def test_a_device_registers_again_after_a_refusal_and_after_a_cut_line(cloud: Cloud, transport: str) -> None:
+    said = in_node(
+        cloud,
+        SERVICE
+        + DEVICE
+        + """
+const name = `np-cut-${process.env.TRANSPORT}`;
+const security = new SymmetricKeySecurityClient(name, key);
+const make = () => ProvisioningDeviceClient.create(PROVISIONING_HOST, PROVISIONING_IDSCOPE, new transport(), security);
+const refusal = (promise) => promise.then(() => 'registered', (error) => error.name);
+say(await refusal(make().register()));
+await service.createOrUpdateIndividualEnrollment({registrationId: name, attestation: byKey});
+const client = make();
+const lower = client._transport ?? client._pollingStateMachine._transport;
+const cut = new Promise((done) => lower._amqpStateMachine.on('transition', ({toState}) => {
+  if (toState === 'connected') {
+    lower._amqpBase._rheaConnection.socket.destroy?.() ?? lower._amqpBase._rheaConnection.socket.end();
+    done();
+  }
+}));
+const first = Promise.race([refusal(client.register()), sleep(5000).then(() => 'silent')]);
+await cut;
+say(await first === 'registered');
+say((await registered(security)).status);
+await service.createOrUpdateIndividualEnrollment({registrationId: name, attestation: byKey,
+  provisioningStatus: 'disabled', etag: '*'});
+say(await refusal(make().register()));
+""",
+        TRANSPORT=transport,
+    )
+    assert said[1:3] == ["false", "assigned"], said
+    assert said[0] == said[3] == "NotConnectedError"  # what the SDK makes of every refusal in the SASL layer
+    name = f"np-cut-{transport}"
+    assert cloud.why(name)["code"] == "dps.enrollment_disabled"
+    assert cloud.why(name, code="dps.token_not_enrolled")
+
+
+@on_each
+def test_a_revoked_device_does_not_register(cloud: Cloud, server: RunningServer, transport: str) -> None:
+    device = cloud.azure_device()
+    registering = (
+        DEVICE
+        + """
+const {X509_CERT_FILE, X509_KEY_FILE, DEVICE_ID} = process.env;
+const own = {cert: fs.readFileSync(X509_CERT_FILE, 'ascii'), key: fs.readFileSync(X509_KEY_FILE, 'ascii')};
+say(await registered(new X509Security(DEVICE_ID, own)).then((state) => state.status, () => 'refused'));
+"""
+    )
+    known = device.identity.environment
+    assert in_node(cloud, registering, **known, TRANSPORT=transport) == ["assigned"]
+    server.run("device", "revoke", known["DEVICE_ID"], "--yes")
+    assert in_node(cloud, registering, **known, TRANSPORT=transport) == ["refused"]
+    assert device.why()["code"] in {"dps.device_taken_back", "ca.revoked", "pki.revoked"}
 
 
 def test_individual_enrollments_are_kept_and_found_by_what_they_say(cloud: Cloud) -> None:

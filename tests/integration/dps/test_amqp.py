@@ -25,6 +25,7 @@ from birthmark.dps.wire import TpmAttestation
 from birthmark.net.amqp_driver import AUTHENTICATION_S
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.pki.names_and_registration_ids import parse_registration_id
+from birthmark.pki.tpm_public_key import sized
 from support.azure.dps_amqp import AmqpDevice, connect, connections
 from support.azure.dps_world import SOON_S, DpsWorld, a_dps
 from support.azure.sas_tokens import make_sas
@@ -474,6 +475,27 @@ async def test_a_tpm_that_is_refused_learns_it_at_the_end(database_url: str, sta
         device.respond(b"\0token")
         assert await device.outcome() == 1
         assert [one.code for one in device.refused] == [code]
+
+
+def an_odd_key(bits: int) -> bytes:
+    """Return a TPM2B_PUBLIC of the largest form, whose modulus is no product of two primes."""
+    kind, names, attributes = b"\x00\x01", b"\x00\x0d", (1 << 16 | 1 << 17).to_bytes(4)
+    cipher, modulus = bytes.fromhex("0006 0100 0043 0010"), (1 << bits - 1 | 1).to_bytes(bits // 8)
+    return sized(kind + names + attributes + sized(b"") + cipher + bits.to_bytes(2) + bytes(4) + sized(modulus))
+
+
+async def test_keys_that_no_tpm_has_are_sealed_for_all_the_same(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        device = connect(world, DpsAmqp(connections(world)).connect)
+        device.begin_sasl("TPM", init(world, an_odd_key(4096)))
+        await device.until(device.challenges)
+        device.respond(b"\0" + an_odd_key(4096))
+        await device.until(lambda: len(device.challenges()) > 1)
+        sealed = await until_sealed(device)
+        assert PIECE_BYTES < len(sealed) <= PIECE_BYTES * MAX_PIECES
+        device.respond(b"\0" + b"x" * 1500)
+        assert await device.outcome() == 1
+        assert [one.code for one in device.refused] == ["dps.tpm_not_enrolled"]
 
 
 async def test_a_tpm_does_not_prove_an_enrollment_of_another_kind(database_url: str) -> None:

@@ -15,6 +15,7 @@ from birthmark.errors import BirthmarkError, ThrottledError
 from birthmark.metric_catalog import Traffic
 from birthmark.net.live_connection import LiveConnection
 from birthmark.net.mqtt_service_interface import CloseReason
+from birthmark.pki.certificates import Certificate
 from birthmark.refusals import Ledger
 
 MAX_OF_ONE = 4  # a device registers on one; earlier ones may still be closing
@@ -30,6 +31,15 @@ class RegistrationConnection(Protocol):
     def device(self) -> tuple[str, str]:
         """Scope and registration ID, in the form for comparison."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefusal:
+    """A recorded refusal of a request: HTTP status, Azure's error body, and when to retry a throttled request."""
+
+    status: int
+    body: Mapping[str, Any]
+    retry_after_s: int | None
 
 
 class DpsConnections:
@@ -66,23 +76,26 @@ class DpsConnections:
         if not its:
             self._of_device.pop(connection.device, None)
 
-
-@dataclass(frozen=True, slots=True)
-class RequestRefusal:
-    """A recorded refusal of a request: HTTP status, Azure's error body, and when to retry a throttled request."""
-
-    status: int
-    body: Mapping[str, Any]
-    retry_after_s: int | None
+    def refuse(
+        self, error: BirthmarkError, address: str, presented: Certificate | None, **facts: str
+    ) -> RequestRefusal:
+        """Record the refusal of a request, from an address with a certificate."""
+        status, number = http_error(error)
+        tracking_id = self.ledger.record(error, address=address, presented=presented, **facts)
+        retry_after_s = None
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            waits_s = error.retry_after_s if isinstance(error, ThrottledError) else 0
+            retry_after_s = max(wire.RETRY_AFTER_S, waits_s)
+        body = wire.error_json(number, wire_message(error), tracking_id, self.clock.now())
+        return RequestRefusal(status, body, retry_after_s)
 
 
 class RegistrationRequests:
     """Requests of one authenticated device; each returns the JSON of the response or raises `BirthmarkError`."""
 
     def __init__(self, connections: DpsConnections, verdict: AttestedClaim, address: str) -> None:
+        self._connections = connections
         self._registrations = connections.registrations
-        self._ledger = connections.ledger
-        self._clock = connections.clock
         self._verdict = verdict
         self._claim = verdict.claim
         self._address = address
@@ -115,16 +128,5 @@ class RegistrationRequests:
 
     def refuse(self, error: BirthmarkError) -> RequestRefusal:
         """Record a refusal."""
-        status, number = http_error(error)
-        tracking_id = self._ledger.record(
-            error,
-            address=self._address,
-            presented=self._claim.leaf,
-            registration_id=self._claim.registration_id,
-        )
-        retry_after_s = None
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            waits_s = error.retry_after_s if isinstance(error, ThrottledError) else 0
-            retry_after_s = max(wire.RETRY_AFTER_S, waits_s)
-        body = wire.error_json(number, wire_message(error), tracking_id, self._clock.now())
-        return RequestRefusal(status, body, retry_after_s)
+        claim = self._claim
+        return self._connections.refuse(error, self._address, claim.leaf, registration_id=claim.registration_id)

@@ -72,6 +72,9 @@ async def test_a_certificate_registers_without_sasl(database_url: str) -> None:
         device = connect(world, DpsAmqp(shared).connect, holder.certificate)
         device.begin()
         handle = await device.attach_both("PUMP-1")  # the letter case does not matter
+        assert (device.owner, shared.live_connections()) == ("", ())
+        device.request(handle, "iotdps-get-registration")
+        await device.until(device.rejections)
         assert device.owner == holder.certificate.thumbprint.hex()
         device.request(handle, body=b'{"registrationId": "pump-1"}', correlation="one")
         await device.until(device.answers)
@@ -139,19 +142,32 @@ async def test_a_user_name_of_another_form_is_refused(database_url: str) -> None
         assert [one.code for one in device.refused] == ["dps.amqp_request_invalid"]
 
 
-async def test_who_proves_nothing_is_refused_a_few_links_and_then_disconnected(database_url: str) -> None:
+async def test_who_proves_nothing_has_few_attempts_and_is_then_disconnected(database_url: str) -> None:
     async with a_dps(database_url) as world:
         await world.key_group("pumps", KEY)
         shared = connections(world)
         device = connect(world, DpsAmqp(shared).connect)
         device.begin()
+        handle = await device.attach_both("pump-1")
         for _ in range(MAX_REFUSED_PROOFS):
-            device.attach(device.address("pump-1"), receives=True)
+            device.request(handle)
         await device.until(lambda: device.is_over)
-        assert device.detachments() == ["amqp:unauthorized-access"] * MAX_REFUSED_PROOFS
+        assert [one[:2] for one in device.rejections()] == [UNAUTHORIZED] * MAX_REFUSED_PROOFS
         assert device.closing() == ["amqp:unauthorized-access"]
-        assert len(device.refused) == MAX_REFUSED_PROOFS
+        assert device.owner == ""
+        assert sum(shared.ledger.counts.values()) == MAX_REFUSED_PROOFS
         assert shared.live_connections() == ()
+        assert await world.registrations.find(world.instance, parse_registration_id("pump-1")) is None
+
+
+async def test_links_elsewhere_are_attempts_of_who_proves_nothing(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        device = connect(world, DpsAmqp(connections(world)).connect)
+        device.begin()
+        for _ in range(2 * MAX_REFUSED_PROOFS):
+            device.attach("$cbs", receives=True)
+        await device.until(lambda: device.is_over)
+        assert device.closing() == ["amqp:unauthorized-access"]
 
 
 async def test_who_does_not_authenticate_in_time_is_disconnected(database_url: str) -> None:
@@ -182,7 +198,8 @@ async def test_the_connection_of_a_revoked_certificate_is_closed(database_url: s
         shared = connections(world)
         device = connect(world, DpsAmqp(shared).connect, holder.certificate)
         device.begin()
-        await device.attach_both("pump-1")
+        device.request(await device.attach_both("pump-1"))
+        await device.until(device.answers)
         (live,) = shared.live_connections()
         assert (live.driver.peer.leaf, live.driver.address) == (holder.certificate, "192.0.2.7")
         live.driver.close(CloseReason.ADMINISTRATIVE)
@@ -217,8 +234,14 @@ async def test_a_second_device_of_the_same_certificate_ca_is_not_the_first(datab
         shared = connections(world)
         device = connect(world, DpsAmqp(shared).connect, second.certificate)
         device.begin()
-        device.attach(device.address("pump-1"), receives=True)
+        device.request(await device.attach_both("pump-1"))
+        await device.until(device.rejections)
+        assert device.rejections()[0][:2] == UNAUTHORIZED
+        assert shared.ledger.counts["dps.registration_id_mismatch"] == 1
+        device.attach(device.address("pump-2"), receives=True)  # the connection has claimed another device
         await device.until(device.detachments)
+        device = connect(world, DpsAmqp(shared).connect, second.certificate)
+        device.begin()
         handle = await device.attach_both("pump-2")
         device.request(handle, body=b'{"registrationId": "pump-1"}')
         await device.until(device.rejections)

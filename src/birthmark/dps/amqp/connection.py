@@ -1,4 +1,8 @@
-"""One AMQP connection of a device that registers: its proof, its links, and its requests."""
+"""One AMQP connection of a device that registers: its proof, its links, and its requests.
+
+A certificate is verified with the first request, so that its refusal is an outcome. The SDK for Node.js waits 45 s
+after a refused link.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Mapping
@@ -30,7 +34,6 @@ from birthmark.dps.amqp.messages import (
 )
 from birthmark.dps.amqp.tpm_exchange import TpmExchange
 from birthmark.dps.connections import DpsConnections, RegistrationRequests, RequestRefusal
-from birthmark.dps.error_mapping import http_error, wire_message
 from birthmark.dps.model import Claim
 from birthmark.errors import BirthmarkError, ForbiddenError
 from birthmark.net.amqp_driver import AmqpDriver
@@ -41,8 +44,8 @@ from birthmark.net.tls import TlsPeer
 MAX_LINKS = 4
 """Links of a connection: SDKs use two."""
 MAX_REFUSED_PROOFS = 4
-"""Links that a connection without a proof may attach in vain; then it is closed."""
-CREDIT = 10
+"""Refused links and requests of a connection without a proof; then it is closed."""
+CREDIT = 4
 """Requests of a link that wait for their response."""
 API_VERSION = "com.microsoft:api-version"
 _MAX_SHOWN = 200
@@ -111,7 +114,8 @@ class DpsAmqpConnection:
         self._connections = connections
         self._amqp = driver
         self._exchange: TpmExchange | None = None
-        self._requests: RegistrationRequests | None = None
+        self._claimed: tuple[str, str] | None = None
+        self._requests: RegistrationRequests | None = None  # with a proof
         self._links: list[_Link] = []  # newest last
         self._refused_proofs = 0
         self._api_version = ""
@@ -136,7 +140,7 @@ class DpsAmqpConnection:
             case ConnectionOpened():
                 self._amqp.engine.accept_open()
             case LinkRequested(link=link):
-                return self._attach(link)
+                self._attach(link)
             case DeliveryReceived():
                 return self._answer(event)
             case LinkDetached(link=link) if link in self._links:
@@ -212,37 +216,38 @@ class DpsAmqpConnection:
         peer = self._amqp.peer
         return Claim(id_scope, registration_id, peer.leaf, peer.chain, token, address=self._amqp.address)
 
-    async def _prove(self, claim: Claim) -> None:
+    async def _prove(self, claim: Claim) -> RegistrationRequests:
         """Verify a proof; from then on, this is a connection of the device. Raise `BirthmarkError`."""
         driver = self._amqp
         verdict = await self._connections.registrations.attester.attest(claim)
-        if driver.is_over:
-            return
-        self._requests = RegistrationRequests(self._connections, verdict, driver.address)
-        scope, registration_id = self._requests.device
-        proven = f"registration {scope}/{registration_id}"
-        driver.mark_authenticated(proven if claim.token else owner_of(driver.peer.leaf, driver.address))
-        self._connections.add_connection(self)
+        requests = RegistrationRequests(self._connections, verdict, driver.address)
+        if not driver.is_over:
+            self._requests, self._claimed = requests, (claim.id_scope, claim.registration_id)
+            scope, registration_id = requests.device
+            proven = f"registration {scope}/{registration_id}"
+            driver.mark_authenticated(proven if claim.token else owner_of(driver.peer.leaf, driver.address))
+            self._connections.add_connection(self)
+        return requests
 
     # ---- links
 
-    async def _attach(self, link: _Link) -> None:
-        address = link.own_address
-        path = wire.parse_registration_path(address)
+    def _attach(self, link: _Link) -> None:
         try:
-            if self._requests is None and path is not None:
-                await self._prove(self._claim(*path, None))
-            self._accept(link, path, address)
+            self._accept(link)
         except BirthmarkError as error:
-            link.refuse(self._refuse_link(error, "" if path is None else path[1]))
+            link.refuse(error_of(self._refuse(error), AmqpErrorScope.LINK))
         except AmqpError as error:
             link.refuse(error)
 
-    def _accept(self, link: _Link, path: tuple[str, str] | None, address: str) -> None:
-        """Accept a link of the authenticated device. Raise `RegistrationAddressError` or `AmqpError`."""
-        own = self.device
-        if self._requests is None or path is None or (path[0].lower(), path[1].lower()) != (own[0].lower(), own[1]):
-            raise RegistrationAddressError(address=address[:_MAX_SHOWN], registration_id=own[1] or "?")
+    def _accept(self, link: _Link) -> None:
+        """Accept a link of the device. Raise `RegistrationAddressError` or `AmqpError`."""
+        path = wire.parse_registration_path(link.own_address)
+        if self._claimed is None and path is not None:
+            self._claimed = path
+        own = self._claimed
+        if own is None or path is None or _folded(path) != _folded(own):
+            own_id = "?" if own is None else own[1]
+            raise RegistrationAddressError(address=link.own_address[:_MAX_SHOWN], registration_id=own_id)
         if len(self._links) >= MAX_LINKS:
             told = f"a connection has at most {MAX_LINKS} links"
             raise AmqpError(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told, scope=AmqpErrorScope.LINK)
@@ -255,32 +260,18 @@ class DpsAmqpConnection:
         if link.state is LinkState.ATTACHED:
             self._links.append(link)
 
-    def _refuse_link(self, error: BirthmarkError, registration_id: str) -> AmqpError:
-        """Record a refusal, and return its error; a client without a proof has few attempts."""
-        if self._requests is not None:
-            return error_of(self._requests.refuse(error), AmqpErrorScope.LINK)
-        self._refused_proofs += 1
-        if self._refused_proofs >= MAX_REFUSED_PROOFS:
-            told = AmqpError(AmqpCondition.UNAUTHORIZED_ACCESS, "no proof was accepted")
-            asyncio.get_running_loop().call_soon(self._amqp.close, told)
-        error.add_facts(registration_id=registration_id[:_MAX_SHOWN])
-        status, number = http_error(error)
-        body = wire.error_json(number, wire_message(error), self._amqp.note(error), self._connections.clock.now())
-        return error_of(RequestRefusal(status, body, None), AmqpErrorScope.LINK)
-
     # ---- requests
 
     async def _answer(self, event: DeliveryReceived) -> None:
-        requests, link = self._requests, event.link
-        assert requests is not None  # noqa: S101 - no link is accepted before
+        link = event.link
         try:
             request = parse_request(event.payload)
             answering = self._find_answering()
             if answering is None:
                 raise DpsAmqpRequestError(detail="the client has no receiving link for the response")
-            answer = await _respond(requests, request, self._api_version)
+            answer = await _respond(await self._requests_of_device(), request, self._api_version)
         except BirthmarkError as error:
-            link.reject(event.delivery_id, error_of(requests.refuse(error)))
+            link.reject(event.delivery_id, error_of(self._refuse(error)))
             return
         link.settle(event.delivery_id)
         try:
@@ -290,9 +281,32 @@ class DpsAmqpConnection:
             if answering in self._links:
                 self._links.remove(answering)
 
+    async def _requests_of_device(self) -> RegistrationRequests:
+        """Return the requests of the device, whose certificate is verified now without another proof."""
+        if self._requests is None:
+            assert self._claimed is not None  # noqa: S101 - no link is accepted without
+            return await self._prove(self._claim(*self._claimed, None))
+        return self._requests
+
+    def _refuse(self, error: BirthmarkError) -> RequestRefusal:
+        """Record the refusal of a link or request; a client without a proof has few attempts."""
+        if self._requests is not None:
+            return self._requests.refuse(error)
+        self._refused_proofs += 1
+        if self._refused_proofs >= MAX_REFUSED_PROOFS:
+            told = AmqpError(AmqpCondition.UNAUTHORIZED_ACCESS, "no proof was accepted")
+            asyncio.get_running_loop().call_soon(self._amqp.close, told)
+        error.add_facts(registration_id="" if self._claimed is None else self._claimed[1][:_MAX_SHOWN])
+        return self._connections.refuse(error, self._amqp.address, self._amqp.peer.leaf)
+
     def _find_answering(self) -> SenderLink | None:
         """Return the newest link on which the device receives."""
         return next((one for one in reversed(self._links) if isinstance(one, SenderLink)), None)
+
+
+def _folded(path: tuple[str, str]) -> tuple[str, str]:
+    scope, registration_id = path
+    return scope.lower(), registration_id.lower()
 
 
 async def _respond(requests: RegistrationRequests, request: DpsAmqpRequest, api_version: str) -> Mapping[str, Any]:

@@ -210,7 +210,7 @@ class AmqpDriver(asyncio.Protocol):
         return self._report(error, self.address, self.peer)
 
     def refuse_sasl(self, error: BirthmarkError | None) -> None:
-        """Record a refusal of the presented identity, and end the connection; None for a refusal on record."""
+        """Record a refusal of the presented identity, and end the connection; None for a recorded one."""
         if error is not None:
             self.note(error)
         self._is_refused = True

@@ -37,7 +37,7 @@ _CONDITIONS: Final[Mapping[int, str]] = {
     HTTPStatus.TOO_MANY_REQUESTS: "com.microsoft:device-container-throttled",
     HTTPStatus.SERVICE_UNAVAILABLE: AmqpCondition.INTERNAL_ERROR,
 }
-"""Conditions by HTTP status. The SDK for Node.js retries after the last two only."""
+"""Conditions of HTTP statuses. The SDK for Node.js retries after the last two only."""
 
 
 class DpsAmqpRequestError(InvalidRequestError):

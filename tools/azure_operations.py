@@ -118,7 +118,7 @@ _NONE, _SERVED = Reason.SDK_HAS_NONE, Reason.NOT_SERVED
 OPERATIONS: Sequence[Operation] = (
     _row(
         "register with a certificate",
-        "`$dps/registrations/PUT`, `PUT /{scope}/registrations/{id}/register`",
+        "`$dps/registrations/PUT`, `PUT /{scope}/registrations/{id}/register`, AMQP `{scope}/registrations/{id}`",
         "def test_a_device_of_a_group_registers_with_leaf",
         "X509Security(",
         "def test_it_registers_and_sends",
@@ -126,7 +126,13 @@ OPERATIONS: Sequence[Operation] = (
     _row(
         "register with a symmetric key", "as above", "create_from_symmetric_key(", "SymmetricKeySecurityClient(", _HAND
     ),
-    _row("register with a TPM", "registration over HTTPS", _NONE, "TpmSecurityClient(", Reason.NOT_BUILT),
+    _row(
+        "register with a TPM",
+        "registration over HTTPS, or AMQP with SASL `TPM`",
+        _NONE,
+        "TpmSecurityClient(",
+        Reason.NOT_BUILT,
+    ),
     _row("register with a certificate signing request", "registration with `csr`", Reason.CSR, Reason.CSR, Reason.CSR),
     _row("renew the certificate", "`$iothub/credentials`", Reason.CSR, Reason.CSR, Reason.CSR),
     _row(

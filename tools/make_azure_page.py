@@ -99,9 +99,9 @@ HEAD = """# Azure IoT Hub and DPS operations
 This page lists the operations of IoT Hub and the Device Provisioning Service that Birthmark implements, by client and
 by SDK method. Each entry names a test in `tests/conformance/azure` that uses the vendor's unmodified client.
 
-Birthmark rejects other operations with a specific error and records them for `birthmark why`. Devices connect over
-MQTT 3.1.1, AMQP 1.0, each also over WebSocket, and HTTPS. Back ends use AMQP and HTTPS. See
-also [differences from Azure](../howto/azure-differences.md).
+Birthmark rejects other operations with a specific error and records them for `birthmark why`. Devices register and
+connect over MQTT 3.1.1 and AMQP 1.0, each over TLS and over WebSocket, and over HTTPS. Back ends use AMQP and HTTPS.
+See also [differences from Azure](../howto/azure-differences.md).
 
 ## Operations by client
 

@@ -7,13 +7,17 @@ from typing import Protocol, TypeAlias
 from starlette.requests import Request
 from starlette.routing import BaseRoute
 
+from birthmark.amqp.events import AmqpEvent
 from birthmark.bus import Bus
 from birthmark.devices.ports import DeviceRecords
 from birthmark.errors import BirthmarkError
 from birthmark.metric_catalog import Sample, Traffic
+from birthmark.net.amqp_driver import AmqpDriver, AmqpServiceConnection
 from birthmark.net.live_connection import LiveConnection
 from birthmark.net.mqtt_driver import Accept
 
+MakeAmqp: TypeAlias = Callable[[AmqpDriver, str], AmqpServiceConnection]
+"""Returns the component's side of an AMQP connection; the text is the host name in OPEN, empty before."""
 Record: TypeAlias = Callable[[BirthmarkError, Request], str]
 """Stores a rejected request, and returns its tracking id."""
 
@@ -59,6 +63,13 @@ class Component:
 
     def find_acceptor(self, _username: str) -> Accept | None:
         """Return the authenticator for an MQTT client with that user name; None for another component's client."""
+        return None
+
+    def find_amqp(self, _event: AmqpEvent) -> MakeAmqp | None:
+        """Return who serves the AMQP connection of a client's first `SaslStarted` or `LinkRequested`, or None.
+
+        PLAIN and TPM are the SASL mechanisms that name the client. The first component that claims a connection has it.
+        """
         return None
 
     def subscribe(self, bus: Bus) -> None:

@@ -16,6 +16,7 @@ from birthmark.amqp.events import (
     CreditChanged,
     DeliveryReceived,
     LinkRequested,
+    SaslResponded,
     SaslStarted,
 )
 from birthmark.amqp.framer import AMQP_HEADER, EMPTY_FRAME, SASL_FRAME, SASL_HEADER, AmqpFramer, encode_frame
@@ -50,11 +51,19 @@ from birthmark.amqp.performatives import (
     encode_performative,
 )
 from birthmark.amqp.receiver_link import ReceiverLink
-from birthmark.amqp.sasl import SaslInit, decode_init, parse_plain, read_identity
+from birthmark.amqp.sasl import (
+    SaslInit,
+    SaslMechanism,
+    SaslResponse,
+    decode_init,
+    decode_response,
+    parse_plain,
+    read_identity,
+)
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Array, DescribedValue, Int, Symbol, Timestamp, UInt, ULong
 
-_MECHANISMS = ("MSSBCBS", "PLAIN", "ANONYMOUS", "EXTERNAL")
+_MECHANISMS = ("MSSBCBS", "PLAIN", "ANONYMOUS", "EXTERNAL", "TPM")
 _FILTER = {Symbol("apache.org:selector-filter:string"): DescribedValue(ULong(0x468C00000004), "x > '1'")}
 VALUES: Sequence[bytes] = tuple(
     encode_value(one)
@@ -97,9 +106,15 @@ INITS: Sequence[bytes] = tuple(
     encode_composite(one)
     for one in (SaslInit("PLAIN", b"\0d1@sas.hub\0token", "hub"), SaslInit("ANONYMOUS", b""), SaslInit("MSSBCBS"))
 )
+RESPONSES: Sequence[bytes] = (
+    encode_composite(SaslInit("TPM", b"\0scope\0id\0key", "scope/registrations/id")),
+    encode_composite(SaslResponse(b"\0root")),
+    encode_composite(SaslResponse(b"\0token")),
+)
 STREAMS: Sequence[bytes] = (
     AMQP_HEADER + _STREAM,
     SASL_HEADER + encode_frame(0, INITS[0], SASL_FRAME) + AMQP_HEADER + EMPTY_FRAME + _STREAM,
+    SASL_HEADER + b"".join(encode_frame(0, one, SASL_FRAME) for one in RESPONSES) + AMQP_HEADER + _STREAM,
 )
 CLIENT_STREAMS: Sequence[bytes] = (
     AMQP_HEADER
@@ -159,9 +174,10 @@ def _frames_of(chunks: Sequence[bytes]) -> list[object]:
 
 
 def sasl(data: bytes) -> None:
-    """Read a SASL-INIT and a PLAIN response."""
-    with contextlib.suppress(AmqpError):
-        parse_plain(data)
+    """Read a SASL-INIT, a PLAIN response, and the response to a challenge."""
+    for read in (parse_plain, decode_response):
+        with contextlib.suppress(AmqpError):
+            read(data)
     read_identity(decode_init(data), _MECHANISMS)
 
 
@@ -217,7 +233,11 @@ def _serve(chunks: Sequence[bytes]) -> list[str]:
 
 def _decide(engine: AmqpEngine, event: AmqpEvent) -> None:
     match event:
-        case SaslStarted():
+        case SaslStarted(mechanism=SaslMechanism.TPM):
+            engine.challenge_sasl(b"\0")
+        case SaslResponded(response=response) if not response.endswith(b"token"):
+            engine.challenge_sasl(b"\x80" + response[:100])
+        case SaslStarted() | SaslResponded():
             engine.accept_sasl()
         case ConnectionOpened():
             engine.accept_open()

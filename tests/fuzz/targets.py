@@ -272,7 +272,7 @@ _ALL = (
     Target("amqp-performative", mutate_bytes, amqp.PERFORMATIVES, amqp.performative),
     Target("amqp-message", mutate_bytes, amqp.MESSAGES, amqp.message),
     Target("amqp-frames", mutate_bytes, amqp.STREAMS, amqp.frames),
-    Target("amqp-sasl", mutate_bytes, amqp.INITS, amqp.sasl),
+    Target("amqp-sasl", mutate_bytes, (*amqp.INITS, *amqp.RESPONSES), amqp.sasl),
     Target("amqp-server", mutate_bytes, amqp.STREAMS, amqp.server),
     Target("amqp-client", mutate_bytes, amqp.CLIENT_STREAMS, amqp.client),
     Target("certificate", mutate_der, _CERTIFICATES, certificates.certificate),

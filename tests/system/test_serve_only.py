@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from paho.mqtt import client as paho
 
+from support.azure.clients import a_file_device
+from support.azure.raw_back_end import BackEndRefusedError, RawBackEnd
 from support.pki.est_curl import enroll_by_curl
 from support.server.servers import RunningServer, a_new_server, a_server
 
@@ -75,3 +77,38 @@ def test_a_service_that_is_not_served_is_not_managed_either(tmp_path: Path) -> N
             statuses.append(caught.value.code)
             caught.value.close()
         assert statuses == [501, 401]
+
+
+def upgraded(server: RunningServer, subprotocol: str) -> str:
+    """Return the status line for a WebSocket at the path of Azure's SDKs."""
+    context = ssl.create_default_context(cafile=server.endpoints["trust_bundle"])
+    with (
+        socket.create_connection((server.address, 8443), 10) as raw,
+        context.wrap_socket(raw, server_hostname=server.endpoints["dps"]["host"]) as line,
+    ):
+        fields = {
+            "Host": server.endpoints["dps"]["host"],
+            "Connection": "Upgrade",
+            "Upgrade": "websocket",
+            "Sec-WebSocket-Version": "13",
+            "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+            "Sec-WebSocket-Protocol": subprotocol,
+        }
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        line.sendall(f"GET /$iothub/websocket HTTP/1.1\r\n{head}\r\n".encode())
+        return line.recv(1000).decode().partition("\r\n")[0]
+
+
+def test_dps_alone_is_served_over_amqp_and_over_websocket(tmp_path: Path) -> None:
+    with a_server(tmp_path, 'only = ["est", "dps"]\n') as server:
+        device = a_file_device(tmp_path, "pump-1")
+        server.run("device", "enroll", "--cert", str(device.certificate_file))
+        dps, trusted = server.endpoints["dps"], server.endpoints["trust_bundle"]
+        files = device.certificate_file, device.key_file
+        with RawBackEnd(server.address, trusted, f"Endpoint=sb://{dps['host']}/", identity=files) as client:
+            client.attach(f"{dps['id_scope']}/registrations/pump-1")
+        client = RawBackEnd(server.address, trusted, f"Endpoint=sb://{dps['host']}/")
+        with client, pytest.raises(BackEndRefusedError):
+            client.attach("$cbs")
+        assert server.why("operator.not_served")
+        assert ["101" in upgraded(server, name) for name in ("AMQPWSB10", "mqtt")] == [True, True]

@@ -34,6 +34,7 @@ class AmqpState(StrEnum):
     HEADER = "header"
     SASL = "sasl"
     SASL_DECISION = "sasl decision"
+    SASL_RESPONSE = "sasl response"
     HEADER_AFTER_SASL = "header after sasl"
     OPEN = "open"
     OPEN_DECISION = "open decision"
@@ -42,6 +43,7 @@ class AmqpState(StrEnum):
     CLOSED = "closed"
 
 
+_SASL = frozenset({AmqpState.SASL, AmqpState.SASL_RESPONSE})
 BEFORE_OPEN = frozenset({AmqpState.OPEN, AmqpState.OPEN_DECISION})
 
 
@@ -252,7 +254,7 @@ class ConnectionEngine(ABC):
         """Answer the protocol header of the peer."""
 
     def _receive_frame(self, frame: Frame) -> None:
-        if self.state is AmqpState.SASL:
+        if self.state in _SASL:
             self._receive_sasl(frame)
             return
         if frame.type != AMQP_FRAME:

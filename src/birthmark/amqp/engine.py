@@ -3,9 +3,9 @@
 Feed with `receive_data`, send the result of `data_to_send`, and call `check_deadlines` when `next_deadline` has passed.
 No call raises for the peer's bytes: after a violation, `ConnectionClosed` is the last event and CLOSE the last frame.
 
-Three events are questions, and the peer's frames after them wait for the decision:
+Some events are questions, and the peer's frames after them wait for the decision:
 
-- `SaslStarted`: `accept_sasl` or `refuse_sasl`
+- `SaslStarted`, `SaslResponded`: `accept_sasl`, `refuse_sasl` or `challenge_sasl`
 - `ConnectionOpened`: `accept_open` or `close`
 - `LinkRequested`: `accept` or `refuse` of the link; only its session waits
 
@@ -17,8 +17,8 @@ from typing import Any
 
 from birthmark.amqp.connection_engine import BEFORE_OPEN, AmqpState, ConnectionEngine
 from birthmark.amqp.errors import AmqpCondition, AmqpError, AmqpErrorScope, LocalProtocolError
-from birthmark.amqp.events import SaslStarted
-from birthmark.amqp.framer import AMQP_HEADER, SASL_FRAME, SASL_HEADER, Frame
+from birthmark.amqp.events import SaslResponded, SaslStarted
+from birthmark.amqp.framer import AMQP_HEADER, MIN_MAX_FRAME_BYTES, SASL_FRAME, SASL_HEADER, Frame
 from birthmark.amqp.limits import AmqpLimits
 from birthmark.amqp.performatives import (
     Attach,
@@ -31,7 +31,16 @@ from birthmark.amqp.performatives import (
     error_info_of,
     error_of,
 )
-from birthmark.amqp.sasl import SaslCode, SaslMechanism, decode_init, encode_mechanisms, encode_outcome, read_identity
+from birthmark.amqp.sasl import (
+    SaslCode,
+    SaslMechanism,
+    decode_init,
+    decode_response,
+    encode_challenge,
+    encode_mechanisms,
+    encode_outcome,
+    read_identity,
+)
 from birthmark.amqp.session import Session
 
 _DEFAULTS = AmqpLimits()
@@ -41,7 +50,7 @@ ALL_MECHANISMS = tuple(str(one) for one in SaslMechanism)
 class AmqpEngine(ConnectionEngine):
     """AMQP connection state machine of a server."""
 
-    __slots__ = ("_ended_channels", "_mechanisms")
+    __slots__ = ("_ended_channels", "_mechanisms", "_sasl_challenges")
 
     def __init__(
         self,
@@ -52,6 +61,7 @@ class AmqpEngine(ConnectionEngine):
         super().__init__(limits, container_id)
         self._mechanisms = mechanisms
         self._ended_channels: set[int] = set()  # bounded by `max_channel`
+        self._sasl_challenges = 0
 
     # ---- decisions
 
@@ -61,6 +71,19 @@ class AmqpEngine(ConnectionEngine):
             self._require(AmqpState.SASL_DECISION)
             self.out += encode_outcome(SaslCode.OK)
             self.state = AmqpState.HEADER_AFTER_SASL
+
+    def challenge_sasl(self, challenge: bytes) -> None:
+        """Send a challenge; `SaslResponded` follows. Beyond the limit, the peer is refused instead."""
+        if self.state is not AmqpState.CLOSED:
+            self._require(AmqpState.SASL_DECISION)
+            frame = encode_challenge(challenge)
+            self._sasl_challenges += 1
+            if self._sasl_challenges > self.limits.max_sasl_challenges:
+                told = f"more than {self.limits.max_sasl_challenges} SASL challenges"
+                self._refuse_sasl(AmqpError(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told))
+                return
+            self.out += frame
+            self.state = AmqpState.SASL_RESPONSE
 
     def refuse_sasl(self) -> None:
         """Report an authentication failure to the peer, and close the connection."""
@@ -107,9 +130,11 @@ class AmqpEngine(ConnectionEngine):
     def _receive_header(self, header: bytes) -> None:
         if header == AMQP_HEADER:
             self.out += AMQP_HEADER
+            self._framer.max_frame_bytes = MIN_MAX_FRAME_BYTES
             self.state = AmqpState.OPEN
         elif header == SASL_HEADER and self.state is AmqpState.HEADER and self._mechanisms:
             self.out += SASL_HEADER + encode_mechanisms(self._mechanisms)
+            self._framer.max_frame_bytes = self.limits.max_sasl_frame_bytes
             self._used_sasl = True
             self.state = AmqpState.SASL
         else:  # section 2.2: answer with a supported header, then close
@@ -119,6 +144,11 @@ class AmqpEngine(ConnectionEngine):
     def _receive_sasl(self, frame: Frame) -> None:
         if frame.type != SASL_FRAME:
             raise AmqpError(AmqpCondition.NOT_ALLOWED, "a frame in the SASL layer is not a SASL frame")
+        if self.state is AmqpState.SASL_RESPONSE:
+            response = decode_response(frame.body)
+            self.state = AmqpState.SASL_DECISION
+            self.emit(SaslResponded(response))
+            return
         init = decode_init(frame.body)
         try:
             identity = read_identity(init, self._mechanisms)
@@ -133,6 +163,7 @@ class AmqpEngine(ConnectionEngine):
                 identity.password,
                 identity.authorization_id,
                 init.hostname,
+                identity.response,
             )
         )
 

@@ -16,16 +16,27 @@ class AmqpEvent(msgspec.Struct, frozen=True):
 
 
 class SaslStarted(AmqpEvent, frozen=True):
-    """The peer presents an identity; decide with `accept_sasl` or `refuse_sasl`."""
+    """The peer presents an identity; decide with `accept_sasl` or `refuse_sasl`, or continue with `challenge_sasl`."""
 
     mechanism: str
     authentication_id: str
     password: str
     authorization_id: str
     hostname: str | None
+    response: bytes = b""
+    """Initial response of a mechanism with challenges."""
 
     def __repr__(self) -> str:
         return f"SaslStarted(mechanism={self.mechanism!r}, authentication_id={self.authentication_id!r})"
+
+
+class SaslResponded(AmqpEvent, frozen=True):
+    """The peer's answer to a challenge; decide as for `SaslStarted`."""
+
+    response: bytes
+
+    def __repr__(self) -> str:
+        return "SaslResponded(response=<hidden>)"
 
 
 class ConnectionOpened(AmqpEvent, frozen=True):

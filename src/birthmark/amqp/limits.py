@@ -25,7 +25,10 @@ class AmqpLimits(msgspec.Struct, frozen=True):
     max_sections: int = 64  # of a message
     max_batch_messages: int = 2048  # of a delivery with the batch format
 
+    max_sasl_challenges: int = 8  # of a connection
+
     # Bytes and texts
+    max_sasl_frame_bytes: int = 2048  # a token or a TPM's key does not fit in the 512 bytes of the standard
     max_attach_bytes: int = 8192  # an ATTACH, whose decoded properties need a multiple of its size
     max_incomplete_bytes: int = 1_048_576  # transfers of incomplete deliveries, of all links
     session_bytes: int = 1024  # that a session counts for as received bytes; see `buffered`

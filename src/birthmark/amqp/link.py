@@ -169,6 +169,11 @@ class Link:
         return _address_of(self.target)
 
     @property
+    def own_address(self) -> str:
+        """Address at this end: the source of what it sends, the target of what it receives."""
+        return (self.source_address if self.role is LinkRole.SENDER else self.target_address) or ""
+
+    @property
     def is_coordinator(self) -> bool:
         """Whether the peer requests transactions."""
         return isinstance(self.attach.target, DescribedValue)

@@ -1,6 +1,7 @@
 """SASL frames and mechanisms of both ends (part 5 section 5.3). A server's caller verifies what the peer presents."""
 
 from enum import IntEnum, StrEnum
+from typing import Final
 
 import msgspec
 
@@ -14,7 +15,7 @@ from birthmark.amqp.composite import (
     decode_composite,
     encode_composite,
 )
-from birthmark.amqp.errors import AmqpCondition, AmqpError, printable
+from birthmark.amqp.errors import AmqpCondition, AmqpError, LocalProtocolError, printable
 from birthmark.amqp.framer import SASL_FRAME, encode_frame
 
 
@@ -25,6 +26,12 @@ class SaslMechanism(StrEnum):
     PLAIN = "PLAIN"
     ANONYMOUS = "ANONYMOUS"
     EXTERNAL = "EXTERNAL"
+    TPM = "TPM"
+    """Azure DPS: a challenge that only the TPM of the device can open."""
+
+
+MAX_CHALLENGE_BYTES: Final = 480
+"""Largest challenge: its frame has at most 512 bytes, as the standard requires of SASL frames."""
 
 
 class SaslCode(IntEnum):
@@ -54,6 +61,23 @@ class SaslInit(msgspec.Struct, frozen=True):
         return f"SaslInit(mechanism={self.mechanism!r}, initial_response=<hidden>, hostname={self.hostname!r})"
 
 
+@composite(0x42, "amqp:sasl-challenge:list")
+class SaslChallenge(msgspec.Struct, frozen=True):
+    """The server's data for the mechanism."""
+
+    challenge: Binary
+
+
+@composite(0x43, "amqp:sasl-response:list")
+class SaslResponse(msgspec.Struct, frozen=True):
+    """The client's answer to a challenge."""
+
+    response: Binary
+
+    def __repr__(self) -> str:
+        return "SaslResponse(response=<hidden>)"
+
+
 @composite(0x44, "amqp:sasl-outcome:list")
 class SaslOutcome(msgspec.Struct, frozen=True):
     """The server's decision."""
@@ -63,11 +87,13 @@ class SaslOutcome(msgspec.Struct, frozen=True):
 
 
 class SaslIdentity(msgspec.Struct, frozen=True):
-    """Identity that the peer claims; both texts are empty if its mechanism has none."""
+    """Identity that the peer claims; a text is empty if its mechanism has none."""
 
     authentication_id: str = ""
     password: str = ""
     authorization_id: str = ""
+    response: bytes = b""
+    """Initial response of a mechanism with challenges."""
 
     def __repr__(self) -> str:
         return f"SaslIdentity(authentication_id={self.authentication_id!r}, password=<hidden>)"
@@ -106,6 +132,13 @@ def encode_mechanisms(mechanisms: tuple[str, ...]) -> bytes:
     return encode_frame(0, encode_composite(SaslMechanisms(mechanisms)), SASL_FRAME)
 
 
+def encode_challenge(challenge: bytes) -> bytes:
+    """Return the frame of a challenge. Raise `LocalProtocolError` if it is too large."""
+    if len(challenge) > MAX_CHALLENGE_BYTES:
+        raise LocalProtocolError(f"a SASL challenge has {len(challenge)} bytes")
+    return encode_frame(0, encode_composite(SaslChallenge(challenge)), SASL_FRAME)
+
+
 def encode_outcome(code: SaslCode) -> bytes:
     """Return the frame that ends the SASL layer."""
     return encode_frame(0, encode_composite(SaslOutcome(code)), SASL_FRAME)
@@ -119,6 +152,14 @@ def decode_init(body: bytes) -> SaslInit:
     return value
 
 
+def decode_response(body: bytes) -> bytes:
+    """Return the client's answer to a challenge. Raise `AmqpError` for any other frame."""
+    value, end = decode_composite(body)
+    if not isinstance(value, SaslResponse) or end != len(body):
+        raise AmqpError(AmqpCondition.NOT_ALLOWED, "a SASL challenge is not followed by SASL-RESPONSE")
+    return value.response
+
+
 def read_identity(init: SaslInit, mechanisms: tuple[str, ...]) -> SaslIdentity:
     """Return the identity of an offered mechanism. Raise `AmqpError`."""
     if init.mechanism not in mechanisms:
@@ -128,6 +169,8 @@ def read_identity(init: SaslInit, mechanisms: tuple[str, ...]) -> SaslIdentity:
         return parse_plain(init.initial_response or b"")
     if init.mechanism == SaslMechanism.EXTERNAL:
         return SaslIdentity(authorization_id=_decode_text(init.initial_response or b""))
+    if init.mechanism == SaslMechanism.TPM:
+        return SaslIdentity(response=init.initial_response or b"")
     return SaslIdentity()
 
 

@@ -9,20 +9,24 @@ from functools import partial
 from starlette.routing import BaseRoute
 
 from birthmark import metric_catalog
+from birthmark.amqp.events import AmqpEvent, LinkRequested, SaslStarted
+from birthmark.amqp.sasl import SaslMechanism
 from birthmark.clock_and_entropy import Clock, format_utc
 from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
 from birthmark.devices.ports import DeviceAccess, DeviceIdentity, DeviceRecords, DeviceScope, RevocationOrder
 from birthmark.dps import store
+from birthmark.dps.amqp import DpsAmqp
+from birthmark.dps.connections import DpsConnections
 from birthmark.dps.model import TAKEN_BACK, Instance, SymmetricKey, TpmKeys, X509Individual
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.dps.service import Enrollments, Instances, Registrations
-from birthmark.dps.wire import is_dps_username
+from birthmark.dps.wire import is_dps_username, parse_registration_path
 from birthmark.errors import BirthmarkError
 from birthmark.metric_catalog import Sample
 from birthmark.net.live_connection import LiveConnection
 from birthmark.net.mqtt_driver import Accept
 from birthmark.pki.names_and_registration_ids import fold, parse_registration_id
-from birthmark.protocol_component import Component, Record
+from birthmark.protocol_component import Component, MakeAmqp, Record
 from birthmark.store import Database
 from birthmark.store.pagination import each_among
 
@@ -38,7 +42,7 @@ class DpsDeviceRecords(DeviceRecords):
     instances: Instances = field(repr=False)
     enrollments: Enrollments = field(repr=False)
     registrations: Registrations = field(repr=False)
-    mqtt: DpsMqtt = field(repr=False)
+    mqtt: DpsConnections = field(repr=False)
 
     async def names(self, names: AbstractSet[str]) -> AbstractSet[str]:
         found = set(names)
@@ -140,11 +144,14 @@ class DpsComponent(Component):
 
     service = "dps"
     cloud = "azure_dps"
+    amqp_websocket_paths = ("/$iothub/websocket",)
+    """As at a hub; MQTT over WebSocket has the same path."""
 
     devices: DpsDeviceRecords
 
     def __init__(self, devices: DpsDeviceRecords, clock: Clock) -> None:
         self.devices, self.mqtt = devices, devices.mqtt
+        self._mqtt, self._amqp = DpsMqtt(devices.mqtt), DpsAmqp(devices.mqtt)
         self._instances, self._registrations = devices.instances, devices.registrations
         self._clock = clock
 
@@ -158,7 +165,19 @@ class DpsComponent(Component):
         ]
 
     def find_acceptor(self, username: str) -> Accept | None:
-        return self.devices.mqtt.accept if is_dps_username(username) else None
+        return self._mqtt.accept if is_dps_username(username) else None
+
+    def find_amqp(self, event: AmqpEvent) -> MakeAmqp | None:
+        match event:
+            case SaslStarted(mechanism=SaslMechanism.TPM):
+                is_own = True
+            case SaslStarted(mechanism=SaslMechanism.PLAIN, authentication_id=user):
+                is_own = is_dps_username(user)
+            case LinkRequested(link=link):
+                is_own = parse_registration_path(link.own_address) is not None
+            case _:
+                is_own = False
+        return self._amqp.connect if is_own else None
 
     def samples(self) -> Iterable[Sample]:
         return (Sample(metric_catalog.REGISTRATIONS, (), self._registrations.count),)

@@ -10,60 +10,25 @@ from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 
-from birthmark.clock_and_entropy import Clock
 from birthmark.dps import wire
-from birthmark.dps.error_mapping import connack_reason, http_error, wire_message
+from birthmark.dps.connections import DpsConnections, RegistrationRequests
+from birthmark.dps.error_mapping import connack_reason
 from birthmark.dps.model import Claim
-from birthmark.dps.rules.attestation import check_client_id, check_same
-from birthmark.dps.service import Registrations
-from birthmark.dps.service.attester import AttestedClaim
-from birthmark.errors import BirthmarkError, ThrottledError
-from birthmark.metric_catalog import Traffic
+from birthmark.dps.rules.attestation import check_client_id
+from birthmark.errors import BirthmarkError
 from birthmark.mqtt.errors import LocalProtocolError
 from birthmark.mqtt.packets import Connect, Publish, SubAck, Subscribe, UnsubAck, Unsubscribe
 from birthmark.net.mqtt_driver import MqttDriver
 from birthmark.net.mqtt_service_interface import Admission, CloseReason, MqttRefusedError, require_3_1_1
-from birthmark.refusals import Ledger
 
 MAX_KEEP_ALIVE_S = 1177
-
-
-MAX_OF_ONE = 4  # a device registers on one; earlier ones may still be closing
 
 
 class DpsMqtt:
     """Admission of devices that connect to register."""
 
-    def __init__(self, registrations: Registrations, ledger: Ledger, clock: Clock) -> None:
-        self._registrations = registrations
-        self._ledger = ledger
-        self._clock = clock
-        self._live: set[DpsConnection] = set()
-        self._of_device: dict[tuple[str, str], list[DpsConnection]] = {}
-        self.traffic = Traffic()
-
-    def live_connections(self) -> tuple["DpsConnection", ...]:
-        """Return every connection."""
-        return tuple(self._live)
-
-    def recheck_connecting_clients(self) -> None:
-        """Do nothing: a connecting device is checked again when it registers."""
-
-    def add_connection(self, connection: "DpsConnection") -> None:
-        """Add an open connection; above the limit, the oldest of the same registration is closed."""
-        self._live.add(connection)
-        its = self._of_device.setdefault(connection.device, [])
-        its.append(connection)
-        if len(its) > MAX_OF_ONE:
-            its[0].driver.close(CloseReason.TAKEN_OVER)
-
-    def remove_connection(self, connection: "DpsConnection") -> None:
-        """Remove a closed connection."""
-        self._live.discard(connection)
-        if connection in (its := self._of_device.get(connection.device, [])):
-            its.remove(connection)
-        if not its:
-            self._of_device.pop(connection.device, None)
+    def __init__(self, connections: DpsConnections) -> None:
+        self._connections = connections
 
     async def accept(self, driver: MqttDriver, packet: Connect) -> Admission:
         """Admit the client of a CONNECT, or raise `MqttRefusedError`."""
@@ -78,20 +43,16 @@ class DpsMqtt:
                 packet.password.decode("utf-8", "replace") if packet.password else None,
                 address=driver.address,
             )
-            verdict = await self._registrations.attester.attest(claim)
+            verdict = await self._connections.registrations.attester.attest(claim)
             check_client_id(packet.client_id, user.registration_id)
         except BirthmarkError as error:
             raise MqttRefusedError(connack_reason(error), error) from error
+        requests = RegistrationRequests(self._connections, verdict, driver.address)
         return Admission(
-            connection=DpsConnection(
-                *(self, self._registrations, self._ledger, self._clock),
-                driver=driver,
-                verdict=verdict,
-                api_version=user.api_version,
-            ),
+            connection=DpsConnection(self._connections, driver, requests, user.api_version),
             proved_by=f"registration {user.id_scope}/{user.registration_id.lower()}" if packet.password else "",
             keep_alive_s=min(packet.keep_alive_s or MAX_KEEP_ALIVE_S, MAX_KEEP_ALIVE_S),
-            traffic=self.traffic,
+            traffic=self._connections.traffic,
         )
 
 
@@ -99,30 +60,17 @@ class DpsConnection:
     """A device's connection; all its state ends with the connection."""
 
     def __init__(
-        self,
-        connections: DpsMqtt,
-        registrations: Registrations,
-        ledger: Ledger,
-        clock: Clock,
-        *,
-        driver: MqttDriver,
-        verdict: AttestedClaim,
-        api_version: str,
+        self, connections: DpsConnections, driver: MqttDriver, requests: RegistrationRequests, api_version: str
     ) -> None:
         self._connections = connections
         self.driver = driver
-        self._registrations = registrations
-        self._ledger = ledger
-        self._clock = clock
-        self._claim = verdict.claim
-        self._verdict = verdict
+        self._requests = requests
         self._api_version = api_version
         self._qos = 0
 
     @property
     def device(self) -> tuple[str, str]:
-        """Scope and registration ID of the device, in the form for comparison."""
-        return self._verdict.instance.id_scope, self._claim.registration_id.lower()
+        return self._requests.device
 
     def opened(self) -> None:
         self._connections.add_connection(self)
@@ -158,29 +106,16 @@ class DpsConnection:
                 await self._answer(request, packet)
 
     async def _answer(self, request: wire.RegisterRequest | wire.StatusRequest, packet: Publish) -> None:
-        waits_s = wire.RETRY_AFTER_S
+        status, retry_after_s = int(HTTPStatus.OK), None
         try:
             if isinstance(request, wire.RegisterRequest):
-                body = wire.parse_registration(packet.payload)
-                check_same(self._claim.registration_id, body.registration_id)
-                claim = wire.add_request(self._claim, body)
-                registration = await self._registrations.register(claim, self._verdict)
+                answer = await self._requests.register(packet.payload, self._api_version)
             else:
-                registration = await self._registrations.operation(self._claim, request.operation_id)
-            status, answer = 200, wire.status_json(registration, self._claim.leaf, self._api_version)
+                answer = await self._requests.get_operation(request.operation_id, self._api_version)
         except BirthmarkError as error:
-            status, number = http_error(error)
-            if isinstance(error, ThrottledError):
-                waits_s = max(waits_s, error.retry_after_s)
-            tracking_id = self._ledger.record(
-                error,
-                address=self.driver.address,
-                presented=self._claim.leaf,
-                registration_id=self._claim.registration_id,
-            )
-            answer = wire.error_json(number, wire_message(error), tracking_id, self._clock.now())
+            refusal = self._requests.refuse(error)
+            status, answer, retry_after_s = refusal.status, refusal.body, refusal.retry_after_s
         self.driver.ack(packet.packet_id)
-        retry = waits_s if status == HTTPStatus.TOO_MANY_REQUESTS else None
-        topic = wire.response_topic(status, request.rid, retry)
+        topic = wire.response_topic(status, request.rid, retry_after_s)
         with suppress(LocalProtocolError):  # unacknowledged; the device polls again if needed
             self.driver.publish(topic, json.dumps(answer).encode(), self._qos)

@@ -32,6 +32,8 @@ MAX_LEVELS = 64
 _NULL = b"null"
 _REGISTER = "$dps/registrations/PUT/iotdps-register/"
 _STATUS = "$dps/registrations/GET/iotdps-get-operationstatus/"
+_URL = re.compile(r"^[a-z]+://[^/]*/?", re.IGNORECASE)
+_REGISTRATION = re.compile(r"([^/]+)/registrations/([^/]+)", re.IGNORECASE)
 _MAX_RID = 256
 MAX_TOPIC = 4096
 """Maximum number of characters of a request topic: each of its fields costs some microseconds."""
@@ -131,6 +133,15 @@ def parse_username(username: str) -> DpsUser:
             )
         case _:
             raise UserNameError(username=username[:200])
+
+
+def parse_registration_path(text: str) -> tuple[str, str] | None:
+    """Return scope and registration ID of the AMQP address `SCOPE/registrations/ID`, or None for another address.
+
+    It may be a URL. A hub's `devices/registrations/twin` is the address of a device.
+    """
+    found = _REGISTRATION.fullmatch(unquote(_URL.sub("", text)).strip("/"))
+    return None if found is None or found[1].lower() == "devices" else (found[1], found[2])
 
 
 def parse_topic(topic: str) -> RegisterRequest | StatusRequest:

@@ -11,6 +11,7 @@ from typing import Any
 from starlette.routing import BaseRoute
 
 from birthmark import metric_catalog
+from birthmark.amqp.events import AmqpEvent
 from birthmark.bus import Bus
 from birthmark.clock_and_entropy import format_utc
 from birthmark.devices.model import DeviceCounts, DevicePart, DeviceState
@@ -34,7 +35,7 @@ from birthmark.iothub.wire import is_hub_username
 from birthmark.metric_catalog import Sample
 from birthmark.net.live_connection import LiveConnection
 from birthmark.net.mqtt_driver import Accept
-from birthmark.protocol_component import Component, Record
+from birthmark.protocol_component import Component, MakeAmqp, Record
 from birthmark.store import Database, Statement
 from birthmark.store.object_counters import SUMS
 from birthmark.store.pagination import each_among
@@ -155,6 +156,10 @@ class HubComponent(Component):
 
     def find_acceptor(self, username: str) -> Accept | None:
         return self._mqtt.accept if is_hub_username(username) else None
+
+    def find_amqp(self, _event: AmqpEvent) -> MakeAmqp | None:
+        """Return the hubs' side, for every client that no other component claims."""
+        return self._amqp.connect
 
     def subscribe(self, bus: Bus) -> None:
         self._connections.listen(bus)

@@ -216,9 +216,10 @@ class AmqpDriver(asyncio.Protocol):
         """Record a refusal that does not end the connection, and return its tracking ID."""
         return self._report(error, self.address, self.peer)
 
-    def refuse_sasl(self, error: BirthmarkError) -> None:
-        """Record a refusal of the presented identity, and end the connection."""
-        self.note(error)
+    def refuse_sasl(self, error: BirthmarkError | None) -> None:
+        """Record a refusal of the presented identity, and end the connection; None for a recorded one."""
+        if error is not None:
+            self.note(error)
         self._is_refused = True
         self.engine.refuse_sasl()
 

@@ -34,7 +34,7 @@ from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.devices.certificate_records import CertificateRecords
 from birthmark.devices.device_directory import DeviceDirectory
 from birthmark.dps.component import DpsComponent, DpsDeviceRecords
-from birthmark.dps.mqtt import DpsMqtt
+from birthmark.dps.connections import DpsConnections
 from birthmark.dps.service import Authorities, Enrollments, Instances, Registrations
 from birthmark.dps.service.allocation_webhooks import AllocationWebhooks
 from birthmark.errors import BirthmarkError
@@ -204,7 +204,7 @@ class ServerServices:
     iothub: IotHub
     aws: AwsIot
     broker: Broker
-    dps_connections: DpsMqtt
+    dps_connections: DpsConnections
     hub_connections: HubConnections
     hub_amqp: HubAmqpConnections
     hub_devices: DevicesByBus
@@ -468,7 +468,7 @@ async def open_rooms(
         presented_by=lambda name: later.devices().thumbprints(name),
     )
     credentials, registrars = EstCredentials(database, clock, entropy), RegistrationAuthorities(database, clock)
-    dps_connections = DpsMqtt(registrations, ledger, clock)
+    dps_connections = DpsConnections(registrations, ledger, clock)
     hub_devices = DevicesByBus(hub_connections, bus)
     iothub.notifier.fill(hub_devices)
     components = (

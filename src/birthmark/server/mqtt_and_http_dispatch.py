@@ -1,4 +1,4 @@
-"""Port dispatchers: route MQTT by user name and HTTP by path, and record every refusal in the refusal ledger."""
+"""Port dispatchers: route MQTT by user name, AMQP by client and HTTP by path, and record every refusal."""
 
 import asyncio
 import socket
@@ -73,6 +73,7 @@ from birthmark.operator_api.sign_in_pages import SignInPages
 from birthmark.operator_api.sign_in_sessions_and_passwords import ProviderPages, asking_endpoints, session_endpoints
 from birthmark.operator_api.user_access import approval_endpoints, token_endpoints, user_endpoints
 from birthmark.server.alert_evaluator import AlertEvaluator
+from birthmark.server.amqp_dispatch import AmqpDispatcher
 from birthmark.server.cluster.file_sync import FileSync
 from birthmark.server.composition_root import ServerServices
 from birthmark.server.counter_verification import PERIODS, CounterValues
@@ -180,7 +181,21 @@ class Applications:
 
     def amqp(self, peer: TlsPeer) -> AmqpDriver:
         """Return the AMQP protocol of a new connection."""
-        return AmqpDriver(self._rooms.hub_amqp.connect, self.record, self._clock, peer)
+        return AmqpDriver(self._dispatch_amqp, self.record, self._clock, peer)
+
+    def _dispatch_amqp(self, driver: AmqpDriver) -> AmqpDispatcher:
+        return AmqpDispatcher(
+            driver,
+            self._rooms.components,
+            find_unserved=self._find_unserved,
+            wait_until_fresh=self._rooms.broker.wait_until_fresh,
+        )
+
+    def _find_unserved(self, service: str) -> NotServedError | None:
+        """Return the refusal for a service that this server does not run, or None."""
+        if self._settings.serves(ServedCloud(service)):
+            return None
+        return NotServedError(data=self._settings.directory, service=service)
 
     def _mqtt_over(self, socket: WebSocket, peer: TlsPeer) -> MqttDriver:
         """Return the MQTT side of a WebSocket whose request is not signed."""
@@ -447,8 +462,7 @@ class Applications:
             for one in rooms.components:
                 if (acceptor := one.find_acceptor(username)) is not None:
                     service, accept = ServedCloud(one.service), acceptor
-        if not self._settings.serves(service):
-            error = NotServedError(data=self._settings.directory, service=service)
+        if (error := self._find_unserved(service)) is not None:
             raise MqttRefusedError(ReasonCode.SERVER_UNAVAILABLE, error)
         return await accept(driver, packet)
 

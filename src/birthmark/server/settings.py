@@ -244,7 +244,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ports.health,
             ports.pki,
             ports.console,
-            ports.amqps if self.serves(ServedCloud.IOTHUB) else 0,
+            ports.amqps if self.serves(ServedCloud.IOTHUB, ServedCloud.DPS) else 0,
             ports.amqp if self.serves(ServedCloud.IOTHUB) else 0,
         )
 

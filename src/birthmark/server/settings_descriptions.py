@@ -25,7 +25,7 @@ TEXTS: Mapping[str, str] = {
     "ports.est": "Port of EST. 0: EST is available on the HTTPS ports only.",
     "ports.health": "Port of health checks and, on loopback, of the operator API and this console; plain HTTP.",
     "ports.pki": "Port of OCSP and CRLs over plain HTTP. 0 disables it.",
-    "ports.amqps": "Port of AMQP over TLS, for back ends and devices, if this user may bind it.",
+    "ports.amqps": "Port of AMQP over TLS, for devices and back ends, if this user may bind it.",
     "ports.amqp": "Port of AMQP without TLS, on loopback only, for UseDevelopmentEmulator=true. 0: none.",
     "ports.console": "Port of the operator API and this console over TLS, for other machines. 0 disables it.",
     "health_listen": "Addresses on which other machines can reach the health port.",

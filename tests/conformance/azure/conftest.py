@@ -25,9 +25,9 @@ def sockets() -> set[ssl.SSLSocket]:
 
 @pytest.fixture(params=["mqtt", "websocket"])
 def transport(request: pytest.FixtureRequest, cloud: Cloud) -> str:
-    """MQTT, and MQTT in WebSockets."""
+    """MQTT, and MQTT in WebSockets; others by parametrization."""
     name: str = request.param
-    if name != "mqtt":
+    if name not in {"mqtt", "amqp"}:
         needs_443(cloud)
     return name
 

@@ -11,7 +11,7 @@ import paho.mqtt.client as paho
 import pytest
 import requests
 
-from birthmark.dps.mqtt import MAX_OF_ONE
+from birthmark.dps.connections import MAX_OF_ONE
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect, PingReq
 from birthmark.testing.cloud import AzureDevice, Cloud

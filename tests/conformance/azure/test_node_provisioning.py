@@ -1,4 +1,4 @@
-"""The unmodified Node provisioning SDKs: a device by X.509 and by a shared key on three transports, and the service's.
+"""The unmodified Node provisioning SDKs: a device by X.509 and by a shared key on each transport, and the service's.
 
 No release of them can send a certificate request (`csr`), nor ask a hub for a certificate.
 """
@@ -7,6 +7,7 @@ import pytest
 
 from birthmark.testing.cloud import Cloud
 from support.azure.node_clients import in_node
+from support.server.servers import RunningServer
 
 pytestmark = pytest.mark.system
 
@@ -14,12 +15,15 @@ DEVICE = """
 const fs = require('node:fs');
 const {ProvisioningDeviceClient} = require('azure-iot-provisioning-device');
 const {Mqtt, MqttWs} = require('azure-iot-provisioning-device-mqtt');
+const {Amqp, AmqpWs} = require('azure-iot-provisioning-device-amqp');
 const {Http} = require('azure-iot-provisioning-device-http');
 const {X509Security} = require('azure-iot-security-x509');
 const {SymmetricKeySecurityClient} = require('azure-iot-security-symmetric-key');
 const device = require('azure-iot-device'), mqtt = require('azure-iot-device-mqtt');
 const {PROVISIONING_HOST, PROVISIONING_IDSCOPE} = process.env;
-const transport = {mqtt: Mqtt, websocket: MqttWs, https: Http}[process.env.TRANSPORT];
+const transport = {
+  mqtt: Mqtt, websocket: MqttWs, https: Http, amqp: Amqp, amqp_websocket: AmqpWs,
+}[process.env.TRANSPORT];
 const registered = async (security, payload) => {
   const client = ProvisioningDeviceClient.create(PROVISIONING_HOST, PROVISIONING_IDSCOPE, new transport(), security);
   if (payload !== undefined) client.setProvisioningPayload(payload);
@@ -48,7 +52,7 @@ const byKey = {type: 'symmetricKey', symmetricKey: {primaryKey: key, secondaryKe
 """
 
 
-on_each = pytest.mark.parametrize("transport", ["mqtt", "websocket", "https"], indirect=True)
+on_each = pytest.mark.parametrize("transport", ["mqtt", "websocket", "https", "amqp", "amqp_websocket"], indirect=True)
 
 
 @on_each
@@ -91,6 +95,62 @@ say(await refused(() => service.getDeviceRegistrationState(name)));
 """,
         TRANSPORT=transport,
     )[1:] == [f"assigned np-key-{transport}", "assigned true", "404"]
+
+
+@pytest.mark.parametrize("transport", ["amqp", "amqp_websocket"], indirect=True)
+def test_a_device_registers_again_after_a_refusal_and_after_a_cut_line(cloud: Cloud, transport: str) -> None:
+    said = in_node(
+        cloud,
+        SERVICE
+        + DEVICE
+        + """
+const name = `np-cut-${process.env.TRANSPORT}`;
+const security = new SymmetricKeySecurityClient(name, key);
+const make = () => ProvisioningDeviceClient.create(PROVISIONING_HOST, PROVISIONING_IDSCOPE, new transport(), security);
+const refusal = (promise) => promise.then(() => 'registered', (error) => error.name);
+say(await refusal(make().register()));
+await service.createOrUpdateIndividualEnrollment({registrationId: name, attestation: byKey});
+const client = make();
+const lower = client._transport ?? client._pollingStateMachine._transport;
+const cut = new Promise((done) => lower._amqpStateMachine.on('transition', ({toState}) => {
+  if (toState === 'connected') {
+    lower._amqpBase._rheaConnection.socket.destroy?.() ?? lower._amqpBase._rheaConnection.socket.end();
+    done();
+  }
+}));
+const first = Promise.race([refusal(client.register()), sleep(5000).then(() => 'silent')]);
+await cut;
+say(await first === 'registered');
+say((await registered(security)).status);
+await service.createOrUpdateIndividualEnrollment({registrationId: name, attestation: byKey,
+  provisioningStatus: 'disabled', etag: '*'});
+say(await refusal(make().register()));
+""",
+        TRANSPORT=transport,
+    )
+    assert said[1:3] == ["false", "assigned"], said
+    assert said[0] == said[3] == "NotConnectedError"  # what the SDK makes of every refusal in the SASL layer
+    name = f"np-cut-{transport}"
+    assert cloud.why(name)["code"] == "dps.enrollment_disabled"
+    assert cloud.why(name, code="dps.token_not_enrolled")
+
+
+@on_each
+def test_a_revoked_device_does_not_register(cloud: Cloud, server: RunningServer, transport: str) -> None:
+    device = cloud.azure_device()
+    registering = (
+        DEVICE
+        + """
+const {X509_CERT_FILE, X509_KEY_FILE, DEVICE_ID} = process.env;
+const own = {cert: fs.readFileSync(X509_CERT_FILE, 'ascii'), key: fs.readFileSync(X509_KEY_FILE, 'ascii')};
+say(await registered(new X509Security(DEVICE_ID, own)).then((state) => state.status, () => 'refused'));
+"""
+    )
+    known = device.identity.environment
+    assert in_node(cloud, registering, **known, TRANSPORT=transport) == ["assigned"]
+    server.run("device", "revoke", known["DEVICE_ID"], "--yes")
+    assert in_node(cloud, registering, **known, TRANSPORT=transport) == ["refused"]
+    assert device.why()["code"] in {"dps.device_taken_back", "ca.revoked", "pki.revoked"}
 
 
 def test_individual_enrollments_are_kept_and_found_by_what_they_say(cloud: Cloud) -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 from birthmark.dps import wire
+from birthmark.dps.connections import DpsConnections
 from birthmark.dps.mqtt import DpsMqtt
 from birthmark.mqtt.errors import QueueFullError
 from birthmark.mqtt.packets import ConnAck, Connect, PubAck, Publish, SubAck, Subscribe
@@ -27,7 +28,7 @@ async def test_an_answer_that_finds_no_room_on_the_connection_is_left_out(
         device = a_device(common_name="pump-1")
         await world.individual("pump-1", device)
         ledger = Ledger(world.database, world.clock, SeededEntropy())
-        accept = DpsMqtt(world.registrations, ledger, world.clock).accept
+        accept = DpsMqtt(DpsConnections(world.registrations, ledger, world.clock)).accept
         peer, client = TlsPeer(device.certificate, (), b"", "", "TLSv1.3"), Wire()
         link = MqttDriver(accept, lambda *_: None, world.clock, peer)
         link.start(client, "192.0.2.1")

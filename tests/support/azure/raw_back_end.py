@@ -43,14 +43,14 @@ class RawBackEnd:
         connection_string: str,
         *,
         source: str = "",
-        own: tuple[Path, Path] | None = None,
+        identity: tuple[Path, Path] | None = None,
     ) -> None:
-        """Connect to port 5671, from the address `source` and with the certificate and key `own` if there are any."""
+        """Connect to port 5671, from the address `source` if there is one, with a certificate and its key."""
         self._known = dict(part.split("=", 1) for part in connection_string.split(";"))
         raw = socket.create_connection((address, 5671), 10, (source, 0) if source else None)
         context = ssl.create_default_context(cafile=ca_file)
-        if own is not None:
-            context.load_cert_chain(*own)
+        if identity is not None:
+            context.load_cert_chain(*identity)
         self.line = context.wrap_socket(raw, server_hostname=self._host)
         self.line.settimeout(10)
         self.is_held = False

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fixes.desk import Desk, RefusedError, Row, typing
-from fixes.rows_azure import in_hub
+from fixes.rows_azure import enrolled, in_hub
 
 from birthmark.amqp.composite import decode_composite, encode_composite
 from birthmark.amqp.framer import SASL_FRAME, SASL_HEADER, AmqpFramer, encode_frame
@@ -24,22 +24,16 @@ _HELD: list[RawBackEnd] = []
 
 def connected(desk: Desk) -> RawBackEnd:
     known = desk.scene.environment
-    return RawBackEnd(desk.server.address, known["SSL_CERT_FILE"], known["EVENT_HUB_CONNECTION_STR"])
-
-
-def as_device(desk: Desk) -> RawBackEnd:
-    """Connect with the certificate of the desk's device."""
-    known = desk.scene.environment
-    assert desk.device is not None
-    own = desk.device.certificate_file, desk.device.key_file
-    return RawBackEnd(desk.server.address, known["SSL_CERT_FILE"], known["EVENT_HUB_CONNECTION_STR"], own=own)
+    device = desk.device
+    identity = None if device is None else (device.certificate_file, device.key_file)
+    return RawBackEnd(desk.server.address, known["SSL_CERT_FILE"], known["EVENT_HUB_CONNECTION_STR"], identity=identity)
 
 
 def sending(name: str, payload: bytes) -> Callable[[Desk], object]:
     """Send telemetry as a device."""
 
     def send(desk: Desk) -> None:
-        with as_device(desk) as device:
+        with connected(desk) as device:
             device.transfer(device.attach(f"devices/{name}/messages/events", receives=False), payload)
             while True:
                 device.next()
@@ -51,7 +45,7 @@ def asking_twin(name: str) -> Callable[[Desk], object]:
     """Send a twin request without an operation, and raise its response."""
 
     def ask(desk: Desk) -> None:
-        with as_device(desk) as device:
+        with connected(desk) as device:
             device.attach(f"devices/{name}/twin")
             requests = device.attach(f"devices/{name}/twin", receives=False)
             device.transfer(requests, AmqpMessage(None))
@@ -159,6 +153,24 @@ def sending_nowhere(desk: Desk) -> None:
             back_end.next()
 
 
+def registration(desk: Desk, name: str) -> str:
+    return f"{desk.scene.environment['PROVISIONING_IDSCOPE']}/registrations/{name}"
+
+
+def registering_as_another(desk: Desk) -> None:
+    with connected(desk) as device:
+        device.attach(registration(desk, "fix-amqp-link"))
+        device.attach(registration(desk, "another"))
+
+
+def registering_without_an_operation(desk: Desk) -> None:
+    with connected(desk) as device:
+        link = device.attach(registration(desk, "fix-amqp-request"), receives=False)
+        device.transfer(link, AmqpMessage(None, MessageProperties(correlation_id="1")))
+        while True:
+            device.next()
+
+
 def epoch(value: object) -> dict[str, Any]:
     return {"properties": {Symbol("com.microsoft:epoch"): value}}
 
@@ -166,6 +178,8 @@ def epoch(value: object) -> dict[str, Any]:
 _FILTER = {Symbol("apache.org:selector-filter:string"): "site = 'north'"}
 
 AMQP: Mapping[str, Row] = {
+    "dps.amqp_address_mismatch": Row(registering_as_another, enrolled("fix-amqp-link"), is_instead=True),
+    "dps.amqp_request_invalid": Row(registering_without_an_operation, enrolled("fix-amqp-request"), is_instead=True),
     "amqp.protocol_error": Row(breaking, is_instead=True),
     "iothub.amqp_not_authorized": Row(attaching(partition(), is_known=False), is_instead=True),
     "iothub.amqp_token_type": Row(claiming(text="eyJ0eXAi"), is_instead=True),

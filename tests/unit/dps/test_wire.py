@@ -188,3 +188,31 @@ def test_an_answer_that_is_none_of_dps_is_refused(body: bytes) -> None:
 def test_a_payload_that_is_too_large_is_refused() -> None:
     with pytest.raises(wire.BodyInvalidError):
         wire.parse_registration(b" " * (wire.MAX_PAYLOAD_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ("0ne00ABCDEF/registrations/dev-001", ("0ne00ABCDEF", "dev-001")),
+        ("/0ne00ABCDEF/Registrations/dev-001/", ("0ne00ABCDEF", "dev-001")),
+        ("amqps://dps.example:5671/0ne00ABCDEF/registrations/dev-001", ("0ne00ABCDEF", "dev-001")),
+        ("0ne00ABCDEF/registrations/dev%3A1", ("0ne00ABCDEF", "dev:1")),
+        ("devices/registrations/twin", None),  # the twin of a device with that name
+        ("Devices/registrations/twin", None),
+        ("/devices/registrations/messages/events", None),
+        ("0ne00ABCDEF/registrations/", None),
+        ("0ne00ABCDEF/registrations/a%2Fb", None),
+        ("0ne00ABCDEF/registrations/a/b", None),
+        ("/registrations/a", None),
+        ("$cbs", None),
+        ("", None),
+    ],
+)
+def test_addresses_of_registrations(text: str, path: tuple[str, str] | None) -> None:
+    assert wire.parse_registration_path(text) == path
+
+
+@given(st.text(max_size=60))
+def test_any_address_is_a_registration_or_none(text: str) -> None:
+    found = wire.parse_registration_path(text)
+    assert found is None or all(found)

@@ -10,6 +10,7 @@ import birthmark
 SRC = Path(birthmark.__file__).parent
 SERVING = {path.parent.name for path in SRC.glob("*/component.py")}
 LOOPS = ["protocol_component.py", "server/metrics_sources.py", "server/revoked_connection_termination.py"]
+LOOPS += ["server/amqp_dispatch.py"]
 LOOPS += [f"devices/{one.name}" for one in SRC.glob("devices/*.py")]
 
 

@@ -89,15 +89,19 @@ class Attester:
             try:
                 attested = await self._attest_at(instance, claim, began)
             except attestation.EnrollmentDisabledError as disabled:
-                if self._inventory is not None and await self._inventory.is_lost(claim.registration_id):
-                    raise attestation.DeviceTakenBackError(
-                        enrollment=disabled.enrollment,
-                        options=disabled.options,
-                        registration_id=disabled.registration_id,
-                    ) from disabled
-                raise
+                raise await self._explain_disabled(disabled) from disabled
             await self._check_device(attested.enrollment, claim)
         return attested
+
+    async def _explain_disabled(
+        self, disabled: attestation.EnrollmentDisabledError
+    ) -> attestation.EnrollmentDisabledError:
+        """Return the refusal of a disabled enrollment; that of a revoked device has its own."""
+        if self._inventory is None or not await self._inventory.is_lost(disabled.registration_id):
+            return disabled
+        return attestation.DeviceTakenBackError(
+            enrollment=disabled.enrollment, options=disabled.options, registration_id=disabled.registration_id
+        )
 
     async def _check_device(self, enrollment: Enrollment, claim: Claim) -> None:
         """Raise `DeviceTakenBackError` for a revoked device, also under an enrollment created since."""
@@ -143,7 +147,10 @@ class Attester:
         if found is None or not isinstance(found.attestation, TpmKeys):
             return None
         with add_instance_facts(instance):
-            attestation.check_enabled(found, claim)
+            try:
+                attestation.check_enabled(found, claim)
+            except attestation.EnrollmentDisabledError as disabled:
+                raise await self._explain_disabled(disabled) from disabled
         present = await find_registration(self._database, instance, registration_id)
         return await self.tpms.challenge(
             instance,

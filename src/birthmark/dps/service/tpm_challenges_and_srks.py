@@ -53,6 +53,13 @@ class Tpms:
         key = tpm_attestation.challenge_key(instance, claim.registration_id, keys.endorsement, root, now_s)
         return seal_hmac_key(key, keys.endorsement, root, self._entropy)
 
+    def seal_useless_key(self, claimed: TpmKeys) -> bytes:
+        """Return a sealed random key for a TPM that is refused; no token signed with it is accepted."""
+        assert claimed.storage_root is not None  # noqa: S101 - the caller requires both keys
+        return seal_hmac_key(
+            self._entropy.token(_HUB_KEY_BYTES), claimed.endorsement, claimed.storage_root, self._entropy
+        )
+
     async def check(self, instance: Instance, keys: TpmKeys, present: Registration | None, claim: Claim) -> TpmKeys:
         """Return the keys of the TPM that signed the claim's token. Raise `UnauthenticatedError`."""
         known = _on_record(keys, present)

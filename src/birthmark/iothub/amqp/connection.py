@@ -121,9 +121,9 @@ class HubAmqpConnections:
             counts.update(connection.device_hubs())
         return counts
 
-    def connect(self, driver: AmqpDriver) -> "HubAmqpConnection":
-        """Return the hub's side of a new connection."""
-        made = HubAmqpConnection(self, driver)
+    def connect(self, driver: AmqpDriver, hostname: str = "") -> "HubAmqpConnection":
+        """Return the hub's side of a new connection; `hostname` is that in OPEN, if it was already received."""
+        made = HubAmqpConnection(self, driver, hostname)
         self._connections.add(made)
         return made
 
@@ -159,11 +159,12 @@ class HubAmqpConnections:
 class HubAmqpConnection:
     """Handles the events of one connection."""
 
-    def __init__(self, shared: HubAmqpConnections, driver: AmqpDriver) -> None:
+    def __init__(self, shared: HubAmqpConnections, driver: AmqpDriver, hostname: str) -> None:
         self.driver = driver
         self._shared = shared
         self._known_claims: CbsClaims | None = None
         self._devices = ConnectionDevices(shared.connections, driver, self._device_ended)
+        self._devices.connected_to(hostname)
         self._device_of: dict[ReceiverLink | SenderLink, AmqpDevice] = {}
         self._nodes = NodeRequests(shared.iothub, self, self._claim)
         self._handlers: dict[ReceiverLink | SenderLink, LinkHandler] = {}
@@ -317,7 +318,7 @@ class HubAmqpConnection:
         self.driver.allow_next_token()
 
     def _attach(self, link: ReceiverLink | SenderLink) -> Awaitable[None] | None:
-        text = (link.source_address if isinstance(link, SenderLink) else link.target_address) or ""
+        text = link.own_address
         try:
             address = parse_address(text)
             if len(self._handlers) >= MAX_LINKS_WITHOUT_TOKEN and not (self._claims or self._devices):

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from azure.iot.device import Message
 
+from birthmark.testing.amqp_device import AmqpDeviceError
+
 PROGRAM = """
 import os
 from azure.iot.device import IoTHubDeviceClient, Message, ProvisioningDeviceClient, X509
@@ -89,3 +91,50 @@ def test_more_messages_than_a_page_are_all_there(birthmark_cloud):
         list(senders.map(client.send_message, map(str, range(1100))))
     client.shutdown()
     assert {message["body"] for message in device.messages(at_least=1100)} == set(map(str, range(1100)))
+
+
+@pytest.mark.parametrize("auth", ["x509", "key"])
+def test_a_device_over_amqp_sends_and_receives(birthmark_cloud, auth):
+    device = birthmark_cloud.azure_device("pump-1", at="hub", auth=auth, transport="amqp")
+    client = device.client()
+    client.connect()
+    client.send_message("hello", {"site": "north"})
+    (message,) = device.messages(at_least=1)
+    assert (message["body"], message["properties"]) == ("hello", {"site": "north"})
+
+    assert client.patch_twin_reported_properties({"on": True}) == 2
+    assert client.get_twin()["reported"]["on"] is True
+    client.watch_twin()
+    birthmark_cloud.birthmark("hub", "twin", "pump-1", "--desired", '{"interval": 5}')
+    assert client.receive_twin_desired_properties_patch()["interval"] == 5
+
+    birthmark_cloud.birthmark("hub", "c2d", "pump-1", "open", "--feedback", "full")
+    client.abandon(client.receive_message())
+    again = client.receive_message()
+    assert (again.data, again.delivery_count) == (b"open", 2)
+    client.complete(again)
+    client.shutdown()
+
+
+def test_a_device_over_amqp_answers_methods(birthmark_cloud):
+    device = birthmark_cloud.azure_device("pump-2", at="hub", auth="key", transport="amqp")
+    client = device.client()
+    client.connect()
+    with ThreadPoolExecutor(1) as others:
+        with pytest.raises(AmqpDeviceError):
+            client.receive_method_request(timeout_s=0.1)
+        calling = others.submit(birthmark_cloud.birthmark, "hub", "method", "pump-2", "reboot", '{"in": 3}')
+        request = client.receive_method_request()
+        assert (request.name, request.payload) == ("reboot", {"in": 3})
+        client.send_method_response(request, 200, "done")
+        assert "done" in calling.result()
+    client.shutdown()
+
+
+def test_a_revoked_device_over_amqp_is_refused(birthmark_cloud):
+    device = birthmark_cloud.azure_device("pump-3", at="hub", auth="key", transport="amqp")
+    birthmark_cloud.revoke(device)
+    with pytest.raises(AmqpDeviceError) as refused:
+        device.client().connect()
+    assert refused.value.condition == "amqp:unauthorized-access"
+    assert device.why()["code"] == "iothub.device_disabled"

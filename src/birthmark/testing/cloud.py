@@ -3,16 +3,18 @@
 The vendors' packages are imported on first use, and are not modified.
 """
 
+import base64
 import contextlib
 import importlib
 import json
 import os
+import ssl
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -29,6 +31,9 @@ from birthmark.testing.device_identity_model import (
 )
 from birthmark.testing.server_process import ServerEndedError
 from birthmark.untrusted_json_and_text import printable
+
+if TYPE_CHECKING:
+    from birthmark.testing.amqp_device import AmqpDeviceClient
 
 _LOOK_S = 0.02
 _MOST = 10_000
@@ -207,15 +212,21 @@ class Cloud:
         at: str = "dps",
         lasts: str = "1d",
         by: "HasCertificate | None" = None,
+        transport: str = "mqtt",
     ) -> "AzureDevice":
         """Enroll a device at the provisioning service, or create it `at` "hub".
 
         `auth` is "x509", with a self-signed certificate that is valid for `lasts` ("2h"), or "key". With `by`, it
-        presents the certificate of a secure element or of another device, and has its common name.
+        presents the certificate of a secure element or of another device, and has its common name. `transport` is that
+        of its `client`: "mqtt", the vendor's SDK, or "amqp".
         """
+        if transport not in {"mqtt", "amqp"}:
+            raise ValueError(f'transport is "mqtt" or "amqp", not {transport!r}')
         found = self._shown(by, name, "device")
         made = self.ask("azure-device", auth=auth, at=at, lasts=lasts, **found)
-        return self._made(AzureDevice(self, msgspec.convert(made, AzureIdentity), is_in_chip=_is_in_chip(by)))
+        device = AzureDevice(self, msgspec.convert(made, AzureIdentity), is_in_chip=_is_in_chip(by))
+        device.transport = transport
+        return self._made(device)
 
     def aws_thing(
         self,
@@ -528,6 +539,7 @@ class AzureDevice(KitDevice):
     """A device at the provisioning service or hub, with its certificate or key."""
 
     identity: AzureIdentity
+    transport: str = "mqtt"
 
     @property
     def symmetric_key(self) -> str:
@@ -562,8 +574,10 @@ class AzureDevice(KitDevice):
     def client(self, *, is_async: bool = False, **more: Any) -> Any:
         """Return azure-iot-device's `IoTHubDeviceClient` for this device, not connected; `more` are the SDK's options.
 
-        Register a device of the provisioning service first.
+        Register a device of the provisioning service first. With `transport="amqp"`, return an `AmqpDeviceClient`.
         """
+        if self.transport == "amqp":
+            return self.amqp_client(**more)
         kind = _sdk("azure.iot.device.aio" if is_async else "azure.iot.device").IoTHubDeviceClient
         more = {"server_verification_cert": self.cloud.ca_pem, **more}
         if self.identity.auth == "x509":
@@ -572,6 +586,22 @@ class AzureDevice(KitDevice):
         hub, key = self.identity.hub_host, self.symmetric_key
         string = self.connection_string or f"HostName={hub};DeviceId={self.name};SharedAccessKey={key}"
         return kind.create_from_connection_string(string, **more)
+
+    def amqp_client(self, *, wait_s: float = PATIENCE_S) -> "AmqpDeviceClient":
+        """Return a client of this device over AMQP, not connected; each call waits for the hub up to `wait_s`."""
+        from birthmark.testing.amqp_device import AmqpDeviceClient
+
+        self._check_for_sdk()
+        context = ssl.create_default_context(cafile=self.cloud.ca_file)
+        is_by_key = self.identity.auth != "x509"
+        if not is_by_key:
+            context.load_cert_chain(self.certificate_file, self.key_file)
+        port = self.cloud.endpoints["iothub"]["amqps_port"]
+        assert port, "this server has no port of AMQP: another program has it, or this user may not bind it"
+        key = base64.b64decode(self.symmetric_key) if is_by_key else None
+        return AmqpDeviceClient(
+            self.identity.hub_host, self.identity.device_id, context, key, port=int(port), wait_s=wait_s
+        )
 
     def _x509(self) -> Any:
         self._check_for_sdk()

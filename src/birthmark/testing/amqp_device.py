@@ -58,7 +58,7 @@ class DeviceMessage(msgspec.Struct, frozen=True):
     delivery_id: int
 
 
-class MethodRequest(msgspec.Struct, frozen=True):
+class DeviceMethodCall(msgspec.Struct, frozen=True):
     """A direct method call; answer it with `send_method_response`."""
 
     name: str
@@ -180,15 +180,15 @@ class AmqpDeviceClient:
 
     # ---- methods
 
-    def receive_method_request(self, timeout_s: float | None = None) -> MethodRequest:
+    def receive_method_request(self, timeout_s: float | None = None) -> DeviceMethodCall:
         """Return the next direct method call."""
         self._sender("methods/devicebound")
         message = read_message(self._next(self._receiver("methods/devicebound"), timeout_s).payload)
         correlation = message.properties.correlation_id
         name = str(message.application_properties["IoThub-methodname"])
-        return MethodRequest(name, decode_json(_data_of(message) or b"null"), UUID(str(correlation)))
+        return DeviceMethodCall(name, decode_json(_data_of(message) or b"null"), UUID(str(correlation)))
 
-    def send_method_response(self, request: MethodRequest, status: int, payload: object = None) -> None:
+    def send_method_response(self, request: DeviceMethodCall, status: int, payload: object = None) -> None:
         """Answer a call."""
         properties = MessageProperties(correlation_id=request.request_id)
         body = DataBody((msgspec.json.encode(payload),))

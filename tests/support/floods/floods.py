@@ -21,8 +21,10 @@ from typing import Any, Self
 
 from birthmark.amqp.composite import encode_composite
 from birthmark.amqp.framer import AMQP_HEADER, SASL_FRAME, SASL_HEADER, encode_frame
+from birthmark.amqp.message import AmqpMessage, DataBody, write_message
 from birthmark.amqp.performatives import (
     RECEIVER,
+    SENDER,
     Attach,
     Begin,
     Detach,
@@ -32,9 +34,11 @@ from birthmark.amqp.performatives import (
     Performative,
     Source,
     Target,
+    Transfer,
     encode_performative,
 )
 from birthmark.amqp.sasl import SaslInit
+from birthmark.amqp.values import Symbol
 from birthmark.mqtt import codec
 from birthmark.mqtt.packets import Connect, Packet, PingReq, PubAck, Publish, Subscribe, Unsubscribe
 
@@ -64,6 +68,9 @@ KINDS: Mapping[str, tuple[str, int]] = {
     "AMQP links to nowhere": ("amqp", 0),
     "AMQP readers": ("amqp", 0),
     "AMQP flows": ("amqp", 0),
+    "AMQP links of a device": ("amqp", 0),
+    "AMQP telemetry": ("amqp", 0),
+    "AMQP twin requests": ("amqp", 0),
     "requests without rights": ("http", 0),
     "requests for certificates": ("http", 0),
     "chunks of a byte": ("http", 0),
@@ -241,7 +248,7 @@ def packets_of(kind: str, visit: Visit) -> list[bytes]:
         "telemetry of QoS 0": [Publish(f"devices/{visit.name}/messages/events/", b"x")],
     }
     if cloud == "amqp":
-        return [amqp_frame(*frame) for frame in amqp_frames_of(kind)]
+        return [amqp_frame(*frame) for frame in amqp_frames_of(kind, visit.name)]
     if cloud != "http":
         return [codec.encode(packet, level) for packet in made[kind]]
     head = b"Host: x\r\nAuthorization: Basic eDp5\r\n"
@@ -253,18 +260,44 @@ def packets_of(kind: str, visit: Visit) -> list[bytes]:
     return [begun, *[b"1\r\nx\r\n"] * 2000, b"0\r\n\r\n"]
 
 
-def amqp_frame(performative: Performative, channel: int = 0) -> bytes:
-    return encode_frame(channel, encode_performative(performative))
+def amqp_frame(performative: Performative, channel: int = 0, payload: bytes = b"") -> bytes:
+    return encode_frame(channel, encode_performative(performative) + payload)
 
 
-def amqp_frames_of(kind: str) -> list[tuple[Performative, int]]:
-    """Return performatives and their channels, which may be sent again and again."""
+def amqp_frames_of(kind: str, name: str) -> list[tuple[Performative, int, bytes]]:
+    """Return performatives, channels and payloads, which the device `name` may send again and again."""
     nowhere, events = Source("nowhere"), Source("birthmark/ConsumerGroups/$Default/Partitions/0")
-    made: dict[str, list[tuple[Performative, int]]] = {
-        "AMQP sessions": [(Begin(None, 0, 100, 100), 1), (End(), 1)],
-        "AMQP links to nowhere": [(Attach("x", 0, RECEIVER, source=nowhere, target=Target("me")), 0), (Detach(0), 0)],
-        "AMQP readers": [(Attach("x", 0, RECEIVER, source=events, target=Target("me")), 0), (Detach(0), 0)],
-        "AMQP flows": [(Flow(0, 2048, 0, 2048, echo=True), 0)],
+    telemetry, twin = Target(f"/devices/{name}/messages/events"), f"/devices/{name}/twin"
+    get = write_message(AmqpMessage(DataBody((b"",)), message_annotations={Symbol("operation"): "GET"}))
+
+    def sends(payload: bytes, count: int) -> list[tuple[Performative, int, bytes]]:
+        return [(Transfer(0, n, b"t", 0, settled=True), 0, payload) for n in range(count)]
+
+    def attached(target: Target) -> tuple[Performative, int, bytes]:
+        return Attach("s", 0, SENDER, source=Source("me"), target=target, initial_delivery_count=0), 0, b""
+
+    made: dict[str, list[tuple[Performative, int, bytes]]] = {
+        "AMQP sessions": [(Begin(None, 0, 100, 100), 1, b""), (End(), 1, b"")],
+        "AMQP links to nowhere": [
+            (Attach("x", 0, RECEIVER, source=nowhere, target=Target("me")), 0, b""),
+            (Detach(0), 0, b""),
+        ],
+        "AMQP readers": [(Attach("x", 0, RECEIVER, source=events, target=Target("me")), 0, b""), (Detach(0), 0, b"")],
+        "AMQP flows": [(Flow(0, 2048, 0, 2048, echo=True), 0, b"")],
+        "AMQP links of a device": [attached(telemetry), (Detach(0, closed=True), 0, b"")],
+        "AMQP telemetry": [
+            attached(telemetry),
+            *sends(write_message(AmqpMessage(DataBody((b"x",)))), 90),
+            (Detach(0, closed=True), 0, b""),
+        ],
+        "AMQP twin requests": [
+            (Attach("r", 1, RECEIVER, source=Source(twin), target=Target("me")), 0, b""),
+            (Flow(0, 2048, 0, 2048, 1, 0, 1000), 0, b""),
+            attached(Target(twin)),
+            *sends(get, 40),
+            (Detach(0, closed=True), 0, b""),
+            (Detach(1, closed=True), 0, b""),
+        ],
     }
     return made[kind]
 

@@ -111,9 +111,12 @@ def test_every_metric_moves(server: RunningServer, tmp_path: Path) -> None:
         for number in range(4):
             subprocess.run([*publish, "-t", "kept", "-m", str(number)], check=True, timeout=20, env=clean_environment())
         time.sleep(0.6)
+        device = server.cloud.azure_device("by-amqp", at="hub", auth="key", transport="amqp").client()
+        device.connect()
         with Reader(server.cloud) as reader:
             reader.received(1)
             after = scrape(server)
+        device.shutdown()
     moved = families_of(after, before)
     moved.discard("birthmark_writer_waiting")  # of a moment: something may have waited just then
     assert {metric.name for metric in CATALOGUE} - moved - JUDGED == MOVED_ELSEWHERE
@@ -125,6 +128,7 @@ def test_every_metric_moves(server: RunningServer, tmp_path: Path) -> None:
     assert count["birthmark_messages_sent_total", "1", "aws"] == 4
     assert count["birthmark_telemetry_messages_total", "birthmark"] == 1
     assert count["birthmark_amqp_connections",] >= 1
+    assert count["birthmark_amqp_devices", "birthmark"] == 1
     assert count["birthmark_event_readers", "birthmark"] == PARTITIONS
     assert count["birthmark_events_sent_total", "birthmark"] == 1
     assert count["birthmark_method_calls_total", "answered"] == 1

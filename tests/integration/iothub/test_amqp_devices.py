@@ -25,6 +25,7 @@ from birthmark.iothub.connections.direct_methods import CallMethod
 from birthmark.iothub.domain_events import DeviceChanged
 from birthmark.iothub.model import C2dMessage, space_of
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass, edition_of
+from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.net.tls import TlsPeer
 from support.azure.amqp_devices import KEY, Gateway, a_device, device_token
 from support.azure.amqp_world import connect_as, connections, token
@@ -475,6 +476,21 @@ async def test_a_device_that_is_disabled_loses_its_links_and_modules(tmp_path: P
         assert gateway.conditions()[-1] == "amqp:unauthorized-access"
         assert gateway.refused[-1].code == "iothub.device_disabled"
         assert await gateway.settled(gateway.send_body(other, b"stays")) == "accepted"
+
+
+async def test_a_device_is_seen_and_closed_as_over_mqtt(tmp_path: Path) -> None:
+    """By which revocations find a connection, and the operator ends it."""
+    async with a_world(tmp_path) as world:
+        gateway = connect_as(Gateway, world, connections(world), OF_DEVICE_1)
+        gateway.begin()
+        await gateway.link("device-1", "messages/events")
+        (live,) = world.connections.live_connections()
+        assert (live.device_id, live.driver.address, live.driver.is_over) == ("device-1", "192.0.2.7", False)
+        assert live.driver.peer.leaf == DEVICE
+        live.driver.close(CloseReason.ADMINISTRATIVE)
+        await gateway.until(lambda: gateway.conditions() == ["amqp:link:detach-forced"])
+        assert live.driver.is_over
+        assert world.connections.live_connections() == ()
 
 
 async def test_a_policy_connects_any_device_with_keys(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """Every metric is moved by clients of the clouds and by the commands, or by a test that is named here."""
 
+import contextlib
 import json
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,15 @@ def families_of(values: Values, before: Values) -> set[str]:
     return {name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name in names}
 
 
+@contextlib.contextmanager
+def over_amqp(server: RunningServer) -> Iterator[None]:
+    """Connect a device over AMQP."""
+    device = server.cloud.azure_device("by-amqp", at="hub", auth="key", transport="amqp").client()
+    device.connect()
+    yield
+    device.shutdown()
+
+
 def test_every_metric_moves(server: RunningServer, tmp_path: Path) -> None:
     before = scrape(server)
     server.run("ca", "init", "--name", "M", "--dir", str(tmp_path / "ca"))
@@ -111,12 +122,9 @@ def test_every_metric_moves(server: RunningServer, tmp_path: Path) -> None:
         for number in range(4):
             subprocess.run([*publish, "-t", "kept", "-m", str(number)], check=True, timeout=20, env=clean_environment())
         time.sleep(0.6)
-        device = server.cloud.azure_device("by-amqp", at="hub", auth="key", transport="amqp").client()
-        device.connect()
-        with Reader(server.cloud) as reader:
+        with Reader(server.cloud) as reader, over_amqp(server):
             reader.received(1)
             after = scrape(server)
-        device.shutdown()
     moved = families_of(after, before)
     moved.discard("birthmark_writer_waiting")  # of a moment: something may have waited just then
     assert {metric.name for metric in CATALOGUE} - moved - JUDGED == MOVED_ELSEWHERE

@@ -10,10 +10,12 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from birthmark.amqp.limits import AmqpLimits
 from birthmark.amqp.message import AmqpMessage, DataBody, MessageProperties, write_batch, write_message
 from birthmark.amqp.performatives import ACCEPTED, RECEIVER, RELEASED, Detach, Disposition, RejectedOutcome
 from birthmark.amqp.values import Int, Symbol, ULong
 from birthmark.auth.sas import SKEW
+from birthmark.broker.database_stream import MAX_BURST
 from birthmark.broker.model import BrokerMessage
 from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.iothub import wire
@@ -117,6 +119,20 @@ async def test_a_batch_is_settled_as_one_delivery(tmp_path: Path) -> None:
         gateway.transfer_batch(handle, write_batch(tuple(parts)))
         assert await gateway.settled(gateway.delivery_id - 1) == "accepted"
         assert await bodies(world, "a") == list(map(str, range(20)))
+
+
+async def test_a_batch_has_as_many_messages_as_a_commit_takes(tmp_path: Path) -> None:
+    count = AmqpLimits().max_batch_messages
+    assert count <= MAX_BURST
+    async with a_gateway(tmp_path, "a") as (world, _, gateway):
+        handle = await gateway.link("a", "messages/events")
+        part = write_message(AmqpMessage(DataBody((b"x",))))
+        gateway.transfer_batch(handle, write_batch((part,) * count))
+        gateway.transfer_batch(handle, write_batch((part,) * (count + 1)))
+        assert await gateway.settled(gateway.delivery_id - 2) == "accepted"
+        assert await gateway.settled(gateway.delivery_id - 1) == "com.microsoft:argument-error"
+        await world.iothub.telemetry.wait_until_written()
+        assert world.iothub.telemetry.stream(world.hub).messages == count
 
 
 async def test_what_a_message_carries_is_kept(tmp_path: Path) -> None:

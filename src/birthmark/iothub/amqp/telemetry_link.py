@@ -2,20 +2,19 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from functools import partial
 
 from birthmark.amqp.errors import AmqpError, AmqpErrorScope
 from birthmark.amqp.events import DeliveryReceived
 from birthmark.amqp.performatives import ACCEPTED
 from birthmark.amqp.receiver_link import ReceiverLink
-from birthmark.broker.database_stream import MAX_BURST
 from birthmark.broker.rules.stream_partitions_and_positions import key_of
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub.amqp.error_conditions import CONDITIONS, amqp_error
 from birthmark.iothub.amqp.link_handler import LinkDevice, LinkHandler
 from birthmark.iothub.connections import HubConnections
-from birthmark.iothub.model import TelemetryMessage, authentication_of
+from birthmark.iothub.model import authentication_of
 from birthmark.iothub.rules.publish_refusals import MAX_MESSAGE_BYTES
 from birthmark.iothub.rules.tier_throttles_and_quotas import BACKLOG_S
 from birthmark.iothub.wire.amqp_telemetry import parse_telemetry
@@ -142,24 +141,8 @@ class TelemetryLink(LinkHandler):
             return None
         size = len(event.payload)
         waiting = self._unwritten.add(size)
-        if len(messages) <= MAX_BURST:
-            self._stream.append(self._key, messages, size, partial(self._written, event.delivery_id, size))
-        else:
-            self._append_parts(event.delivery_id, messages, size)
+        self._stream.append(self._key, messages, size, partial(self._written, event.delivery_id, size))
         return waiting
-
-    def _append_parts(self, delivery_id: int, messages: Sequence[TelemetryMessage], size: int) -> None:
-        """Append a large batch in parts; its outcome is that of the last part, or the first error."""
-        starts = range(0, len(messages), MAX_BURST)
-        problems: list[BaseException | None] = []
-
-        def written(problem: BaseException | None) -> None:
-            problems.append(problem)
-            if len(problems) == len(starts):
-                self._written(delivery_id, size, next((one for one in problems if one is not None), None))
-
-        for start in starts:
-            self._stream.append(self._key, messages[start : start + MAX_BURST], size // len(starts), written)
 
     def _written(self, delivery_id: int, size: int, problem: BaseException | None) -> None:
         self._unwritten.remove(size)

@@ -132,7 +132,7 @@ async def test_a_batch_has_as_many_messages_as_a_commit_takes(tmp_path: Path) ->
         assert await gateway.settled(gateway.delivery_id - 2) == "accepted"
         assert await gateway.settled(gateway.delivery_id - 1) == "com.microsoft:argument-error"
         await world.iothub.telemetry.wait_until_written()
-        assert world.iothub.telemetry.stream(world.hub).messages == count
+        assert world.iothub.telemetry.streams()["main"].messages == count
 
 
 async def test_what_a_message_carries_is_kept(tmp_path: Path) -> None:

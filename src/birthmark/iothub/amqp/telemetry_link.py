@@ -2,8 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from birthmark.amqp.errors import AmqpError, AmqpErrorScope
 from birthmark.amqp.events import DeliveryReceived
@@ -14,7 +15,7 @@ from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub.amqp.error_conditions import CONDITIONS, amqp_error
 from birthmark.iothub.amqp.link_handler import LinkDevice, LinkHandler
 from birthmark.iothub.connections import HubConnections
-from birthmark.iothub.model import authentication_of
+from birthmark.iothub.model import TelemetryMessage, authentication_of
 from birthmark.iothub.rules.publish_refusals import MAX_MESSAGE_BYTES
 from birthmark.iothub.rules.tier_throttles_and_quotas import BACKLOG_S
 from birthmark.iothub.wire.amqp_telemetry import parse_telemetry
@@ -26,6 +27,17 @@ MAX_UNWRITTEN_BYTES = 1024 * 1024
 """Telemetry of a connection that waits for the database; while it is exceeded, the connection is not read."""
 MAX_THROTTLED_BYTES = 1024 * 1024
 """Telemetry of a link that waits for its turn in the hub's tier; beyond it, the link is throttled at once."""
+
+
+_MESSAGE_BYTES = 256  # memory of a message besides its content: a batch may have thousands of empty ones
+
+
+class _Delivery(NamedTuple):
+    """The messages of a delivery, with their approximate memory in bytes."""
+
+    delivery_id: int
+    messages: Sequence[TelemetryMessage]
+    size: int
 
 
 class UnwrittenTelemetry:
@@ -92,56 +104,57 @@ class TelemetryLink(LinkHandler):
         self._name = device.identity.name
         self._key = key_of(self._name.partition("/")[0])
         self._unwritten = unwritten
-        self._throttled: deque[DeliveryReceived] | None = None  # that waits for its turn
+        self._throttled: deque[_Delivery] | None = None  # that waits for its turn
         self._throttled_bytes = 0
         self._turns: asyncio.Task[None] | None = None
         link.accept(credit=CREDIT, max_message_bytes=MAX_MESSAGE_BYTES)
 
     def received(self, event: DeliveryReceived) -> Awaitable[None] | None:
+        try:
+            messages = parse_telemetry(
+                self._name, event.payload, event.message_format, self._clock.micros(), self._authentication
+            )
+        except BirthmarkError as error:
+            self._refuse(event.delivery_id, error)
+            return None
+        delivery = _Delivery(event.delivery_id, messages, len(event.payload) + _MESSAGE_BYTES * len(messages))
         if self._throttles.of(self._device.hub.name) is None and self._turns is None:
-            waiting = self._take(event)
+            waiting = self._append(delivery)
             return None if waiting is None else _wait(waiting)
         if self._throttled is None:
             self._throttled = deque()
-        self._throttled.append(event)
-        self._throttled_bytes += len(event.payload)
+        self._throttled.append(delivery)
+        self._throttled_bytes += delivery.size
         if self._turns is None:
-            self._turns = asyncio.create_task(told("the turns of a telemetry link", self._take_in_turns()))
+            self._turns = asyncio.create_task(told("the turns of a telemetry link", self._take_turns()))
         return None
 
-    async def _take_in_turns(self) -> None:
+    async def _take_turns(self) -> None:
         """Take the deliveries of a hub with a tier, each in its turn; other links do not wait for it."""
         hub = self._device.hub.name
         try:
             while self._throttled:
                 patience_s = BACKLOG_S if self._throttled_bytes <= MAX_THROTTLED_BYTES else 0.0
-                event = self._throttled.popleft()
-                size = len(event.payload)
+                delivery = self._throttled.popleft()
+                sizes = [len(message.body) for message in delivery.messages]
                 try:
-                    has_turn = await self._throttles.telemetry(hub, self._name, [size], self._is_over, patience_s)
+                    has_turn = await self._throttles.telemetry(hub, self._name, sizes, self._is_over, patience_s)
                 except BirthmarkError as error:
-                    self._refuse(event, error)
+                    self._refuse(delivery.delivery_id, error)
                 else:
-                    if has_turn and (waiting := self._take(event)) is not None:
+                    if has_turn and (waiting := self._append(delivery)) is not None:
                         await waiting
-                self._throttled_bytes -= size
+                self._throttled_bytes -= delivery.size
         finally:
             self._turns = self._throttled = None
 
     def _is_over(self) -> bool:
         return self._device.is_over
 
-    def _take(self, event: DeliveryReceived) -> Awaitable[object] | None:
-        try:
-            messages = parse_telemetry(
-                self._name, event.payload, event.message_format, self._clock.micros(), self._authentication
-            )
-        except BirthmarkError as error:
-            self._refuse(event, error)
-            return None
-        size = len(event.payload)
-        waiting = self._unwritten.add(size)
-        self._stream.append(self._key, messages, size, partial(self._written, event.delivery_id, size))
+    def _append(self, delivery: _Delivery) -> Awaitable[object] | None:
+        waiting = self._unwritten.add(delivery.size)
+        done = partial(self._written, delivery.delivery_id, delivery.size)
+        self._stream.append(self._key, delivery.messages, delivery.size, done)
         return waiting
 
     def _written(self, delivery_id: int, size: int, problem: BaseException | None) -> None:
@@ -154,9 +167,9 @@ class TelemetryLink(LinkHandler):
             self._link.reject(delivery_id, AmqpError(condition, told, scope=AmqpErrorScope.DELIVERY))
         self._driver.wrote()
 
-    def _refuse(self, event: DeliveryReceived, error: BirthmarkError) -> None:
+    def _refuse(self, delivery_id: int, error: BirthmarkError) -> None:
         tracking_id = self._device.driver.note(error)
-        self._link.reject(event.delivery_id, amqp_error(error, str(tracking_id), AmqpErrorScope.DELIVERY))
+        self._link.reject(delivery_id, amqp_error(error, str(tracking_id), AmqpErrorScope.DELIVERY))
         self._driver.wrote()
 
 

@@ -89,6 +89,7 @@ class SenderLink(Link):
                 self.handle,
                 SENDER,
                 SETTLED_MODE if self.is_settled else mode if mode != SETTLED_MODE else 0,
+                self.attach.rcv_settle_mode,  # .NET waits for the settlement after its outcome
                 source=self._source(),
                 target=self._target(),
                 initial_delivery_count=0,

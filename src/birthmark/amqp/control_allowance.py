@@ -22,7 +22,7 @@ class ControlAllowance:
         """Allow more frames, because messages were delivered."""
         self._remaining = min(self._maximum, self._remaining + frames)
 
-    def spend(self) -> bool:
-        """Count one frame and return whether it is within the limit."""
-        self._remaining -= 1
+    def spend(self, frames: int = 1) -> bool:
+        """Count frames and return whether they are within the limit."""
+        self._remaining -= frames
         return self._remaining >= 0

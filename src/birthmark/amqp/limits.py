@@ -21,7 +21,8 @@ class AmqpLimits(msgspec.Struct, frozen=True):
     max_links_in_all: int = 8192  # of a connection
     max_unsettled: int = 500  # deliveries of a session that the peer has not settled
     max_queued_messages: int = 50  # of a sender link, while it has no credit: responses
-    max_queued_bytes: int = 262_144  # of these, of all links of a connection
+    max_link_queued_bytes: int = 131_072  # of these; a single message may have more
+    max_queued_bytes: int = 4_194_304  # of these, of all links of a connection: more than one device has
     max_sections: int = 64  # of a message
     max_batch_messages: int = 2048  # of a delivery with the batch format
 
@@ -30,7 +31,7 @@ class AmqpLimits(msgspec.Struct, frozen=True):
     # Bytes and texts
     max_sasl_frame_bytes: int = 2048  # a token or a TPM's key does not fit in the 512 bytes of the standard
     max_attach_bytes: int = 8192  # an ATTACH, whose decoded properties need a multiple of its size
-    max_incomplete_bytes: int = 1_048_576  # transfers of incomplete deliveries, of all links
+    max_incomplete_bytes: int = 8_388_608  # transfers of incomplete deliveries, of all links: more than one device has
     session_bytes: int = 1024  # that a session counts for as received bytes; see `buffered`
     max_held_bytes: int = 262_144  # frames that wait for a decision on SASL, OPEN or ATTACH; see `wants_data`
     max_name_chars: int = 512  # of a link

@@ -175,13 +175,21 @@ class SenderLink(Link):
         """
         if self.state is LinkState.DETACHED:
             return
+        settled = self.is_settled if settled is None else settled
+        if self.capacity and (settled or self.session.unsettled_capacity):
+            self._send(payload, tag, settled=settled, message_format=0)
+            return
         if self._queue is None:
             self._queue = deque()
-        if len(self._queue) >= self.session.limits.max_queued_messages:
+        limits = self.session.limits
+        if len(self._queue) >= limits.max_queued_messages:
             told = f"more than {len(self._queue)} messages wait for credit"
             raise AmqpError(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told, scope=AmqpErrorScope.LINK)
+        if self.queued and sum(len(one[0]) for one in self._queue) + len(payload) > limits.max_link_queued_bytes:
+            told = f"more than {limits.max_link_queued_bytes} bytes wait for credit"
+            raise AmqpError(AmqpCondition.RESOURCE_LIMIT_EXCEEDED, told, scope=AmqpErrorScope.LINK)
         self.session.count_queued(len(payload))
-        self._queue.append((payload, tag, self.is_settled if settled is None else settled, 0))
+        self._queue.append((payload, tag, settled, 0))
         self.resume()
 
     def complete_drain(self) -> None:

@@ -14,7 +14,7 @@ from birthmark.amqp.limits import AmqpLimits
 from birthmark.amqp.message import AmqpMessage, DataBody, MessageProperties, write_batch, write_message
 from birthmark.amqp.performatives import ACCEPTED, RECEIVER, RELEASED, Detach, Disposition, RejectedOutcome
 from birthmark.amqp.values import Int, Symbol, ULong
-from birthmark.auth.sas import SKEW
+from birthmark.auth.sas import SKEW, hmac_sha256, render_sas
 from birthmark.broker.database_stream import MAX_BURST
 from birthmark.broker.model import BrokerMessage
 from birthmark.broker.rules.device_queue import QueueOutcome
@@ -24,12 +24,12 @@ from birthmark.iothub.amqp.connection import MAX_REFUSED_TOKENS
 from birthmark.iothub.amqp.device import MAX_LINKS
 from birthmark.iothub.connections.c2d_delivery import WINDOW
 from birthmark.iothub.connections.direct_methods import CallMethod
-from birthmark.iothub.domain_events import DeviceChanged
+from birthmark.iothub.domain_events import DeviceChanged, HubsChanged
 from birthmark.iothub.model import C2dMessage, space_of
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass, edition_of
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.net.tls import TlsPeer
-from support.azure.amqp_devices import KEY, Gateway, a_device, device_token
+from support.azure.amqp_devices import KEY, SAS, Gateway, a_device, device_token
 from support.azure.amqp_world import connect_as, connections, token
 from support.azure.hub_world import DEVICE, World, a_world
 
@@ -181,6 +181,7 @@ async def test_what_a_message_carries_is_kept(tmp_path: Path) -> None:
         (b"garbage", 0, "iothub.telemetry_amqp_invalid"),
         (write_message(AmqpMessage(DataBody((b"x",)))), 5, "iothub.telemetry_amqp_invalid"),
         (write_batch((b"garbage",)), 0x80013700, "iothub.telemetry_amqp_invalid"),
+        (b"", 0x80013700, "iothub.telemetry_amqp_invalid"),
         (
             write_message(AmqpMessage(DataBody((b"x",)), application_properties={str(n): "v" for n in range(65)})),
             0,
@@ -568,3 +569,189 @@ async def test_a_gateway_connects_the_devices_below_it(tmp_path: Path, name: str
         await world.iothub.registry.set_enabled(world.hub, "edge", is_enabled=False, actor="test")
         world.connections.recheck(DeviceChanged("main", "edge", is_off=True))
         await gateway.until(lambda: "leaf" not in world.connections.space("main").live)
+
+
+# ---- what a review found
+
+
+@asynccontextmanager
+async def a_slow_start(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[asyncio.Event]:
+    """Hold new sessions back after they are live, until the event is set."""
+    goes_on = asyncio.Event()
+
+    async def wait(*_: object, **__: object) -> None:
+        await goes_on.wait()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(world.iothub.routes), "write_connection_event", wait)
+        yield goes_on
+
+
+@pytest.mark.parametrize("feature", ["messages/events", "methods/devicebound", "twin"])
+async def test_a_device_that_ends_while_its_link_is_attached_has_no_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, feature: str
+) -> None:
+    async with a_world(tmp_path) as world:
+        gateway = connect_as(Gateway, world, connections(world), OF_DEVICE_1)
+        gateway.begin()
+        async with a_slow_start(world, monkeypatch) as goes_on:
+            handle = gateway.attach(gateway.address("device-1", feature), receives=False)
+            await gateway.until(lambda: "device-1" in world.connections.space("main").live)
+            world.connections.recheck(DeviceChanged("main", "device-1", is_off=True))
+            goes_on.set()
+            await gateway.until(lambda: gateway.conditions() == ["amqp:link:detach-forced"])
+        assert [one.handle for one in gateway.got(Detach)] == [handle]
+        gateway.send_body(handle, b"too late")
+        assert await bodies(world, "device-1") == []
+
+
+async def below_a_gateway(world: World, chain: str, *names: str) -> Gateway:
+    """Create gateways, the lowest device first in the chain, and connect that device by the highest."""
+    parent = None
+    for name in reversed(chain.split(";")[1:]):
+        parent = await a_device(world, name, is_edge=True, parent=parent)
+    await a_device(world, chain.partition(";")[0], parent=parent)
+    top = chain.rpartition(";")[2]
+    hub_module = await world.iothub.registry.modules.module(world.hub, top, "$edgeHub")
+    gateway = connect_as(Gateway, world, connections(world))
+    await gateway.opened()
+    key = hub_module.authentication.primary_key or KEY
+    assert await gateway.present(f"{top}/$edgeHub", device_token(world, f"{top}/$edgeHub", key=key)) == 200
+    for name in names:
+        await gateway.link(name, "messages/events", auth_chain=chain)
+    return gateway
+
+
+@pytest.mark.parametrize("changed", ["leaf", "middle", "top"])
+async def test_a_change_anywhere_in_a_chain_ends_what_it_connects(tmp_path: Path, changed: str) -> None:
+    async with a_world(tmp_path) as world:
+        gateway = await below_a_gateway(world, "leaf;middle;top", "leaf")
+        assert "leaf" in world.connections.space("main").live
+        await world.iothub.registry.set_enabled(world.hub, changed, is_enabled=False, actor="test")
+        world.connections.recheck(DeviceChanged("main", changed, is_off=True))
+        assert "leaf" not in world.connections.space("main").live
+        await gateway.link("leaf", "messages/events", auth_chain="leaf;middle;top")
+        assert gateway.refused[-1].code in {"iothub.device_chain_invalid", "iothub.unknown_module"}
+
+
+async def test_a_device_does_not_outlive_a_gateway_that_ends_while_it_connects(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(tmp_path) as world:
+        gateway = await below_a_gateway(world, "leaf;top")
+        async with a_slow_start(world, monkeypatch) as goes_on:
+            properties = {Symbol("com.microsoft:auth-chain"): "leaf;top"}
+            gateway.attach(gateway.address("leaf", "messages/events"), receives=False, properties=properties)
+            await gateway.until(lambda: "leaf" in world.connections.space("main").live)
+            world.connections.recheck(DeviceChanged("main", "top/$edgeHub", is_off=False))
+            goes_on.set()
+            await gateway.until(lambda: "leaf" not in world.connections.space("main").live)
+        assert "amqp:link:detach-forced" in gateway.conditions()
+
+
+@pytest.mark.parametrize("correlation", [ULong(5), b"short", "no uuid", None])
+async def test_a_response_to_no_call_leaves_the_connection(tmp_path: Path, correlation: object) -> None:
+    async with a_gateway(tmp_path, "a") as (_, __, gateway):
+        handle = await gateway.link("a", "methods/devicebound")
+        properties = MessageProperties(correlation_id=correlation)
+        gateway.transfer(handle, AmqpMessage(DataBody((b"{}",)), properties, {"IoThub-status": Int(200)}))
+        await gateway.until(lambda: bool(gateway.refused))
+        assert [error.code for error in gateway.refused] == ["iothub.device_amqp_request_invalid"]
+        assert not gateway.is_over
+
+
+async def test_a_second_link_for_messages_is_refused(tmp_path: Path) -> None:
+    async with a_gateway(tmp_path, "a") as (world, _, gateway):
+        first = await gateway.link("a", "messages/devicebound", receives=True, credit=5)
+        await gateway.link("a", "messages/devicebound", receives=True, credit=5)
+        assert gateway.conditions() == ["amqp:resource-locked"]
+        gateway.send(Detach(first, closed=True))
+        assert "a" not in world.connections.space("main").live
+
+
+async def test_a_renewed_token_of_a_policy_renews_its_devices(tmp_path: Path) -> None:
+    async with a_gateway(tmp_path) as (world, _, gateway):
+        await a_device(world, "a")
+        assert await gateway.present("hub", token(world, "device", lasts=timedelta(minutes=1))) == 200
+        handle = await gateway.link("a", "messages/events")
+        assert await gateway.present("hub", token(world, "device", lasts=timedelta(days=1))) == 200
+        world.clock.jump(timedelta(minutes=20))
+        world.clock.move(timedelta(seconds=11))
+        assert gateway.deadline is not None
+        gateway.deadline()
+        assert await gateway.settled(gateway.send_body(handle, b"still")) == "accepted"
+
+
+async def test_a_session_by_a_policys_token_ends_with_the_policys_key(tmp_path: Path) -> None:
+    async with a_gateway(tmp_path, "a") as (world, _, gateway):
+        of_policy = render_sas(
+            f"{world.hub.host}/devices/a",
+            hmac_sha256(world.hub.policies["device"][0]),
+            world.clock.now() + timedelta(hours=1),
+            "device",
+        )
+        assert await gateway.present("a", of_policy) == 200
+        world.connections.recheck_policies(HubsChanged("main"))
+        assert "a" not in world.connections.space("main").live
+
+
+async def test_a_token_of_another_hub_renews_nothing(tmp_path: Path) -> None:
+    async with a_gateway(tmp_path, "a") as (world, _, gateway):
+        other = await world.iothub.hubs.create("evil", "evil.example", actor="test")
+        await world.iothub.registry.put(other, "a", wire.DeviceBody("a"), SAS, None, actor="test")
+        text = render_sas("evil.example/devices/a", hmac_sha256(KEY), world.clock.now() + timedelta(days=365))
+        assert await gateway.present("a", text) == 401
+        assert gateway.refused[-1].code == "sas.wrong_resource"
+
+
+async def test_a_call_without_credit_is_sent_when_it_comes_or_never(tmp_path: Path) -> None:
+    async with a_gateway(tmp_path, "a") as (world, _, gateway):
+        handle = await gateway.link("a", "methods/devicebound", receives=True, channel_correlation_id="m:1")
+        await gateway.link("a", "methods/devicebound", channel_correlation_id="m:2")  # a channel without a receiver
+        methods, space = world.connections.methods, world.connections.space("main")
+        calls = [
+            asyncio.ensure_future(methods.call(space, CallMethod("main", "a", name, b"{}", 5)))
+            for name in ("given up", "waits")
+        ]
+        await asyncio.sleep(0.05)
+        calls[0].cancel()
+        await asyncio.sleep(0.05)
+        gateway.grant(handle, 10)
+        await gateway.until(lambda: len(gateway.deliveries(handle)) == 1)
+        ((_, message),) = gateway.deliveries(handle)
+        assert message.application_properties == {"IoThub-methodname": "waits"}
+        calls[1].cancel()
+        gateway.send(Detach(handle, closed=True))
+        await gateway.until(lambda: wire.METHODS not in space.live["a"].subscriptions)
+
+
+async def test_throttled_telemetry_of_a_device_has_a_bound(tmp_path: Path) -> None:
+    async with a_gateway(tmp_path, "a") as (world, _, gateway):
+        handle = await gateway.link("a", "messages/events")
+        await world.iothub.hubs.set_tier("main", edition_of("F1"), actor="test")
+        world.iothub.throttles.take(world.hub, ThrottleClass.TELEMETRY, 100)
+        sent = [gateway.send_body(handle, b"x" * 200_000) for _ in range(10)]
+        outcomes = [await gateway.settled(one) for one in sent[5:]]
+        assert set(outcomes) == {"com.microsoft:device-container-throttled"}
+        assert gateway.refused == []
+
+
+async def test_refusals_of_a_known_connection_have_a_rate(tmp_path: Path) -> None:
+    async with a_gateway(tmp_path, "a") as (world, _, gateway):
+        for _ in range(MAX_REFUSED_TOKENS + 5):
+            assert await gateway.present("victim", device_token(world, "victim", key=b"x" * 32)) == 401
+        assert not gateway.is_over
+        for _ in range(200):
+            if gateway.is_over:
+                break
+            await gateway.present("victim", device_token(world, "victim", key=b"x" * 32))
+        assert gateway.is_over
+
+
+async def test_a_link_in_a_wrong_direction_leaves_no_session(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        gateway = connect_as(Gateway, world, connections(world), OF_DEVICE_1)
+        gateway.begin()
+        await gateway.link("device-1", "messages/devicebound")
+        assert gateway.conditions() == ["amqp:not-found"]
+        assert not world.connections.space("main").live

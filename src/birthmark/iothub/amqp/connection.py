@@ -53,7 +53,8 @@ from birthmark.supervised_tasks import note
 _RECHECK_S = 10.0
 MAX_LINKS_WITHOUT_TOKEN = 8
 MAX_REFUSED_TOKENS = 20
-"""Refused tokens after which a connection is closed."""
+"""Refused tokens and links after which a connection without valid credentials is closed."""
+REFUSAL_FRAMES = 32  # control frames that a refusal counts as, on a connection with valid credentials
 AMQPS_PORT = 5671
 _MAX_SHOWN = 200
 
@@ -311,9 +312,12 @@ class HubAmqpConnection:
         self.driver.mark_authenticated(f"hub:{hub.name}")
 
     def _count_refused(self, error: BirthmarkError) -> None:
-        """Close a connection that presents too many wrong credentials, unless it has devices that are right."""
+        """Close a connection that is refused too often; one with valid credentials, only if it is too frequent."""
         self._refused_tokens += 1
-        if self._refused_tokens >= MAX_REFUSED_TOKENS and not self._devices:
+        is_known = bool(self._devices or self._claims)
+        if is_known and self.driver.engine.allowance.spend(REFUSAL_FRAMES):
+            return
+        if is_known or self._refused_tokens >= MAX_REFUSED_TOKENS:
             asyncio.get_running_loop().call_soon(self.driver.refuse, error)
         self.driver.allow_next_token()
 
@@ -377,15 +381,19 @@ class HubAmqpConnection:
         try:
             device, handler = await self._devices.attach(link, address)
             if handler is None:
+                device.leave_unused()
                 raise AmqpAddressError(address=text[:_MAX_SHOWN])
         except BirthmarkError as error:
-            self._count_refused(error)
             self._refuse(link, error)
         except AmqpError as error:
             link.refuse(error)
         else:
             self._handlers[link], self._device_of[link] = handler, device
-            if link.state is LinkState.DETACHED:  # by the peer, while it was decided
+            if device.is_over:  # ended while it was decided
+                if link.state is LinkState.ATTACHED:
+                    link.detach(device.ended_with)
+                self._detached(link)
+            elif link.state is LinkState.DETACHED:  # by the peer, while it was decided
                 self._detached(link)
         self.driver.wrote()
         self.driver.resume_events()
@@ -396,7 +404,7 @@ class HubAmqpConnection:
             self._handlers.pop(link, None)
             self._device_of.pop(link, None)
         is_used = self._devices or any(handler is not self._nodes for handler in self._handlers.values())
-        if device.is_ended_by_hub and not is_used:
+        if device.ended_with is not None and not is_used:
             self.driver.expect_token()
 
     def _redirect(self, path: str) -> AmqpError:
@@ -412,6 +420,7 @@ class HubAmqpConnection:
         return AmqpError(AmqpCondition.LINK_REDIRECT, told, scope=AmqpErrorScope.LINK, info=info)
 
     def _refuse(self, link: ReceiverLink | SenderLink, error: BirthmarkError) -> None:
+        self._count_refused(error)
         link.refuse(amqp_error(error, self.driver.note(error)))
         self.driver.wrote()
 

@@ -5,7 +5,7 @@ by the certificate of the connection.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,8 +15,9 @@ from urllib.parse import unquote
 from birthmark.amqp.receiver_link import ReceiverLink
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.auth.permission_statements import Right
-from birthmark.auth.sas import SKEW, SasToken, parse_sas
+from birthmark.auth.sas import SKEW, SasScopeError, SasToken, parse_sas
 from birthmark.errors import BirthmarkError, PolicyError, UnauthenticatedError
+from birthmark.iothub.amqp.claims import MAX_AUDIENCE_CHARS
 from birthmark.iothub.amqp.device import AmqpDevice
 from birthmark.iothub.amqp.link_handler import LinkHandler
 from birthmark.iothub.amqp.telemetry_link import UnwrittenTelemetry
@@ -130,6 +131,9 @@ class ConnectionDevices:
             hubs, address = self._connections.iothub.hubs, self._driver.address
             hubs.authorize(hub, text, DEVICE_CONNECT, path, right=Right.OPERATE, address=address)
             name = ""
+            for device in self._devices.values():
+                if device.hub.name == hub.name and device.is_of_policy:
+                    device.renew(token)
         else:
             device_id, module_id = parse_name("/".join(part for part in named if part is not None))
             hub = await self._authenticate(host, device_id, module_id, text)
@@ -151,7 +155,7 @@ class ConnectionDevices:
         return hub
 
     def _add(self, audience: str, token: DeviceToken) -> None:
-        key = token.name or audience
+        key = token.name or audience[:MAX_AUDIENCE_CHARS]
         if len(self._tokens) >= MAX_TOKENS and key not in self._tokens:
             raise DeviceTokensError(limit=MAX_TOKENS)
         self._tokens[key] = token
@@ -186,6 +190,9 @@ class ConnectionDevices:
         if device is None:
             return (await self._admit(host, device_id, module_id, authenticate)).hub
         hub, _, token = await authenticate()
+        if hub.name != device.hub.name:
+            expected = f"{device.hub.host}/devices/{device.device_id}"
+            raise SasScopeError(resource=f"{hub.host}/devices/{device.device_id}", expected=expected)
         device.renew(token)
         return hub
 
@@ -214,12 +221,17 @@ class ConnectionDevices:
                 raise DeviceDisabledError(device_id=device_id, hub=hub.name)
             return hub, identity, None
 
-        device = await self._admit(hub.host, device_id, module_id, authenticate)
+        device = await self._admit(hub.host, device_id, module_id, authenticate, names)
         gateway.add_child(device)
         return device
 
     async def _admit(
-        self, host: str, device_id: DeviceId, module_id: str | None, authenticate: Authenticate
+        self,
+        host: str,
+        device_id: DeviceId,
+        module_id: str | None,
+        authenticate: Authenticate,
+        chain: Sequence[str] = (),
     ) -> AmqpDevice:
         def make(hub: Hub, identity: Identity, is_of_policy: bool) -> AmqpDevice:  # noqa: FBT001 - a callback
             return AmqpDevice(
@@ -234,6 +246,7 @@ class ConnectionDevices:
                 HubUser(host, device_id, module_id, ""),
                 authenticate,
                 make=make,
+                chain=chain,
             )
         except BirthmarkError as error:
             error.add_facts(device_id=name_of(device_id, module_id), hub=host)

@@ -19,6 +19,7 @@ from birthmark.iothub.amqp.link_handler import LinkHandler
 from birthmark.iothub.amqp.telemetry_link import TelemetryLink, UnwrittenTelemetry
 from birthmark.iothub.connections import DeviceConnection, HubConnections
 from birthmark.iothub.model import Hub, Identity
+from birthmark.iothub.rules.authentication import DEVICE_CONNECT
 from birthmark.iothub.wire.amqp_addresses import DeviceFeature, DeviceNode
 from birthmark.mqtt.encoded_message import EncodedMessage
 from birthmark.net.amqp_driver import AmqpDriver
@@ -86,11 +87,12 @@ class AmqpDevice(DeviceConnection):
         "attached",
         "device_id",
         "driver",
+        "ended_with",
         "hub",
         "identity",
-        "is_ended_by_hub",
         "is_of_policy",
         "is_over",
+        "throttled_bytes",
         "token",
     )
     driver: AmqpDeviceDriver
@@ -118,7 +120,9 @@ class AmqpDevice(DeviceConnection):
         self.driver = AmqpDeviceDriver(self, driver)
         self.hub, self.identity, self.device_id = hub, identity, identity.name
         self.is_of_policy = is_of_policy
-        self.is_over = self.is_ended_by_hub = False
+        self.is_over = False
+        self.ended_with: AmqpError | None = None  # by the hub
+        self.throttled_bytes = 0
         self.token: SasToken | None = None
         self._children: list[AmqpDevice] = []
         self.attached: ConnectedSession
@@ -129,9 +133,13 @@ class AmqpDevice(DeviceConnection):
     def renew(self, token: SasToken | None) -> None:
         """Use the session until this token expires."""
         self.token = token
+        self.is_of_policy = token is not None and token.policy in DEVICE_CONNECT
 
     def add_child(self, device: "AmqpDevice") -> None:
-        """End another device with this gateway, which authenticates it."""
+        """End another device with this gateway, which authenticates it; at once, if the gateway has ended."""
+        if self.is_over:
+            device.end(CloseReason.ADMINISTRATIVE)
+            return
         self._children = [one for one in self._children if not one.is_over]
         self._children.append(device)
 
@@ -156,8 +164,9 @@ class AmqpDevice(DeviceConnection):
                 link.accept()  # inputs of a module come from edgeHub, never from the hub
                 handler = LinkHandler()
             case (DeviceFeature.DEVICEBOUND, SenderLink()) if node.module_id is None:
-                if self._devicebound is not None:
-                    self._devicebound.steal()
+                if self._devicebound is not None and self._devicebound.is_attached:
+                    told = "the device receives its messages on another link"
+                    raise AmqpError(AmqpCondition.RESOURCE_LOCKED, told, scope=AmqpErrorScope.LINK)
                 handler = self._devicebound = DeviceboundLink(self._connections, self, self._amqp, link)
             case DeviceFeature.DEVICEBOUND, SenderLink():
                 link.accept()  # the hub has no messages to modules
@@ -183,8 +192,15 @@ class AmqpDevice(DeviceConnection):
         for channels in (self._twins, self._methods):
             for key in [key for key, one in channels.items() if one is handler and one not in self._links.values()]:
                 del channels[key]
+        is_called = any(methods.can_send for methods in self._methods.values())
+        if wire.METHODS in self.attached.subscriptions and not is_called:
+            space = self._connections.space(self.hub.name)
+            space.spawn(self._unsubscribe(wire.METHODS))
         if not self._links and handler is not None:
             self.leave(CloseReason.DISCONNECT)
+
+    async def _unsubscribe(self, name: str) -> None:
+        await self._connections.space(self.hub.name).subscriptions.unsubscribe(self.attached, [name])
 
     def check(self) -> None:
         """Raise `SasExpiredError` once the token has expired."""
@@ -198,7 +214,7 @@ class AmqpDevice(DeviceConnection):
         try:
             match wire.parse_delivered(parcel.topic):
                 case wire.MethodRequest() as call:
-                    for methods in [*self._methods.values()][-1:]:
+                    for methods in [one for one in self._methods.values() if one.can_send][-1:]:
                         methods.call(call, parcel.payload)
                 case wire.DesiredChange() as change:
                     for twin in self._twins.values():
@@ -242,12 +258,17 @@ class AmqpDevice(DeviceConnection):
         """End all links with an error, and the session."""
         if self.is_over:
             return
-        self.is_ended_by_hub = True
+        self.ended_with = error
         for link in self._links:
             if link.state is LinkState.ATTACHED:
                 link.detach(error)
         self._amqp.wrote()
         self.leave(reason)
+
+    def leave_unused(self) -> None:
+        """End a session that has neither a link nor a token."""
+        if not self._links and self.token is None:
+            self.leave(CloseReason.DISCONNECT)
 
     def leave(self, reason: CloseReason) -> None:
         """End the session."""

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from uuid import UUID
 
-from birthmark.amqp.errors import AmqpCondition, AmqpError, AmqpErrorScope, LocalProtocolError
+from birthmark.amqp.errors import AmqpErrorScope, LocalProtocolError
 from birthmark.amqp.events import DeliverySettled
 from birthmark.amqp.link import LinkState
 from birthmark.amqp.performatives import (
@@ -88,12 +88,10 @@ class DeviceboundLink(LinkHandler):
             event.link.confirm(event.delivery_ids, answer)
             self._driver.wrote()
 
-    def steal(self) -> None:
-        """End the link, because the device has attached another."""
-        if self._link.state is LinkState.ATTACHED:
-            told = "another link of the device receives its messages now"
-            self._link.detach(AmqpError(AmqpCondition.LINK_STOLEN, told, scope=AmqpErrorScope.LINK))
-        self.ended()
+    @property
+    def is_attached(self) -> bool:
+        """Whether the link has not ended."""
+        return self._link.state is LinkState.ATTACHED
 
     def ended(self) -> None:
         if not self._is_over:

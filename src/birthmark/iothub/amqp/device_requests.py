@@ -1,5 +1,6 @@
 """Pairs of links for twin requests and for direct methods: one in each direction, of one channel."""
 
+from collections import deque
 from collections.abc import Awaitable
 
 from birthmark.amqp.errors import AmqpError
@@ -32,6 +33,7 @@ from birthmark.iothub.wire.amqp_twins import (
 from birthmark.net.amqp_driver import AmqpDriver
 
 _CREDIT = 50
+_MAX_CALLS = 50  # that wait for credit; the oldest is dropped, and its caller has a timeout
 _OK, _NO_CONTENT = 200, 204
 
 
@@ -131,17 +133,27 @@ class TwinLinks(PairedLinks):
 
 
 class MethodLinks(PairedLinks):
-    """Direct method calls to a device, and its responses."""
+    """Direct method calls to a device, and its responses. A call without credit waits until its caller gives up."""
 
-    __slots__ = ("_calls",)
+    __slots__ = ("_calls", "_waiting")
 
     def __init__(self, calls: MethodCalls, device: LinkDevice, driver: AmqpDriver) -> None:
         super().__init__(device, driver)
         self._calls = calls
+        self._waiting: deque[tuple[wire.MethodRequest, bytes]] | None = None
 
     def call(self, request: wire.MethodRequest, payload: bytes) -> None:
-        """Send a call. Raise `AmqpError` if too many wait for credit."""
-        self._send(render_method_call(request.rid, request.method, payload))
+        """Send a call, or keep it until the device grants credit."""
+        if self._waiting is None:
+            self._waiting = deque(maxlen=_MAX_CALLS)
+        self._waiting.append((request, payload))
+        self.resume()
+
+    def resume(self) -> None:
+        while self._waiting and self._sending is not None and self._sending.capacity:
+            request, payload = self._waiting.popleft()
+            if self._calls.is_waiting(request.rid):
+                self._send(render_method_call(request.rid, request.method, payload))
 
     def received(self, event: DeliveryReceived) -> Awaitable[None] | None:
         if (message := self._read(event)) is None:

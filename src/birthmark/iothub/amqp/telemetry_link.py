@@ -11,7 +11,7 @@ from birthmark.amqp.events import DeliveryReceived
 from birthmark.amqp.performatives import ACCEPTED
 from birthmark.amqp.receiver_link import ReceiverLink
 from birthmark.broker.rules.stream_partitions_and_positions import key_of
-from birthmark.errors import BirthmarkError, UnavailableError
+from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
 from birthmark.iothub.amqp.error_conditions import CONDITIONS, amqp_error
 from birthmark.iothub.amqp.link_handler import LinkDevice, LinkHandler
 from birthmark.iothub.connections import HubConnections
@@ -26,7 +26,7 @@ CREDIT = 100
 MAX_UNWRITTEN_BYTES = 1024 * 1024
 """Telemetry of a connection that waits for the database; while it is exceeded, the connection is not read."""
 MAX_THROTTLED_BYTES = 1024 * 1024
-"""Telemetry of a link that waits for its turn in the hub's tier; beyond it, the link is throttled at once."""
+"""Telemetry of a device that waits for its turn in the hub's tier; more is rejected at once."""
 
 
 _MESSAGE_BYTES = 256  # memory of a message besides its content: a batch may have thousands of empty ones
@@ -79,7 +79,6 @@ class TelemetryLink(LinkHandler):
         "_name",
         "_stream",
         "_throttled",
-        "_throttled_bytes",
         "_throttles",
         "_turns",
         "_unwritten",
@@ -105,7 +104,6 @@ class TelemetryLink(LinkHandler):
         self._key = key_of(self._name.partition("/")[0])
         self._unwritten = unwritten
         self._throttled: deque[_Delivery] | None = None  # that waits for its turn
-        self._throttled_bytes = 0
         self._turns: asyncio.Task[None] | None = None
         link.accept(credit=CREDIT, max_message_bytes=MAX_MESSAGE_BYTES)
 
@@ -121,10 +119,17 @@ class TelemetryLink(LinkHandler):
         if self._throttles.of(self._device.hub.name) is None and self._turns is None:
             waiting = self._append(delivery)
             return None if waiting is None else _wait(waiting)
+        device = self._device
+        if device.throttled_bytes and device.throttled_bytes + delivery.size > MAX_THROTTLED_BYTES:
+            reason = "too much telemetry of the device waits for its turn"
+            condition = CONDITIONS[ThrottledError]
+            self._link.reject(delivery.delivery_id, AmqpError(condition, reason, scope=AmqpErrorScope.DELIVERY))
+            self._driver.wrote()
+            return None
         if self._throttled is None:
             self._throttled = deque()
         self._throttled.append(delivery)
-        self._throttled_bytes += delivery.size
+        device.throttled_bytes += delivery.size
         if self._turns is None:
             self._turns = asyncio.create_task(told("the turns of a telemetry link", self._take_turns()))
         return None
@@ -134,18 +139,19 @@ class TelemetryLink(LinkHandler):
         hub = self._device.hub.name
         try:
             while self._throttled:
-                patience_s = BACKLOG_S if self._throttled_bytes <= MAX_THROTTLED_BYTES else 0.0
                 delivery = self._throttled.popleft()
                 sizes = [len(message.body) for message in delivery.messages]
                 try:
-                    has_turn = await self._throttles.telemetry(hub, self._name, sizes, self._is_over, patience_s)
+                    has_turn = await self._throttles.telemetry(hub, self._name, sizes, self._is_over, BACKLOG_S)
                 except BirthmarkError as error:
                     self._refuse(delivery.delivery_id, error)
                 else:
                     if has_turn and (waiting := self._append(delivery)) is not None:
                         await waiting
-                self._throttled_bytes -= delivery.size
+                finally:
+                    self._device.throttled_bytes -= delivery.size
         finally:
+            self._device.throttled_bytes -= sum(delivery.size for delivery in self._throttled or ())
             self._turns = self._throttled = None
 
     def _is_over(self) -> bool:

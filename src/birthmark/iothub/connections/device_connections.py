@@ -165,6 +165,8 @@ class HubConnections:
         self._spaces: dict[str, Namespace] = {}
         self._modules: dict[tuple[str, str], WeakSet[DeviceConnection]] = {}
         """Module connections by hub and device, since the device was last disabled."""
+        self._chained: dict[tuple[str, str], WeakSet[DeviceConnection]] = {}
+        """Connections by gateways, by hub and each device of their chains."""
         self.iothub = iothub
         self.clock = clock
         self._bus: Bus | None = None
@@ -225,6 +227,7 @@ class HubConnections:
         for connection, error in self._tokens.expired(self.clock.now()):
             connection.driver.refuse(error)
         self._modules = {name: held for name, held in self._modules.items() if held}
+        self._chained = {name: held for name, held in self._chained.items() if held}
 
     async def check_queues(self) -> None:
         """Make connected devices with unlocked messages check their queues, as a fallback for lost notifications."""
@@ -250,11 +253,13 @@ class HubConnections:
         *,
         make: MakeConnection,
         clean_start: bool = True,
+        chain: Sequence[str] = (),
         may_connect: Callable[[Identity], Will | None] = _without_will,
     ) -> AdmittedDevice:
         """Authenticate a device and open its session, which ends its earlier connection.
 
-        `make` returns its connection, and `may_connect` its will, or raises its refusal. Raise `BirthmarkError`.
+        `make` returns its connection, and `may_connect` its will, or raises its refusal. A device that gateways connect
+        has a `chain` of devices, of whose changes each ends its connection. Raise `BirthmarkError`.
         """
         seen = self._changes
         hub, identity, token = await authenticate()
@@ -270,6 +275,8 @@ class HubConnections:
         connection.attach(attached)
         if user.module_id is not None:
             self._modules.setdefault((hub.name, user.device_id), WeakSet()).add(connection)
+        for name in chain:
+            self._chained.setdefault((hub.name, name), WeakSet()).add(connection)
         try:
             if seen != self._changes:  # new connections miss earlier events: authenticate again
                 await authenticate()
@@ -310,6 +317,8 @@ class HubConnections:
         attached = self.space(changed.hub).live.get(changed.device_id)
         if attached is not None:
             attached.connection.end(CloseReason.ADMINISTRATIVE)
+        for connection in self._chained.pop((changed.hub, changed.device_id), ()):
+            connection.end(CloseReason.ADMINISTRATIVE)
         if changed.is_off:
             for connection in self._modules.pop((changed.hub, changed.device_id), ()):
                 connection.end(CloseReason.ADMINISTRATIVE)

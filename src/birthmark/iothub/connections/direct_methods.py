@@ -63,6 +63,10 @@ class MethodCalls:
         finally:
             del self._waiting[rid]
 
+    def is_waiting(self, rid: str) -> bool:
+        """Return whether the caller of a request still waits."""
+        return rid in self._waiting
+
     def accept_response(self, hub: str, device_id: str, answer: wire.MethodAnswer, payload: bytes) -> None:
         """Accept a device's response; one without a pending call to this device is dropped."""
         waiting = self._waiting.get(answer.rid)

@@ -45,6 +45,8 @@ def parse_telemetry(
         raise refused(f"its message format is {message_format:#x}")
     try:
         parts = split_batch(payload) if message_format else (payload,)
+        if not parts:
+            raise refused("the batch has no message")
         return [_message_of(name, read_message(part), at, authentication, refused) for part in parts]
     except AmqpError as error:
         raise refused(error.description) from error

@@ -139,4 +139,8 @@ def _uuid_of(correlation: Any) -> UUID:
     """Return a UUID that was sent as such, as its bytes, or as text. Raise `TypeError`, `ValueError`."""
     if isinstance(correlation, UUID):
         return correlation
-    return UUID(bytes=correlation) if isinstance(correlation, bytes) else UUID(correlation)
+    if isinstance(correlation, bytes):
+        return UUID(bytes=correlation)
+    if not isinstance(correlation, str):
+        raise TypeError
+    return UUID(correlation)

@@ -16,6 +16,7 @@ from birthmark.amqp.values import Int, Symbol, ULong
 from birthmark.auth.sas import SKEW
 from birthmark.broker.model import BrokerMessage
 from birthmark.broker.rules.device_queue import QueueOutcome
+from birthmark.broker.worker_leases import WorkerLostError
 from birthmark.iothub import wire
 from birthmark.iothub.amqp import HubAmqpConnections
 from birthmark.iothub.amqp.connection import MAX_REFUSED_TOKENS
@@ -513,6 +514,25 @@ async def test_a_stranger_may_not_try_for_long(tmp_path: Path) -> None:
         for number in range(MAX_REFUSED_TOKENS):
             await gateway.link(f"guess-{number}", "messages/events")
         await gateway.until(lambda: gateway.is_over)
+
+
+async def test_tokens_are_not_refused_while_the_hub_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that is told 401 would look for another key, and the others of its connection with it."""
+
+    async def unavailable(*_: object, **__: object) -> None:
+        raise WorkerLostError(worker="w1")
+
+    async with a_world(tmp_path) as world:
+        await a_device(world, "a")
+        gateway = connect_as(Gateway, world, connections(world))
+        await gateway.opened()
+        with monkeypatch.context() as patch:
+            patch.setattr(world.iothub.registry, "authenticate", unavailable)
+            statuses = {await gateway.present("a") for _ in range(MAX_REFUSED_TOKENS + 1)}
+        assert statuses == {503}
+        assert await gateway.present("a") == 200
 
 
 @pytest.mark.parametrize(("name", "is_right"), [("leaf", True), ("other", False)])

@@ -60,6 +60,7 @@ _EVERYTHING = ("telemetry", "reported", "called", "ended")
 class Proof:
     """What was acknowledged and what was seen; `wrong` says what is not as it should be."""
 
+    kills: Counter[str] = field(default_factory=Counter)
     telemetry: set[str] = field(default_factory=set)
     reported: dict[str, int] = field(default_factory=dict)
     """The last number of each device that the hub acknowledged."""
@@ -94,6 +95,7 @@ class Proof:
     def figures(self) -> dict[str, object]:
         """Return the counts of a run."""
         return {
+            "kills": dict(self.kills),
             "connects": self.connects,
             "telemetry acknowledged": len(self.telemetry),
             "events read": self.events,
@@ -392,7 +394,7 @@ def keep_on(server: RunningServer, kills: int, dice: random.Random, kill: Kill) 
     _await_all(devices)
     for _ in range(kills):
         time.sleep(dice.uniform(0.5, 3.0))
-        kill(server, dice)
+        proof.kills[kill(server, dice)] += 1
     proof.fresh.clear()
     _await_all(devices)
     devices.sent.set()

@@ -23,7 +23,7 @@ from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Symbol, UInt
 from birthmark.auth.permission_statements import Right
 from birthmark.clock_and_entropy import Entropy
-from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError
+from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError, UnavailableError
 from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink, watch_feedback
 from birthmark.iothub.amqp.claims import CbsClaims, NoClaimError, parse_token
 from birthmark.iothub.amqp.connection_devices import ConnectionDevices, is_of_device, is_plain_device
@@ -312,7 +312,7 @@ class HubAmqpConnection:
 
     def _count_refused(self, error: BirthmarkError) -> None:
         """Close a connection that presents too many wrong credentials, unless it has devices that are right."""
-        self._refused_tokens += 1
+        self._refused_tokens += not isinstance(error, UnavailableError)  # which is no fault of the credentials
         if self._refused_tokens >= MAX_REFUSED_TOKENS and not self._devices:
             asyncio.get_running_loop().call_soon(self.driver.refuse, error)
         self.driver.allow_next_token()

@@ -13,6 +13,7 @@ from support.server.servers import clean_environment
 pytestmark = pytest.mark.system
 ROOT = Path(__file__).parents[2]
 SMALLEST = {
+    "amqp_devices": "--kills 1 --engine sqlite --seed 1",
     "cluster": "--each 0 --claims 2 --only kill_worker --seed 1",
     "enroll": "--rows 50 --kills 2 --seed 1",
     "faults": "--store file --work renew --fault kill --every 40",

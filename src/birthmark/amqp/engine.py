@@ -85,11 +85,11 @@ class AmqpEngine(ConnectionEngine):
             self.out += frame
             self.state = AmqpState.SASL_RESPONSE
 
-    def refuse_sasl(self) -> None:
+    def refuse_sasl(self, code: SaslCode = SaslCode.AUTH) -> None:
         """Report an authentication failure to the peer, and close the connection."""
         if self.state is not AmqpState.CLOSED:
             self._require(AmqpState.SASL_DECISION)
-            self._refuse_sasl(AmqpError(AmqpCondition.UNAUTHORIZED_ACCESS, "SASL authentication failed"))
+            self._refuse_sasl(AmqpError(AmqpCondition.UNAUTHORIZED_ACCESS, "SASL authentication failed"), code)
 
     def accept_open(
         self,
@@ -208,6 +208,6 @@ class AmqpEngine(ConnectionEngine):
         if self.state is not state:
             raise LocalProtocolError(f"the connection is in state {self.state!s}")
 
-    def _refuse_sasl(self, error: AmqpError) -> None:
-        self.out += encode_outcome(SaslCode.AUTH)
+    def _refuse_sasl(self, error: AmqpError, code: SaslCode = SaslCode.AUTH) -> None:
+        self.out += encode_outcome(code)
         self._end(error, by_peer=False)

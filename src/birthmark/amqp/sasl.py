@@ -40,6 +40,7 @@ class SaslCode(IntEnum):
     OK = 0
     AUTH = 1
     SYS = 2
+    SYS_TEMPORARY = 4
 
 
 @composite(0x40, "amqp:sasl-mechanisms:list")

@@ -20,8 +20,9 @@ from birthmark.amqp.engine import AmqpEngine
 from birthmark.amqp.errors import AmqpCondition, AmqpError
 from birthmark.amqp.events import AmqpEvent, ConnectionClosed
 from birthmark.amqp.limits import AmqpLimits
+from birthmark.amqp.sasl import SaslCode
 from birthmark.clock_and_entropy import Clock
-from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.errors import BirthmarkError, InvalidRequestError, UnavailableError
 from birthmark.net.accepted_connection import PlainTransport
 from birthmark.net.fair_scheduler import SLICE_S, Backlog, now
 from birthmark.net.mqtt_driver import MqttTransport
@@ -221,7 +222,7 @@ class AmqpDriver(asyncio.Protocol):
         if error is not None:
             self.note(error)
         self._is_refused = True
-        self.engine.refuse_sasl()
+        self.engine.refuse_sasl(SaslCode.SYS_TEMPORARY if isinstance(error, UnavailableError) else SaslCode.AUTH)
 
     def wrote(self) -> None:
         """Send the engine's output at the end of this loop iteration."""

@@ -22,6 +22,7 @@ from birthmark.dps.enrollment_document import AttestationMechanism, EnrollmentDo
 from birthmark.dps.model import TpmKeys
 from birthmark.dps.service.attester import BURST
 from birthmark.dps.wire import TpmAttestation
+from birthmark.errors import UnavailableError
 from birthmark.net.amqp_driver import AUTHENTICATION_S
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.pki.names_and_registration_ids import parse_registration_id
@@ -140,6 +141,22 @@ async def test_a_user_name_of_another_form_is_refused(database_url: str) -> None
         device.begin_sasl("PLAIN", b"\0scope/registrations/\0token")
         assert await device.outcome() == 1
         assert [one.code for one in device.refused] == ["dps.amqp_request_invalid"]
+
+
+async def test_the_outcome_is_temporary_while_the_database_is_unavailable(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Code 4 of SASL: the device's credentials were not refused."""
+
+    async def unavailable(_claim: object) -> None:
+        raise UnavailableError
+
+    async with a_dps(database_url) as world:
+        shared = connections(world)
+        monkeypatch.setattr(shared.registrations.attester, "attest", unavailable)
+        device = connect(world, DpsAmqp(shared).connect)
+        device.begin_sasl("PLAIN", plain(world, "pump-1"))
+        assert await device.outcome() == 4
 
 
 async def test_who_proves_nothing_has_few_attempts_and_is_then_disconnected(database_url: str) -> None:

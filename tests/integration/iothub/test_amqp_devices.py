@@ -18,6 +18,7 @@ from birthmark.auth.sas import SKEW, hmac_sha256, render_sas
 from birthmark.broker.database_stream import MAX_BURST
 from birthmark.broker.model import BrokerMessage
 from birthmark.broker.rules.device_queue import QueueOutcome
+from birthmark.broker.worker_leases import WorkerLostError
 from birthmark.iothub import wire
 from birthmark.iothub.amqp import HubAmqpConnections
 from birthmark.iothub.amqp.connection import MAX_REFUSED_TOKENS
@@ -548,6 +549,25 @@ async def test_a_stranger_may_not_try_for_long(tmp_path: Path) -> None:
         await gateway.until(lambda: gateway.is_over)
 
 
+async def test_tokens_are_not_refused_while_the_hub_is_unavailable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device that is told 401 would look for another key, and the others of its connection with it."""
+
+    async def unavailable(*_: object, **__: object) -> None:
+        raise WorkerLostError(worker="w1")
+
+    async with a_world(tmp_path) as world:
+        await a_device(world, "a")
+        gateway = connect_as(Gateway, world, connections(world))
+        await gateway.opened()
+        with monkeypatch.context() as patch:
+            patch.setattr(world.iothub.registry, "authenticate", unavailable)
+            statuses = {await gateway.present("a") for _ in range(MAX_REFUSED_TOKENS + 1)}
+        assert statuses == {503}
+        assert await gateway.present("a") == 200
+
+
 @pytest.mark.parametrize(("name", "is_right"), [("leaf", True), ("other", False)])
 async def test_a_gateway_connects_the_devices_below_it(tmp_path: Path, name: str, *, is_right: bool) -> None:
     """IoT Edge presents its own token, and a chain for each device without one."""
@@ -741,7 +761,7 @@ async def test_refusals_of_a_known_connection_have_a_rate(tmp_path: Path) -> Non
         for _ in range(MAX_REFUSED_TOKENS + 5):
             assert await gateway.present("victim", device_token(world, "victim", key=b"x" * 32)) == 401
         assert not gateway.is_over
-        for _ in range(200):
+        for _ in range(600):
             if gateway.is_over:
                 break
             await gateway.present("victim", device_token(world, "victim", key=b"x" * 32))

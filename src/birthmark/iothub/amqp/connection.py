@@ -23,7 +23,7 @@ from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Symbol, UInt
 from birthmark.auth.permission_statements import Right
 from birthmark.clock_and_entropy import Entropy
-from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError
+from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError, UnavailableError
 from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink, watch_feedback
 from birthmark.iothub.amqp.claims import CbsClaims, NoClaimError, parse_token
 from birthmark.iothub.amqp.connection_devices import ConnectionDevices, is_of_device, is_plain_device
@@ -54,7 +54,7 @@ _RECHECK_S = 10.0
 MAX_LINKS_WITHOUT_TOKEN = 8
 MAX_REFUSED_TOKENS = 20
 """Refused tokens and links after which a connection without valid credentials is closed."""
-REFUSAL_FRAMES = 32  # control frames that a refusal counts as, on a connection with valid credentials
+REFUSAL_FRAMES = 8  # control frames that a refusal counts as, on a connection with valid credentials
 AMQPS_PORT = 5671
 _MAX_SHOWN = 200
 
@@ -313,7 +313,7 @@ class HubAmqpConnection:
 
     def _count_refused(self, error: BirthmarkError) -> None:
         """Close a connection that is refused too often; one with valid credentials, only if it is too frequent."""
-        self._refused_tokens += 1
+        self._refused_tokens += not isinstance(error, UnavailableError)  # which is no fault of the credentials
         is_known = bool(self._devices or self._claims)
         if is_known and self.driver.engine.allowance.spend(REFUSAL_FRAMES):
             return

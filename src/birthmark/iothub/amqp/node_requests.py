@@ -3,7 +3,7 @@
 An answer goes to a link of the request's session whose source is the node.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from birthmark.amqp.errors import AmqpError
@@ -14,14 +14,31 @@ from birthmark.amqp.receiver_link import ReceiverLink
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Array, Int, Timestamp
 from birthmark.broker.rules.stream_partitions_and_positions import PARTITIONS
-from birthmark.errors import BirthmarkError, InvalidRequestError, NotFoundError, PolicyError, UnauthenticatedError
+from birthmark.errors import (
+    BirthmarkError,
+    InvalidRequestError,
+    NotFoundError,
+    PolicyError,
+    ThrottledError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from birthmark.iothub.amqp.event_reader import is_partition
 from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire.amqp_addresses import AmqpNode, parse_address
 
-_UNAUTHORIZED, _BAD_REQUEST, _NOT_FOUND, _OK = 401, 400, 404, 200
+_OK, _BAD_REQUEST, _UNAUTHORIZED = 200, 400, 401
+_TEMPORARY: Mapping[type[BirthmarkError], int] = {ThrottledError: 429, UnavailableError: 503}
+_OF_TOKENS: Mapping[type[BirthmarkError], int] = {**_TEMPORARY, InvalidRequestError: _BAD_REQUEST}
+"""Status of a refused token; 401 for other errors."""
+_OF_REQUESTS: Mapping[type[BirthmarkError], int] = {
+    **_TEMPORARY,
+    UnauthenticatedError: _UNAUTHORIZED,
+    NotFoundError: 404,
+}
+"""Status of a refused request to `$management`; 400 for other errors."""
 _CREDIT = 50
 MAX_REQUEST_BYTES = 16 * 1024
 MAX_NODE_LINKS = 128
@@ -138,8 +155,7 @@ class NodeRequests(LinkHandler):
             await self._claim(str(asked.get("name", "")), token, str(asked.get("type", "")))
         except BirthmarkError as error:
             self._connection.driver.note(error)
-            status = _BAD_REQUEST if isinstance(error, InvalidRequestError) else _UNAUTHORIZED
-            self._answer(link, message, status, str(error))
+            self._answer(link, message, _status_of(error, _OF_TOKENS, _UNAUTHORIZED), str(error))
         else:
             self._answer(link, message, _OK, "OK")
 
@@ -148,10 +164,7 @@ class NodeRequests(LinkHandler):
             body = await self._entity(message.application_properties)
         except BirthmarkError as error:
             self._connection.driver.note(error)
-            is_refused = isinstance(error, UnauthenticatedError)
-            is_unknown = isinstance(error, NotFoundError)
-            status = _UNAUTHORIZED if is_refused else _NOT_FOUND if is_unknown else _BAD_REQUEST
-            self._answer(link, message, status, str(error))
+            self._answer(link, message, _status_of(error, _OF_REQUESTS, _BAD_REQUEST), str(error))
         else:
             self._answer(link, message, _OK, "OK", body)
 
@@ -218,3 +231,8 @@ class NodeRequests(LinkHandler):
         ]
         named = [one for one in fitting if reply_to and reply_to in {one.name, one.target_address}]
         return next(iter((named or fitting)[::-1]), None)
+
+
+def _status_of(error: BirthmarkError, statuses: Mapping[type[BirthmarkError], int], default: int) -> int:
+    """Return the status of the error's nearest listed base class."""
+    return next((statuses[kind] for kind in type(error).__mro__ if kind in statuses), default)

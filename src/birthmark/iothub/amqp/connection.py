@@ -54,7 +54,7 @@ _RECHECK_S = 10.0
 MAX_LINKS_WITHOUT_TOKEN = 8
 MAX_REFUSED_TOKENS = 20
 """Refused tokens and links after which a connection without valid credentials is closed."""
-REFUSAL_FRAMES = 8  # control frames that a refusal counts as, on a connection with valid credentials
+REFUSAL_FRAMES = 16  # control frames that a refusal counts as, on a connection with valid credentials
 AMQPS_PORT = 5671
 _MAX_SHOWN = 200
 

@@ -16,7 +16,7 @@ from birthmark.iothub.amqp.device_c2d_link import DeviceboundLink
 from birthmark.iothub.amqp.device_requests import MethodLinks, TwinLinks
 from birthmark.iothub.amqp.error_conditions import amqp_error
 from birthmark.iothub.amqp.link_handler import LinkHandler
-from birthmark.iothub.amqp.telemetry_link import TelemetryLink, UnwrittenTelemetry
+from birthmark.iothub.amqp.telemetry_link import TelemetryLink, ThrottledTelemetry, UnwrittenTelemetry
 from birthmark.iothub.connections import DeviceConnection, HubConnections
 from birthmark.iothub.model import Hub, Identity
 from birthmark.iothub.rules.authentication import DEVICE_CONNECT
@@ -76,6 +76,7 @@ class AmqpDevice(DeviceConnection):
     __slots__ = (
         "__weakref__",
         "_amqp",
+        "_backlog",
         "_children",
         "_connections",
         "_devicebound",
@@ -92,7 +93,6 @@ class AmqpDevice(DeviceConnection):
         "identity",
         "is_of_policy",
         "is_over",
-        "throttled_bytes",
         "token",
     )
     driver: AmqpDeviceDriver
@@ -122,7 +122,7 @@ class AmqpDevice(DeviceConnection):
         self.is_of_policy = is_of_policy
         self.is_over = False
         self.ended_with: AmqpError | None = None  # by the hub
-        self.throttled_bytes = 0
+        self._backlog = ThrottledTelemetry()
         self.token: SasToken | None = None
         self._children: list[AmqpDevice] = []
         self.attached: ConnectedSession
@@ -159,7 +159,7 @@ class AmqpDevice(DeviceConnection):
         handler: LinkHandler
         match node.feature, link:
             case DeviceFeature.EVENTS, ReceiverLink():
-                handler = TelemetryLink(self._connections, self, self._amqp, link, self._unwritten)
+                handler = TelemetryLink(self._connections, self, self._amqp, link, self._unwritten, self._backlog)
             case (DeviceFeature.EVENTS, SenderLink()) if node.module_id is not None:
                 link.accept()  # inputs of a module come from edgeHub, never from the hub
                 handler = LinkHandler()

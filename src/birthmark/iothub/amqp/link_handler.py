@@ -49,9 +49,6 @@ class LinkDevice(Protocol):
         """Whether a token of a hub policy opened the connection."""
         ...
 
-    throttled_bytes: int
-    """Telemetry that waits for its turn in the hub's tier."""
-
     @property
     def is_over(self) -> bool: ...
 

@@ -40,6 +40,26 @@ class _Delivery(NamedTuple):
     size: int
 
 
+class ThrottledTelemetry:
+    """Telemetry of one device that waits for its turn in the hub's tier."""
+
+    __slots__ = ("_size",)
+
+    def __init__(self) -> None:
+        self._size = 0
+
+    def take(self, size: int) -> bool:
+        """Count bytes, unless there would be too many; a single delivery may exceed the limit."""
+        if self._size and self._size + size > MAX_THROTTLED_BYTES:
+            return False
+        self._size += size
+        return True
+
+    def release(self, size: int) -> None:
+        """Count bytes that wait no longer."""
+        self._size -= size
+
+
 class UnwrittenTelemetry:
     """Telemetry of one connection that is not yet durable."""
 
@@ -71,6 +91,7 @@ class TelemetryLink(LinkHandler):
 
     __slots__ = (
         "_authentication",
+        "_backlog",
         "_clock",
         "_device",
         "_driver",
@@ -91,8 +112,10 @@ class TelemetryLink(LinkHandler):
         driver: AmqpDriver,
         link: ReceiverLink,
         unwritten: UnwrittenTelemetry,
+        backlog: ThrottledTelemetry,
     ) -> None:
-        """Accept the link."""
+        """Accept the link; `unwritten` is of its connection, `backlog` of its device."""
+        self._backlog = backlog
         self._device = device
         self._driver = driver
         self._link = link
@@ -119,8 +142,7 @@ class TelemetryLink(LinkHandler):
         if self._throttles.of(self._device.hub.name) is None and self._turns is None:
             waiting = self._append(delivery)
             return None if waiting is None else _wait(waiting)
-        device = self._device
-        if device.throttled_bytes and device.throttled_bytes + delivery.size > MAX_THROTTLED_BYTES:
+        if not self._backlog.take(delivery.size):
             reason = "too much telemetry of the device waits for its turn"
             condition = CONDITIONS[ThrottledError]
             self._link.reject(delivery.delivery_id, AmqpError(condition, reason, scope=AmqpErrorScope.DELIVERY))
@@ -129,7 +151,6 @@ class TelemetryLink(LinkHandler):
         if self._throttled is None:
             self._throttled = deque()
         self._throttled.append(delivery)
-        device.throttled_bytes += delivery.size
         if self._turns is None:
             self._turns = asyncio.create_task(told("the turns of a telemetry link", self._take_turns()))
         return None
@@ -149,9 +170,9 @@ class TelemetryLink(LinkHandler):
                     if has_turn and (waiting := self._append(delivery)) is not None:
                         await waiting
                 finally:
-                    self._device.throttled_bytes -= delivery.size
+                    self._backlog.release(delivery.size)
         finally:
-            self._device.throttled_bytes -= sum(delivery.size for delivery in self._throttled or ())
+            self._backlog.release(sum(delivery.size for delivery in self._throttled or ()))
             self._turns = self._throttled = None
 
     def _is_over(self) -> bool:

@@ -159,7 +159,9 @@ class AmqpDevice(DeviceConnection):
         handler: LinkHandler
         match node.feature, link:
             case DeviceFeature.EVENTS, ReceiverLink():
-                handler = TelemetryLink(self._connections, self, self._amqp, link, self._unwritten, self._backlog)
+                handler = TelemetryLink(
+                    *(self._connections, self, self._amqp, link), unwritten=self._unwritten, backlog=self._backlog
+                )
             case (DeviceFeature.EVENTS, SenderLink()) if node.module_id is not None:
                 link.accept()  # inputs of a module come from edgeHub, never from the hub
                 handler = LinkHandler()

@@ -111,6 +111,7 @@ class TelemetryLink(LinkHandler):
         device: LinkDevice,
         driver: AmqpDriver,
         link: ReceiverLink,
+        *,
         unwritten: UnwrittenTelemetry,
         backlog: ThrottledTelemetry,
     ) -> None:

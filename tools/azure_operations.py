@@ -193,14 +193,14 @@ OPERATIONS: Sequence[Operation] = (
     ),
     _row(
         "update reported properties",
-        "`$iothub/twin/PATCH/properties/reported`",
+        "MQTT `$iothub/twin/PATCH/properties/reported`, AMQP as above",
         "patch_twin_reported_properties(",
         "properties.reported.update(",
         _HAND,
     ),
     _row(
         "receive desired properties",
-        "`$iothub/twin/PATCH/properties/desired`",
+        "MQTT `$iothub/twin/PATCH/properties/desired`, AMQP as above",
         "on_twin_desired_properties_patch_received",
         "twin.on('properties.desired'",
         _HAND,

@@ -118,7 +118,7 @@ PATHS = """
 ## HTTPS paths
 
 This list is generated from the route tables. Birthmark also accepts the letter case and trailing slashes that vendor
-clients use. Other hub paths return 501 (`iothub.operation_not_served`). For MQTT, see the table above.
+clients use. Other hub paths return 501 (`iothub.operation_not_served`). For MQTT and AMQP, see the table above.
 
 """
 REFUSED = """

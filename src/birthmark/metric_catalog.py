@@ -136,8 +136,10 @@ EVENTS_SENT = Metric(
     "birthmark_events_sent_total", MetricKind.COUNTER, "Events sent to Event Hubs readers, by hub.", ("hub",)
 )
 SESSIONS = Metric("birthmark_sessions", MetricKind.GAUGE, "Persistent MQTT sessions.", _CLOUD)
-RECEIVED = Metric("birthmark_messages_received_total", MetricKind.COUNTER, "Messages from clients.", (*_CLOUD, "qos"))
-SENT = Metric("birthmark_messages_sent_total", MetricKind.COUNTER, "Messages to clients.", (*_CLOUD, "qos"))
+RECEIVED = Metric(
+    "birthmark_messages_received_total", MetricKind.COUNTER, "MQTT messages from clients.", (*_CLOUD, "qos")
+)
+SENT = Metric("birthmark_messages_sent_total", MetricKind.COUNTER, "MQTT messages to clients.", (*_CLOUD, "qos"))
 RECEIVED_BYTES = Metric("birthmark_received_bytes_total", MetricKind.COUNTER, "MQTT bytes from clients.", _CLOUD)
 SENT_BYTES = Metric("birthmark_sent_bytes_total", MetricKind.COUNTER, "MQTT bytes to clients.", _CLOUD)
 DROPPED = Metric(

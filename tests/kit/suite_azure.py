@@ -131,8 +131,26 @@ def test_a_device_over_amqp_answers_methods(birthmark_cloud):
     client.shutdown()
 
 
-def test_a_revoked_device_over_amqp_is_refused(birthmark_cloud):
-    device = birthmark_cloud.azure_device("pump-3", at="hub", auth="key", transport="amqp")
+def test_a_device_over_amqp_connects_again_after_a_cut_line(birthmark_cloud, cut_line):
+    device = birthmark_cloud.azure_device("pump-4", at="hub", transport="amqp")
+    client = device.client()
+    with pytest.raises(AmqpDeviceError):
+        client.send_message("not connected yet")
+    client.connect()
+    client.send_message("before")
+    cut_line.cut()
+    with pytest.raises(AmqpDeviceError):
+        client.send_message("lost")
+    cut_line.restore()
+    client.connect()
+    client.send_message("after")
+    client.shutdown()
+    assert [row["body"] for row in device.messages(at_least=2)] == ["before", "after"]
+
+
+@pytest.mark.parametrize("auth", ["x509", "key"])
+def test_a_revoked_device_over_amqp_is_refused(birthmark_cloud, auth):
+    device = birthmark_cloud.azure_device("pump-3", at="hub", auth=auth, transport="amqp")
     birthmark_cloud.revoke(device)
     with pytest.raises(AmqpDeviceError) as refused:
         device.client().connect()

@@ -138,7 +138,7 @@ def _runner(settings: "Settings", read: Callable[[], "Settings"]) -> Callable[..
 
 
 _AMQPS_NOT_BOUND = (
-    "port {port} is in use or not permitted, so AMQP is possible only over WebSocket (ports 443 and 8443). "
+    "port {port} is in use or not permitted, so AMQP is possible only over WebSocket, on the HTTPS ports. "
     "Find the program that uses the port: `ss -ltnp 'sport = :{port}'`"
 )
 
@@ -159,8 +159,9 @@ def format_service_addresses(endpoints: Mapping[str, Any], mqtt_port: int, amqps
         lines.append(f"DPS      {at(dps['host'], dps)}  ID scope {dps['id_scope']}")
     if (hub := endpoints["iothub"]) is not None:
         lines.append(f"IoT Hub  {at(hub['host'], hub)}")
-        if hub.get("amqps_port"):
-            lines.append(f"AMQP     {hub['host']}:{hub['amqps_port']}")
+    if (azure := hub or dps) is not None:
+        if azure.get("amqps_port"):
+            lines.append(f"AMQP     {azure['host']}:{azure['amqps_port']}")
         elif amqps_port:
             lines.append(f"Warning: {_AMQPS_NOT_BOUND.format(port=amqps_port)}")
     if (aws := endpoints["aws"]) is not None:

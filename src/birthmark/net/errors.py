@@ -242,7 +242,7 @@ class NotAllowedHereError(InvalidRequestError):
     code = "net.protocol_not_served"
     message = "This port does not support {protocol}"
     cause = "This port does not support {protocol}."
-    fix = f"MQTT is on 8883 (and 443), HTTPS on 8443 (and 443), EST on 8085 and 8443. {A_RIGHT_REQUEST}"
+    fix = f"MQTT is on 8883 (and 443), AMQP on 5671, HTTPS on 8443 (and 443), EST on 8085 and 8443. {A_RIGHT_REQUEST}"
     protocol: str
 
 

@@ -454,7 +454,7 @@ class _Port:
             name = "http"
         make = self._services.get(name)
         if make is None:
-            raise NotAllowedHereError(protocol=name.upper())
+            raise NotAllowedHereError(protocol=_PROTOCOLS.get(first_byte, name).upper())
         return make(peer)
 
 

@@ -108,6 +108,7 @@ def describe(
             "host": instance.host,
             "https_port": https_port,
             "id_scope": instance.id_scope,
+            "amqps_port": amqps_port or None,
             "service_connection_string": ConnectionString(at(host), OWNER, instance.policies[OWNER][0]).render(),
         },
         ServedCloud.IOTHUB: {

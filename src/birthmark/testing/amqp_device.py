@@ -3,6 +3,7 @@
 Every call waits for the hub. Use it in one thread.
 """
 
+import contextlib
 import socket
 import ssl
 from collections import deque
@@ -14,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from birthmark.amqp.client_engine import AmqpClientEngine
+from birthmark.amqp.client_session import ClientSession
 from birthmark.amqp.errors import AmqpError
 from birthmark.amqp.events import (
     AmqpEvent,
@@ -81,8 +83,14 @@ class AmqpDeviceClient:
     ) -> None:
         self._host, self._device_id, self._port = host, device_id, port
         self._context, self._key, self._wait_s = context, key, wait_s
-        self._engine = AmqpClientEngine(host, container_id=device_id)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Forget an earlier connection."""
+        self._engine = AmqpClientEngine(self._host, container_id=self._device_id)
         self._line: ssl.SSLSocket | None = None
+        self._is_watching = False
+        self._session: ClientSession | None = None
         self._senders: dict[str, SenderLink] = {}
         self._receivers: dict[str, ReceiverLink] = {}
         self._attached: set[object] = set()
@@ -95,9 +103,14 @@ class AmqpDeviceClient:
     # ---- connection
 
     def connect(self) -> None:
-        """Connect and authenticate. Raise `AmqpDeviceError`."""
-        raw = socket.create_connection((self._host, self._port), self._wait_s)
-        self._line = self._context.wrap_socket(raw, server_hostname=self._host)
+        """Connect and authenticate, also after a lost connection. Raise `AmqpDeviceError`."""
+        self.cut()
+        self._begin()
+        try:
+            raw = socket.create_connection((self._host, self._port), self._wait_s)
+            self._line = self._context.wrap_socket(raw, server_hostname=self._host)
+        except OSError as error:
+            raise AmqpDeviceError(f"{self._host} port {self._port}: {error}") from error
         self._engine.begin(_CLOCK.monotonic())
         self._flush()
         opened: list[bool] = []
@@ -105,14 +118,16 @@ class AmqpDeviceClient:
         self._session = self._engine.begin_session()
         if self._key is not None:
             self._put_token(self._key)
+        else:  # the first link is authenticated
+            self._sender("messages/events")
 
     def shutdown(self) -> None:
         """Close the connection."""
         if self._line is not None:
             self._engine.close()
-            self._flush()
-            self._line.close()
-            self._line = None
+            with contextlib.suppress(AmqpDeviceError):  # it was lost
+                self._flush()
+            self.cut()
 
     def cut(self) -> None:
         """Break the connection, as a network failure does."""
@@ -196,7 +211,10 @@ class AmqpDeviceClient:
 
     # ---- inside
 
-    _is_watching = False
+    def _open_session(self) -> ClientSession:
+        if self._line is None or self._session is None:
+            raise AmqpDeviceError("the client is not connected: call connect()")
+        return self._session
 
     def _put_token(self, key: bytes) -> None:
         resource = f"{self._host}/devices/{self._device_id}"
@@ -251,12 +269,12 @@ class AmqpDeviceClient:
         return f"/devices/{self._device_id}/{feature}"
 
     def _attach_sender(self, address: str, channel: str = "") -> SenderLink:
-        link = self._session.attach_sender(f"sender {address}", address, properties={_CHANNEL: channel})
+        link = self._open_session().attach_sender(f"sender {address}", address, properties={_CHANNEL: channel})
         self._until(lambda: link in self._attached)
         return link
 
     def _attach_receiver(self, address: str, channel: str = "") -> ReceiverLink:
-        link = self._session.attach_receiver(
+        link = self._open_session().attach_receiver(
             f"receiver {address}", address, credit=_CREDIT, properties={_CHANNEL: channel}
         )
         self._received[link] = deque()
@@ -296,6 +314,8 @@ class AmqpDeviceClient:
         self, condition: Callable[[], bool], opened: list[bool] | None = None, timeout_s: float | None = None
     ) -> None:
         """Process what the hub sends until a condition is true. Raise `AmqpDeviceError`."""
+        if self._line is None:
+            raise AmqpDeviceError("the client is not connected: call connect()")
         end = _CLOCK.monotonic() + (self._wait_s if timeout_s is None else timeout_s)
         self._flush()
         while not condition():
@@ -342,7 +362,11 @@ class AmqpDeviceClient:
 
     def _flush(self) -> None:
         if self._line is not None and (data := self._engine.data_to_send(_CLOCK.monotonic())):
-            self._line.sendall(data)
+            try:
+                self._line.sendall(data)
+            except OSError as error:
+                self._is_over = True
+                raise AmqpDeviceError(f"the line was cut: {error}") from error
 
 
 def _data_of(message: AmqpMessage) -> bytes:

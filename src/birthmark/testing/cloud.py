@@ -577,6 +577,8 @@ class AzureDevice(KitDevice):
         Register a device of the provisioning service first. With `transport="amqp"`, return an `AmqpDeviceClient`.
         """
         if self.transport == "amqp":
+            if is_async or more.keys() - {"wait_s"}:
+                raise TypeError('of a device with transport="amqp", the client has the option wait_s only')
             return self.amqp_client(**more)
         kind = _sdk("azure.iot.device.aio" if is_async else "azure.iot.device").IoTHubDeviceClient
         more = {"server_verification_cert": self.cloud.ca_pem, **more}

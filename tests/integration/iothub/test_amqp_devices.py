@@ -212,6 +212,7 @@ async def test_a_message_that_is_too_large_ends_its_link_alone(tmp_path: Path) -
         handle, other = await gateway.link("a", "messages/events"), await gateway.link("b", "messages/events")
         gateway.send_body(handle, b"x" * (256 * 1024 + 1))
         await gateway.until(lambda: gateway.conditions() == ["amqp:link:message-size-exceeded"])
+        assert [error.code for error in gateway.refused] == ["iothub.message_too_large"]
         assert await gateway.settled(gateway.send_body(other, b"fits")) == "accepted"
         assert await bodies(world, "a") == []
 

@@ -36,6 +36,7 @@ from birthmark.iothub.amqp.shared_watch import SharedWatch
 from birthmark.iothub.connections import HubConnections
 from birthmark.iothub.model import Hub
 from birthmark.iothub.rules.authentication import DEVICE_CONNECT
+from birthmark.iothub.rules.publish_refusals import MAX_MESSAGE_BYTES, MessageTooLargeError
 from birthmark.iothub.wire.amqp_addresses import (
     AmqpAddress,
     AmqpNode,
@@ -46,7 +47,7 @@ from birthmark.iothub.wire.amqp_addresses import (
     is_in_entity,
     parse_address,
 )
-from birthmark.net.amqp_driver import AmqpDriver
+from birthmark.net.amqp_driver import AmqpDriver, AmqpProtocolError
 from birthmark.net.mqtt_service_interface import CloseReason
 from birthmark.supervised_tasks import note
 
@@ -117,7 +118,7 @@ class HubAmqpConnections:
 
     def device_counts(self) -> Mapping[str, int]:
         """Return the number of connected devices and modules by hub."""
-        counts = Counter[str]()
+        counts = Counter({hub.name: 0 for hub in self.iothub.hubs.all()})
         for connection in self._connections:
             counts.update(connection.device_hubs())
         return counts
@@ -191,7 +192,9 @@ class HubAmqpConnection:
                 return handler.settled(event)
             case CreditChanged(link=sender) if (handler := self._handlers.get(sender)) is not None:
                 handler.resume()
-            case LinkDetached(link=link):
+            case LinkDetached(link=link, error=error, by_peer=by_peer):
+                if error is not None and not by_peer:
+                    self._note_violation(link, error)
                 self._detached(link)
             case ConnectionClosed(by_peer=True):
                 self._devices.close(CloseReason.DISCONNECT)
@@ -271,6 +274,14 @@ class HubAmqpConnection:
         self._detached(link)
 
     # ---- inside
+
+    def _note_violation(self, link: ReceiverLink | SenderLink, error: AmqpError) -> None:
+        """Record why the engine ended a link."""
+        device = self._device_of.get(link)
+        if device is not None and error.condition == AmqpCondition.MESSAGE_SIZE_EXCEEDED:
+            self.driver.note(MessageTooLargeError(device_id=device.device_id, size=MAX_MESSAGE_BYTES + 1))
+        else:
+            self.driver.note(AmqpProtocolError(reason=error.description))
 
     @property
     def _claims(self) -> CbsClaims:

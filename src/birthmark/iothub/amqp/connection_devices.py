@@ -179,7 +179,7 @@ class ConnectionDevices:
         token = next(tokens, None)
         if token is None and chain:
             return await self._admit_child(device_id, module_id, chain)
-        host = token.host if token is not None else self._hostname or self._driver.peer.sni
+        host = token.host if token is not None else self._any_hub().host
         authenticate = self._authentication(host, device_id, module_id, None if token is None else token.text)
         return await self._admit(host, device_id, module_id, authenticate)
 
@@ -208,7 +208,7 @@ class ConnectionDevices:
         gateway_id = chain.rpartition(";")[2]
         gateway = self._devices.get(name_of(gateway_id, EDGE_HUB))
         if gateway is None:
-            hub_name = self._connections.iothub.hubs.by_host(self._hostname).name
+            hub_name = self._any_hub().name
             detail = f"{gateway_id[:100]} is not connected here"
             raise DeviceChainError(chain=chain[:200], detail=detail, device_id=name, hub=hub_name)
         hub, registry = gateway.hub, self._connections.iothub.registry
@@ -224,6 +224,13 @@ class ConnectionDevices:
         device = await self._admit(hub.host, device_id, module_id, authenticate, names)
         gateway.add_child(device)
         return device
+
+    def _any_hub(self) -> Hub:
+        """Return the hub that the client named, or that of a device. Raise `UnknownHubError`."""
+        hubs = self._connections.iothub.hubs
+        named = hubs.find(self._hostname) or hubs.find(self._driver.peer.sni)
+        device = next(iter(self._devices.values()), None)
+        return named or (hubs.by_host(self._hostname) if device is None else device.hub)
 
     async def _admit(
         self,

@@ -7,7 +7,7 @@ from typing import Any
 
 from birthmark.auth.sas import SasSignatureError, SasToken, check_resource, check_sas, parse_sas
 from birthmark.errors import ForbiddenError, InvalidRequestError, UnauthenticatedError
-from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Identity
+from birthmark.iothub.model import AuthenticationType, Identity
 from birthmark.iothub.wire import own_topics
 from birthmark.pki.certificates import Certificate
 from birthmark.pki.path_validation import check_dates
@@ -200,21 +200,24 @@ def authenticate(
             if not password:
                 raise NoCredentialsError(presented="no token", type="SAS", **facts)
             token = parse_sas(password.decode("utf-8", "replace"))
-            _check_signature(token, authentication, policies, now)
+            _check_signature(token, identity, policies, now)
             check_resource(token, [f"{host}/{path.strip('/') or own_topics(identity.name).rstrip('/')}"])
             return token
     return None
 
 
 def _check_signature(
-    token: SasToken, proof: DeviceAuthentication, policies: Mapping[str, tuple[bytes, bytes]], now: datetime
+    token: SasToken, identity: Identity, policies: Mapping[str, tuple[bytes, bytes]], now: datetime
 ) -> None:
     """Raise unless a key of the device, or of a policy with DeviceConnect, signed the token."""
+    proof = identity.authentication
     own = [key for key in (proof.primary_key, proof.secondary_key) if key]
     may_connect = token.policy in DEVICE_CONNECT
     try:
         check_sas(token, [*own, *(policies.get(token.policy or "", ()) if may_connect else ())], now)
     except SasSignatureError as error:
+        noun = "module" if "/" in identity.name else "device"
+        error.add_facts(command=f"birthmark hub {noun} key {identity.name.replace('/', ' ')} --hub {identity.hub}")
         if token.policy not in policies or may_connect:
             raise
         presented = f"the policy {token.policy}"

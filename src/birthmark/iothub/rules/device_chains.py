@@ -21,8 +21,8 @@ class DeviceChainError(UnauthenticatedError):
     message = "The chain of gateways is not valid: {detail}"
     cause = "A gateway connected device {device_id} of hub {hub} for the chain {chain}, but {detail}."
     fix = (
-        "Set the gateway as the parent of the device. To show the device with its parent scopes: `birthmark hub device "
-        "show {device_id} --hub {hub}`"
+        "Set the gateway as the parent of the device, and connect its module $edgeHub on the same connection first. To "
+        "show the device with its parent scopes: `birthmark hub device show {device_id} --hub {hub}`"
     )
     chain: str
     detail: str

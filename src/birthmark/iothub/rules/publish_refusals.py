@@ -48,7 +48,7 @@ class MessageTooLargeError(InvalidRequestError):
     """The message is too large."""
 
     code = "iothub.message_too_large"
-    cause = "Device {device_id} sent a message of {size} bytes; the limit is 262144 bytes."
+    cause = "Device {device_id} sent a message of at least {size} bytes; the limit is 262144 bytes."
     fix = (
         "Send smaller messages, or upload a file. To send a message within the limit: `birthmark device send hello "
         '--hub "$PROVISIONING_HOST" --device-id {device_id}`'

@@ -1,10 +1,13 @@
 """The unmodified Node device SDK over AMQP: proofs, settlement, takeovers, refusals, limits, and a killed server."""
 
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
 from birthmark.testing.cloud import Cloud
+from support.azure.clients import needs_443
 from support.azure.node_clients import ENDS, NODE, PRELUDE, in_node
 from support.server.servers import a_server
 
@@ -14,14 +17,14 @@ DEVICE = """
 const fs = require('node:fs');
 const {Client: Service, Registry} = require('azure-iothub');
 const {Client, Message} = require('azure-iot-device');
-const {Amqp} = require('azure-iot-device-amqp');
+const {Amqp, AmqpWs} = require('azure-iot-device-amqp');
 const {NoRetry} = require('azure-iot-common');
 const registry = Registry.fromConnectionString(process.env.IOTHUB_CONNECTION_STRING);
 const service = Service.fromConnectionString(process.env.IOTHUB_CONNECTION_STRING);
 const name = process.env.DEVICE;
 const sas = {type: 'sas', symmetricKey: {primaryKey: key, secondaryKey: other}};
 const clientOf = (device = name, proof = `SharedAccessKey=${key}`) =>
-  Client.fromConnectionString(`HostName=${host};DeviceId=${device};${proof}`, Amqp);
+  Client.fromConnectionString(`HostName=${host};DeviceId=${device};${proof}`, process.env.OVER === 'websocket' ? AmqpWs : Amqp);
 const once = (device, proof) => {
   const client = clientOf(device, proof);
   client.setRetryPolicy(new NoRetry());
@@ -52,7 +55,10 @@ def run(cloud: Cloud, name: str, script: str, **more: str) -> list[str]:
     return in_node(cloud, DEVICE + script, DEVICE=name, **more)
 
 
-def test_a_device_sends_with_its_certificate(cloud: Cloud) -> None:
+@pytest.mark.parametrize("over", ["tcp", "websocket"])
+def test_a_device_sends_with_its_certificate(cloud: Cloud, over: str) -> None:
+    if over == "websocket":
+        needs_443(cloud)
     device = cloud.azure_device(at="hub")
     script = """
 const own = {cert: fs.readFileSync(process.env.X509_CERT_FILE, 'ascii'),
@@ -64,7 +70,7 @@ const stranger = once('nobody', 'x509=true');
 await stranger.setOptions(own);
 say(await outcome(stranger));
 """
-    said = run(cloud, device.identity.device_id, script, **device.identity.environment)
+    said = run(cloud, device.identity.device_id, script, OVER=over, **device.identity.environment)
     assert said == ["sent", "DeviceNotFoundError"]
     assert [row["body"] for row in device.messages(at_least=1)] == ["hello"]
     assert cloud.why("nobody")["code"] == "iothub.unknown_device"
@@ -189,9 +195,6 @@ say(await outcome(once(), Buffer.alloc(200 * 1024, 'a')), await outcome(once(), 
 
 def test_a_device_reconnects_to_a_server_that_was_killed(tmp_path: Path) -> None:
     """Nothing that was accepted is lost, and the client needs no help."""
-    import subprocess
-    import time
-
     script = (
         PRELUDE
         + "async function main() {\n"

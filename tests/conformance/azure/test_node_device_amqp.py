@@ -24,7 +24,8 @@ const service = Service.fromConnectionString(process.env.IOTHUB_CONNECTION_STRIN
 const name = process.env.DEVICE;
 const sas = {type: 'sas', symmetricKey: {primaryKey: key, secondaryKey: other}};
 const clientOf = (device = name, proof = `SharedAccessKey=${key}`) =>
-  Client.fromConnectionString(`HostName=${host};DeviceId=${device};${proof}`, process.env.OVER === 'websocket' ? AmqpWs : Amqp);
+  Client.fromConnectionString(
+    `HostName=${host};DeviceId=${device};${proof}`, process.env.OVER === 'websocket' ? AmqpWs : Amqp);
 const once = (device, proof) => {
   const client = clientOf(device, proof);
   client.setRetryPolicy(new NoRetry());

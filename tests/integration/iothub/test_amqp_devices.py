@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import msgspec
@@ -12,7 +13,7 @@ import pytest
 
 from birthmark.amqp.limits import AmqpLimits
 from birthmark.amqp.message import AmqpMessage, DataBody, MessageProperties, write_batch, write_message
-from birthmark.amqp.performatives import ACCEPTED, RECEIVER, RELEASED, Detach, Disposition, RejectedOutcome
+from birthmark.amqp.performatives import ACCEPTED, RECEIVER, RELEASED, Attach, Detach, Disposition, RejectedOutcome
 from birthmark.amqp.values import Int, Symbol, ULong
 from birthmark.auth.sas import SKEW, hmac_sha256, render_sas
 from birthmark.broker.database_stream import MAX_BURST
@@ -776,3 +777,65 @@ async def test_a_link_in_a_wrong_direction_leaves_no_session(tmp_path: Path) -> 
         await gateway.link("device-1", "messages/devicebound")
         assert gateway.conditions() == ["amqp:not-found"]
         assert not world.connections.space("main").live
+
+
+async def test_edgehub_attaches_the_links_of_its_devices_under_the_same_names(tmp_path: Path) -> None:
+    """The pattern of IoT Edge's edgeHub and the SDK for .NET, by their sources; neither is run here.
+
+    Addresses are URLs, tokens have the type of .NET, link names repeat, and messages to a device are settled twice.
+    """
+    async with a_world(tmp_path) as world:
+        edge = await a_device(world, "edge", is_edge=True)
+        hub_module = await world.iothub.registry.modules.module(world.hub, "edge", "$edgeHub")
+        names = ["edge/$edgeHub", "child-1", "child-2"]
+        for name in names[1:]:
+            await a_device(world, name, parent=edge)
+        gateway = connect_as(Gateway, world, connections(world))
+        await gateway.opened()
+        keys = {names[0]: hub_module.authentication.primary_key or KEY}
+        for name in names:
+            path = wire.own_topics(name).rstrip("/").replace("$", "%24")
+            text = render_sas(
+                f"{world.hub.host}/{path}", hmac_sha256(keys.get(name, KEY)), world.clock.now() + timedelta(hours=1)
+            )
+            audience = f"amqps://{world.hub.host}:5671/{path}"
+            assert await gateway.present(audience, text, kind="azure-devices.net:sastoken") == 200
+
+        def attach(suffix: str, name: str, feature: str, *, receives: bool = False, **fields: Any) -> int:
+            address = f"amqps://{world.hub.host}:5671{gateway.address(name, feature)}"
+            properties = {
+                Symbol("com.microsoft:client-version"): "2.7.3",
+                Symbol("com.microsoft:channel-correlation-id"): f"{feature}:{name}",
+            }
+            return gateway.attach(address, receives=receives, credit=50, name=suffix, properties=properties, **fields)
+
+        for name in names:
+            telemetry = attach("TelemetrySenderLink", name, "messages/events")
+            twin = attach("TwinSenderLink", name, "twin", snd_settle_mode=1)
+            answers = attach("TwinReceiverLink", name, "twin", receives=True, snd_settle_mode=1)
+            attach("MethodsSenderLink", name, "methods/devicebound", snd_settle_mode=1)
+            calls = attach("MethodsReceiverLink", name, "methods/devicebound", receives=True, snd_settle_mode=1)
+            mail = attach("C2DReceiverLink", name, "messages/devicebound", receives=True, rcv_settle_mode=1)
+            await gateway.decided(mail)
+            assert gateway.conditions() == []
+            assert await gateway.settled(gateway.send_body(telemetry, name.encode())) == "accepted"
+            get = AmqpMessage(
+                None, MessageProperties(correlation_id=UUID(int=1)), message_annotations={Symbol("operation"): "GET"}
+            )
+            gateway.transfer(twin, get)
+            await gateway.received(answers)
+            request = CallMethod("main", name, "ping", b"null", 5)
+            calling = asyncio.ensure_future(world.connections.methods.call(world.connections.space("main"), request))
+            await gateway.received(calls)
+            calling.cancel()
+        await send_mail(world, "child-1", "open")
+        handle = next(
+            one.handle
+            for one in gateway.got(Attach)
+            if one.source is not None and "child-1/messages/dev" in str(one.source.address)
+        )
+        await gateway.until(lambda: len(gateway.deliveries(handle)) == 1)
+        delivery_id = gateway.deliveries(handle)[0][0].delivery_id or 0
+        gateway.send(Disposition(RECEIVER, delivery_id, settled=False, state=ACCEPTED))
+        assert await gateway.settled(delivery_id) == "accepted"
+        assert sorted(world.connections.space("main").live) == ["child-1", "child-2", "edge/$edgeHub"]

@@ -51,9 +51,9 @@ class Gateway(BackEnd):
         self.attach("$cbs", receives=True, credit=1000)
         self.answers = 0
 
-    async def present(self, name: str, text: str = "") -> int:
+    async def present(self, name: str, text: str = "", kind: str = "servicebus.windows.net:sastoken") -> int:
         """Present a token, and return the status."""
-        asked = {"operation": "put-token", "type": "servicebus.windows.net:sastoken", "name": name}
+        asked = {"operation": "put-token", "type": kind, "name": name}
         before = len(self.statuses())
         body = ValueBody(text or device_token(self.world, name))
         self.transfer(self.cbs, AmqpMessage(body, MessageProperties(message_id=name), asked))
@@ -71,6 +71,14 @@ class Gateway(BackEnd):
         if receives and credit:
             self.grant(handle, credit)
         return handle
+
+    async def decided(self, handle: int) -> None:
+        """Wait until the hub has accepted or refused a link."""
+        await self.until(lambda: self.is_decided(handle))
+
+    async def received(self, handle: int, count: int = 1) -> None:
+        """Wait until a link has received so many messages."""
+        await self.until(lambda: len(self.deliveries(handle)) >= count)
 
     def is_decided(self, handle: int) -> bool:
         return handle in {one.handle for one in self.got(Attach)} | {one.handle for one in self.got(Detach)}

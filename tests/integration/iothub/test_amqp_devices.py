@@ -21,7 +21,7 @@ from birthmark.broker.model import BrokerMessage
 from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.broker.worker_leases import WorkerLostError
 from birthmark.iothub import wire
-from birthmark.iothub.amqp import HubAmqpConnections
+from birthmark.iothub.amqp import HubAmqpConnections, connection_devices
 from birthmark.iothub.amqp.connection import MAX_REFUSED_TOKENS
 from birthmark.iothub.amqp.device import MAX_LINKS
 from birthmark.iothub.connections.c2d_delivery import WINDOW
@@ -745,6 +745,32 @@ async def test_a_call_without_credit_is_sent_when_it_comes_or_never(tmp_path: Pa
         calls[1].cancel()
         gateway.send(Detach(handle, closed=True))
         await gateway.until(lambda: wire.METHODS not in space.live["a"].subscriptions)
+
+
+async def test_a_connection_has_a_limited_number_of_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_devices, "MAX_DEVICES", 2)
+    async with a_gateway(tmp_path, "a", "b") as (world, _, gateway):
+        await a_device(world, "c")
+        assert await gateway.present("c") == 401
+        assert gateway.refused[-1].code == "iothub.too_many_device_tokens"
+        assert sorted(world.connections.space("main").live) == ["a", "b"]
+        assert await gateway.present("a") == 200, "it is renewed"
+        handle = await gateway.link("a", "messages/events")
+        gateway.send(Detach(handle, closed=True))
+        world.clock.jump(timedelta(hours=2))
+        assert await gateway.present("c") == 200, "in the place of one that has expired"
+
+
+async def test_calls_go_on_when_their_link_is_attached_anew(tmp_path: Path) -> None:
+    async with a_gateway(tmp_path, "a") as (world, _, gateway):
+        first = await gateway.link("a", "methods/devicebound", receives=True, credit=5)
+        gateway.send(Detach(first, closed=True))
+        handle = await gateway.link("a", "methods/devicebound", receives=True, credit=5)
+        await asyncio.sleep(0.05)
+        request = CallMethod("main", "a", "ping", b"{}", 5)
+        calling = asyncio.ensure_future(world.connections.methods.call(world.connections.space("main"), request))
+        await gateway.received(handle)
+        calling.cancel()
 
 
 async def test_throttled_telemetry_of_a_device_has_a_bound(tmp_path: Path) -> None:

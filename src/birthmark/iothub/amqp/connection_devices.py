@@ -35,19 +35,19 @@ from birthmark.net.quota_key import owner_of
 
 CHAIN: Final = "com.microsoft:auth-chain"
 """Property of a link that names a device and the gateways above it."""
-MAX_TOKENS = 1100
-"""Tokens of devices on one connection: SDKs multiplex up to 1,000 devices."""
+MAX_DEVICES = 1100
+"""Devices of one connection, and their tokens: SDKs multiplex up to 1,000 devices."""
 _CONTROL_FRAMES = 32  # that SDKs send for a device when they connect it: its session and links
 _LAST_S = 253_402_300_799
 _DEVICE_PATH = re.compile(r"devices/([^/]+)(?:/modules/([^/]+))?(?:/.*)?", re.IGNORECASE)
 _PLAIN_USER = re.compile(r"([^/@]+(?:/modules/[^/@]+)?)@sas\.(?!root\.)[^@]+", re.IGNORECASE)
 
 
-class DeviceTokensError(PolicyError):
-    """The connection has too many tokens of devices."""
+class TooManyDevicesOfConnectionError(PolicyError):
+    """The connection has too many devices."""
 
     code = "iothub.too_many_device_tokens"
-    cause = "A connection presented tokens of more than {limit} devices."
+    cause = "A connection has more than {limit} devices, or tokens of devices."
     fix = "Divide the devices among more connections. To list them: `birthmark hub device ls`"
     limit: int
 
@@ -156,8 +156,11 @@ class ConnectionDevices:
 
     def _add(self, audience: str, token: DeviceToken) -> None:
         key = token.name or audience[:MAX_AUDIENCE_CHARS]
-        if len(self._tokens) >= MAX_TOKENS and key not in self._tokens:
-            raise DeviceTokensError(limit=MAX_TOKENS)
+        if len(self._tokens) >= MAX_DEVICES and key not in self._tokens:
+            at = self._connections.clock.now()
+            self._tokens = {name: one for name, one in self._tokens.items() if one.expires_at + SKEW > at}
+            if len(self._tokens) >= MAX_DEVICES:
+                raise TooManyDevicesOfConnectionError(limit=MAX_DEVICES)
         self._tokens[key] = token
 
     # ---- devices
@@ -248,6 +251,8 @@ class ConnectionDevices:
                 is_of_policy=is_of_policy,
             )
 
+        if len(self._devices) >= MAX_DEVICES:
+            raise TooManyDevicesOfConnectionError(limit=MAX_DEVICES)
         try:
             device, attached, token = await self._connections.admit(
                 HubUser(host, device_id, module_id, ""),

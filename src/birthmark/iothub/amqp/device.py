@@ -194,15 +194,23 @@ class AmqpDevice(DeviceConnection):
         for channels in (self._twins, self._methods):
             for key in [key for key, one in channels.items() if one is handler and one not in self._links.values()]:
                 del channels[key]
-        is_called = any(methods.can_send for methods in self._methods.values())
-        if wire.METHODS in self.attached.subscriptions and not is_called:
-            space = self._connections.space(self.hub.name)
-            space.spawn(self._unsubscribe(wire.METHODS))
+        if wire.METHODS in self.attached.subscriptions and not self._is_called:
+            self._connections.space(self.hub.name).spawn(self._stop_calls())
         if not self._links and handler is not None:
             self.leave(CloseReason.DISCONNECT)
 
-    async def _unsubscribe(self, name: str) -> None:
-        await self._connections.space(self.hub.name).subscriptions.unsubscribe(self.attached, [name])
+    @property
+    def _is_called(self) -> bool:
+        """Whether the device has a link that receives method calls."""
+        return any(methods.can_send for methods in self._methods.values())
+
+    async def _stop_calls(self) -> None:
+        """Receive no method calls, unless the device has attached another link."""
+        subscriptions = self._connections.space(self.hub.name).subscriptions
+        if not self._is_called and not self.is_over:
+            await subscriptions.unsubscribe(self.attached, [wire.METHODS])
+        if self._is_called and not self.is_over:  # attached in that time
+            await self.subscribe(wire.METHODS)
 
     def check(self) -> None:
         """Raise `SasExpiredError` once the token has expired."""

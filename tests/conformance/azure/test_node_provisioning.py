@@ -3,11 +3,13 @@
 No release of them can send a certificate request (`csr`), nor ask a hub for a certificate.
 """
 
+from pathlib import Path
+
 import pytest
 
 from birthmark.testing.cloud import Cloud
 from support.azure.node_clients import in_node
-from support.server.servers import RunningServer
+from support.server.servers import RunningServer, a_server
 
 pytestmark = pytest.mark.system
 
@@ -234,3 +236,23 @@ say(await run('delete', [...enrollments, {registrationId: 'np-bulk-3', attestati
 say(await refused(() => service.getIndividualEnrollment('np-bulk-3')));
 """,
     ) == ["[true,[]]", '[false,["np-bulk-1"]]', "[true,[]]", "404"]
+
+
+def test_a_registration_over_amqp_survives_a_killed_server(tmp_path: Path) -> None:
+    script = (
+        DEVICE
+        + """
+const {X509_CERT_FILE, X509_KEY_FILE, DEVICE_ID} = process.env;
+const own = {cert: fs.readFileSync(X509_CERT_FILE, 'ascii'), key: fs.readFileSync(X509_KEY_FILE, 'ascii')};
+const state = await registered(new X509Security(DEVICE_ID, own));
+say(state.status, state.createdDateTimeUtc);
+"""
+    )
+    with a_server(tmp_path, is_warm=False) as server:
+        device = server.cloud.azure_device("np-killed")
+        first = in_node(server.cloud, script, **device.identity.environment, TRANSPORT="amqp")
+        server.kill()
+        server.start()
+        assert [row["state"] for row in server.rows("device", "ls")] == ["assigned"]
+        again = in_node(server.cloud, script, **device.identity.environment, TRANSPORT="amqp")
+        assert again == first, "it is the same registration"

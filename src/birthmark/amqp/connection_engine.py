@@ -240,6 +240,8 @@ class ConnectionEngine(ABC):
                     self._receive_header(header)
                 case AmqpState.SASL_DECISION | AmqpState.OPEN_DECISION | AmqpState.CLOSED:
                     break
+                case _ if self.held_bytes > self.limits.max_held_bytes:  # the rest waits as it was received
+                    break
                 case _:
                     frame = self._framer.next_frame()
                     if frame is None:

@@ -7,6 +7,7 @@ import pytest
 
 from birthmark.amqp.errors import AmqpCondition, AmqpError, AmqpErrorScope
 from birthmark.amqp.events import AmqpEvent, ConnectionOpened, LinkRequested, SaslStarted
+from birthmark.amqp.sasl import SaslCode
 from birthmark.dps.component import DpsComponent, DpsDeviceRecords
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.net.amqp_driver import AmqpDriver
@@ -147,7 +148,7 @@ async def test_a_client_of_a_service_that_does_not_run_is_told_so(database_url: 
         assert [one.code for one in device.refused] == ["test.not_served"]
         device = connect(world, make)
         device.begin_sasl("PLAIN", b"\0scope/registrations/a\0token")
-        assert await device.outcome() == 1
+        assert await device.outcome() == SaslCode.SYS_TEMPORARY
         assert [one.code for one in device.refused] == ["test.not_served"]
 
 

@@ -11,9 +11,22 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from birthmark.amqp.framer import encode_frame
 from birthmark.amqp.limits import AmqpLimits
 from birthmark.amqp.message import AmqpMessage, DataBody, MessageProperties, write_batch, write_message
-from birthmark.amqp.performatives import ACCEPTED, RECEIVER, RELEASED, Attach, Detach, Disposition, RejectedOutcome
+from birthmark.amqp.performatives import (
+    ACCEPTED,
+    RECEIVER,
+    RELEASED,
+    SENDER,
+    Attach,
+    Detach,
+    Disposition,
+    RejectedOutcome,
+    Source,
+    Target,
+    encode_performative,
+)
 from birthmark.amqp.values import Int, Symbol, ULong
 from birthmark.auth.sas import SKEW, hmac_sha256, render_sas
 from birthmark.broker.database_stream import MAX_BURST
@@ -789,11 +802,122 @@ async def test_refusals_of_a_known_connection_have_a_rate(tmp_path: Path) -> Non
         for _ in range(MAX_REFUSED_TOKENS + 5):
             assert await gateway.present("victim", device_token(world, "victim", key=b"x" * 32)) == 401
         assert not gateway.is_over
+        gateway.driver.engine.allowance.spend(3500)
         for _ in range(600):
             if gateway.is_over:
                 break
             await gateway.present("victim", device_token(world, "victim", key=b"x" * 32))
         assert gateway.is_over
+
+
+@asynccontextmanager
+async def a_slow_reload(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """Announce that the keys of policies may have changed; they are in memory at the end of the block."""
+    goes_on, load = asyncio.Event(), world.iothub.hubs.load
+
+    async def wait() -> None:
+        await goes_on.wait()
+        await load()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(world.iothub.hubs, "load", wait)
+        world.connections.recheck_policies(HubsChanged("main"))
+        yield
+        goes_on.set()
+        await asyncio.sleep(0)
+
+
+async def test_a_session_that_begins_with_an_outdated_policy_key_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key in memory is the old one from the event until the reload ends."""
+    async with a_gateway(tmp_path) as (world, _, gateway):
+        await a_device(world, "a")
+        async with a_slow_reload(world, monkeypatch):
+            assert await gateway.present("hub", token(world, "device")) == 200
+            await gateway.link("a", "messages/events")
+            assert "a" in world.connections.space("main").live
+        await gateway.until(lambda: "a" not in world.connections.space("main").live)
+
+
+async def test_a_session_renewed_with_an_outdated_policy_key_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_gateway(tmp_path, "a", "b") as (world, _, gateway):
+        of_policy = render_sas(
+            f"{world.hub.host}/devices/a",
+            hmac_sha256(world.hub.policies["device"][0]),
+            world.clock.now() + timedelta(hours=1),
+            "device",
+        )
+        world.clock.move(timedelta(seconds=1))
+        async with a_slow_reload(world, monkeypatch):
+            assert await gateway.present("a", of_policy) == 200
+            assert "a" in world.connections.space("main").live
+        await gateway.until(lambda: "a" not in world.connections.space("main").live)
+        assert "b" in world.connections.space("main").live
+
+
+async def test_a_token_of_a_policy_for_another_part_of_the_hub_connects_no_device(tmp_path: Path) -> None:
+    async with a_gateway(tmp_path) as (world, _, gateway):
+        sign = hmac_sha256(world.hub.policies["iothubowner"][0])
+        narrow = render_sas(f"{world.hub.host}/twins", sign, world.clock.now() + timedelta(hours=1), "iothubowner")
+        assert await gateway.present("hub", narrow) == 401
+        assert gateway.refused[-1].code == "sas.wrong_resource"
+
+
+async def test_a_device_uses_its_own_token_rather_than_a_policys(tmp_path: Path) -> None:
+    async with a_gateway(tmp_path) as (world, _, gateway):
+        await a_device(world, "a")
+        assert await gateway.present("hub", token(world, "device")) == 200
+        assert await gateway.present("a") == 200
+        gateway.send(Detach(await gateway.link("a", "messages/events"), closed=True))
+        await gateway.link("a", "messages/events")
+        world.connections.recheck_policies(HubsChanged("main"))
+        assert "a" in world.connections.space("main").live
+
+
+async def test_an_outage_does_not_count_as_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_gateway(tmp_path, "a") as (world, _, gateway):
+        with monkeypatch.context() as patched:
+
+            async def fail(*_: object, **__: object) -> None:
+                raise WorkerLostError(worker="w1")
+
+            patched.setattr(world.iothub.registry, "authenticate", fail)
+            gateway.driver.engine.allowance.spend(3000)
+            for _ in range(100):
+                assert await gateway.present("a") >= 500
+        assert not gateway.is_over
+        assert await gateway.present("a") == 200
+
+
+async def test_links_that_arrive_in_one_read_are_all_answered(tmp_path: Path) -> None:
+    """Frames above the limit of held bytes wait as they were received, and are read as decisions are made."""
+    names = [f"d{number}" for number in range(30)]
+    async with a_gateway(tmp_path, *names) as (_, __, gateway):
+        handles = range(gateway.handles, gateway.handles + len(names))
+        padding = {Symbol("com.microsoft:client-version"): "x" * 2000}
+        frames = [
+            encode_frame(
+                0,
+                encode_performative(
+                    Attach(
+                        name,
+                        handle,
+                        SENDER,
+                        source=Source("me"),
+                        target=Target(gateway.address(name, "messages/events")),
+                        initial_delivery_count=0,
+                        properties=padding,
+                    )
+                ),
+            )
+            for name, handle in zip(names, handles, strict=True)
+        ]
+        gateway.driver.data_received(b"".join(frames))
+        await gateway.until(lambda: all(gateway.is_decided(handle) for handle in handles))
+        assert not gateway.conditions()
 
 
 async def test_a_link_in_a_wrong_direction_leaves_no_session(tmp_path: Path) -> None:

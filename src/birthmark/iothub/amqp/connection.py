@@ -23,7 +23,7 @@ from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Symbol, UInt
 from birthmark.auth.permission_statements import Right
 from birthmark.clock_and_entropy import Entropy
-from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError, UnavailableError
+from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError, ThrottledError, UnavailableError
 from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink, watch_feedback
 from birthmark.iothub.amqp.claims import CbsClaims, NoClaimError, parse_token
 from birthmark.iothub.amqp.connection_devices import ConnectionDevices, is_of_device, is_plain_device
@@ -55,7 +55,7 @@ _RECHECK_S = 10.0
 MAX_LINKS_WITHOUT_TOKEN = 8
 MAX_REFUSED_TOKENS = 20
 """Refused tokens and links after which a connection without valid credentials is closed."""
-REFUSAL_FRAMES = 16  # control frames that a refusal counts as, on a connection with valid credentials
+REFUSAL_FRAMES = 8  # control frames that a refusal counts as, on a connection with valid credentials
 AMQPS_PORT = 5671
 _MAX_SHOWN = 200
 
@@ -279,9 +279,11 @@ class HubAmqpConnection:
         """Record why the engine ended a link."""
         device = self._device_of.get(link)
         if device is not None and error.condition == AmqpCondition.MESSAGE_SIZE_EXCEEDED:
-            self.driver.note(MessageTooLargeError(device_id=device.device_id, size=MAX_MESSAGE_BYTES + 1))
+            refused: BirthmarkError = MessageTooLargeError(device_id=device.device_id, size=MAX_MESSAGE_BYTES + 1)
         else:
-            self.driver.note(AmqpProtocolError(reason=error.description))
+            refused = AmqpProtocolError(reason=error.description)
+        self.driver.note(refused)
+        self._count_refused(refused)
 
     @property
     def _claims(self) -> CbsClaims:
@@ -324,7 +326,10 @@ class HubAmqpConnection:
 
     def _count_refused(self, error: BirthmarkError) -> None:
         """Close a connection that is refused too often; one with valid credentials, only if it is too frequent."""
-        self._refused_tokens += not isinstance(error, UnavailableError)  # which is no fault of the credentials
+        if isinstance(error, UnavailableError | ThrottledError):  # no fault of the credentials
+            self.driver.allow_next_token()
+            return
+        self._refused_tokens += 1
         is_known = bool(self._devices or self._claims)
         if is_known and self.driver.engine.allowance.spend(REFUSAL_FRAMES):
             return

@@ -12,10 +12,11 @@ from functools import partial
 from typing import Final
 from urllib.parse import unquote
 
+from birthmark.amqp.errors import AmqpError
 from birthmark.amqp.receiver_link import ReceiverLink
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.auth.permission_statements import Right
-from birthmark.auth.sas import SKEW, SasScopeError, SasToken, parse_sas
+from birthmark.auth.sas import SKEW, SasScopeError, SasToken, check_resource, parse_sas
 from birthmark.errors import BirthmarkError, PolicyError, UnauthenticatedError
 from birthmark.iothub.amqp.claims import MAX_AUDIENCE_CHARS
 from birthmark.iothub.amqp.device import AmqpDevice
@@ -130,6 +131,7 @@ class ConnectionDevices:
             hub = self._connections.iothub.hubs.by_host(host)
             hubs, address = self._connections.iothub.hubs, self._driver.address
             hubs.authorize(hub, text, DEVICE_CONNECT, path, right=Right.OPERATE, address=address)
+            check_resource(token, [f"{hub.host}/devices"])
             name = ""
             for device in self._devices.values():
                 if device.hub.name == hub.name and device.is_of_policy:
@@ -155,7 +157,7 @@ class ConnectionDevices:
         return hub
 
     def _add(self, audience: str, token: DeviceToken) -> None:
-        key = token.name or audience[:MAX_AUDIENCE_CHARS]
+        key = token.name or f"policy {audience[:MAX_AUDIENCE_CHARS]}"  # which is no name of a device
         if len(self._tokens) >= MAX_DEVICES and key not in self._tokens:
             at = self._connections.clock.now()
             self._tokens = {name: one for name, one in self._tokens.items() if one.expires_at + SKEW > at}
@@ -172,13 +174,19 @@ class ConnectionDevices:
         if (device := self._devices.get(name)) is None:
             chain = str(link.properties.get(CHAIN, ""))
             device = await self._begin(device_id, module_id, name, chain)
-        return device, await device.attach_link(link, node)
+        try:
+            return device, await device.attach_link(link, node)
+        except (BirthmarkError, AmqpError):
+            device.leave_unused()
+            raise
 
     async def _begin(self, device_id: DeviceId, module_id: str | None, name: str, chain: str) -> AmqpDevice:
         hubs, now = self._connections.iothub.hubs, self._connections.clock.now()
         known = hubs.find(self._hostname) or hubs.find(self._driver.peer.sni)
         hosts = [known.host] if known is not None else [one.host for one in hubs.all()]
-        tokens = (one for one in self._tokens.values() if any(one.is_for(host, name, now) for host in hosts))
+        own = self._tokens.get(name)
+        known_tokens = [*([own] if own is not None else []), *self._tokens.values()]
+        tokens = (one for one in known_tokens if any(one.is_for(host, name, now) for host in hosts))
         token = next(tokens, None)
         if token is None and chain:
             return await self._admit_child(device_id, module_id, chain)

@@ -93,6 +93,7 @@ class AmqpDevice(DeviceConnection):
         "identity",
         "is_of_policy",
         "is_over",
+        "renewed_at",
         "token",
     )
     driver: AmqpDeviceDriver
@@ -133,6 +134,7 @@ class AmqpDevice(DeviceConnection):
     def renew(self, token: SasToken | None) -> None:
         """Use the session until this token expires."""
         self.token = token
+        self.renewed_at = self._connections.clock.micros()
         self.is_of_policy = token is not None and token.policy in DEVICE_CONNECT
 
     def add_child(self, device: "AmqpDevice") -> None:

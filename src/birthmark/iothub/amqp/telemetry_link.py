@@ -11,7 +11,7 @@ from birthmark.amqp.events import DeliveryReceived
 from birthmark.amqp.performatives import ACCEPTED
 from birthmark.amqp.receiver_link import ReceiverLink
 from birthmark.broker.rules.stream_partitions_and_positions import key_of
-from birthmark.errors import BirthmarkError, ThrottledError, UnavailableError
+from birthmark.errors import BirthmarkError, InvalidRequestError, ThrottledError, UnavailableError
 from birthmark.iothub.amqp.error_conditions import CONDITIONS, amqp_error
 from birthmark.iothub.amqp.link_handler import LinkDevice, LinkHandler
 from birthmark.iothub.connections import HubConnections
@@ -29,6 +29,7 @@ MAX_THROTTLED_BYTES = 1024 * 1024
 """Telemetry of a device that waits for its turn in the hub's tier; more is rejected at once."""
 
 
+_INVALID_FRAMES = 8  # control frames that an invalid message counts as: each is recorded
 _MESSAGE_BYTES = 256  # memory of a message besides its content: a batch may have thousands of empty ones
 
 
@@ -198,6 +199,8 @@ class TelemetryLink(LinkHandler):
     def _refuse(self, delivery_id: int, error: BirthmarkError) -> None:
         tracking_id = self._device.driver.note(error)
         self._link.reject(delivery_id, amqp_error(error, str(tracking_id), AmqpErrorScope.DELIVERY))
+        if isinstance(error, InvalidRequestError) and not self._driver.engine.allowance.spend(_INVALID_FRAMES):
+            self._driver.refuse(error)
         self._driver.wrote()
 
 

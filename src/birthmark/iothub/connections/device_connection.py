@@ -33,6 +33,8 @@ class DeviceConnection(ClientConnection):
     """Name of the device or module."""
     identity: Identity
     is_of_policy: bool
+    renewed_at: int = 0
+    """Time of the last renewal of its token, in microseconds."""
     driver: DeviceDriver
 
     @property

@@ -334,9 +334,28 @@ class HubConnections:
     def recheck_policies(self, changed: HubsChanged) -> None:
         """Re-authenticate connections with a token of a hub policy whose key may have changed."""
         self._changes += 1
-        for attached in tuple(self.space(changed.hub).live.values()):
-            if isinstance(attached.connection, DeviceConnection) and attached.connection.is_of_policy:
-                attached.connection.end(CloseReason.ADMINISTRATIVE)
+        self._end_policies(changed.hub, 0)
+        self.space(changed.hub).spawn(self._recheck_with_new_keys(changed.hub, self.clock.micros()))
+
+    async def _recheck_with_new_keys(self, hub: str, since: int) -> None:
+        """Once the new keys are in memory, end what the old ones have authenticated since the event."""
+        while True:
+            try:
+                await self.iothub.hubs.load()
+            except UnavailableError:
+                await asyncio.sleep(_AGAIN_S)
+            else:
+                break
+        self._changes += 1
+        self._end_policies(hub, since)
+
+    def _end_policies(self, hub: str, since: int) -> None:
+        for attached in tuple(self.space(hub).live.values()):
+            connection = attached.connection
+            if not isinstance(connection, DeviceConnection) or not connection.is_of_policy:
+                continue
+            if max(attached.since, connection.renewed_at) >= since:
+                connection.end(CloseReason.ADMINISTRATIVE)
 
     def live_connections(self) -> tuple[DeviceConnection, ...]:
         """Return every connection."""

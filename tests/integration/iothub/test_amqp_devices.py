@@ -858,12 +858,17 @@ async def test_a_session_renewed_with_an_outdated_policy_key_ends(
         assert "b" in world.connections.space("main").live
 
 
-async def test_a_token_of_a_policy_for_another_part_of_the_hub_connects_no_device(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("policy", "path", "status"), [("device", "twins", 401), ("iothubowner", "main", 200)])
+async def test_a_token_of_a_policy_for_another_part_of_the_hub_connects_no_device(
+    tmp_path: Path, policy: str, path: str, status: int
+) -> None:
     async with a_gateway(tmp_path) as (world, _, gateway):
-        sign = hmac_sha256(world.hub.policies["iothubowner"][0])
-        narrow = render_sas(f"{world.hub.host}/twins", sign, world.clock.now() + timedelta(hours=1), "iothubowner")
-        assert await gateway.present("hub", narrow) == 401
-        assert gateway.refused[-1].code == "sas.wrong_resource"
+        await a_device(world, "a")
+        sign, until = hmac_sha256(world.hub.policies[policy][0]), world.clock.now() + timedelta(hours=1)
+        narrow = render_sas(f"{world.hub.host}/{path}", sign, until, policy)
+        assert await gateway.present("hub", narrow) == status
+        await gateway.link("a", "messages/events")
+        assert gateway.conditions() == ["amqp:unauthorized-access"]
 
 
 async def test_a_device_uses_its_own_token_rather_than_a_policys(tmp_path: Path) -> None:

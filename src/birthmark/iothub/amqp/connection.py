@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 
 from birthmark.amqp.errors import AmqpCondition, AmqpError, AmqpErrorScope
 from birthmark.amqp.events import (
@@ -22,6 +23,7 @@ from birthmark.amqp.sasl import SaslMechanism
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.amqp.values import Symbol, UInt
 from birthmark.auth.permission_statements import Right
+from birthmark.auth.sas import SasScopeError
 from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError, ThrottledError, UnavailableError
 from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink, watch_feedback
@@ -317,8 +319,9 @@ class HubAmqpConnection:
                 await self._devices.present(audience, text, token)
                 return
             hub = self._claims.add(audience, text, token)
-            if token.policy in DEVICE_CONNECT:  # it may connect devices, too
-                await self._devices.present(audience, text, token)
+            if token.policy in DEVICE_CONNECT:  # it may connect devices, too, unless it is for the hub's events alone
+                with suppress(SasScopeError):
+                    await self._devices.present(audience, text, token)
         except BirthmarkError as error:
             self._count_refused(error)
             raise

@@ -148,8 +148,8 @@ class SqlStream(Generic[T]):
         self._closed = problem
 
     def append(self, key: int, items: Sequence[T], size: int, done: Done) -> None:
-        if (problem := self._closed or self._database.find_disk_full_error()) is not None:
-            self._loop.call_soon(done, problem)
+        if self._closed is not None:
+            self._loop.call_soon(done, self._closed)
             return
         if (line := self._waiting.get(key)) is None:
             line = self._waiting[key] = deque()
@@ -175,17 +175,21 @@ class SqlStream(Generic[T]):
         await self._idle.wait()
 
     def _write(self) -> None:
-        if self._end is None:
-            self._looking = self._loop.create_task(self._look_and_write(self._next_batch(), 0))
+        batch = self._next_batch()
+        if (problem := self._database.find_disk_full_error()) is not None:
+            self._loop.call_soon(self._answer, batch, problem)
+        elif self._end is None:
+            self._looking = self._loop.create_task(self._look_and_write(batch, 0))
         else:
-            self._commit(self._next_batch(), self._end, 0)
+            self._commit(batch, self._end, 0)
 
     def _next_batch(self) -> list[_Burst[T]]:
         """Take the bursts of the next commit, at least one.
 
         Senders take turns, because one may send a lot.
         """
-        waiting, batch = self._waiting, list[_Burst[T]]()
+        waiting = self._waiting
+        batch: list[_Burst[T]] = []
         count = size = 0
         while waiting and count < MAX_BURST and size < MAX_COMMIT_BYTES:
             key, line = waiting.popitem(last=False)

@@ -88,7 +88,7 @@ def test_an_event_states_how_its_sender_authenticated() -> None:
 
 
 def test_an_event_of_a_module_states_the_scope_of_the_module() -> None:
-    message = TelemetryMessage("d1", 0, b"", {MODULE: "camera"}, {}, "sas", "63")
+    message = TelemetryMessage("d1", 0, b"", {MODULE: "camera"}, {}, "sas", 63)
     found = read_message(render_event(1, 0, message)).message_annotations
     assert json.loads(found[Symbol("iothub-connection-auth-method")])["scope"] == "module"
     assert found[Symbol(MODULE)] == "camera"

@@ -119,8 +119,8 @@ class TelemetryWindow:
         try:
             for packet in packets:
                 payload = packet.payload
-                if len(payload) > MAX_MESSAGE_BYTES:
-                    raise MessageTooLargeError(device_id=self._name, size=len(payload))
+                if (length := len(payload)) > MAX_MESSAGE_BYTES:
+                    raise MessageTooLargeError(device_id=self._name, size=length)
                 # Most messages of a device go to one topic, so packets like the previous one skip most checks.
                 if like is None or packet.topic is not topic or packet.qos > 1 or packet.retain:
                     if (found := topic_of(packet)) is None:
@@ -133,7 +133,7 @@ class TelemetryWindow:
                 messages.append(
                     TelemetryMessage(like.device_id, at, payload, like.system, like.properties, method, generation)
                 )
-                size += len(payload) + len(topic)
+                size += length + len(topic)
                 if packet.packet_id is not None:
                     ids.append(packet.packet_id)
                 if packet.retain:

@@ -57,7 +57,7 @@ def render_event(
     annotations += [_SOURCE_SYMBOL, encode_string(source) if source else _TELEMETRY]
     if message.auth_method:
         annotations += [_AUTH_METHOD, encode_string(auth_method_json(message))]
-        annotations += [_GENERATION, encode_string(message.generation_id)]
+        annotations += [_GENERATION, encode_string(str(message.generation_id))]
     for name, value in system.items():
         if name not in _IN_PROPERTIES:
             annotations += [_symbol(name), encode_string(value or "")]

@@ -162,7 +162,7 @@ def system_properties(message: TelemetryMessage) -> dict[str, str]:
     told = {"connectionDeviceId": message.device_id, SOURCE: "Telemetry"}
     if message.auth_method:
         told["connectionAuthMethod"] = auth_method_json(message)
-        told["connectionDeviceGenerationId"] = message.generation_id
+        told["connectionDeviceGenerationId"] = str(message.generation_id)
     return {**told, **system, "enqueuedTime": _time(message)}
 
 

@@ -158,6 +158,8 @@ def whole_number(text: str) -> int | None:
 
 def printable(text: str) -> str:
     """Return `text` on one line with nonprintable characters escaped, so that it cannot forge log lines."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 

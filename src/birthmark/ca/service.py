@@ -448,7 +448,7 @@ def _changes(
     row: Mapping[str, Any], issued: IssuedCertificate, standing: SubjectStatus, renewed: IssuedCertificate | None
 ) -> Changes:
     name, digest, thumbprint = row["name"], row["key_digest"], issued.certificate.thumbprint.hex()
-    moved = NameMovedError(name=issued.device_id)
+    moved = partial(NameMovedError, name=issued.device_id)
     changes = Changes()
     if not standing.version:
         changes.run(store.ADD_NAME, name=name, version=0, lost_at=None).merge(

@@ -259,11 +259,8 @@ def parse_csr(der: bytes, curves: Curves = CURVES) -> CertificateRequest:
 
 
 def _accepted_key(key: object, curves: Curves) -> PublicKey:
-    named = ", ".join(f"EC P-{curve.key_size}" for curve in curves)
     match key:
-        case ec.EllipticCurvePublicKey():
-            if not isinstance(key.curve, tuple(curves)):
-                raise CsrKeyTypeRefusedError(key=f"EC {key.curve.name}", curves=named)
+        case ec.EllipticCurvePublicKey() if isinstance(key.curve, tuple(curves)):
             return key
         case rsa.RSAPublicKey():
             numbers = key.public_numbers()
@@ -273,7 +270,11 @@ def _accepted_key(key: object, curves: Curves) -> PublicKey:
                 raise CsrKeyWeakError
             return key
         case _:
-            raise CsrKeyTypeRefusedError(key=type(key).__name__.removesuffix("PublicKey"), curves=named)
+            kind = type(key).__name__.removesuffix("PublicKey")
+            if isinstance(key, ec.EllipticCurvePublicKey):
+                kind = f"EC {key.curve.name}"
+            named = ", ".join(f"EC P-{curve.key_size}" for curve in curves)
+            raise CsrKeyTypeRefusedError(key=kind, curves=named)
 
 
 def _is_signed(request: x509.CertificateSigningRequest, key: PublicKey) -> bool:

@@ -344,7 +344,7 @@ class SqliteDatabase:
             compiled = write.statement.compiled("sqlite")
             touched = execute(compiled.sql, compiled.arguments(write.params, self.seal)).rowcount
             if write.expect is not None and touched != write.expect:
-                raise write.otherwise or ChangedMeanwhileError()
+                raise write.refusal()
         if not changes.events and not changes.audits and not changes.counts:
             return
         now = self._clock.micros()

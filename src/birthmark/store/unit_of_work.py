@@ -42,12 +42,21 @@ class AuditRow:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """A statement. `expect` is the required row count; on a mismatch `otherwise` is raised (default: a conflict)."""
+    """A statement. `expect` is the required row count; on a mismatch `otherwise` is raised (default: a conflict).
+
+    Frequent writes give a function that returns the error, so that no error is created without a mismatch.
+    """
 
     statement: Statement
     params: Mapping[str, Any]
     expect: int | None
-    otherwise: BirthmarkError | None
+    otherwise: BirthmarkError | Callable[[], BirthmarkError] | None
+
+    def refusal(self) -> BirthmarkError:
+        """Return the error to raise on a mismatch."""
+        if isinstance(self.otherwise, BirthmarkError):
+            return self.otherwise
+        return ChangedMeanwhileError() if self.otherwise is None else self.otherwise()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,7 @@ class Changes:
         /,
         *,
         expect: int | None = None,
-        otherwise: BirthmarkError | None = None,
+        otherwise: BirthmarkError | Callable[[], BirthmarkError] | None = None,
         **params: Any,
     ) -> Self:
         """Add a statement with its parameters by name; every bound name is required."""

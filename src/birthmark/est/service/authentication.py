@@ -241,18 +241,18 @@ def require_unchanged_proof(proof: CallerProof, leaf: Certificate | None) -> Cha
 
     An external CA takes time to issue, and an operator may remove them in that time.
     """
-    changes, user = Changes(), proof.user
+    changes, user, authority, maker = Changes(), proof.user, proof.authority, proof.bootstrap
     if user is not None:
         gone: BirthmarkError = PasswordWrongError(user=user.name, device_id=user.device_id or user.name)
         known = {"key_name": user.name, "key_password_hash": user.password_hash}
         changes.run(store.USER_AS_READ, expect=1, otherwise=gone, **known)
-    if leaf is None:
+    if leaf is None or (authority is None and maker is None):
         return changes
     gone = ClientCertificateUnknownError(subject=leaf.subject_text, issuer=leaf.issuer_text)
-    if (authority := proof.authority) is not None:
+    if authority is not None:
         thumbprint, names = authority.certificate.thumbprint, authority.names
         changes.run(store.AUTHORITY_AS_READ, expect=1, otherwise=gone, key_thumbprint=thumbprint, key_names=names)
-    if (maker := proof.bootstrap) is not None:
+    if maker is not None:
         thumbprint, any_name = maker.certificate.thumbprint, int(maker.any_name)
         changes.run(
             store.BOOTSTRAP_CA_AS_READ, expect=1, otherwise=gone, key_thumbprint=thumbprint, key_any_name=any_name

@@ -4,6 +4,7 @@ import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 from msgspec import structs
@@ -443,7 +444,7 @@ class Registry:
 
     def _adding(self, hub: Hub, device: Device, twin: Twin | None = None) -> Changes:
         """Return the changes that add a device, guarded by its hub; a later hub of that name does not get it."""
-        gone = UnknownHubError(host=hub.host)
+        gone = partial(UnknownHubError, host=hub.host)
         changes = Changes().run(store.HUB_IS_THERE, expect=1, otherwise=gone, key_name=hub.name)
         changes.run(store.ADD_DEVICE, **store.device_row(device))
         if device.is_iot_edge:

@@ -415,7 +415,7 @@ def _parse_refusal(how: str, changes: Changes, first: int) -> BirthmarkError | N
     if not kind:
         return None
     if kind == "step":
-        return changes.writes[int(fact) - first].otherwise or ChangedMeanwhileError()
+        return changes.writes[int(fact) - first].refusal()
     if fact.startswith("23"):
         return ChangedMeanwhileError(what="A record, or one that it needs,")
     return ValueRefusedError(reason=f"SQLSTATE {fact}")

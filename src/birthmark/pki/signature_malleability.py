@@ -4,6 +4,8 @@ Anyone can create this second form of a certificate without a key, and it has an
 for revocation or identification, therefore check both forms.
 """
 
+from functools import lru_cache
+
 from birthmark.pki.certificates import Certificate, Thumbprint, thumbprint_of
 from birthmark.pki.der import BIT_STRING, SEQUENCE, element, positive, wrap
 
@@ -36,12 +38,12 @@ _ORDERS = (
 
 def twins_of(certificate: Certificate) -> tuple[Thumbprint, ...]:
     """Return the possible thumbprints of the other form, `MOST` of them; its own if there is none."""
-    found = _twins(certificate)
+    found = _twins(certificate.der)
     return (*found, *[certificate.thumbprint] * (MOST - len(found)))
 
 
-def _twins(certificate: Certificate) -> tuple[Thumbprint, ...]:
-    der = certificate.der
+@lru_cache(maxsize=64)  # a request looks up its certificate several times, and every one that of the CA
+def _twins(der: bytes) -> tuple[Thumbprint, ...]:
     try:
         begin, _ = element(der, 0)
         signed_end = element(der, begin)[1]

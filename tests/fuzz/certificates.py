@@ -59,7 +59,7 @@ def use(certificate: Certificate) -> None:
     rules = (
         lambda: check_dates(certificate, NOON),
         lambda: single_certificate_checks.check_client(certificate),
-        lambda: single_certificate_checks.check_conforming_issuer(certificate),
+        lambda: single_certificate_checks.check_ca(certificate),
         lambda: check_host(certificate, "d.example"),
         lambda: check_host(certificate, "192.0.2.1"),
         lambda: build_chain(certificate, (ISSUING,), (ROOT,), NOON),

@@ -112,9 +112,7 @@ def _is_sound(certificate: Certificate, now: datetime | None = None) -> bool:
     if not says.is_ca or says.unknown_critical or "key_cert_sign" not in (says.key_usage or {"key_cert_sign"}):
         return False
     try:
-        single_certificate_checks.check_strength(certificate)
-        single_certificate_checks.check_conforming(certificate)
-        single_certificate_checks.check_conforming_issuer(certificate)
+        single_certificate_checks.check_ca(certificate)
         single_certificate_checks.check_purpose(certificate, SERVER_AUTH)
         if now is not None:
             check_dates(certificate, now)

@@ -6,13 +6,7 @@ from datetime import datetime
 
 from birthmark.manifests.manifest_entry import ManifestEntry
 from birthmark.pki.certificates import Certificate, CertificateInvalidError
-from birthmark.pki.single_certificate_checks import (
-    ChainError,
-    check_client,
-    check_conforming,
-    check_conforming_issuer,
-    check_strength,
-)
+from birthmark.pki.single_certificate_checks import ChainError, check_ca, check_client
 
 
 def doubts_of(certificate: Certificate, now: datetime, *, needs_common_name: bool) -> list[str]:
@@ -44,13 +38,7 @@ class Judge:
 
 def doubts_of_ca(certificate: Certificate, now: datetime) -> list[str]:
     """Return the reasons why all devices below this CA will be refused; empty if none is known."""
-
-    def check() -> None:
-        check_strength(certificate)
-        check_conforming(certificate)
-        check_conforming_issuer(certificate)
-
-    return _doubts_of_dates(certificate, now) + _doubts_of_check(check)
+    return _doubts_of_dates(certificate, now) + _doubts_of_check(lambda: check_ca(certificate))
 
 
 def _doubts_of_dates(certificate: Certificate, now: datetime) -> list[str]:

@@ -339,10 +339,11 @@ class _Search:
         return max(self.failures, key=lambda failure: failure[0])[1]
 
     def _check_alone(self, certificate: Certificate, *, is_leaf: bool) -> None:
-        single_certificate_checks.check_strength(certificate)
-        single_certificate_checks.check_conforming(certificate)
-        if not is_leaf:
-            single_certificate_checks.check_conforming_issuer(certificate)
+        if is_leaf:
+            single_certificate_checks.check_strength(certificate)
+            single_certificate_checks.check_conforming(certificate)
+        else:
+            single_certificate_checks.check_ca(certificate)
         if unknown := certificate.extensions.unknown_critical:
             raise UnknownCriticalExtensionError(subject=certificate.subject_text, oid=unknown[0])
         check_dates(certificate, self.now)

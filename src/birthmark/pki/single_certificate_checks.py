@@ -3,10 +3,12 @@
 They are cheap and run before any signature check. Not here: dates and chains (`chains`).
 """
 
+from functools import lru_cache
+
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from birthmark.errors import UnauthenticatedError
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import P256_SPKI, Certificate
 from birthmark.pki.extension_parser import CLIENT_AUTH, SERVER_AUTH
 from birthmark.pki.names_and_registration_ids import MAKE_CERTIFICATE
 
@@ -30,6 +32,7 @@ MAX_EXPONENT_BITS = 64
 A full-length exponent makes verification 100 times slower.
 """
 MAX_SERIAL_BITS = 159  # 20 octets, and positive (RFC 5280 section 4.1.2.2)
+_NO_NAME = bytes.fromhex("3000")
 _PURPOSES = {CLIENT_AUTH: "TLS clients", SERVER_AUTH: "TLS servers"}
 
 
@@ -81,6 +84,8 @@ class CertificateNonconformingError(ChainError):
 
 def check_strength(certificate: Certificate) -> None:
     """Raise `KeyStrengthError` if the key is weak or too expensive to verify with."""
+    if certificate.spki_der.startswith(P256_SPKI):  # the key of most devices, checked when it was parsed
+        return
     key = certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey):
         exponent_bits = key.public_numbers().e.bit_length()
@@ -138,7 +143,7 @@ def check_conforming(certificate: Certificate) -> None:
         (says.is_ca and _constrains_unreadably(certificate), "its name constraints cannot be read"),
         (bool(says.wrongly_critical), f"{', '.join(says.wrongly_critical)} is not critical"),
         (_is_nameless(certificate), "it has no subject, and its subjectAltName is not critical"),
-        (says.is_ca and not list(certificate.subject), "a CA without a subject"),
+        (says.is_ca and certificate.subject_der == _NO_NAME, "a CA without a subject"),
     )
     for is_broken, detail in problems:
         if is_broken:
@@ -153,7 +158,15 @@ def _constrains_unreadably(ca: Certificate) -> bool:
     return False
 
 
-def check_conforming_issuer(certificate: Certificate) -> None:
+@lru_cache(maxsize=64)
+def check_ca(certificate: Certificate) -> None:
+    """Raise a `ChainError` for a CA with a weak key or violations of RFC 5280; few CAs issue for many devices."""
+    check_strength(certificate)
+    check_conforming(certificate)
+    _check_key_ids(certificate)
+
+
+def _check_key_ids(certificate: Certificate) -> None:
     """Raise `CertificateNonconformingError` for a CA that does not name its keys (sections 4.2.1.1 and 4.2.1.2)."""
     if certificate.extensions.subject_key_id is None:
         raise _nonconforming(certificate, "a CA without subjectKeyIdentifier")
@@ -163,9 +176,8 @@ def check_conforming_issuer(certificate: Certificate) -> None:
 
 def _is_nameless(certificate: Certificate) -> bool:
     says = certificate.extensions
-    return (
-        not list(certificate.subject) and says.subject_alt_name is not None and "subject_alt_name" not in says.critical
-    )
+    has_names = says.subject_alt_name is not None and "subject_alt_name" not in says.critical
+    return has_names and certificate.subject_der == _NO_NAME
 
 
 def _nonconforming(certificate: Certificate, detail: str) -> CertificateNonconformingError:

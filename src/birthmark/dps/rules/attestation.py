@@ -331,7 +331,7 @@ def find_group(
     for _ in range(MAX_DEPTH):
         check_dates(current, now)
         for signer in signers:
-            if signer.certificate.subject == current.issuer and cache.is_signed_by(current, signer.certificate):
+            if signer.certificate.subject_der == current.issuer_der and cache.is_signed_by(current, signer.certificate):
                 # The walk only finds the group; this call verifies the chain (CA:TRUE, path length …).
                 build_chain(leaf, bag, [signer.certificate], now, allow_partial=True, cache=cache)
                 check_verified(signer, bag, authorities, cache, now)
@@ -342,12 +342,12 @@ def find_group(
         current = above
         through.append(above)
     namesakes = [*(s.certificate for s in signers), *(a.certificate for a in authorities)]
-    if any(c.subject == current.issuer and not cache.is_signed_by(current, c) for c in namesakes):
+    if any(c.subject_der == current.issuer_der and not cache.is_signed_by(current, c) for c in namesakes):
         raise SignatureBrokenError(
             registration_id=claim.registration_id, subject=current.subject_text, issuer=current.issuer_text
         )
     on_record = _issuer_in([a.certificate for a in authorities], current, cache)
-    if on_record is None and current.subject != current.issuer:
+    if on_record is None and not current.is_self_issued:
         raise IntermediateNotSentError(
             registration_id=claim.registration_id,
             subject=current.subject_text,
@@ -429,7 +429,7 @@ def _top_by_name(bag: Sequence[Certificate], leaf: Certificate) -> Certificate:
     """Return the top of the presented chain, by issuer and subject names only."""
     current, path = leaf, [leaf]
     while len(path) <= MAX_DEPTH:
-        above = [ca for ca in bag if ca.is_ca and ca.subject == current.issuer and ca not in path]
+        above = [ca for ca in bag if ca.is_ca and ca.subject_der == current.issuer_der and ca not in path]
         if not above:
             break
         current = above[0]
@@ -439,7 +439,7 @@ def _top_by_name(bag: Sequence[Certificate], leaf: Certificate) -> Certificate:
 
 def _issuer_in(candidates: Sequence[Certificate], certificate: Certificate, cache: Signatures) -> Certificate | None:
     for candidate in candidates:
-        is_possible = candidate != certificate and candidate.is_ca
-        if is_possible and candidate.subject == certificate.issuer and cache.is_signed_by(certificate, candidate):
+        is_possible = candidate.subject_der == certificate.issuer_der and candidate.is_ca and candidate != certificate
+        if is_possible and cache.is_signed_by(certificate, candidate):
             return candidate
     return None

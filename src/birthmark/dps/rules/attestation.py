@@ -310,22 +310,29 @@ def check_token(claim: Claim, keys: Sequence[bytes], now: datetime) -> None:
     check_resource(token, [f"{claim.id_scope}/registrations/{claim.registration_id}"])
 
 
+def check_leaf(claim: Claim, now: datetime) -> Certificate:
+    """Return the leaf, which may authenticate the claim's device at `now`; its issuer is checked later."""
+    leaf = check_common_name(claim)
+    check_client(leaf)
+    check_dates(leaf, now)
+    return leaf
+
+
 def find_group(
     claim: Claim,
     signers: Sequence[EnrollmentSigner],
     authorities: Sequence[CaCertificate],
     cache: Signatures,
     now: datetime,
+    *,
+    leaf: Certificate,
 ) -> GroupHit:
     """Return the group whose certificate issued the leaf through the chain sent, closest to the leaf.
 
-    `signers` and `authorities` are those whose subject is the issuer of any presented certificate. Raise
-    `AttestationError` or a `ChainError`.
+    `leaf` is the result of `check_leaf`. `signers` and `authorities` are those whose subject is the issuer of any
+    presented certificate. Raise `AttestationError` or a `ChainError`.
     """
-    leaf = check_common_name(claim)
-    check_client(leaf)
     current, bag, through = leaf, claim.chain[:MAX_BAG], list[Certificate]()
-    check_dates(leaf, now)
     if not signers and not authorities:  # no needless signature check
         bag, current = (), _top_by_name(bag, leaf)
     for _ in range(MAX_DEPTH):

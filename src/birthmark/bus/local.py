@@ -149,14 +149,24 @@ class LocalBus:
         self._is_draining = False
 
     def _hear(self, events: Sequence[Heard], is_sure: bool) -> None:  # noqa: FBT001 - port signature
-        self._wanted.set()
         if is_sure:
             for number, event in events if self.is_draining else ():
                 if number > self._last:  # otherwise the row was read before this
                     self._handed_on.add(number)
                     self._tell_all(event)
+            if not self.is_draining or self._needs_reading():
+                self._wanted.set()
         else:  # the database may still commit them
+            self._wanted.set()
             self._later = asyncio.get_running_loop().call_later(UNSURE_S, self._wanted.set)
+
+    def _needs_reading(self) -> bool:
+        """Return whether the outbox may have rows that were not handed on; the rows before them are discarded."""
+        while self._last + 1 in self._handed_on:
+            self._last += 1
+            self._handed_on.remove(self._last)
+        self._database.discard_events(self._last)
+        return bool(self._handed_on)
 
     async def _handle(self, batch: Sequence[BusRequest[Any]]) -> None:
         for request in batch:
@@ -181,11 +191,11 @@ class LocalBus:
             try:
                 while rows := await self._database.events_after(self._last, _BATCH):
                     for row in rows:
-                        self._last = row["seq"]
-                        if self._last in self._handed_on:
-                            self._handed_on.remove(self._last)
-                        else:
+                        if row["seq"] in self._handed_on:
+                            self._handed_on.remove(row["seq"])
+                        elif row["seq"] > self._last:  # not handed on while the outbox was read
                             self._deliver_here(row["kind"], row["body"])
+                        self._last = max(self._last, row["seq"])
                     await self.wait_for_other_workers(rows)
                     self._database.discard_events(self._last)
             except BirthmarkError as error:  # retry after a database outage: no event may be missed

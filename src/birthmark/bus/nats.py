@@ -266,6 +266,9 @@ class NatsBus(LocalBus):
 
     # ---- outgoing
 
+    def _needs_reading(self) -> bool:
+        return True  # other workers have to handle the rows, too
+
     async def wait_for_other_workers(self, rows: Sequence[Row]) -> None:
         """Wait until every other worker has handled these rows, or is dead."""
         left = []

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from birthmark.bus import LocalBus
 from birthmark.errors import InvalidRequestError, UnavailableError
 from birthmark.store import Changes, Database, Statement, open_database
 from birthmark.store.core_tables import outbox
+from birthmark.store.database import Row
 from support.fakes import FakeClock
 from support.store.between import lose_the_next_answer
 from support.store.store_table import ADD, ALL, GET, OtherTold, ThingTold, a_database
@@ -104,6 +106,30 @@ async def test_events_are_handed_on_after_the_database_was_away(postgres_url: st
         database.events_after = away  # type: ignore[assignment,method-assign]  # one engine's own
         await database.commit(Changes().event(ThingTold("after")))
         await until(lambda: heard == ["before", "after"])
+        await bus.stop()
+
+
+async def test_events_that_were_handed_on_are_not_read_again(database_url: str) -> None:
+    async with a_database(database_url) as database:
+        heard: list[str] = []
+        bus, real = LocalBus(database), database.events_after
+        reads: list[int] = []
+
+        async def counted(last: int, limit: int) -> Sequence[Row]:
+            reads.append(last)
+            if len(reads) == 1:
+                await database.commit(Changes().event(ThingTold("while it is read")))
+            return await real(last, limit)
+
+        database.events_after = counted  # type: ignore[method-assign]  # one engine's own
+        bus.on(ThingTold, lambda event: heard.append(event.word))
+        bus.start()
+        await until(lambda: len(reads) == 2)
+        for word in ("a", "b", "c"):
+            await database.commit(Changes().event(ThingTold(word)))
+        await until(lambda: heard == ["while it is read", "a", "b", "c"])
+        assert len(reads) == 2, "what an earlier process left, and that there is no more of it"
+        assert [row["seq"] for row in await real(0, 10)] == [4], "what was handed on before is discarded"
         await bus.stop()
 
 

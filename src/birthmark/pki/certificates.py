@@ -274,11 +274,11 @@ def parse_der(der: bytes) -> Certificate:
     """Parse a certificate from exactly these bytes. Raise `CertificateInvalidError`."""
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_CERTIFICATE_BYTES} bytes")
-    _check_form(der)
+    parts = _check_form(der)
     try:
         # cryptography parses lazily; read each promised field, so that errors occur here or never.
         parsed = _load(der)
-        subject, issuer, spki = _cut(der)
+        subject, issuer, spki = parts or _cut(der)
         dates = parsed.not_valid_before_utc, parsed.not_valid_after_utc
         _ = parsed.version
         if not is_p256(spki):
@@ -289,28 +289,29 @@ def parse_der(der: bytes) -> Certificate:
     return Certificate(der, thumbprint_of(der), extensions, subject, issuer, spki, parsed.serial_number, *dates)
 
 
-def _check_form(der: bytes) -> None:
-    """Reject oversized names before the library creates an object for each part.
+def _check_form(der: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """Return the parts of `_cut`; reject oversized names before the library creates an object for each part.
 
     Also reject a signature with unused bits: it would be the same signature in a certificate with other bytes.
     """
     try:
         signed, _, signed_until = _parts_of(der)
         if der[signed] != SEQUENCE:  # a key, whose bytes may look arbitrary at the position of a signature
-            return
-        subject, issuer, _ = _cut(der)
+            return None
+        subject, issuer, spki = _cut(der)
         bits, _ = element(der, element(der, signed_until)[1])
         has_unused_bits = der[bits] != 0
     except IndexError:  # not a certificate; the library gives a reason
-        return
+        return None
     if has_unused_bits:
         raise CertificateInvalidError(detail="its signature is not a multiple of 8 bits")
     if max(len(subject), len(issuer)) > MAX_NAME_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_NAME_BYTES} bytes in a name")
+    return subject, issuer, spki
 
 
 def _cut(der: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the DER of subject, issuer and public key of a certificate that the library has parsed."""
+    """Return the DER of subject, issuer and public key of a certificate."""
     _, issuer_at, _ = _parts_of(der)
     issuer_at = element(der, issuer_at)[1]
     validity_at = element(der, issuer_at)[1]

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AttributeOID, ExtensionOID, ObjectIdentifier, SignatureAlgorithmOID
 
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.certificates import MAX_NAME_BYTES, UNREADABLE
+from birthmark.pki.certificates import MAX_NAME_BYTES, P256_SPKI, UNREADABLE
 from birthmark.pki.der import OCTET_STRING, element
 from birthmark.pki.names_and_registration_ids import MAKE_REQUEST, MAX_COMMON_NAME_BYTES, common_name_of, text_of
 from birthmark.pki.single_certificate_checks import has_roca_pattern
@@ -180,16 +180,21 @@ class CertificateRequest:
         return text_of(self.subject)
 
 
-def _check_subject_size(der: bytes) -> None:
-    """Reject an oversized name before the library creates an object for each part."""
+def _cut(der: bytes) -> tuple[bytes, bytes]:
+    """Return the DER of subject and public key.
+
+    Reject an oversized name before the library creates an object for each part.
+    """
     try:
         start, _ = element(der, element(der, 0)[0])
         at = element(der, start)[1]  # after the version (RFC 2986 section 4.1)
-        size = len(der[at : element(der, at)[1]])
+        key_at = element(der, at)[1]
+        subject, key = der[at:key_at], der[key_at : element(der, key_at)[1]]
     except IndexError:  # not a request; the library gives a reason
-        return
-    if size > MAX_NAME_BYTES:
-        raise CsrTooLargeError(part="The subject", size=size, limit=MAX_NAME_BYTES)
+        return b"", b""
+    if len(subject) > MAX_NAME_BYTES:
+        raise CsrTooLargeError(part="The subject", size=len(subject), limit=MAX_NAME_BYTES)
+    return subject, key
 
 
 def _check_names_size(der: bytes) -> None:
@@ -220,7 +225,7 @@ def parse_csr(der: bytes, curves: Curves = CURVES) -> CertificateRequest:
     """Parse a CSR with an RSA key or a key on one of `curves`. Raise `CsrRefusedError`."""
     if len(der) > MAX_CSR_BYTES:
         raise CsrTooLargeError(size=len(der))
-    _check_subject_size(der)
+    subject_der, spki_der = _cut(der)
     _check_names_size(der)
     try:
         parsed = x509.load_der_x509_csr(der)
@@ -228,7 +233,9 @@ def parse_csr(der: bytes, curves: Curves = CURVES) -> CertificateRequest:
             warnings.simplefilter("ignore", UserWarning)
             subject = parsed.subject
         public_key = _accepted_key(parsed.public_key(), curves)
-        common_name, subject_der = _check_subject(subject), subject.public_bytes()
+        common_name = _check_subject(subject)
+        if not spki_der.startswith(P256_SPKI):
+            spki_der = public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         hash_name = parsed.signature_hash_algorithm.name if parsed.signature_hash_algorithm else "no hash"
         attributes = {attribute.oid: attribute.value for attribute in parsed.attributes}
         extensions = parsed.extensions
@@ -248,7 +255,7 @@ def parse_csr(der: bytes, curves: Curves = CURVES) -> CertificateRequest:
         subject_der=subject_der,
         subject_cn=common_name,
         public_key=public_key,
-        spki_der=public_key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        spki_der=spki_der,
         challenge_password=None if challenge is None else challenge.decode("utf-8", "replace"),
         change_subject_name=attributes.get(CHANGE_SUBJECT_NAME),
         subject_alt_name=names[0].public_bytes() if names else None,

@@ -4,7 +4,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AttributeOID, ExtendedKeyUsageOID, NameOID, ObjectIdentifier
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ from birthmark.pki.csr import (
     CsrTooLargeError,
     parse_csr,
 )
+from birthmark.pki.issuance import SigningKey
 from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.pki.single_certificate_checks import has_roca_pattern
 from support.pki.pki_builders import a_csr, a_key, an_rsa_key
@@ -42,6 +43,13 @@ def test_a_request_shows_name_and_key() -> None:
     assert request.subject_cn == "device-9"
     assert request.public_key.public_numbers() == key.public_key().public_numbers()
     assert not request.wants_ca
+
+
+@pytest.mark.parametrize("key", [a_key(), ec.generate_private_key(ec.SECP384R1()), an_rsa_key(2048)])
+def test_name_and_key_are_known_as_a_certificate_has_them(key: SigningKey) -> None:
+    request = parse_csr(a_csr("device-1", key=key))
+    assert request.subject_der == name_of("device-1").public_bytes()
+    assert request.spki_der == key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def test_what_a_request_asks_for_is_visible() -> None:

@@ -59,8 +59,8 @@ def an_authority(holder: Holder = ROOT, *, is_verified: bool = True) -> CaCertif
 
 
 def found(claim: Claim, signers: list[EnrollmentSigner], authorities: list[CaCertificate]) -> str:
-    leaf = check_leaf(claim, NOON)
-    return find_group(claim, signers, authorities, Signatures(SignatureCache()), NOON, leaf=leaf).group_id
+    check_leaf(claim, NOON)
+    return find_group(claim, signers, authorities, Signatures(SignatureCache()), NOON).group_id
 
 
 def test_the_enrolled_certificate_is_accepted_whatever_the_case_of_the_name() -> None:
@@ -120,10 +120,10 @@ def judged(device: Holder, *signers: EnrollmentSigner) -> BirthmarkError:
 def test_no_signature_is_looked_at_where_nothing_on_record_carries_a_name_that_was_shown() -> None:
     signatures = Signatures(SignatureCache())
     with pytest.raises(IntermediateNotSentError) as refused:
-        find_group(a_claim(DEVICE, MIDDLE, MIDDLE), [], [], signatures, NOON, leaf=DEVICE.certificate)
+        find_group(a_claim(DEVICE, MIDDLE, MIDDLE), [], [], signatures, NOON)
     assert refused.value.facts["issuer"] == ROOT.certificate.subject_text, "names alone say how far the chain goes"
     with pytest.raises(NotEnrolledError):
-        find_group(a_claim(DEVICE, MIDDLE, ROOT), [], [], signatures, NOON, leaf=DEVICE.certificate)
+        find_group(a_claim(DEVICE, MIDDLE, ROOT), [], [], signatures, NOON)
     assert not signatures.cache._verdicts
 
 

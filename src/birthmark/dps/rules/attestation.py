@@ -255,8 +255,7 @@ class GroupHit:
 
 def check_common_name(claim: Claim) -> Certificate:
     """Return the leaf, whose common name must be the registration ID. Raise `AttestationError`."""
-    leaf = claim.leaf
-    if leaf is None:
+    if (leaf := claim.leaf) is None:
         raise NoProofError(
             registration_id=claim.registration_id, presented="no certificate", wanted="an X.509 certificate"
         )
@@ -310,12 +309,11 @@ def check_token(claim: Claim, keys: Sequence[bytes], now: datetime) -> None:
     check_resource(token, [f"{claim.id_scope}/registrations/{claim.registration_id}"])
 
 
-def check_leaf(claim: Claim, now: datetime) -> Certificate:
-    """Return the leaf, which may authenticate the claim's device at `now`; its issuer is checked later."""
+def check_leaf(claim: Claim, now: datetime) -> None:
+    """Raise unless the leaf may authenticate the claim's device at `now`; its issuer is checked later."""
     leaf = check_common_name(claim)
     check_client(leaf)
     check_dates(leaf, now)
-    return leaf
 
 
 def find_group(
@@ -324,14 +322,14 @@ def find_group(
     authorities: Sequence[CaCertificate],
     cache: Signatures,
     now: datetime,
-    *,
-    leaf: Certificate,
 ) -> GroupHit:
     """Return the group whose certificate issued the leaf through the chain sent, closest to the leaf.
 
-    `leaf` is the result of `check_leaf`. `signers` and `authorities` are those whose subject is the issuer of any
-    presented certificate. Raise `AttestationError` or a `ChainError`.
+    The leaf was checked before (`check_leaf`). `signers` and `authorities` are those whose subject is the issuer of
+    any presented certificate. Raise `AttestationError` or a `ChainError`.
     """
+    leaf = claim.leaf
+    assert leaf is not None  # noqa: S101 - it was checked
     current, bag, through = leaf, claim.chain[:MAX_BAG], list[Certificate]()
     if not signers and not authorities:  # no needless signature check
         bag, current = (), _top_by_name(bag, leaf)
@@ -353,8 +351,7 @@ def find_group(
         raise SignatureBrokenError(
             registration_id=claim.registration_id, subject=current.subject_text, issuer=current.issuer_text
         )
-    on_record = _issuer_in([a.certificate for a in authorities], current, cache)
-    if on_record is None and not current.is_self_issued:
+    if not current.is_self_issued and _issuer_in([a.certificate for a in authorities], current, cache) is None:
         raise IntermediateNotSentError(
             registration_id=claim.registration_id,
             subject=current.subject_text,
@@ -406,16 +403,15 @@ def check_verified(
     now: datetime,
 ) -> None:
     """Check that the group's certificate is a verified CA, or chains to one. Raise `CaUnverifiedError`."""
-    current, seen = signer.certificate, [signer.certificate]
+    seen = [signer.certificate]
     for _ in range(MAX_DEPTH):
-        check_dates(current, now)  # an expired root proves nothing
-        if any(a.is_verified and a.certificate == current for a in authorities):
+        check_dates(seen[-1], now)  # an expired root proves nothing
+        if any(a.is_verified and a.certificate == seen[-1] for a in authorities):
             return
-        above = _issuer_in([*(a.certificate for a in authorities), *bag], current, cache)
-        if above is None or above == current:
+        above = _issuer_in([*(a.certificate for a in authorities), *bag], seen[-1], cache)
+        if above is None:
             break
-        current = above
-        seen.append(current)
+        seen.append(above)
     name = next((a.name for a in authorities if a.certificate in seen), None)
     if name is not None:
         raise CaUnverifiedError(group=signer.group_id, subject=signer.certificate.subject_text, name=name)
@@ -434,14 +430,13 @@ def ca_name_for(group_id: str, tail: str = "") -> str:
 
 def _top_by_name(bag: Sequence[Certificate], leaf: Certificate) -> Certificate:
     """Return the top of the presented chain, by issuer and subject names only."""
-    current, path = leaf, [leaf]
+    path = [leaf]
     while len(path) <= MAX_DEPTH:
-        above = [ca for ca in bag if ca.is_ca and ca.subject_der == current.issuer_der and ca not in path]
+        above = [ca for ca in bag if ca.is_ca and ca.subject_der == path[-1].issuer_der and ca not in path]
         if not above:
             break
-        current = above[0]
-        path.append(current)
-    return current
+        path.append(above[0])
+    return path[-1]
 
 
 def _issuer_in(candidates: Sequence[Certificate], certificate: Certificate, cache: Signatures) -> Certificate | None:

@@ -33,11 +33,11 @@ class Groups:
 
     async def of_certificate(self, scope: IdScope, claim: Claim, now: datetime) -> Enrollment:
         """Return the group whose CA issued the claim's certificate. Raise the reason if there is none."""
-        leaf = attestation.check_leaf(claim, now)
+        attestation.check_leaf(claim, now)
         signers, authorities = await self._issuers_of(scope, claim)
 
         def find(signatures: Signatures) -> attestation.GroupHit:  # repeated after each signature check
-            return attestation.find_group(claim, signers, authorities, signatures, now, leaf=leaf)
+            return attestation.find_group(claim, signers, authorities, signatures, now)
 
         try:
             hit = await Backlog.running().run_decision(decide_in_steps(find, self._signatures), share_of(claim.address))

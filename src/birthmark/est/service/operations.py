@@ -288,13 +288,10 @@ class EstService:
 
     def _ends_in_s(self, proof: CallerProof, caller: EstCaller) -> float | None:
         """Return the remaining lifetime of the certificate that the caller presents to request the next one."""
-        if (
-            caller.peer.leaf is None
-            or proof.principal.kind is not PrincipalKind.DEVICE
-            or proof.late_renewal is not None
-        ):
+        leaf, is_device = caller.peer.leaf, proof.principal.kind is PrincipalKind.DEVICE
+        if leaf is None or not is_device or proof.late_renewal is not None:
             return None
-        return (caller.peer.leaf.not_after - self.ca.clock.now()).total_seconds()
+        return (leaf.not_after - self.ca.clock.now()).total_seconds()
 
     async def _check_approval(
         self, request: CertificateRequest, proof: CallerProof, caller: EstCaller, label: EstLabel

@@ -112,8 +112,10 @@ class HubsForDps:
         self, changes: Changes, host: str, device_id: str, identity: HubIdentity, now: datetime
     ) -> Changes:
         """Add the changes that record a newly issued certificate."""
+        if identity.fresh is None:
+            return changes
         device, hub = await self._registry.find(host, device_id)
-        if identity.fresh is None or hub is None:
+        if hub is None:
             return changes
         made = device or NewDevice(hub.name, DeviceId(device_id), generation_of(now))
         known = await self._credentials.known(hub, device_id)

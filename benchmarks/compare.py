@@ -57,11 +57,11 @@ def compare(revision: str, names: Sequence[str], pairs: int) -> None:
     with contextlib.ExitStack() as ends:
         old, new = (ends.enter_context(a_side(installed(commit))) for commit in (before, after))
         title = f"new/old, lower is better ({pairs} pairs: median [quartiles])"
-        print(f"old {before[:12]} ({revision}), new {after[:12]}\n{'':5} {'old':>10} {'new':>10}  {title}")
+        print(f"old {before[:12]} ({revision}), new {after[:12]}\n{'':5} {'old':>10} {'new':>10}  {title:60}  new/peer")
         for name in names:
             rounds = [_pair(name, old, new, is_new_first=bool(number % 2)) for number in range(pairs + 1)][1:]
-            found = [(one, other) for one, other in rounds if one is not None and other is not None]
-            print(line_of(name, found) if found else f"{name:5} is not in both revisions", flush=True)
+            found = [(one, other) for one, other in rounds if other is not None]
+            print(line_of(name, found) if found else f"{name:5} is not in the new revision", flush=True)
 
 
 def _pair(name: str, old: Side, new: Side, *, is_new_first: bool) -> tuple[Round | None, Round | None]:
@@ -71,12 +71,18 @@ def _pair(name: str, old: Side, new: Side, *, is_new_first: bool) -> tuple[Round
     return old.round(name), new.round(name)
 
 
-def line_of(name: str, found: Sequence[tuple[Round, Round]]) -> str:
-    """Return a row: medians of both, and of their ratio with its quartiles."""
-    ratios = [new.ours / old.ours for old, new in found]
+def line_of(name: str, found: Sequence[tuple[Round | None, Round]]) -> str:
+    """Return a row: medians of both, of their ratio, and of the ratio to the peer, with quartiles."""
+    both = [(old.ours, new.ours) for old, new in found if old is not None]
+    new = statistics.median(new.ours for _, new in found)
+    old = f"{statistics.median(old for old, _ in both):10.1f}" if both else f"{'none':>10}"
+    ratio = _quartiles([new / old for old, new in both]) if both else "not in the old revision"
+    return f"{name:5} {old} {new:10.1f}  {ratio:60}  {_quartiles([new.ours / new.peer for _, new in found])}"
+
+
+def _quartiles(ratios: Sequence[float]) -> str:
     low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else [ratios[0]] * 3
-    old, new = (statistics.median(pair[side].ours for pair in found) for side in (0, 1))
-    return f"{name:5} {old:10.1f} {new:10.1f}  {middle:5.3f} [{low:.3f}, {high:.3f}]"
+    return f"{middle:5.3f} [{low:.3f}, {high:.3f}]"
 
 
 def commit_of(revision: str) -> str:

@@ -31,7 +31,7 @@ from measures.registry import Bulk, ModuleConnect, RegistryPage, Reissue
 from measures.renewal import KeptRenewal, Renewal
 from measures.revocation import RevocationAnswer
 from measures.rules import JobSteps, Republished, Unwanted
-from measures.sigv4 import RegisterCertificate
+from measures.sigv4 import RegisterCertificate, RegisterCertificateBesideNginx
 from measures.simulated import SimulatedDevice, SimulatedStart
 from measures.start import ServerMemory, ServerStart
 from measures.stored import Matching, MemoryWithSessions, StartWithSessions
@@ -53,6 +53,7 @@ ALL: tuple[type[Measure], ...] = (
     Idle,
     Renewal,
     RegisterCertificate,
+    RegisterCertificateBesideNginx,
     ManifestMeasure,
     RegistrationAmongMany,
     LiveOne,

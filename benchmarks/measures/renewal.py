@@ -36,7 +36,7 @@ class Renewal(Measure):
     """Beside a handshake with nginx."""
 
     name, title, peer = "P8", "EST simplereenroll, durable", "nginx's handshake"
-    unit, gate, aim = "us", 1.7, 1.3
+    unit, gate, aim = "us", 2.5, 2.0
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig

@@ -1,4 +1,4 @@
-"""P10: an operator's tool registers a device's certificate without a CA, signed by SigV4, over one connection."""
+"""P10, P10n: an operator's tool registers a device's certificate without a CA, signed by SigV4, over one connection."""
 
 import json
 import ssl
@@ -13,6 +13,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from rig import Rig, cpu_us_each
 
+from measures.handshake import shake_nginx
 from measures.measure import Measure, Sample
 from support.pki.pki_builders import a_device
 
@@ -27,7 +28,6 @@ class RegisterCertificate(Measure):
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        self._moto = rig.once("moto", peers.moto)
         aws = rig.server.endpoints["aws"]
         self._region = aws["region"]
         self._credentials = Credentials(aws["access_key_id"], aws["secret_access_key"])
@@ -35,22 +35,22 @@ class RegisterCertificate(Measure):
         context = ssl.create_default_context(cafile=rig.server.endpoints["trust_bundle"])
         context.check_hostname = False
         self._ours = HTTPSConnection(rig.server.address, url.port or 443, context=context), aws["endpoint_url"]
-        base = f"http://{self._moto.address}:{self._moto.port}"
-        self._theirs = HTTPConnection(self._moto.address, self._moto.port), base
         self._runs = count()
 
     def round(self) -> Sample:
-        for connection, _ in (self._ours, self._theirs):
-            connection.close()  # those of the round before have been idle for too long
         run = next(self._runs)
         pems = [
             a_device(common_name=f"sigv4-{run}-{number}", now=self._rig.now).certificate.pem()
             for number in range(OPERATIONS)
         ]
-        return Sample(
-            cpu_us_each(self._rig.server.pid, lambda: self._register(*self._ours, pems)),
-            cpu_us_each(self._moto.pid, lambda: self._register(*self._theirs, pems)),
-        )
+        self._ours[0].close()  # that of the round before has been idle for too long
+        ours = cpu_us_each(self._rig.server.pid, lambda: self._register(*self._ours, pems))
+        return Sample(ours, self._peers_cost(pems))
+
+    def _peers_cost(self, pems: Sequence[str]) -> float:
+        moto = self._rig.once("moto", peers.moto)
+        theirs = HTTPConnection(moto.address, moto.port)
+        return cpu_us_each(moto.pid, lambda: self._register(theirs, f"http://{moto.address}:{moto.port}", pems))
 
     def _register(self, connection: HTTPConnection, base: str, pems: Sequence[str]) -> int:
         ids = set()
@@ -66,3 +66,14 @@ class RegisterCertificate(Measure):
             assert answer.status == 200, text
             ids.add(json.loads(text)["certificateId"])
         return len(ids)
+
+
+class RegisterCertificateBesideNginx(RegisterCertificate):
+    """Beside a handshake with nginx, which varies less than moto does."""
+
+    name, peer = "P10n", "nginx's handshake"
+    gate, aim = 1.9, 1.4
+
+    def _peers_cost(self, pems: Sequence[str]) -> float:
+        nginx = self._rig.once("nginx", peers.nginx)
+        return shake_nginx(nginx, self._rig.devices(OPERATIONS, f"sigv4-{id(pems)}"))

@@ -4,6 +4,7 @@ import base64
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -19,23 +20,27 @@ from birthmark.pki import single_certificate_checks
 from birthmark.pki.certificate_profiles import DEVICE, OCSP
 from birthmark.pki.certificates import (
     Certificate,
+    CertificateInvalidError,
     is_signed_by,
     parse_any,
     parse_bundle,
     parse_der,
     parse_pem,
+    parse_with_library,
     pem_bundle,
 )
 from birthmark.pki.certs_only_cms import parse_certs_only
 from birthmark.pki.csr import CertificateRequest, parse_csr
 from birthmark.pki.extension_parser import names_of
+from birthmark.pki.fast_certificate_parser import P256_SPKI, parse_plain, text_of_plain
 from birthmark.pki.hostname_verification import check_host
 from birthmark.pki.issuance import LeafIssuer, issue
+from birthmark.pki.names_and_registration_ids import common_name_of
 from birthmark.pki.ocsp import OcspResponse, OcspStatus, build_answer, ids_of, parse_request
 from birthmark.pki.path_validation import build_chain, check_dates
 from birthmark.pki.pem_armor import unarmor
 from fuzz import corpus
-from fuzz.mutate import read_der, tlv
+from fuzz.mutate import mutate_der, read_der, tlv
 from support.fakes import NOON
 from support.pki.crl_reader import check_crls, parse_crl
 from support.pki.pki_builders import a_device
@@ -44,6 +49,10 @@ RESPONDER = a_device(profile=OCSP).as_issuer
 OCSP_ANSWER = OcspResponse(b"", NOON, NOON)
 ROOT, ISSUING, DEVICE_CERTIFICATE = (parse_der(one) for one in corpus.read("certificate")[:3])
 _ECDSA_SHA256 = tlv(0x30, tlv(0x06, bytes.fromhex("2a8648ce3d040302")))
+
+_ANYWHERE = 0.1
+_POINT_BYTES, _POINT_AND_SIGNATURE_BYTES = 64, 64 + 68
+_TAGS = (0, 1, 2, 3, 4, 6, 12, 19, 22, 23, 24, 30, 48, 49, 0x80, 0x85, 0xA0, 0xA3, 0xFF)
 
 
 def use(certificate: Certificate) -> None:
@@ -68,6 +77,32 @@ def use(certificate: Certificate) -> None:
     for rule in rules:
         with contextlib.suppress(BirthmarkError):
             rule()
+
+
+def mutate_plain(random: Random, seeds: Sequence[bytes]) -> bytes:
+    """Change some bytes of a plain certificate, mostly where it may stay plain: outside its key and signature."""
+    if random.random() < _ANYWHERE:
+        return mutate_der(random, seeds)
+    changed = bytearray(random.choice(seeds))
+    key = changed.index(P256_SPKI) + len(P256_SPKI)
+    for _ in range(random.randint(1, 3)):
+        place = random.randrange(len(changed) - _POINT_AND_SIGNATURE_BYTES)
+        changed[place if place < key else place + _POINT_BYTES] = random.choice((random.randrange(256), *_TAGS))
+    return bytes(changed)
+
+
+def plain(data: bytes) -> None:
+    """Compare the parser of plain certificates with the library, which reads every field of them."""
+    fields = parse_plain(data)
+    if fields is None:
+        raise CertificateInvalidError(detail="it is not plain")
+    one = parse_with_library(data)
+    assert fields[:4] == (one.extensions, one.subject_der, one.issuer_der, one.spki_der)
+    assert fields[4:] == (one.serial, one.not_before, one.not_after)
+    assert one.version == one.parsed.version.value + 1
+    assert text_of_plain(fields.subject) in {"", one.parsed.subject.rfc4514_string()}
+    assert text_of_plain(fields.issuer) in {"", one.parsed.issuer.rfc4514_string()}
+    assert one.subject_cn == common_name_of(one.parsed.subject)
 
 
 def pkcs7(data: bytes) -> None:

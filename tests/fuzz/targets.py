@@ -23,6 +23,7 @@ from birthmark.fleet import enrollment_template
 from birthmark.iothub import wire as hub
 from birthmark.keys.pkcs11_uri import parse_pkcs11_uri
 from birthmark.pki.certificates import parse_thumbprint
+from birthmark.pki.fast_certificate_parser import parse_plain
 from birthmark.pki.names_and_registration_ids import parse_registration_id
 from birthmark.pki.tpm_importable_key import parse_sealed
 from birthmark.pki.tpm_public_key import parse_tpm_public
@@ -58,6 +59,7 @@ def _pem(der: bytes) -> bytes:
 
 _CERTIFICATES = corpus.read("certificate")
 _ROOT, _ISSUING, _DEVICE, _, _CHIP = _CERTIFICATES[:5]
+_PLAIN = [one for one in _CERTIFICATES if parse_plain(one) is not None]
 _REQUESTS = corpus.read("request")
 _CSR_ATTRIBUTES = (
     bytes.fromhex("3000"),
@@ -276,6 +278,7 @@ _ALL = (
     Target("amqp-server", mutate_bytes, amqp.STREAMS, amqp.server),
     Target("amqp-client", mutate_bytes, amqp.CLIENT_STREAMS, amqp.client),
     Target("certificate", mutate_der, _CERTIFICATES, certificates.certificate),
+    Target("plain-certificate", certificates.mutate_plain, _PLAIN, certificates.plain),
     Target("pem", mutate_text, (_pem(_DEVICE), _pem(_DEVICE) + _pem(_ISSUING)), certificates.certificate_text),
     Target("chain", mutate_der, (tlv(0x30, _DEVICE + _ISSUING + _ROOT),), certificates.chain),
     Target("csr", mutate_der, _REQUESTS, certificates.request),

@@ -40,8 +40,8 @@ from birthmark.manifests.errors import (
 )
 from birthmark.manifests.manifest_chunks import MAX_ENTRY_BYTES, TOO_LARGE
 from birthmark.manifests.manifest_entry import ManifestEntry, ManifestSigner, Root
-from birthmark.pki.certificates import P256_SPKI, Certificate, CertificateInvalidError, is_signed_by, parse_der
-from birthmark.pki.fast_certificate_parser import ParsedLeaf, is_signed_with, parse_leaf
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, is_signed_by, parse_der
+from birthmark.pki.fast_certificate_parser import P256_SPKI, ParsedLeaf, is_signed_with, parse_leaf
 from birthmark.untrusted_json_and_text import read_json
 
 _MAX_KEYS = 32

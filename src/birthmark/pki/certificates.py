@@ -21,7 +21,6 @@ from typing import NewType
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, pkcs7
@@ -39,13 +38,21 @@ from birthmark.pki.der import (
     pkcs12_options,
 )
 from birthmark.pki.extension_parser import Extensions, read_extensions
+from birthmark.pki.fast_certificate_parser import (
+    ALGORITHM_BYTES,
+    ECDSA,
+    MAX_CERTIFICATE_BYTES,
+    common_names_of,
+    is_p256,
+    parse_plain,
+    text_of_plain,
+)
 from birthmark.pki.names_and_registration_ids import MAKE_CERTIFICATE, common_name_of, text_of
 from birthmark.text_file_encodings import copy_of, plain_text, unseen_in_pem
 
 Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 thumbprint of the DER certificate: 32 raw bytes; hex only in interfaces."""
 
-MAX_CERTIFICATE_BYTES = 64 * 1024
 MAX_NAME_BYTES = 2048  # RFC 5280 bounds each part to some tens of characters, not their number
 MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 MAX_BUNDLE_CERTIFICATES = 2000
@@ -87,16 +94,6 @@ UNREADABLE = (
     x509.InvalidVersion,
     x509.UnsupportedGeneralNameType,
 )
-P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
-"""SubjectPublicKeyInfo prefix before X and Y (RFC 5480): ecPublicKey, prime256v1, uncompressed point."""
-_P256_SPKI_BYTES = len(P256_SPKI) + 64
-_P, _B = 2**256 - 2**224 + 2**192 + 2**96 - 1, 0x5AC635D8AA3A93E7B3EBBD55769886BC651D06B0CC53B0F63BCE3C3E27D2604B
-_ALGORITHM_BYTES = 12
-ECDSA = {
-    bytes.fromhex(f"300a06082a8648ce3d0403{last:02x}"): ec.ECDSA(algorithm)
-    for last, algorithm in ((2, hashes.SHA256()), (3, hashes.SHA384()), (4, hashes.SHA512()))
-}
-"""Signature algorithms by AlgorithmIdentifier of ecdsa-with-SHA256, -SHA384 and -SHA512 (RFC 5758 section 3.2)."""
 
 
 class CertificateInvalidError(InvalidRequestError):
@@ -235,20 +232,24 @@ class Certificate:
 
     @property
     def subject_cn(self) -> str | None:
-        return common_name_of(self.parsed.subject)
+        if (names := common_names_of(self.subject_der)) is None:
+            return common_name_of(self.parsed.subject)
+        return names[0] if len(names) == 1 else None
 
     @property
     def subject_text(self) -> str:
-        return text_of(self.parsed.subject)
+        return text_of_plain(self.subject_der) or text_of(self.parsed.subject)
 
     @property
     def issuer_text(self) -> str:
-        return text_of(self.parsed.issuer)
+        return text_of_plain(self.issuer_der) or text_of(self.parsed.issuer)
 
     @property
     def version(self) -> int:
         """Certificate version, 1 or 3."""
-        return self.parsed.version.value + 1
+        tbs = _parts_of(self.der)[0]
+        tbs = element(self.der, tbs)[0]
+        return self.der[element(self.der, tbs)[1] - 1] + 1 if self.der[tbs] == EXPLICIT_0 else 1
 
     @property
     def is_ca(self) -> bool:
@@ -274,11 +275,17 @@ def parse_der(der: bytes) -> Certificate:
     """Parse a certificate from exactly these bytes. Raise `CertificateInvalidError`."""
     if len(der) > MAX_CERTIFICATE_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_CERTIFICATE_BYTES} bytes")
-    parts = _check_form(der)
+    plain = parse_plain(der)
+    return parse_with_library(der) if plain is None else Certificate(der, thumbprint_of(der), *plain)
+
+
+def parse_with_library(der: bytes) -> Certificate:
+    """Parse any certificate of at most MAX_CERTIFICATE_BYTES. Raise `CertificateInvalidError`."""
+    _check_form(der)
     try:
         # cryptography parses lazily; read each promised field, so that errors occur here or never.
         parsed = _load(der)
-        subject, issuer, spki = parts or _cut(der)
+        subject, issuer, spki = _cut(der)
         dates = parsed.not_valid_before_utc, parsed.not_valid_after_utc
         _ = parsed.version
         if not is_p256(spki):
@@ -289,46 +296,34 @@ def parse_der(der: bytes) -> Certificate:
     return Certificate(der, thumbprint_of(der), extensions, subject, issuer, spki, parsed.serial_number, *dates)
 
 
-def _check_form(der: bytes) -> tuple[bytes, bytes, bytes] | None:
-    """Return the parts of `_cut`; reject oversized names before the library creates an object for each part.
+def _check_form(der: bytes) -> None:
+    """Reject oversized names before the library creates an object for each part.
 
     Also reject a signature with unused bits: it would be the same signature in a certificate with other bytes.
     """
     try:
         signed, _, signed_until = _parts_of(der)
         if der[signed] != SEQUENCE:  # a key, whose bytes may look arbitrary at the position of a signature
-            return None
-        subject, issuer, spki = _cut(der)
+            return
+        subject, issuer, _ = _cut(der)
         bits, _ = element(der, element(der, signed_until)[1])
         has_unused_bits = der[bits] != 0
     except IndexError:  # not a certificate; the library gives a reason
-        return None
+        return
     if has_unused_bits:
         raise CertificateInvalidError(detail="its signature is not a multiple of 8 bits")
     if max(len(subject), len(issuer)) > MAX_NAME_BYTES:
         raise CertificateTooLargeError(limit=f"{MAX_NAME_BYTES} bytes in a name")
-    return subject, issuer, spki
 
 
 def _cut(der: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the DER of subject, issuer and public key of a certificate."""
+    """Return the DER of subject, issuer and public key of a certificate that the library has parsed."""
     _, issuer_at, _ = _parts_of(der)
     issuer_at = element(der, issuer_at)[1]
     validity_at = element(der, issuer_at)[1]
     subject_at = element(der, validity_at)[1]
     spki_at = element(der, subject_at)[1]
     return der[subject_at:spki_at], der[issuer_at:validity_at], der[spki_at : element(der, spki_at)[1]]
-
-
-def is_p256(spki: bytes) -> bool:
-    """Return whether this is a canonical P-256 key with its point on the curve (FIPS 186-4 appendix D.1.2.3).
-
-    Most devices have such a key; the library takes ten times as long for the same check.
-    """
-    if len(spki) != _P256_SPKI_BYTES or not spki.startswith(P256_SPKI):
-        return False
-    x, y = int.from_bytes(spki[-64:-32]), int.from_bytes(spki[-32:])
-    return x < _P and y < _P and (y * y - x * (x * x - 3) - _B) % _P == 0
 
 
 def _load(der: bytes) -> x509.Certificate:
@@ -471,8 +466,8 @@ def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
     try:
         is_plain = certificate.issuer_der == issuer.subject_der and len(issuer.der) <= _MAX_KEPT_BYTES
         key = _ec_key(issuer.der) if is_plain else None
-        if key is not None and (signed := _signed_by_ecdsa(certificate.der)) is not None:
-            key.verify(certificate.parsed.signature, *signed)
+        if key is not None and (signature := _ecdsa_signature_of(certificate.der)) is not None:
+            key.verify(*signature)
         else:
             certificate.parsed.verify_directly_issued_by(issuer.parsed)
     except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
@@ -487,12 +482,14 @@ def _ec_key(der: bytes) -> ec.EllipticCurvePublicKey | None:
     return key if isinstance(key, ec.EllipticCurvePublicKey) else None
 
 
-def _signed_by_ecdsa(der: bytes) -> tuple[bytes, ec.ECDSA] | None:
-    """Return the signed bytes and the ECDSA algorithm if the inner and outer algorithms match."""
+def _ecdsa_signature_of(der: bytes) -> tuple[bytes, bytes, ec.ECDSA] | None:
+    """Return the signature, the signed bytes and the ECDSA algorithm if the inner and outer algorithms match."""
     inside, algorithm_at, end = _parts_of(der)
-    algorithm = der[algorithm_at : algorithm_at + _ALGORITHM_BYTES]
-    known = ECDSA.get(algorithm)
-    return None if known is None or not der.startswith(algorithm, end) else (der[inside:end], known)
+    algorithm = der[algorithm_at : algorithm_at + ALGORITHM_BYTES]
+    if (known := ECDSA.get(algorithm)) is None or not der.startswith(algorithm, end):
+        return None
+    bits, bits_end = element(der, end + ALGORITHM_BYTES)
+    return der[bits + 1 : bits_end], der[inside:end], known
 
 
 def _parts_of(der: bytes) -> tuple[int, int, int]:

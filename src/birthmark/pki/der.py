@@ -66,10 +66,10 @@ def _content(raw: bytes) -> int:
 
 def shortest_element(der: bytes, offset: int) -> tuple[int, int]:
     """Return the same for unparsed data. Raise `ValueError` for a length that is not in its shortest form."""
+    if (length := der[offset + 1]) < _SHORT:
+        return offset + _HEADER, offset + _HEADER + length
     content, end = element(der, offset)
-    if end - content < (_SHORT if content - offset > _HEADER else 0) or (
-        content - offset > _HEADER and not der[offset + 2]
-    ):
+    if end - content < _SHORT or not der[offset + _HEADER]:
         raise ValueError("a length in more bytes than it needs")
     return content, end
 

@@ -8,8 +8,9 @@ from functools import lru_cache
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from birthmark.errors import UnauthenticatedError
-from birthmark.pki.certificates import P256_SPKI, Certificate
+from birthmark.pki.certificates import Certificate
 from birthmark.pki.extension_parser import CLIENT_AUTH, SERVER_AUTH
+from birthmark.pki.fast_certificate_parser import P256_SPKI
 from birthmark.pki.names_and_registration_ids import MAKE_CERTIFICATE
 
 _SMALL_PRIMES = (11, 13, 17, 19, 37, 53, 61, 71, 73, 79, 97, 103, 107, 109, 127, 151, 157)

@@ -27,7 +27,6 @@ from hypothesis import strategies as st
 from birthmark.pki import certificate_profiles, certificates
 from birthmark.pki.certificates import (
     MAX_BUNDLE_CERTIFICATES,
-    MAX_CERTIFICATE_BYTES,
     Certificate,
     CertificateInvalidError,
     CertificateIsPkcs7Error,
@@ -49,6 +48,7 @@ from birthmark.pki.certificates import (
 )
 from birthmark.pki.certs_only_cms import render_certs_only
 from birthmark.pki.der import pkcs12_options
+from birthmark.pki.fast_certificate_parser import MAX_CERTIFICATE_BYTES
 from birthmark.pki.names_and_registration_ids import name_of
 from birthmark.untrusted_json_and_text import printable
 from support.fakes import NOON

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.pki import certificate_profiles
-from birthmark.pki.certificates import P256_SPKI, CertificateInvalidError, parse_der
-from birthmark.pki.fast_certificate_parser import is_signed_with, parse_leaf
+from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der, parse_with_library
+from birthmark.pki.fast_certificate_parser import P256_SPKI, is_signed_with, parse_leaf, parse_plain, text_of_plain
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
 
@@ -113,3 +113,72 @@ def test_any_bytes_are_cut_or_left(data: bytes, cut: int) -> None:
         except CertificateInvalidError:
             continue
         assert (seen.common_name, P256_SPKI + seen.point) == (parsed.subject_cn, parsed.spki_der)
+
+
+def fields_of(certificate: Certificate) -> tuple[object, ...]:
+    """All that a parsed certificate promises, as the library reads it."""
+    return (
+        certificate.extensions,
+        certificate.subject_der,
+        certificate.issuer_der,
+        certificate.spki_der,
+        certificate.serial,
+        certificate.not_before,
+        certificate.not_after,
+    )
+
+
+PLAIN = [
+    ISSUER.certificate,
+    DEVICE,
+    a_ca("Below", parent=ISSUER, profile=certificate_profiles.ISSUING_CA).certificate,
+    a_device(ISSUER, "OCSP", profile=certificate_profiles.OCSP).certificate,
+]
+
+
+@pytest.mark.parametrize("certificate", PLAIN[:3], ids=lambda one: one.subject_text)
+def test_a_plain_certificate_is_parsed_as_the_library_does(certificate: Certificate) -> None:
+    assert parse_plain(certificate.der) == fields_of(parse_with_library(certificate.der))
+
+
+@given(
+    st.sampled_from(PLAIN),
+    st.lists(st.tuples(st.integers(min_value=0, max_value=700), st.integers(min_value=0, max_value=255)), max_size=3),
+)
+def test_what_is_plain_is_what_the_library_reads(certificate: Certificate, changes: list[tuple[int, int]]) -> None:
+    changed = bytearray(certificate.der)
+    for place, byte in changes:
+        changed[place % len(changed)] = byte
+    check_plain(bytes(changed))
+
+
+def check_plain(der: bytes) -> None:
+    """Compare both parsers."""
+    plain = parse_plain(der)
+    if plain is not None:
+        by_library = parse_with_library(der)
+        assert plain == fields_of(by_library)
+        assert by_library.version == 3
+        for encoded, name in ((plain.subject, by_library.parsed.subject), (plain.issuer, by_library.parsed.issuer)):
+            assert text_of_plain(encoded) in {"", name.rfc4514_string()}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "text"),
+    [
+        ([("2.5.4.3", "pump-1")], "CN=pump-1"),
+        (
+            [("2.5.4.6", "US"), ("2.5.4.10", "A: b/c_d"), ("2.5.4.5", "7"), ("2.5.4.3", "x.y")],
+            "CN=x.y,2.5.4.5=7,O=A: b/c_d,C=US",
+        ),
+        ([("2.5.4.3", "a,b")], ""),
+        ([("2.5.4.3", "#a")], ""),
+        ([("2.5.4.3", "a ")], ""),
+        ([("2.5.4.3", "\u00e4")], ""),
+        ([("1.2.840.113549.1.9.1", "a@example.com")], ""),
+    ],
+)
+def test_a_plain_name_has_the_text_of_the_library(attributes: list[tuple[str, str]], text: str) -> None:
+    name = x509.Name([x509.NameAttribute(x509.ObjectIdentifier(oid), value) for oid, value in attributes])
+    assert text_of_plain(name.public_bytes()) == text
+    assert text in {"", name.rfc4514_string()}

@@ -26,7 +26,8 @@ from birthmark.manifests.bundle.line_format import (
     unbase64,
 )
 from birthmark.manifests.errors import ChainBrokenError, KeyMismatchError, MalformedEntryError
-from birthmark.pki.certificates import P256_SPKI, Certificate
+from birthmark.pki.certificates import Certificate
+from birthmark.pki.fast_certificate_parser import P256_SPKI
 from birthmark.pki.path_validation import SignatureCache, build_chain
 from birthmark.pki.single_certificate_checks import ChainError
 

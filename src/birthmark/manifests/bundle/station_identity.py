@@ -27,7 +27,8 @@ from birthmark.manifests.bundle.chip_intake_errors import StationUnusableError
 from birthmark.manifests.bundle.chip_proof_rules import station_name
 from birthmark.manifests.bundle.line_format import is_name
 from birthmark.pki.certificate_profiles import CertificateProfile
-from birthmark.pki.certificates import P256_SPKI, Certificate, parse_any
+from birthmark.pki.certificates import Certificate, parse_any
+from birthmark.pki.fast_certificate_parser import P256_SPKI
 from birthmark.pki.issuance import new_serial, self_signed
 from birthmark.pki.names_and_registration_ids import name_of
 

@@ -254,8 +254,8 @@ class C2dMessage(msgspec.Struct, frozen=True, array_like=True):
 class TelemetryMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A device-to-cloud message. `system` has the wire's own names (message-id, content-type …).
 
-    `auth_method` is "sas", "x509", or "hub" for a token of a hub policy. Messages of earlier versions have neither it
-    nor the generation ID, which is a number here because it takes half the space that its digits take.
+    `auth_method` is "sas", "x509", or "hub" for a token of a hub policy. The generation ID is a number, which takes
+    half the space of its digits. Messages of 0.3.0 have neither of both; those of development versions have digits.
     """
 
     device_id: str
@@ -264,7 +264,7 @@ class TelemetryMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     system: dict[str, str | None]
     properties: dict[str, str | None]
     auth_method: str = ""
-    generation_id: int = 0
+    generation_id: int | str = 0
 
     @property
     def publisher(self) -> str:

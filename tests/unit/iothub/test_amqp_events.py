@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,9 +80,7 @@ def test_delivery_annotations_come_first() -> None:
 def test_an_event_states_how_its_sender_authenticated() -> None:
     sent = {"method": ("sas", "x509", "hub"), "scope": ("device", "device", "hub"), "type": ("sas", "x509", "sas")}
     for method, scope, kind in zip(*sent.values(), strict=True):
-        found = read_message(
-            render_event(1, 0, TelemetryMessage("d1", 0, b"", {}, {}, method, "63"))
-        ).message_annotations
+        found = read_message(render_event(1, 0, TelemetryMessage("d1", 0, b"", {}, {}, method, 63))).message_annotations
         told = {"scope": scope, "type": kind, "issuer": "iothub", "acceptingIpFilterRule": None}
         assert json.loads(found[Symbol("iothub-connection-auth-method")]) == told
         assert found[Symbol("iothub-connection-auth-generation-id")] == "63"
@@ -92,3 +91,10 @@ def test_an_event_of_a_module_states_the_scope_of_the_module() -> None:
     found = read_message(render_event(1, 0, message)).message_annotations
     assert json.loads(found[Symbol("iothub-connection-auth-method")])["scope"] == "module"
     assert found[Symbol(MODULE)] == "camera"
+
+
+def test_a_stored_message_with_the_digits_of_a_generation_id_is_read() -> None:
+    message = TelemetryMessage("d1", 0, b"", {}, {}, "sas", "63")
+    stored = msgspec.msgpack.decode(msgspec.msgpack.encode(message), type=TelemetryMessage)
+    found = read_message(render_event(1, 0, stored)).message_annotations
+    assert found[Symbol("iothub-connection-auth-generation-id")] == "63"

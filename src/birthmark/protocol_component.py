@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from typing import Protocol, TypeAlias
 
 from starlette.requests import Request
-from starlette.routing import BaseRoute
+from starlette.routing import Route
 
 from birthmark.amqp.events import AmqpEvent
 from birthmark.bus import Bus
@@ -57,7 +57,7 @@ class Component:
     amqp_websocket_paths: Sequence[str] = ()
     """Paths at which its clients use AMQP over WebSocket."""
 
-    def routes(self, _record: Record) -> Sequence[BaseRoute]:
+    def routes(self, _record: Record) -> Sequence[Route]:
         """Return the component's HTTP routes for devices and services; they load with the first request."""
         return ()
 

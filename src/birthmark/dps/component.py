@@ -6,7 +6,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import partial
 
-from starlette.routing import BaseRoute
+from starlette.routing import Route
 
 from birthmark import metric_catalog
 from birthmark.amqp.events import AmqpEvent, LinkRequested, SaslStarted
@@ -155,7 +155,7 @@ class DpsComponent(Component):
         self._instances, self._registrations = devices.instances, devices.registrations
         self._clock = clock
 
-    def routes(self, record: Record) -> Sequence[BaseRoute]:
+    def routes(self, record: Record) -> Sequence[Route]:
         from birthmark.dps import http  # noqa: PLC0415 - first request loads it
 
         services = self._instances, self.devices.enrollments, self._registrations

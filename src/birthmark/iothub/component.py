@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from starlette.routing import BaseRoute
+from starlette.routing import Route
 
 from birthmark import metric_catalog
 from birthmark.amqp.events import AmqpEvent
@@ -149,7 +149,7 @@ class HubComponent(Component):
         self._iothub, self._connections, self._calls = devices.iothub, devices.mqtt, calls
         self._mqtt = MqttAdmission(devices.mqtt)
 
-    def routes(self, record: Record) -> Sequence[BaseRoute]:
+    def routes(self, record: Record) -> Sequence[Route]:
         from birthmark.iothub import http  # noqa: PLC0415 - first request loads it
 
         return http.routes(self._iothub, self._calls, record)

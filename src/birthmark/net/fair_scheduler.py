@@ -149,11 +149,8 @@ class Backlog:
 
         True if the owner used its slice of a full round, pauses after a long step, or has queued work.
         """
-        return (
-            owner in self._waiting
-            or (self._spent > TURN_S and self._has_used_slice(owner))
-            or (owner in self._rests and self._rest_of(owner) > 0)
-        )
+        is_over = self._spent > TURN_S and self._has_used_slice(owner)
+        return owner in self._waiting or is_over or (owner in self._rests and self._rest_of(owner) > 0)
 
     def _rest_of(self, owner: str) -> float:
         until = self._rests.get(owner)

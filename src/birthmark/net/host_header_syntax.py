@@ -4,18 +4,15 @@ The check runs before any handler. URLs and resources are built from it, so a Ho
 """
 
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Callable
+
+from starlette.responses import PlainTextResponse
 
 from birthmark.errors import BirthmarkError, InvalidRequestError
+from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
 from birthmark.net.errors import A_RIGHT_REQUEST
 from birthmark.net.tls import NO_PEER, TlsPeer
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 OnRefused = Callable[[BirthmarkError, str, TlsPeer], None]
 
 _AUTHORITY = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
@@ -54,7 +51,4 @@ class RequireAuthority:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        body = f"{error!s}\n".encode()
-        headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": 400, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await PlainTextResponse(f"{error!s}\n", 400)(scope, receive, send)

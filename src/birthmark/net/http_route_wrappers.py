@@ -1,13 +1,16 @@
-"""ASGI wrappers for HTTP routes: refusals in the interface's format, complete bodies, lazy and static routes."""
+"""ASGI wrappers for HTTP routes: refusals in the interface's format, complete bodies, lazy and indexed routes."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from functools import cache
 
 from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Match, Route
 
 from birthmark.errors import BirthmarkError
 from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
+
+_LAST = 2  # segment of a path that may be a route's first fixed one; the first segment is empty
 
 
 class LazyApp:
@@ -17,14 +20,10 @@ class LazyApp:
     """
 
     def __init__(self, make: Callable[[], ASGIApp]) -> None:
-        self._make = make
-        self._made: ASGIApp | None = None
+        self._app = cache(make)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Create the application if necessary and call it."""
-        if self._made is None:
-            self._made = self._make()
-        await self._made(scope, receive, send)
+        await self._app()(scope, receive, send)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -52,20 +51,32 @@ def refusing(handler: Handler, render: Callable[[BirthmarkError, Request], Respo
     return answer
 
 
-class StaticRoutes:
-    """ASGI application for fixed GET and POST paths, in front of another application with the same routes.
+class Endpoints:
+    """ASGI application that finds the route of a request by the first fixed segment of its path.
 
-    The endpoints render every refusal themselves and raise no `HTTPException`.
+    A router would try all routes in turn. Of several routes that match, the first one is called. The endpoints render
+    every refusal themselves and raise no `HTTPException`. `websockets` serves WebSockets.
     """
 
-    def __init__(self, routes: Iterable[Route], otherwise: ASGIApp) -> None:
-        self._endpoints: dict[str, Handler] = {route.path: route.endpoint for route in routes if "{" not in route.path}
-        self._otherwise = otherwise
+    def __init__(self, routes: Iterable[Route], websockets: ASGIApp) -> None:
+        self._routes: dict[tuple[int, str], list[tuple[int, Route]]] = {}
+        self._websockets = websockets
+        for order, route in enumerate(routes):
+            key = next((at, one) for at, one in enumerate(route.path.split("/")) if one and "{" not in one)
+            self._routes.setdefault(key, []).append((order, route))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        endpoint = self._endpoints.get(scope["path"]) if scope["type"] == "http" else None
-        if endpoint is None or scope["method"] not in {"GET", "POST"}:
-            await self._otherwise(scope, receive, send)
+        if scope["type"] != "http":
+            await self._websockets(scope, receive, send)
             return
-        response = await endpoint(Request(scope, receive, send))
-        await response(scope, receive, send)
+        other: ASGIApp = (missing := PlainTextResponse("Not Found", 404))
+        segments = enumerate(scope["path"].split("/", _LAST + 1)[: _LAST + 1])
+        for _, route in sorted(one for key in segments for one in self._routes.get(key, ())):
+            match, matched = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(matched)
+                other = await route.endpoint(Request(scope, receive, send))
+                break
+            if match is Match.PARTIAL and other is missing:
+                other = route.handle  # responds with 405
+        await other(scope, receive, send)

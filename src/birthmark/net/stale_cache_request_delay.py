@@ -6,6 +6,8 @@ The cache of a single worker is always fresh.
 import asyncio
 from typing import Protocol
 
+from starlette.responses import PlainTextResponse
+
 from birthmark.errors import BirthmarkError
 from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
 
@@ -36,16 +38,14 @@ class RequireFresh:
                 async with asyncio.timeout(_PATIENCE_S):
                     await self._freshness.wait_until_fresh()
             except (BirthmarkError, TimeoutError):
-                await _busy(scope, send)
+                await _refuse(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
 
-async def _busy(scope: Scope, send: Send) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1013})
         return
-    body = b"This worker does not know whether what it remembers is true; try again.\n"
-    headers = [(b"content-type", b"text/plain"), (b"retry-after", b"1"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 503, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    text = "This worker does not know whether what it remembers is true; try again.\n"
+    await PlainTextResponse(text, 503, {"Retry-After": "1"})(scope, receive, send)

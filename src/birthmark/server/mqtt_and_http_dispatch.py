@@ -30,7 +30,7 @@ from birthmark.net.amqp_driver import AmqpDriver
 from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
 from birthmark.net.errors import HandshakeFailedError, ServerNotTrustedError, TooSlowError, WebSocketPathError
 from birthmark.net.host_header_syntax import RequireAuthority
-from birthmark.net.http_route_wrappers import LazyApp, StaticRoutes
+from birthmark.net.http_route_wrappers import Endpoints, LazyApp
 from birthmark.net.mqtt_driver import Accept, MqttDriver
 from birthmark.net.mqtt_service_interface import Admission, MqttRefusedError
 from birthmark.net.stale_cache_request_delay import RequireFresh
@@ -242,12 +242,13 @@ class Applications:
             from birthmark.azure_arm.model import ArmResourceKind
             from birthmark.azure_arm.service import Management
 
-            routes: list[BaseRoute] = [*self._pki_routes(), *devices]
+            routes = [*self._pki_routes(), *devices]
+            sockets: list[BaseRoute] = []
             for one in reversed(rooms.components):  # DPS paths start with any scope: those of hubs come first
                 if not one.service or serves(ServedCloud(one.service)):
                     routes += one.routes(record)
-                    routes += [WebSocketRoute(path, amqp_websocket) for path in one.amqp_websocket_paths]
-                    routes += [WebSocketRoute(path, websocket) for path in one.websocket_paths]
+                    sockets += [WebSocketRoute(path, amqp_websocket) for path in one.amqp_websocket_paths]
+                    sockets += [WebSocketRoute(path, websocket) for path in one.websocket_paths]
             if serves(ServedCloud.IOTHUB, ServedCloud.DPS):
                 places = rooms.instances, rooms.authorities, rooms.iothub
                 served = {ServedCloud.DPS: ArmResourceKind.DPS, ServedCloud.IOTHUB: ArmResourceKind.HUB}
@@ -255,11 +256,11 @@ class Applications:
                 management = Management(rooms.people, *places, rooms.port, kinds)
                 routes += management_http.routes(management, record)
             if serves(ServedCloud.AWS, ServedCloud.IOTHUB, ServedCloud.DPS):
-                routes.append(WebSocketRoute("/mqtt", websocket))
-            routes.append(WebSocketRoute("/{path:path}", self._refuse_websocket))
-            return _application(routes)
+                sockets.append(WebSocketRoute("/mqtt", websocket))
+            sockets.append(WebSocketRoute("/{path:path}", self._refuse_websocket))
+            return Endpoints(routes, _application(sockets))
 
-        others = StaticRoutes(devices, LazyApp(whole))
+        others = LazyApp(whole)
         if not serves(ServedCloud.AWS):
             return self._guarded(others)
         aws_side = rooms.aws_connections
@@ -273,16 +274,16 @@ class Applications:
     def est(self) -> ASGIApp:
         """Return the application for the EST port: EST and revocation status."""
         devices = est_http.routes(self._rooms.est, self._rooms.ledger)
-        return self._guarded(StaticRoutes(devices, _application([*devices, *self._pki_routes()])))
+        return self._guarded(Endpoints([*devices, *self._pki_routes()], _application([])))
 
     def pki(self) -> ASGIApp:
         """Return the plain HTTP application for relying parties.
 
         Its responses do not depend on the client or the host name.
         """
-        return _application(self._pki_routes())
+        return Endpoints(self._pki_routes(), _application([]))
 
-    def _pki_routes(self) -> list[BaseRoute]:
+    def _pki_routes(self) -> list[Route]:
         return [*ca_http.routes(self._rooms.answers, self._refused)]
 
     def health(self, parts: Parts) -> ASGIApp:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import Route
 
 from birthmark import metric_catalog
 from birthmark.bus import Bus
@@ -69,7 +69,7 @@ class MeterComponent(Component):
         self.devices: MeterRecords = records
         self.came: list[str] = []
 
-    def routes(self, _record: Record) -> Sequence[BaseRoute]:
+    def routes(self, _record: Record) -> Sequence[Route]:
         async def meters(_request: Request) -> Response:
             return JSONResponse(sorted(self.devices.meters))
 

@@ -165,15 +165,10 @@ class AwsHttp:
         if not is_for_aws(scope):
             await self._otherwise(scope, receive, send)
             return
-        request = Request(scope, receive)
-        if is_file(path := raw_path_of(scope)):
-            await (await self._answer(request, partial(self._file, path)))(scope, receive, send)
-            return
-        asked = report_of(raw_path_of(scope)) if request.method == "GET" and request.query_params.get("link") else None
-        if asked is None:
-            response = await self._answer(request, self._handle)
-        else:
-            response = await self._answer(request, partial(self._report, *asked))
+        request, path = Request(scope, receive), raw_path_of(scope)
+        asked = report_of(path) if request.method == "GET" and request.query_params.get("link") else None
+        handle = self._handle if asked is None else partial(self._report, *asked)
+        response = await self._answer(request, partial(self._file, path) if is_file(path) else handle)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, handle: Callable[[Request], Awaitable[Any]]) -> Response:

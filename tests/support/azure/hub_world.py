@@ -109,8 +109,15 @@ async def a_world(directory: Path, url: str | None = None) -> AsyncIterator[Worl
         broker = Broker(database, clock, "test")
         yield World(iothub, hub, HubConnections(iothub, broker, clock), clock, database, broker, directory / "x.db")
     finally:
+        await end_of_turns()
         await iothub.telemetry.wait_until_written()
         await database.close()
+
+
+async def end_of_turns() -> None:
+    """Wait a moment for work that waits for its turn: ended before its first step, it would never be awaited."""
+    if waiting := [task for task in asyncio.all_tasks() if "account_steps" in getattr(task.get_coro(), "__name__", "")]:
+        await asyncio.wait(waiting, timeout=1)
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -293,7 +293,7 @@ class SqlStream(Generic[T]):
         if problem is None:
             if self._woken is not None:
                 self._wake()
-        else:
+        elif self._database.find_disk_full_error() is None:  # whose log is on that disk, too
             count = sum(len(burst[1]) for burst in batch)
             log.warning("stream.not_written", extra={"stream": self.name, "count": count})
         for _, _, _, done in batch:

@@ -10,8 +10,6 @@ from starlette.routing import Match, Route
 from birthmark.errors import BirthmarkError
 from birthmark.net.bounded_http import ASGIApp, Receive, Scope, Send
 
-_LAST = 2  # segment of a path that may be a route's first fixed one; the first segment is empty
-
 
 class LazyApp:
     """ASGI application created on first use.
@@ -54,15 +52,16 @@ def refusing(handler: Handler, render: Callable[[BirthmarkError, Request], Respo
 class Endpoints:
     """ASGI application that finds the route of a request by the first fixed segment of its path.
 
-    A router would try all routes in turn. Of several routes that match, the first one is called. The endpoints render
-    every refusal themselves and raise no `HTTPException`. `websockets` serves WebSockets.
+    The first two segments count. Of several routes that match, the first one is called. The endpoints render every
+    refusal themselves and raise no `HTTPException`. `websockets` serves WebSockets.
     """
 
     def __init__(self, routes: Iterable[Route], websockets: ASGIApp) -> None:
         self._routes: dict[tuple[int, str], list[tuple[int, Route]]] = {}
         self._websockets = websockets
         for order, route in enumerate(routes):
-            key = next((at, one) for at, one in enumerate(route.path.split("/")) if one and "{" not in one)
+            segments = enumerate(route.path.split("/")[:3])
+            key = next((one for one in segments if one[1] and "{" not in one[1]), (0, ""))  # the latter of every path
             self._routes.setdefault(key, []).append((order, route))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -70,7 +69,7 @@ class Endpoints:
             await self._websockets(scope, receive, send)
             return
         other: ASGIApp = (missing := PlainTextResponse("Not Found", 404))
-        segments = enumerate(scope["path"].split("/", _LAST + 1)[: _LAST + 1])
+        segments = enumerate(scope["path"].split("/", 3)[:3])
         for _, route in sorted(one for key in segments for one in self._routes.get(key, ())):
             match, matched = route.matches(scope)
             if match is Match.FULL:

@@ -42,6 +42,7 @@ from birthmark.pki.fast_certificate_parser import (
     ALGORITHM_BYTES,
     ECDSA,
     MAX_CERTIFICATE_BYTES,
+    MAX_NAME_BYTES,
     common_names_of,
     is_p256,
     parse_plain,
@@ -53,14 +54,13 @@ from birthmark.text_file_encodings import copy_of, plain_text, unseen_in_pem
 Thumbprint = NewType("Thumbprint", bytes)
 """SHA-256 thumbprint of the DER certificate: 32 raw bytes; hex only in interfaces."""
 
-MAX_NAME_BYTES = 2048  # RFC 5280 bounds each part to some tens of characters, not their number
 MAX_BUNDLE_BYTES = 4 * 1024 * 1024
 MAX_BUNDLE_CERTIFICATES = 2000
 _THUMBPRINT_BYTES = 32
 _KEPT = 256
 _PEM_COLUMNS = 64
 _LOOKED_AT = 512
-_MAX_KEPT_BYTES = 4096
+MAX_KEPT_BYTES = 4096
 _OF_CERTIFICATES = rb"(?:X509 |TRUSTED )?CERTIFICATE|PKCS7|PKCS #7 SIGNED DATA|CMS"
 _BLOCK = re.compile(
     rb"-----BEGIN (?:%b)-----([A-Za-z0-9+/=\s]*)-----END (?:%b)-----" % (_OF_CERTIFICATES, _OF_CERTIFICATES)
@@ -328,7 +328,7 @@ def _cut(der: bytes) -> tuple[bytes, bytes, bytes]:
 
 def _load(der: bytes) -> x509.Certificate:
     """Return the library's object; large ones are not cached, as any client may send them."""
-    return _keep(der) if len(der) <= _MAX_KEPT_BYTES else _parse(der)
+    return _keep(der) if len(der) <= MAX_KEPT_BYTES else _parse(der)
 
 
 def _parse(der: bytes) -> x509.Certificate:
@@ -464,7 +464,7 @@ def parse_thumbprint(text: str) -> Thumbprint:
 def is_signed_by(certificate: Certificate, issuer: Certificate) -> bool:
     """Return whether `issuer`'s key made the signature. Checks signature and names only, not trust."""
     try:
-        is_plain = certificate.issuer_der == issuer.subject_der and len(issuer.der) <= _MAX_KEPT_BYTES
+        is_plain = certificate.issuer_der == issuer.subject_der and len(issuer.der) <= MAX_KEPT_BYTES
         key = _ec_key(issuer.der) if is_plain else None
         if key is not None and (signature := _ecdsa_signature_of(certificate.der)) is not None:
             key.verify(*signature)

@@ -21,9 +21,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import AttributeOID, ExtensionOID, ObjectIdentifier, SignatureAlgorithmOID
 
 from birthmark.errors import InvalidRequestError
-from birthmark.pki.certificates import MAX_NAME_BYTES, UNREADABLE
+from birthmark.pki.certificates import UNREADABLE
 from birthmark.pki.der import OCTET_STRING, element
-from birthmark.pki.fast_certificate_parser import P256_SPKI
+from birthmark.pki.fast_certificate_parser import MAX_NAME_BYTES, P256_SPKI
 from birthmark.pki.names_and_registration_ids import MAKE_REQUEST, MAX_COMMON_NAME_BYTES, common_name_of, text_of
 from birthmark.pki.single_certificate_checks import has_roca_pattern
 

@@ -32,6 +32,7 @@ from birthmark.pki.der import (
 from birthmark.pki.extension_parser import CLIENT_AUTH, SERVER_AUTH, Extensions
 
 MAX_CERTIFICATE_BYTES = 64 * 1024
+MAX_NAME_BYTES = 2048  # RFC 5280 bounds each part to some tens of characters, not their number
 P256_SPKI = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")
 """SubjectPublicKeyInfo prefix before X and Y (RFC 5480): ecPublicKey, prime256v1, uncompressed point."""
 ECDSA = {
@@ -55,7 +56,7 @@ _COUNTRY_BYTES = 2
 _COMMON_NAME = bytes.fromhex("0603550403")
 _BASIC_CONSTRAINTS = bytes.fromhex("0603551d13")
 _CRITICAL = bytes.fromhex("0101ff")
-_MAX_NAME_BYTES = 64  # RFC 5280 appendix A: ub-common-name
+_MAX_VALUE_BYTES = 64  # RFC 5280 appendix A: ub-common-name
 _SERIAL = re.compile(rb"[\x01-\x7f]|\x00[\x80-\xff]")  # positive, in the fewest bytes
 _DAY = rb"(?:(?:0[1-9]|1[0-2])(?:0[1-9]|1\d|2[0-8])|(?:0[13-9]|1[0-2])(?:29|30)|(?:0[13578]|1[02])31)"
 _TIME = _DAY + rb"(?:[01]\d|2[0-3])[0-5]\d[0-5]\dZ"
@@ -128,6 +129,8 @@ def parse_plain(der: bytes) -> PlainFields | None:
     try:
         parts = _cut(der)
         if parts is None or not parts.has_version_3 or len(parts.serial) > _MAX_SERIAL_BYTES:
+            return None
+        if max(len(parts.subject), len(parts.issuer)) > MAX_NAME_BYTES:  # the library's parser gives the reason
             return None
         extensions = _extensions_of(parts.extensions)
         if extensions is None or None in (attributes_of(parts.issuer), attributes_of(parts.subject)):
@@ -221,7 +224,7 @@ def _only_name(subject: bytes) -> str | None:
             value = in_pair + len(_COMMON_NAME)
             begin, value_end = shortest_element(subject, value)
             is_plain = subject[value] in {UTF8_STRING, PRINTABLE_STRING} and value_end == set_end
-            if found is not None or not is_plain or not begin < value_end <= begin + _MAX_NAME_BYTES:
+            if found is not None or not is_plain or not begin < value_end <= begin + _MAX_VALUE_BYTES:
                 return None
             found = subject[begin:value_end]
         at = set_end
@@ -257,7 +260,7 @@ def attributes_of(name: bytes) -> list[tuple[int, str]] | None:
             and name.startswith(_ID_AT, in_pair)
             and kind in _ATTRIBUTES
             and (tag == UTF8_STRING or (tag == PRINTABLE_STRING and _PRINTABLE.fullmatch(value)))
-            and (len(value) == _COUNTRY_BYTES if kind == _COUNTRY else 0 < len(value) <= _MAX_NAME_BYTES)
+            and (len(value) == _COUNTRY_BYTES if kind == _COUNTRY else 0 < len(value) <= _MAX_VALUE_BYTES)
         )
         if not is_plain:
             return None

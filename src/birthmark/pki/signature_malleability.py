@@ -6,7 +6,7 @@ for revocation or identification, therefore check both forms.
 
 from functools import lru_cache
 
-from birthmark.pki.certificates import Certificate, Thumbprint, thumbprint_of
+from birthmark.pki.certificates import MAX_KEPT_BYTES, Certificate, Thumbprint, thumbprint_of
 from birthmark.pki.der import BIT_STRING, SEQUENCE, element, positive, wrap
 
 MOST = 3
@@ -38,7 +38,7 @@ _ORDERS = (
 
 def twins_of(certificate: Certificate) -> tuple[Thumbprint, ...]:
     """Return the possible thumbprints of the other form, `MOST` of them; its own if there is none."""
-    found = _twins(certificate.der)
+    found = (_twins if len(certificate.der) <= MAX_KEPT_BYTES else _twins.__wrapped__)(certificate.der)
     return (*found, *[certificate.thumbprint] * (MOST - len(found)))
 
 

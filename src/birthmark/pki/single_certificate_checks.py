@@ -8,7 +8,7 @@ from functools import lru_cache
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 
 from birthmark.errors import UnauthenticatedError
-from birthmark.pki.certificates import Certificate
+from birthmark.pki.certificates import MAX_KEPT_BYTES, Certificate
 from birthmark.pki.extension_parser import CLIENT_AUTH, SERVER_AUTH
 from birthmark.pki.fast_certificate_parser import P256_SPKI
 from birthmark.pki.names_and_registration_ids import MAKE_CERTIFICATE
@@ -159,9 +159,13 @@ def _constrains_unreadably(ca: Certificate) -> bool:
     return False
 
 
-@lru_cache(maxsize=64)
 def check_ca(certificate: Certificate) -> None:
     """Raise a `ChainError` for a CA with a weak key or violations of RFC 5280; few CAs issue for many devices."""
+    (_check_ca if len(certificate.der) <= MAX_KEPT_BYTES else _check_ca.__wrapped__)(certificate)
+
+
+@lru_cache(maxsize=64)
+def _check_ca(certificate: Certificate) -> None:
     check_strength(certificate)
     check_conforming(certificate)
     _check_key_ids(certificate)

@@ -26,6 +26,7 @@ ROUTES = [
     Route("/{label}/a", saying("second"), methods=["GET"]),
     Route("/{label}/b/{one}", saying("second of three"), methods=["PUT"]),
     Route("/a", saying("any"), methods=["DELETE"]),
+    Route("/{one}/{two}/late", saying("late"), methods=["GET"]),
 ]
 APPLICATION = Endpoints(ROUTES, Starlette())
 
@@ -44,6 +45,8 @@ APPLICATION = Endpoints(ROUTES, Starlette())
         ("GET", "/{label}/a", "second {label} "),
         ("PUT", "/l/b/c", "second of three l c x"),
         ("GET", "/a/a", "one a "),
+        ("GET", "/x/y/late", "late x y "),
+        ("GET", "/a/y/late", "rest y late "),
     ],
 )
 async def test_a_path_is_answered_as_the_router_would(method: str, path: str, answer: str) -> None:

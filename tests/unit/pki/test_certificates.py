@@ -470,7 +470,7 @@ def test_names_that_differ_only_in_their_string_type_are_two_names_as_for_the_li
 
 
 def test_what_is_large_is_not_kept_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(certificates, "_MAX_KEPT_BYTES", 100)
+    monkeypatch.setattr(certificates, "MAX_KEPT_BYTES", 100)
     certificates._ec_key.cache_clear()
     assert is_signed_by(DEVICE.certificate, ROOT.certificate)
     assert certificates._ec_key.cache_info().currsize == 0

@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from birthmark.pki import certificate_profiles
-from birthmark.pki.certificates import Certificate, CertificateInvalidError, parse_der, parse_with_library
+from birthmark.pki.certificates import (
+    Certificate,
+    CertificateInvalidError,
+    CertificateTooLargeError,
+    parse_der,
+    parse_with_library,
+)
 from birthmark.pki.fast_certificate_parser import P256_SPKI, is_signed_with, parse_leaf, parse_plain, text_of_plain
 from support.fakes import NOON
 from support.pki.pki_builders import a_ca, a_device, a_key
@@ -182,3 +188,22 @@ def test_a_plain_name_has_the_text_of_the_library(attributes: list[tuple[str, st
     name = x509.Name([x509.NameAttribute(x509.ObjectIdentifier(oid), value) for oid, value in attributes])
     assert text_of_plain(name.public_bytes()) == text
     assert text in {"", name.rfc4514_string()}
+
+
+def a_certificate_with_long_name(*, is_of_issuer: bool) -> bytes:
+    """A self-made certificate with a name of more parts than any CA writes."""
+    long, short = (
+        x509.Name([x509.NameAttribute(x509.ObjectIdentifier("2.5.4.11"), "unit" * 8)] * count) for count in (60, 1)
+    )
+    names = (long, short) if is_of_issuer else (short, long)
+    made = x509.CertificateBuilder(*names, a_key().public_key(), 5, NOON, NOON.replace(year=2040))
+    made = made.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+    return made.sign(ISSUER.private_key, hashes.SHA256()).public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize("is_of_issuer", [False, True])
+def test_a_name_of_many_parts_is_not_plain(is_of_issuer: bool) -> None:
+    der = a_certificate_with_long_name(is_of_issuer=is_of_issuer)
+    assert parse_plain(der) is None
+    with pytest.raises(CertificateTooLargeError):
+        parse_der(der)

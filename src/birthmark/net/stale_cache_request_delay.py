@@ -47,5 +47,5 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1013})
         return
-    text = "This worker does not know whether what it remembers is true; try again.\n"
+    text = "This worker's cache may be outdated. Retry in 1 s.\n"
     await PlainTextResponse(text, 503, {"Retry-After": "1"})(scope, receive, send)

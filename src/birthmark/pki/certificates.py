@@ -247,9 +247,8 @@ class Certificate:
     @property
     def version(self) -> int:
         """Certificate version, 1 or 3."""
-        tbs = _parts_of(self.der)[0]
-        tbs = element(self.der, tbs)[0]
-        return self.der[element(self.der, tbs)[1] - 1] + 1 if self.der[tbs] == EXPLICIT_0 else 1
+        version, _ = element(self.der, _parts_of(self.der)[0])
+        return self.der[element(self.der, version)[1] - 1] + 1 if self.der[version] == EXPLICIT_0 else 1
 
     @property
     def is_ca(self) -> bool:

@@ -38,11 +38,11 @@ _ORDERS = (
 
 def twins_of(certificate: Certificate) -> tuple[Thumbprint, ...]:
     """Return the possible thumbprints of the other form, `MOST` of them; its own if there is none."""
-    found = (_twins if len(certificate.der) <= MAX_KEPT_BYTES else _twins.__wrapped__)(certificate.der)
+    der = certificate.der
+    found = _keep(der) if len(der) <= MAX_KEPT_BYTES else _twins(der)
     return (*found, *[certificate.thumbprint] * (MOST - len(found)))
 
 
-@lru_cache(maxsize=64)  # a request looks up its certificate several times, and every one that of the CA
 def _twins(der: bytes) -> tuple[Thumbprint, ...]:
     try:
         begin, _ = element(der, 0)
@@ -61,6 +61,10 @@ def _twins(der: bytes) -> tuple[Thumbprint, ...]:
     # here.
     orders = next((some for some in _ORDERS if max(r, s) < max(some)), ())
     return tuple(thumbprint_of(_written(signed, r, order - s)) for order in orders if max(r, s) < order)
+
+
+# A request looks up its certificate several times, and the CA's as well.
+_keep = lru_cache(maxsize=64)(_twins)
 
 
 def _written(signed: bytes, r: int, s: int) -> bytes:

@@ -161,14 +161,16 @@ def _constrains_unreadably(ca: Certificate) -> bool:
 
 def check_ca(certificate: Certificate) -> None:
     """Raise a `ChainError` for a CA with a weak key or violations of RFC 5280; few CAs issue for many devices."""
-    (_check_ca if len(certificate.der) <= MAX_KEPT_BYTES else _check_ca.__wrapped__)(certificate)
+    (_check_ca_once if len(certificate.der) <= MAX_KEPT_BYTES else _check_ca)(certificate)
 
 
-@lru_cache(maxsize=64)
 def _check_ca(certificate: Certificate) -> None:
     check_strength(certificate)
     check_conforming(certificate)
     _check_key_ids(certificate)
+
+
+_check_ca_once = lru_cache(maxsize=64)(_check_ca)
 
 
 def _check_key_ids(certificate: Certificate) -> None:

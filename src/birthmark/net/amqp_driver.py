@@ -296,8 +296,7 @@ class AmqpDriver(asyncio.Protocol):
 
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
-            await self._backlog.wait_for_turn(self._owner)
-            await waiting
+            await self._backlog.await_in_turn(waiting, self._owner)
         except BirthmarkError as error:
             self.refuse(error)
         except Exception:

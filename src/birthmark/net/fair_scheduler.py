@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
 from types import coroutine
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -246,6 +246,16 @@ class Backlog:
                 await asyncio.sleep(rest)
                 await self._next(owner)
             self._has_turn = True
+
+    async def await_in_turn(self, work: Awaitable[T], owner: str) -> T:
+        """Wait for the owner's turn, then await `work`; close it if this task is cancelled before."""
+        try:
+            await self.wait_for_turn(owner)
+        except asyncio.CancelledError:
+            if isinstance(work, Coroutine):
+                work.close()
+            raise
+        return await work
 
     async def _next(self, owner: str) -> None:
         ready = asyncio.get_running_loop().create_future()

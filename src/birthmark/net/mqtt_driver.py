@@ -468,8 +468,7 @@ class MqttDriver(asyncio.Protocol):
 
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
-            await self._backlog.wait_for_turn(self._owner)
-            await waiting
+            await self._backlog.await_in_turn(waiting, self._owner)
         except RemoteProtocolError as error:  # the client's buffer is full
             self._broken(error)
         except BirthmarkError as error:

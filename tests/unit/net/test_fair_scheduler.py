@@ -1,6 +1,7 @@
 """Who has more to do than a slice of time has a turn after each look of the loop at everybody else, and no second."""
 
 import asyncio
+import inspect
 import time
 from collections.abc import Generator
 from functools import partial
@@ -314,6 +315,21 @@ async def test_a_task_waits_for_its_own_owners_others_and_for_nobody_elses() -> 
     await waiting.account_steps(ask("single"), Peer("single"))
     await waiting.account_steps(ask("many"), Peer("many"))
     assert worked == ["single", "before", "many"]
+
+
+async def test_work_that_is_cancelled_before_its_turn_is_closed() -> None:
+    waiting = Backlog.running()
+
+    async def ask() -> None:
+        pass
+
+    waiting.add(lambda: None, "one")
+    work = ask()
+    before = waiting.await_in_turn(work, "one")
+    before.send(None)
+    with pytest.raises(asyncio.CancelledError):
+        before.throw(asyncio.CancelledError())
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
 
 
 async def test_who_gives_up_its_turn_keeps_nobody_waiting() -> None:

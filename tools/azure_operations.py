@@ -107,7 +107,8 @@ _OF_AZ: Mapping[str, Cell] = {
     ),
     **dict.fromkeys(("get a digital twin", "update a digital twin", "invoke a command"), Reason.NOT_SEEN),
     **dict.fromkeys(("custom allocation", "send a registration payload, receive a response"), Reason.NOT_SEEN),
-    **dict.fromkeys(("automatic device configurations", "jobs, import and export"), Reason.NOT_SERVED),
+    "jobs, import and export": Reason.NOT_SERVED,
+    "test the queries of a configuration": Reason.NOT_SEEN,
 }
 """What was seen of the command line, or why not: of a service all that is not named here, of a device nothing else."""
 
@@ -328,7 +329,25 @@ OPERATIONS: Sequence[Operation] = (
     _of_service(
         "invoke a command", "`POST /digitaltwins/{id}/…/commands/{n}`", "invoke_component_command(", Reason.NOT_SEEN
     ),
-    _of_service("automatic device configurations", "`/configurations`", _SERVED, _SERVED),
+    _of_service(
+        "create and change a configuration",
+        "`PUT /configurations/{id}`, `If-Match`",
+        "manager.create_configuration(",
+        "registry.addConfiguration(",
+    ),
+    _of_service(
+        "get and delete configurations",
+        "`GET /configurations`, `GET` and `DELETE /configurations/{id}`",
+        "manager.get_configurations(",
+        "registry.getConfigurations(",
+    ),
+    _of_service(
+        "test the queries of a configuration",
+        "`POST /configurations/testQueries`",
+        "manager.test_configuration_queries(",
+        _NONE,
+    ),
+    _of_service("deploy IoT Edge modules", "`modulesContent`", "deployment(", "modulesContent"),
     _of_service("jobs, import and export", "`/jobs`", _SERVED, _SERVED),
     _of_service(
         "create and update an enrollment",

@@ -59,7 +59,6 @@ MANAGED: Sequence[tuple[str, Any]] = (
 _OF_MANAGED = "test_management"
 _REFUSED = "test_what_is_not_served_is_refused_by_its_name"
 _JOBS = "not implemented: scheduled jobs, import, export (`iothub.operation_not_served`)"
-_CONFIGURATIONS = "not implemented: automatic device configurations (`iothub.operation_not_served`)"
 NOT_SERVED: Mapping[str, str] = {
     "create_registration_state_query": "implemented; the Python SDK fails before it sends a request, Node's works",
     **dict.fromkeys(
@@ -68,13 +67,6 @@ NOT_SERVED: Mapping[str, str] = {
             *("get_import_export_job", "get_import_export_jobs", "get_scheduled_job", "query_scheduled_jobs"),
         ),
         _JOBS,
-    ),
-    **dict.fromkeys(
-        (
-            *("create_configuration", "delete_configuration", "get_configuration", "get_configurations"),
-            *("test_configuration_queries", "update_configuration"),
-        ),
-        _CONFIGURATIONS,
     ),
 }
 """Why a method is not served. One that is shown by a test, too, is not allowed here."""

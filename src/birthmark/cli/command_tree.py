@@ -291,6 +291,22 @@ HUB = CommandGroup(
             },
             "ls",
         ),
+        "configuration": CommandGroup(
+            "Configurations and edge deployments of a hub.",
+            {
+                "ls": Leaf("hub_configuration:list_configurations"),
+                "show": Leaf("hub_configuration:show_configuration", "fan-speed"),
+                "create": Leaf(
+                    "hub_configuration:create_configuration",
+                    """fan-speed --desired '{"fan": 3}' --target "tags.site = 'north'\"""",
+                ),
+                "set": Leaf("hub_configuration:change_configuration", "fan-speed --priority 20"),
+                "rm": Leaf("hub_configuration:remove_configuration", "fan-speed"),
+                "rollout": Leaf("hub_configuration:roll_configuration", "fan-speed --stop"),
+                "why": Leaf("hub_configuration:explain_configurations", "pump-7"),
+            },
+            "ls",
+        ),
         "consumer-group": CommandGroup(
             "Consumer groups of a hub, for readers over AMQP.",
             {

@@ -70,6 +70,7 @@ _EST_USER = _left("pki", "user", "rm", "{subject}")
 _HUB_CA = _left("hub", "ca", "rm", "{subject}", "--hub", "{hub}")
 _POLICY = _at_aws("list-targets-for-policy", "--policy-name", "{subject}")
 _ROLE_ALIAS = _at_aws("delete-role-alias", "--role-alias", "{subject}")
+_CONFIGURATION = _left("hub", "configuration", "rm", "{subject}", "--hub", "{hub}")
 _ROUTE = _left("hub", "route", "rm", "{subject}", "--hub", "{hub}")
 _RULE = _left("aws", "rule", "rm", "{subject}")
 _TEMPLATE = _left("aws", "template", "rm", "{subject}")
@@ -130,6 +131,9 @@ LEFT: Mapping[str, CleanupCommand] = {
     "est.user.show": _EST_USER,
     "iothub.ca_add": _HUB_CA,
     "iothub.ca_verify": _HUB_CA,
+    "iothub.configuration_create": _CONFIGURATION,
+    "iothub.configuration_rollout": _CONFIGURATION,
+    "iothub.configuration_update": _CONFIGURATION,
     "iothub.create": _NO_COMMAND,
     "iothub.device_key_show": _NO_COMMAND,
     "iothub.device_put": _of_a_device(_left("hub", "device", "rm", "{subject}", "--hub", "{hub}")),

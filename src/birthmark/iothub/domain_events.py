@@ -60,6 +60,16 @@ class RoutingChanged(Event, frozen=True, tag="iothub.routing_changed"):
         return self.hub
 
 
+class ConfigurationsChanged(Event, frozen=True, tag="iothub.configurations_changed"):
+    """A configuration of a hub was created, changed or deleted: twins are to be evaluated."""
+
+    hub: str
+
+    @property
+    def entity(self) -> str:
+        return self.hub
+
+
 class ConsumerGroupsChanged(Event, frozen=True, tag="iothub.consumer_groups_changed"):
     """A consumer group of a hub was created or deleted."""
 

@@ -12,6 +12,7 @@ from birthmark.iothub import model
 from birthmark.iothub.rules import (
     authentication,
     certificate_renewal,
+    configurations,
     direct_methods,
     publish_refusals,
     tier_throttles_and_quotas,
@@ -30,6 +31,10 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     modules.ModuleExistsError: (409, "ModuleAlreadyExistsOnDevice", 409301),
     modules.ModuleEtagError: (412, "PreconditionFailed", 412001),
     modules.TooManyModulesError: (403, "TooManyModulesOnDevice", 403007),
+    configurations.UnknownConfigurationError: (404, "ConfigurationNotFound", 404011),
+    configurations.ConfigurationExistsError: (409, "ConfigurationAlreadyExists", 409302),
+    configurations.ConfigurationEtagError: (412, "PreconditionFailed", 412001),
+    configurations.TooManyConfigurationsError: (403, "ConfigurationCountLimitExceeded", 403008),
     authentication.DeviceDisabledError: (403, "DeviceDisabled", 403000),
     certificate_renewal.NoCertificateError: (412, "CredentialManagementPreconditionFailed", 412005),
     certificate_renewal.NoCredentialPolicyError: (412, "CredentialManagementPreconditionFailed", 412005),

@@ -2,9 +2,10 @@
 
 import base64
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, NamedTuple, NewType, TypeAlias
 
 import msgspec
@@ -218,6 +219,21 @@ def authentication_of(identity: Identity, *, is_of_policy: bool) -> SenderAuthen
     return SenderAuthentication("hub" if is_of_policy else own, int(identity.generation_id))
 
 
+class TwinConfiguration(msgspec.Struct, frozen=True, array_like=True):
+    """A configuration that targets a twin, and the desired properties that it set.
+
+    `paths` are relative to `properties.desired`, by module; an empty module ID is the twin itself.
+    """
+
+    is_applied: bool
+    paths: dict[str, list[str]] = {}
+
+    @property
+    def status(self) -> str:
+        """Return the status in twins and queries."""
+        return "Applied" if self.is_applied else "Targeted"
+
+
 class Twin(msgspec.Struct, frozen=True):
     """A device twin: tags, which the device never receives, desired and reported properties. A new one is empty.
 
@@ -232,11 +248,74 @@ class Twin(msgspec.Struct, frozen=True):
     version: int = 1
     model_id: str = ""
     """Model id (IoT Plug and Play) that the device last announced at CONNECT."""
+    configurations: dict[str, TwinConfiguration] = {}
+    """Configurations that target the twin, by ID."""
 
     @property
     def etag(self) -> str:
         """The etag of this version, eight bytes in base64."""
         return base64.b64encode(self.version.to_bytes(8, "big")).decode()
+
+
+class ConfigurationKind(Enum):
+    """Kind of a configuration, by the content that it has."""
+
+    DEVICE = "device"
+    MODULE = "module"
+    DEPLOYMENT = "deployment"
+    """Edge deployment: content for the modules of an IoT Edge device."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutPlan:
+    """Phased rollout: the shares of devices in percent, and the condition that stops it.
+
+    A device belongs to a share by its name, so that each phase includes the devices of the previous one.
+    """
+
+    percents: tuple[int, ...]
+    interval_s: int
+    stop_condition: str = ""
+    """Condition on the twins of devices with the configuration; empty for none."""
+    stop_percent: int = 0
+    """Share of those devices that may match it, in percent."""
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutState:
+    """Progress of a phased rollout."""
+
+    phase: int
+    entered_at: datetime
+    stopped: str = ""
+    """Reason for which it stopped; empty if it did not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """An automatic device management configuration, or an edge deployment.
+
+    `content` has values by path relative to `properties.desired` ("" is all of it), by module; an empty module ID is
+    the targeted twin itself.
+    """
+
+    hub: str
+    id: str
+    etag: str
+    kind: ConfigurationKind
+    priority: int
+    target_condition: str
+    content: Mapping[str, Mapping[str, Any]]
+    created_at: datetime
+    updated_at: datetime
+    labels: Mapping[str, str] | None = None
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    """Queries of custom metrics, by name."""
+    schema_version: str | None = None
+    results: Mapping[str, int] = field(default_factory=dict)
+    """Latest results of custom metrics, and of the system metrics that need a scan, by name."""
+    plan: RolloutPlan | None = None
+    rollout: RolloutState | None = None
 
 
 class C2dMessage(msgspec.Struct, frozen=True, array_like=True):

@@ -65,3 +65,7 @@ class DeviceCalls(DevicePresence, Protocol):
         Raise `DeviceNotOnlineError`, `MethodTimeoutError`.
         """
         ...
+
+
+class ConnectedDevices(DeviceCalls, Notifier, Protocol):
+    """All that the services need of connected devices."""

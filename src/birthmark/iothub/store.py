@@ -34,17 +34,27 @@ from birthmark.iothub.model import (
     Identity,
     Module,
     Twin,
+    TwinConfiguration,
     thumbprint_text,
 )
 from birthmark.iothub.wire.stored_routing_configuration import Routing, StoredRouting
 from birthmark.pki.registered_ca_certificate import CaCertificate
 from birthmark.store import from_micros, insert, metadata, partial_index, to_micros
-from birthmark.store.compiled_statements import Statement, statement
+from birthmark.store.compiled_statements import Engine, Statement, statement
 from birthmark.store.database import Row
 from birthmark.store.device_name_prefix_index import ordered_text
 from birthmark.store.plain_and_encrypted_column_types import blob, number, text
 from birthmark.store.row_mapper import RowMapper
-from birthmark.store.table_statements import change, find, guard_exists, guard_unchanged, is_in_list, page, remove
+from birthmark.store.table_statements import (
+    change,
+    find,
+    guard_exists,
+    guard_unchanged,
+    insert_into,
+    is_in_list,
+    page,
+    remove,
+)
 from birthmark.untrusted_json_and_text import decode_json
 
 devices = Table(
@@ -116,6 +126,18 @@ _WRITTEN = ("version", "updated_at", "body")
 _NEVER: ColumnElement[int] = literal_column(str(NEVER_INDEXED))
 _MARKED = case((twins.c.unindexed == _NEVER, _NEVER), else_=literal_column(str(CHANGED)))
 ADD_TWIN = insert(twins, without=("unindexed",))  # it is NEVER_INDEXED
+_EMPTY_TWIN = {"version": 1, "updated_at": 0}
+
+
+def _marking(engine: Engine) -> Any:
+    made = insert_into(engine, twins).values(
+        hub=bindparam("hub"), device_id=bindparam("device_id"), body=bindparam("body"), **_EMPTY_TWIN
+    )
+    return made.inline().on_conflict_do_update(index_elements=["hub", "device_id"], set_={"unindexed": _MARKED})
+
+
+MARK_TWIN = Statement(_marking)
+"""Mark a twin as changed without changing it; add an empty one with `body` if there is none."""
 
 
 def _changing(*conditions: ColumnElement[bool]) -> Statement:
@@ -300,12 +322,13 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class _Body(msgspec.Struct, array_like=True):
-    """Stored form of a twin; those before 0.3 end without a model id."""
+    """Stored form of a twin; earlier ones end without a model id, or without configurations."""
 
     tags: dict[str, Any]
     desired: DocumentSection
     reported: DocumentSection
     model_id: str = ""
+    configurations: dict[str, TwinConfiguration] = {}
 
 
 class _Tags(msgspec.Struct, array_like=True):
@@ -320,7 +343,11 @@ _decode, _decode_tags = msgspec.msgpack.Decoder(_Body).decode, msgspec.msgpack.D
 def twin_of(row: Row) -> Twin:
     """Return the twin of a row."""
     body = _decode(row["body"])
-    return Twin(row["hub"], row["device_id"], body.tags, body.desired, body.reported, row["version"], body.model_id)
+    return Twin(
+        row["hub"],
+        row["device_id"],
+        *(body.tags, body.desired, body.reported, row["version"], body.model_id, body.configurations),
+    )
 
 
 def tags_of(row: Row) -> Mapping[str, Any]:
@@ -331,7 +358,7 @@ def tags_of(row: Row) -> Mapping[str, Any]:
 
 def twin_body(twin: Twin) -> bytes:
     """Return the column value of a twin."""
-    return _encode(_Body(twin.tags, twin.desired, twin.reported, twin.model_id))
+    return _encode(_Body(twin.tags, twin.desired, twin.reported, twin.model_id, twin.configurations))
 
 
 def device_of(row: Row) -> Device:

@@ -23,6 +23,7 @@ from sqlalchemy import (
     update,
 )
 
+from birthmark.iothub.model import TwinConfiguration
 from birthmark.iothub.rules.twin_query_plans import (
     AllTwins,
     DisabledTwins,
@@ -139,6 +140,7 @@ class TwinIndexEntry(msgspec.Struct, array_like=True):
     desired: _Values
     reported: _Values
     model_id: str = ""
+    configurations: dict[str, TwinConfiguration] = {}
 
 
 values_of = msgspec.msgpack.Decoder(TwinIndexEntry).decode

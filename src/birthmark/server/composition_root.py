@@ -470,7 +470,7 @@ async def open_rooms(
     credentials, registrars = EstCredentials(database, clock, entropy), RegistrationAuthorities(database, clock)
     dps_connections = DpsConnections(registrations, ledger, clock)
     hub_devices = DevicesByBus(hub_connections, bus)
-    iothub.notifier.fill(hub_devices)
+    iothub.connect(hub_devices)
     components = (
         EstComponent(est, EstDeviceRecords(authority, credentials, est.approvals, registrars)),
         DpsComponent(DpsDeviceRecords(database, instances, enrollments, registrations, dps_connections), clock),

@@ -326,6 +326,9 @@ class Server:
         self._closers.append(_start_supervised("figures", CounterValues(rooms.database, self._clock).keep_pruned))
         self._closers.append(_start_supervised("trimming of telemetry", rooms.iothub.telemetry.run_trim_loop))
         self._closers.append(_start_supervised("the index of twins", rooms.iothub.index.run_index_loop))
+        evaluation = rooms.iothub.evaluation
+        self._closers.append(_start_supervised("configurations of twins", evaluation.run_evaluation_loop))
+        self._closers.append(_start_supervised("all twins against configurations", evaluation.run_sweep_loop))
         self._closers.append(_start_supervised("files of other machines", self._sharing.run_sync_loop))
         self._closers.append(_start_supervised("device queues", rooms.hub_connections.run_queue_check_loop))
         self._closers.append(_start_supervised("certificates that no device uses", rooms.aws.claims.keep_sweeping))

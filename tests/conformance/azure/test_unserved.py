@@ -21,7 +21,7 @@ pytestmark = pytest.mark.system
         ("POST", "/devices/d/modules/m/files"),
         ("GET", "/devices/d/messages/events"),
         ("GET", "/jobs/v2/query"),
-        ("GET", "/configurations"),
+        ("POST", "/configurations"),
     ],
 )
 def test_a_path_that_is_not_served_says_so_in_the_hubs_own_form_and_is_recorded(

@@ -445,6 +445,29 @@ HUB: Mapping[str, Row] = {
         is_instead=True,
     ),
     "sas.policy_missing": Row(lambda desk: desk.type("birthmark hub key --policy nobody"), is_instead=True),
+    "iothub.unknown_configuration": Row(rest("IOTHUB", "GET", "/configurations/fix-none"), is_instead=True),
+    "iothub.configuration_invalid": Row(
+        typing("birthmark hub configuration create fix-wrong --desired '{\"a b\": 1}'"), is_instead=True
+    ),
+    "iothub.configuration_exists": Row(
+        typing("birthmark hub configuration create fix-made --desired '{\"a\": 2}'"),
+        typing("birthmark hub configuration create fix-made --desired '{\"a\": 1}'"),
+        is_instead=True,
+    ),
+    "iothub.configuration_etag": Row(
+        rest("IOTHUB", "DELETE", "/configurations/fix-changed", If_Match='"old"'),
+        typing("birthmark hub configuration create fix-changed --desired '{\"a\": 1}'"),
+        is_instead=True,
+    ),
+    "iothub.too_many_configurations": Row(
+        typing("birthmark hub configuration create more --desired '{\"a\": 1}' --hub fix-free"),
+        typing(
+            "birthmark hub create fix-free --host fix-free.example",
+            "birthmark hub tier fix-free F1",
+            "for n in $(seq 20); do birthmark hub configuration create c$n --desired '{\"a\": 1}' --hub fix-free; done",
+        ),
+        is_instead=True,
+    ),
     "iothub.unknown_module": Row(rest("IOTHUB", "GET", "/devices/fix-module/modules/camera"), in_hub("fix-module")),
     "iothub.module_exists": Row(
         rest("IOTHUB", "PUT", "/devices/fix-twice/modules/camera", {}), with_module("fix-twice"), is_instead=True

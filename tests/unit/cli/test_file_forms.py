@@ -44,7 +44,16 @@ CONTENTS = {
 }
 READ = {
     *("--ca-cert", "--ca-file", "--ca-key", "--ca-passphrase-file", "--cert", "--check", "--config", "--current-file"),
-    *("--chip-ca", "--head", "--key-of", "--manifest", "--passphrase-file", "--password-file", "--pin-file"),
+    *(
+        "--chip-ca",
+        "--content",
+        "--head",
+        "--key-of",
+        "--manifest",
+        "--passphrase-file",
+        "--password-file",
+        "--pin-file",
+    ),
     *("--policy", "--replay", "--roots", "--settings", "--signer", "--station", "--template", "--token-file"),
     *("--trust-root", "csr", "file", "files", "invitation", "scenario"),
 }

@@ -25,7 +25,8 @@ awsiot.thing_type_delete awsiot.thing_type_deprecate awsiot.thing_type_update aw
 ca.rollover.back ca.rollover.next ca.rollover.start ca.root_noted certificate.renewed certificate.revoke device.connect
 device.disconnect device.lose device.refuse device.revoke dps.ca_code dps.ca_remove dps.delete dps.enrollment_delete
 dps.move dps.register dps.registration_delete dps.release dps.unlink est.authority.remove est.bootstrap.remove
-est.request.reject est.user.remove iothub.c2d_sent iothub.ca_code iothub.ca_remove iothub.consumer_group_create
+est.request.reject est.user.remove iothub.c2d_sent iothub.ca_code iothub.ca_remove
+iothub.configuration_delete iothub.consumer_group_create
 iothub.consumer_group_delete iothub.credential_issue
 iothub.credential_use iothub.delete iothub.device_delete iothub.device_take_back iothub.endpoint_remove
 iothub.module_delete iothub.route_disable iothub.route_remove iothub.route_retry iothub.twin_changed

@@ -26,8 +26,8 @@ from birthmark.iothub.connections import HubConnections
 from birthmark.iothub.connections.device_connections import Authenticate
 from birthmark.iothub.model import DeviceId, Hub, Identity, name_of, parse_name
 from birthmark.iothub.rules.authentication import DEVICE_CONNECT, DeviceDisabledError
+from birthmark.iothub.rules.configurations import EDGE_HUB
 from birthmark.iothub.rules.device_chains import DeviceChainError, check_chain, parse_chain
-from birthmark.iothub.service.modules import EDGE_HUB
 from birthmark.iothub.wire import HubUser
 from birthmark.iothub.wire.amqp_addresses import DeviceNode
 from birthmark.net.amqp_driver import AmqpDriver

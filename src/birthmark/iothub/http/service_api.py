@@ -10,7 +10,7 @@ from starlette.routing import Route
 from birthmark.auth.permission_statements import Right
 from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.iothub import wire
-from birthmark.iothub.http import digital_twins, modules
+from birthmark.iothub.http import configurations, digital_twins, modules
 from birthmark.iothub.http.authorization_and_errors import (
     DEVICEBOUND,
     SERVICEBOUND,
@@ -23,9 +23,10 @@ from birthmark.iothub.http.authorization_and_errors import (
     time_of,
 )
 from birthmark.iothub.http.message_headers import c2d_message_of
-from birthmark.iothub.model import AuthenticationType, Device, DeviceAuthentication, Hub, Identity, name_of, space_of
+from birthmark.iothub.model import Device, Hub, Identity, name_of, space_of
 from birthmark.iothub.ports import DeviceCalls
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
+from birthmark.iothub.rules.configurations import modules_of_content
 from birthmark.iothub.rules.direct_methods import MAX_PAYLOAD_BYTES
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.service import IotHub
@@ -55,7 +56,7 @@ def kind_of(method: str, path: str) -> ThrottleClass | None:
         if count < _OF_ITS_PART:
             return ThrottleClass.REGISTRY
         return _OF_DEVICE.get(parts[2])
-    return ThrottleClass.REGISTRY if first == "statistics" else None
+    return ThrottleClass.REGISTRY if first in {"statistics", "configurations"} else None
 
 
 _OF_DEVICE = {
@@ -178,11 +179,9 @@ def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
         device = await registry.device(hub, device_id)
         if content.modules_content and not device.is_iot_edge:
             raise wire.BodyInvalidError(detail=f"modulesContent, and {device_id} is not an IoT Edge device")
-        there = {one.module_id for one in await registry.modules.of(hub, device_id)}
-        for name in content.modules_content or ():
-            if name not in there:
-                proof = DeviceAuthentication(AuthenticationType.SAS)
-                await registry.modules.put(device, name, proof, managed_by="iotEdge", actor=policy)
+        if content.modules_content:
+            modules_wanted = modules_of_content(content.modules_content)
+            await iothub.evaluation.set_modules(hub, device, modules_wanted, actor=policy)
         wanted = {name_of(device_id, name): one for name, one in (content.modules_content or {}).items()}
         for name, one in (wanted | ({device_id: content.device_content} if content.device_content else {})).items():
             await iothub.twins.configure(hub, name, one, actor=policy)
@@ -269,6 +268,7 @@ def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
         at("/twins/{device_id}/methods", method, "POST"),
         at("/twins/{device_id}/modules/{module_id}/methods", method, "POST"),
         *modules.routes(iothub, devices, authorized, record),
+        *configurations.routes(iothub, authorized, record),
         *digital_twins.routes(iothub, devices, authorized, record),
         at("/devices/{device_id}/commands", purge, "DELETE"),
         *(at(f"/devices/{{device_id}}/messages/{name}", send, "POST") for name in DEVICEBOUND),

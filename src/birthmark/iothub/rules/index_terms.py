@@ -19,6 +19,7 @@ PLACES: Mapping[tuple[str, ...], str] = {
     ("tags",): "t",
     ("properties", "desired"): "d",
     ("properties", "reported"): "r",
+    ("configurations",): "c",
 }
 """Term prefix by section of a twin."""
 MODEL = "m"
@@ -29,11 +30,15 @@ Term = tuple[str, str]
 
 
 def of_twin(
-    tags: Mapping[str, Any], desired: Mapping[str, Any], reported: Mapping[str, Any], model_id: str = ""
+    tags: Mapping[str, Any],
+    desired: Mapping[str, Any],
+    reported: Mapping[str, Any],
+    model_id: str = "",
+    configurations: Mapping[str, Any] | None = None,
 ) -> Sequence[Term] | None:
     """Return the index terms of a twin; None if there are too many."""
     found: dict[Term, None] = {(MODEL, encode(model_id)): None} if model_id else {}
-    for place, values in (("t", tags), ("d", desired), ("r", reported)):
+    for place, values in (("c", configurations or {}), ("t", tags), ("d", desired), ("r", reported)):
         for term in _leaves(place, values):
             found[term] = None
             if len(found) > MAX_TERMS:

@@ -38,7 +38,7 @@ COLLECTIONS = (DEVICES, MODULES)
 _NAMES = (
     *("deviceId", "moduleId", "etag", "deviceEtag", "status", "statusReason", "statusUpdateTime", "connectionState"),
     *("lastActivityTime", "cloudToDeviceMessageCount", "authenticationType", "x509Thumbprint", "modelId", "version"),
-    *("tags", "properties", "capabilities", "deviceScope", "parentScopes"),
+    *("tags", "properties", "capabilities", "deviceScope", "parentScopes", "configurations"),
 )
 _KNOWN: Mapping[str, str] = {name.lower(): name for name in _NAMES}
 _KINDS: Mapping[QueryKind, str] = {

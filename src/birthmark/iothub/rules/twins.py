@@ -143,6 +143,11 @@ def _with_tags(twin: Twin, patch: object) -> dict[str, Any]:
     return made
 
 
+def check_desired(twin: Twin, values: Mapping[str, Any]) -> None:
+    """Check desired properties as a whole. Raise `TwinInvalidError`."""
+    _sized(twin, "desired", _fitting(twin, "desired", dict(values), PROPERTIES), PROPERTIES)
+
+
 def _fitting(twin: Twin, path: str, patch: object, shape: Shape) -> dict[str, Any]:
     if isinstance(patch, dict):
         patch = {name: value for name, value in patch.items() if name not in _OWN}

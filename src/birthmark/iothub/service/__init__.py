@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from birthmark.auth.access_token_cloud_credentials import NO_USERS, UserDirectory
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.iam.role_scope_ports import NOBODYS, ScopedRoles
-from birthmark.iothub.ports import Notifier
+from birthmark.iothub.ports import ConnectedDevices, Notifier
 from birthmark.iothub.service.bulk_registry import Bulk
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.ca_certificates import HubAuthorities, IsDevicesOwn
 from birthmark.iothub.service.certificate_renewal import CertificateRequests, Grants, HubIssuer
+from birthmark.iothub.service.configuration_evaluation import ConfigurationEvaluation
+from birthmark.iothub.service.configuration_preview import ConfigurationPreview
+from birthmark.iothub.service.configurations import Configurations
 from birthmark.iothub.service.consumer_groups import ConsumerGroups
 from birthmark.iothub.service.exclusive_readers import ExclusiveReaders
 from birthmark.iothub.service.hubs_and_authorization import Hubs
@@ -52,10 +55,18 @@ class IotHub:
     routes: Routes
     consumer_groups: ConsumerGroups
     exclusive_readers: ExclusiveReaders
+    configurations: Configurations
+    evaluation: ConfigurationEvaluation
+    previews: ConfigurationPreview
     notifier: Ref[Notifier]
     """Notifier of connected devices about twins and messages; the MQTT side sets it."""
     is_lost: IsLost = never_revoked
     """Check whether a name was revoked with its device; re-registering it requires the right to revoke."""
+
+    def connect(self, devices: ConnectedDevices) -> None:
+        """Set the connected devices, which the services notify and ask."""
+        self.notifier.fill(devices)
+        self.evaluation.presence.fill(devices)
 
     async def load(self) -> None:
         """Load the in-memory caches."""
@@ -122,11 +133,20 @@ class IotHub:
         credentials = later_credentials.fill(
             CertificateRequests(database, clock, entropy, registry, issuer=issuer, grants=grants)
         )
-        queries, index = HubQueries(database, clock, registry, c2d), TwinIndex(database, leads)
+        queries = HubQueries(database, clock, registry, c2d)
+        evaluation = ConfigurationEvaluation(
+            *(database, clock, hubs, registry, twins),
+            queries=queries,
+            leads=leads,
+        )
+        index = TwinIndex(database, leads, evaluation.twins_changed)
+        configurations = Configurations(database, clock, entropy, throttles)
         bulk = Bulk(registry, twins)
         return cls(
             *(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles, routes),
-            *(ConsumerGroups(database, clock), ExclusiveReaders(database), notifier, is_lost),
+            *(ConsumerGroups(database, clock), ExclusiveReaders(database), configurations, evaluation),
+            ConfigurationPreview(evaluation, registry, twins),
+            *(notifier, is_lost),
         )
 
 

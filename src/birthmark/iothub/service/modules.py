@@ -27,13 +27,14 @@ from birthmark.iothub.model import (
     parse_new_id,
     space_of,
 )
+from birthmark.iothub.rules.configurations import EDGE_AGENT, EDGE_HUB
 from birthmark.iothub.rules.routes import event_messages
+from birthmark.iothub.service.evaluation_marks import EvaluationMarks
 from birthmark.iothub.service.routing_events import RoutingEvents
 from birthmark.iothub.wire.stored_routing_configuration import RouteSource
 from birthmark.rate_limits import RateLimits
 from birthmark.store import Changes, Database, Statement, retry_on_conflict, to_micros
 
-EDGE_AGENT, EDGE_HUB = "$edgeAgent", "$edgeHub"
 _KEY_BYTES = 32
 
 
@@ -115,8 +116,11 @@ BURST, EVERY_S = 100, 10
 class Modules:
     """The modules of all devices."""
 
-    def __init__(self, database: Database, clock: Clock, entropy: Entropy, tells: RoutingEvents) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, entropy: Entropy, tells: RoutingEvents, marks: EvaluationMarks
+    ) -> None:
         self._telling = tells
+        self._marks = marks
         self._database = database
         self._clock = clock
         self._entropy = entropy
@@ -177,7 +181,8 @@ class Modules:
                 key_device_id=device.device_id,
                 most=MAX_MODULES,
             )
-            await self._database.commit(changes.merge(self._adding(made)).merge(audit))
+            changes.merge(self._adding(made)).merge(await self._marks.changes(made.hub, made.name))
+            await self._database.commit(changes.merge(audit))
             return made
 
         if etag is None:

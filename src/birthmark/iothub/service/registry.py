@@ -34,6 +34,7 @@ from birthmark.iothub.rules.provisioned_identity_ownership import check_holder
 from birthmark.iothub.rules.routes import event_messages
 from birthmark.iothub.rules.twins import begun
 from birthmark.iothub.service.ca_certificates import HubAuthorities
+from birthmark.iothub.service.evaluation_marks import EvaluationMarks
 from birthmark.iothub.service.hubs_and_authorization import Hubs, UnknownHubError
 from birthmark.iothub.service.modules import Modules, guard_module
 from birthmark.iothub.service.routing_events import RoutingEvents
@@ -134,7 +135,8 @@ class Registry:
         used: Callable[[Hub, Device, Certificate], Awaitable[None]] | None = None,
     ) -> None:
         """Create the registry; `throttles` limit a hub by tier, `used` is called when a second certificate connects."""
-        self.modules = Modules(database, clock, entropy, tells)
+        self._marks = EvaluationMarks(database)
+        self.modules = Modules(database, clock, entropy, tells, self._marks)
         self.telling = tells
         self._authorities = authorities
         self._database = database
@@ -244,6 +246,8 @@ class Registry:
             await self._check_room(hub)
             first = _begun(made, twin, now) if twin else None
             adding = self._adding(hub, made, first).merge(changes)
+            if first is None:
+                adding.merge(await self._marks.changes(hub.name, known))
             await self._database.commit(adding if first is None else _with_twin(adding, first, now))
             return made
 
@@ -327,7 +331,8 @@ class Registry:
         row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=device_id)
         if row is None:
             await self._check_room(hub)
-            return self._provisioned(hub, device_id, device, now)
+            adding = self._provisioned(hub, device_id, device, now)
+            return adding if device.twin else adding.merge(await self._marks.changes(hub.name, device_id))
         present = store.device_of(row)
         check_holder(present, device.maker, device.proved, is_individual=device.is_individual)
         proof = device.authentication or present.authentication
@@ -376,7 +381,7 @@ class Registry:
         if along is not None and kept is not None:
             values = {"version": kept["version"], "body": kept["body"], "updated_at": kept["updated_at"]}
             return changes.run(store.ADD_TWIN, hub=to.name, device_id=device_id, **values)
-        return changes
+        return changes if device.twin else changes.merge(await self._marks.changes(to.name, device_id))
 
     async def room(self, hub: Hub) -> int | None:
         """Return how many more devices the hub's tier allows; None without a tier."""
@@ -419,6 +424,7 @@ class Registry:
             _counted(_counted(changed, present, -1), device)
         if device.is_iot_edge and not present.is_iot_edge:
             changed.merge(await self.modules.edge_module_changes(device))
+        changed.merge(await self._marks.changes(device.hub, device.device_id))
         return changed.event(DeviceChanged(device.hub, device.device_id, is_off=not device.is_enabled))
 
     async def _removing(self, device: Device) -> Changes:

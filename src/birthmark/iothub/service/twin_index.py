@@ -8,7 +8,7 @@ reports have priority.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from birthmark.iothub import store, twin_index_store
@@ -28,14 +28,21 @@ _TOGETHER = 10
 _ANY = 1_000_000
 _TO_INDEX = store.NEVER_INDEXED, store.CHANGED
 _FIRST = "", ""
+Changed = Callable[[str, Sequence[str]], Awaitable[None]]
+"""Handles twins of a hub that changed, by name, before they are indexed; again if this process is killed."""
+
+
+async def _ignore(_hub: str, _names: Sequence[str]) -> None:
+    """Handle no changes."""
 
 
 class TwinIndex:
     """Background indexer of twins."""
 
-    def __init__(self, database: Database, leads: Leads = always) -> None:
+    def __init__(self, database: Database, leads: Leads = always, changed: Changed = _ignore) -> None:
         """`leads` returns whether this worker indexes for all."""
         self._database = database
+        self._changed = changed
         self.leads = leads
         self._last = dict.fromkeys(_TO_INDEX, _FIRST)
         self.looked_at = 0
@@ -61,6 +68,11 @@ class TwinIndex:
         loop = asyncio.get_running_loop()
         began = loop.time()
         rows = [row for state in _TO_INDEX for row in await self._next(state)]
+        by_hub: defaultdict[str, list[str]] = defaultdict(list)
+        for row in rows:
+            by_hub[row["hub"]].append(row["device_id"])
+        for hub, names in by_hub.items():
+            await self._changed(hub, names)
         changes = Changes()
         async for portion in self._portions_for(rows):
             changes.merge(portion)
@@ -121,7 +133,9 @@ def portions_for(row: Row, known: set[Term]) -> Iterator[Changes]:
     batches.
     """
     found = twin_index_store.values_of(row["body"])
-    wanted = rules.of_twin(found.tags, found.desired.values, found.reported.values, found.model_id)
+    configurations = {name: {"status": one.status} for name, one in found.configurations.items()}
+    sections = found.tags, found.desired.values, found.reported.values, found.model_id, configurations
+    wanted = rules.of_twin(*sections)
     made = set(wanted or ())
     changed = [(twin_index_store.DROP_TERM, one) for one in sorted(known - made)]
     changed += [(twin_index_store.ADD_TERM, one) for one in sorted(made - known)]

@@ -97,9 +97,21 @@ class TwinMatch:
         return self._identity.name
 
     @property
+    def identity(self) -> Identity:
+        """The device or module, without its keys."""
+        return self._identity
+
+    @property
     def size(self) -> int:
         """Stored size of the twin in bytes."""
         return len(self._row["twin_body"] or b"")
+
+    def twin(self) -> Twin:
+        """Return the twin."""
+        identity, row = self._identity, self._row
+        if row["twin_body"] is None:
+            return Twin(identity.hub, DeviceId(self.key))
+        return store.twin_of({"hub": identity.hub, "device_id": self.key, **twin_index_store.twin_columns(row)})
 
     def document(self, *, is_whole: bool) -> dict[str, Any]:
         """Return the twin as the service sees it; with metadata of its sections if `is_whole`."""
@@ -109,11 +121,15 @@ class TwinMatch:
         if row["twin_body"] is None:
             document = wire.twin_json(twin, identity, **seen)
         elif is_whole:
-            twin = store.twin_of({"hub": identity.hub, "device_id": self.key, **twin_index_store.twin_columns(row)})
-            document = wire.twin_json(twin, identity, **seen)
+            document = wire.twin_json(self.twin(), identity, **seen)
         else:
             found = twin_index_store.values_of(row["twin_body"])
-            twin = msgspec.structs.replace(twin, version=row["twin_version"], model_id=found.model_id)
+            twin = msgspec.structs.replace(
+                twin,
+                version=row["twin_version"],
+                model_id=found.model_id,
+                configurations=found.configurations,
+            )
             properties = {"desired": found.desired.values, "reported": found.reported.values}
             document = {**wire.twin_json(twin, identity, **seen), "tags": found.tags, "properties": properties}
         why = identity.status_reason if isinstance(identity, Device) else None
@@ -231,11 +247,7 @@ class TwinSearch:
             some, last = _next_named(leaves, after, chunk)
             await wait_for_caller_turn()  # compiling a statement of many terms takes milliseconds
             rows = await self._database.all(twin_index_store.next_of(hub.name, some, states, after, chunk))
-            found = [
-                TwinMatch(row, store.device_of(twin_index_store.device_row_of(row)))
-                for row in rows
-                if row["hub"] is not None
-            ]
+            found = _matches(rows)
             await self.load_extras(hub, found, extras, presence)
             for one in found:
                 if condition is None or fits(condition, one.document(is_whole=is_whole)):
@@ -246,6 +258,23 @@ class TwinSearch:
                 return
             read, after = read + chunk, last or rows[-1]["subject"]
             chunk = min(4 * chunk, EACH)
+
+    async def scan(
+        self, hub: Hub, plan: Plan, presence: DevicePresence, size: int = EACH
+    ) -> AsyncIterator[Sequence[TwinMatch]]:
+        """Yield all candidates of a plan in batches of at most `size`, without a read limit.
+
+        For background work, which rests between the batches.
+        """
+        leaves = await self.leaves(hub, plan, presence)
+        states, after = await self._states(leaves), ""
+        while True:
+            some, last = _next_named(leaves, after, size)
+            rows = await self._database.all(twin_index_store.next_of(hub.name, some, states, after, size))
+            yield _matches(rows)
+            if last is None and len(rows) < size:
+                return
+            after = last or rows[-1]["subject"]
 
     async def _states(self, leaves: Sequence[Leaf]) -> Sequence[int]:
         """Return the twins to read in addition to the index matches, as their terms are outdated.
@@ -323,6 +352,13 @@ class TwinSearch:
             case leaf:
                 row = await self._database.one(twin_index_store.counting(hub.name, leaf, _MOST_COUNTED + 1))
                 return (0 if row is None else int(row["count"])), (leaf,)
+
+
+def _matches(rows: Sequence[Row]) -> list[TwinMatch]:
+    """Return the devices of rows; a row without `hub` is of a deleted one."""
+    return [
+        TwinMatch(row, store.device_of(twin_index_store.device_row_of(row))) for row in rows if row["hub"] is not None
+    ]
 
 
 def _time_of(timestamp: datetime | None) -> str:

@@ -90,6 +90,24 @@ class Twins:
         before, made = await self._desired(hub, name, lambda twin: rules.apply_configuration(twin, content, now), actor)
         return self._notified(before, made, made.desired.values, replaces=True)
 
+    async def set_configurations(self, hub: Hub, identity: Identity, decide: Callable[[Twin], Twin]) -> Twin:
+        """Apply the configurations that target a twin, and notify the device of changed desired properties.
+
+        `decide` returns the same twin if nothing changes. Raise `UnknownDeviceError` for a deleted identity.
+        """
+        before: list[Twin] = []
+
+        def decided(twin: Twin) -> Twin:
+            before[:] = [twin]
+            return decide(twin)
+
+        made = await self._change(hub, identity, Changes, decided)
+        if made is before[0]:
+            return made
+        self.updates["configuration"] += 1
+        patch = merge_patch(before[0].desired.values, made.desired.values)
+        return self._notified(before[0], made, patch, replaces=False)
+
     def _notified(self, before: Twin, twin: Twin, patch: object, *, replaces: bool) -> Twin:
         if (notifier := self._notifier.get()) is not None:
             notifier.desired_changed(before, twin, patch, replaces=replaces)
@@ -129,6 +147,8 @@ class Twins:
             row = await self._database.one(store.GET_TWIN, hub=hub.name, device_id=name)
             twin = Twin(hub.name, name) if row is None else store.twin_of(row)
             made = decide(twin)
+            if made is twin:
+                return made
             values: dict[str, Any] = {"version": made.version, "body": store.twin_body(made)}
             values["updated_at"] = max(made.desired.at, made.reported.at)
             if row is None:

@@ -66,6 +66,8 @@ def twin_json(twin: Twin, identity: Identity, *, is_connected: bool, last_activi
         "deviceScope": identity.scope if isinstance(identity, Device) else None,
         "parentScopes": list(identity.parent_scopes) if isinstance(identity, Device) else [],
     }
+    if twin.configurations:
+        shown["configurations"] = {name: {"status": one.status} for name, one in twin.configurations.items()}
     return {name: value for name, value in shown.items() if is_module or name != "moduleId"}
 
 
@@ -153,7 +155,7 @@ _SET = frozenset({"tags", "properties"})
 _TOLD_OF_TWIN = frozenset(
     {
         *("etag", "version", "deviceEtag", "statusUpdateTime", "connectionState", "lastActivityTime"),
-        "cloudToDeviceMessageCount",
+        *("cloudToDeviceMessageCount", "configurations"),
     }
 )
 

@@ -14,6 +14,7 @@ def upgrade() -> None:
     _revoked_names()
     _stream_totals()
     _event_readers()
+    _configurations()
 
 
 def _group_members() -> None:
@@ -55,6 +56,24 @@ def _stream_totals() -> None:
         for name in totals
     )
     op.execute(sa.text(f"UPDATE stream_ends SET {newest}"))  # noqa: S608 - no input
+
+
+def _configurations() -> None:
+    """Hubs: configurations and edge deployments."""
+    op.create_table(
+        "hub_configurations",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("hub", "id", "etag", "kind", "document")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("created_at", "updated_at")),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("results", "rollout")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("is_pending", "is_deleted")),
+        sa.PrimaryKeyConstraint("hub", "id"),
+    )
+    pending = sa.text("is_pending = 1")
+    op.create_index(
+        *("hub_configurations_pending", "hub_configurations", ["hub", "id"]),
+        sqlite_where=pending,
+        postgresql_where=pending,
+    )
 
 
 def _event_readers() -> None:

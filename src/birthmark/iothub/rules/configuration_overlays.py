@@ -1,0 +1,207 @@
+"""Composition of the configurations that target a twin: whose value wins, and what is removed.
+
+Device and module configurations merge by path; the highest priority wins. Of edge deployments, the base with the
+highest priority applies, and every layered one above it. Source: "Understand IoT Edge automatic deployments".
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from birthmark.documents import merged
+from birthmark.iothub.model import Configuration, Twin, TwinConfiguration
+from birthmark.iothub.rules.configurations import EDGE_AGENT, EDGE_HUB, is_layered
+from birthmark.iothub.rules.digital_twins import merge_patch
+from birthmark.iothub.rules.twins import TwinInvalidError, check_desired
+
+OVERRIDDEN = "configurations with a higher priority set all of its paths"
+NO_BASE = "no base deployment of a valid size targets the device"
+BELOW_BASE = "the base deployment {base} has a higher priority"
+INVALID = "the twin would not be valid: {detail}"
+_MODULES = "modules"
+Values = Mapping[str, Any]
+Paths = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """Result for one twin, or for the modules of an IoT Edge device."""
+
+    desired: Mapping[str, Values]
+    """Desired properties by module; those of other modules stay as they are."""
+    states: Mapping[str, TwinConfiguration]
+    """State of each configuration that targets the twin, by ID."""
+    reasons: Mapping[str, str] = field(default_factory=dict)
+    """Why a configuration targets the twin without being applied, by ID."""
+    modules: frozenset[str] | None = None
+    """Modules of an edge deployment; None if no deployment manages the modules."""
+
+
+def by_priority(configurations: Iterable[Configuration]) -> Sequence[Configuration]:
+    """Return configurations, the one that wins last: by priority, then by creation time."""
+    return sorted(configurations, key=lambda one: (one.priority, one.created_at, one.id))
+
+
+def compose(twin: Twin, targeting: Iterable[Configuration]) -> Composition:
+    """Return the composition of the device or module configurations that target a twin."""
+    ordered = by_priority(targeting)
+    desired, chosen, reasons = _fit({"": twin}, ordered, tuple(reversed(ordered)), _paths_of(twin))
+    states, winners = {}, _winners(chosen)
+    for one in ordered:
+        won = winners.get(one.id, {})
+        states[one.id] = TwinConfiguration(bool(won), won)
+        if not won:
+            reasons.setdefault(one.id, OVERRIDDEN)
+    return Composition(desired, states, reasons)
+
+
+def compose_deployment(twins: Mapping[str, Twin], targeting: Iterable[Configuration]) -> Composition:
+    """Return the composition of the edge deployments that target a device; `twins` are those of its modules, by ID.
+
+    Without an applicable base deployment, the modules stay as they are.
+    """
+    ordered = by_priority(targeting)
+    old = _paths_of(twins[EDGE_AGENT])
+    reasons: dict[str, str] = {}
+    for base in reversed([one for one in ordered if not is_layered(one)]):
+        layers = [one for one in ordered[ordered.index(base) + 1 :] if is_layered(one)]
+        desired, chosen, refused = _fit(twins, (base, *layers), (base, *reversed(layers)), old)
+        reasons |= refused
+        if base in chosen:
+            winners = _winners(chosen)
+            states = {one.id: TwinConfiguration(one in chosen, winners.get(one.id, {})) for one in ordered}
+            for one in ordered:
+                if one not in chosen:
+                    reasons.setdefault(one.id, BELOW_BASE.format(base=base.id))
+            return Composition(desired, states, reasons, _modules_of(chosen, desired))
+    states = {one.id: TwinConfiguration(is_applied=False) for one in ordered}
+    return Composition({}, states, dict.fromkeys(states, NO_BASE) | reasons)
+
+
+def with_composition(twin: Twin, desired: Values | None, states: Mapping[str, TwinConfiguration], at: int) -> Twin:
+    """Return the twin with composed desired properties, None for its own, and states; the same one if nothing changes.
+
+    `at` is in microseconds since 1970.
+    """
+    patch = {} if desired is None else merge_patch(twin.desired.values, desired)
+    if not patch and twin.configurations == dict(states):
+        return twin
+    section = merged(twin.desired, patch, at) if patch else twin.desired
+    return msgspec.structs.replace(twin, desired=section, configurations=dict(states), version=twin.version + 1)
+
+
+def _modules_of(chosen: Iterable[Configuration], desired: Mapping[str, Values]) -> frozenset[str]:
+    """Return the modules of applied deployments: those with content, and those that the agent is to run."""
+    declared = desired.get(EDGE_AGENT, {}).get(_MODULES)
+    named = {name for one in chosen for name in one.content}
+    return frozenset({EDGE_AGENT, EDGE_HUB, *named, *(declared if isinstance(declared, Mapping) else ())})
+
+
+def _fit(
+    twins: Mapping[str, Twin], ordered: Sequence[Configuration], importance: Sequence[Configuration], old: Paths
+) -> tuple[Mapping[str, Values], Sequence[Configuration], dict[str, str]]:
+    """Return desired properties by module, the configurations in them, and why others are not, by ID.
+
+    If not all fit into valid twins together, the most important ones are taken first.
+    """
+    try:
+        return _overlay(twins, ordered, old), ordered, {}
+    except TwinInvalidError:
+        pass
+    chosen: Sequence[Configuration] = ()
+    desired, reasons = _overlay(twins, chosen, old), {}
+    for one in importance:
+        more = [each for each in ordered if each in chosen or each is one]
+        try:
+            desired, chosen = _overlay(twins, more, old), more
+        except TwinInvalidError as error:
+            reasons[one.id] = INVALID.format(detail=error.facts["detail"])
+    return desired, chosen, reasons
+
+
+def _overlay(twins: Mapping[str, Twin], chosen: Sequence[Configuration], old: Paths) -> Mapping[str, Values]:
+    """Return desired properties by module, without the old paths. Raise `TwinInvalidError`."""
+    found: dict[str, Values] = {}
+    for module in {*old, *(name for one in chosen for name in one.content)}:
+        twin = twins.get(module)
+        values: Values = {} if twin is None else twin.desired.values
+        for path in old.get(module, ()):
+            values = _with(values, path, None)
+        for one in chosen:
+            content = one.content.get(module, {})
+            for path in sorted(content):  # parents before children
+                values = _with(values, path, content[path])
+        if twin is not None and module not in {"", EDGE_AGENT, EDGE_HUB}:
+            values = _keep_own(twin, values)
+        if chosen:  # what an operator set is not checked
+            check_desired(twin or Twin("", module), values)
+        found[module] = values
+    return found
+
+
+def _keep_own(twin: Twin, values: Values) -> Values:
+    """Return values of a deployment, with those that configurations of the module set.
+
+    Otherwise, each evaluation would replace the values of the other one.
+    """
+    for path in _paths_of(twin).get("", ()):
+        own: Any = twin.desired.values
+        for step in path.split(".") if path else ():
+            own = own.get(step) if isinstance(own, Mapping) else None
+        values = _with(values, path, own)
+    return values
+
+
+def _with(values: Values, path: str, value: Any) -> dict[str, Any]:
+    """Return values with one set at a path, "" for all of them; None removes it."""
+    bare = _without_nulls(value)
+    if path:
+        return _with_steps(values, path.split("."), bare)
+    return dict(bare) if isinstance(bare, Mapping) else {}
+
+
+def _with_steps(values: Values, steps: Sequence[str], value: Any) -> dict[str, Any]:
+    first, *rest = steps
+    made, inner = dict(values), values.get(first)
+    if rest and (value is not None or isinstance(inner, Mapping)):
+        made[first] = _with_steps(inner if isinstance(inner, Mapping) else {}, rest, value)
+    elif not rest and value is None:
+        made.pop(first, None)
+    elif not rest:
+        made[first] = value
+    return made
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+    return value
+
+
+def _winners(chosen: Sequence[Configuration]) -> dict[str, dict[str, list[str]]]:
+    """Return the paths that each configuration sets and no later one sets again, by module."""
+    found: dict[str, dict[str, list[str]]] = {}
+    taken: dict[str, list[str]] = {}
+    for one in reversed(chosen):
+        for module, content in one.content.items():
+            beaten = taken.setdefault(module, [])
+            won = [path for path in content if not any(_is_within(path, other) for other in beaten)]
+            if won:
+                found.setdefault(one.id, {})[module] = sorted(won)
+            beaten.extend(content)
+    return found
+
+
+def _is_within(path: str, other: str) -> bool:
+    return not other or path == other or path.startswith(f"{other}.")
+
+
+def _paths_of(twin: Twin) -> dict[str, list[str]]:
+    """Return the paths that configurations set, by module, parents first."""
+    found: dict[str, set[str]] = {}
+    for state in twin.configurations.values():
+        for module, paths in state.paths.items():
+            found.setdefault(module, set()).update(paths)
+    return {module: sorted(paths) for module, paths in found.items()}

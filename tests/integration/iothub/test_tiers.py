@@ -212,6 +212,13 @@ _COUNTED = {
         ThrottleClass.REGISTRY,
     ),
     **dict.fromkeys(
+        [
+            *("GET /configurations", "POST /configurations/testQueries"),
+            *(f"{method} /configurations/{{configuration_id}}" for method in ("GET", "PUT", "DELETE")),
+        ],
+        ThrottleClass.CONFIGURATION,
+    ),
+    **dict.fromkeys(
         ["GET /twins/{device_id}", "GET /twins/{device_id}/modules/{module_id}", "GET /digitaltwins/{device_id}"],
         ThrottleClass.TWIN_READ,
     ),

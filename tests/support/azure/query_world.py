@@ -40,6 +40,7 @@ class World:
     hub: Hub
     database: Database
     connected: Connected = field(default_factory=Connected)
+    clock: FakeClock = field(default_factory=FakeClock)
 
     async def has(self, device_id: str, tags: Mapping[str, Any], reported: Mapping[str, Any] | None = None) -> None:
         device = await self.iothub.registry.put(self.hub, device_id, DeviceBody(device_id), SAS, None, actor="test")
@@ -66,7 +67,7 @@ async def a_world(database_url: str) -> AsyncIterator[World]:
     iothub = IotHub.of(database, clock, SeededEntropy())
     hub = await iothub.hubs.create("main", "hub.example", actor="test")
     try:
-        yield World(iothub, hub, database)
+        yield World(iothub, hub, database, clock=clock)
     finally:
         await iothub.telemetry.wait_until_written()
         await database.close()

@@ -56,7 +56,7 @@ def kind_of(method: str, path: str) -> ThrottleClass | None:
         if count < _OF_ITS_PART:
             return ThrottleClass.REGISTRY
         return _OF_DEVICE.get(parts[2])
-    return ThrottleClass.REGISTRY if first in {"statistics", "configurations"} else None
+    return {"statistics": ThrottleClass.REGISTRY, "configurations": ThrottleClass.CONFIGURATION}.get(first)
 
 
 _OF_DEVICE = {

@@ -107,6 +107,7 @@ class ThrottleClass(StrEnum):
     TWIN_READ = "twin reads"
     TWIN_UPDATE = "twin updates"
     QUERY = "queries"
+    CONFIGURATION = "configuration operations"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,7 @@ _PACES: Mapping[ThrottleClass, _Row] = {
     ThrottleClass.TWIN_READ: _row((100, 0), (100, 10), (0, 500)),
     ThrottleClass.TWIN_UPDATE: _row((50, 0), (50, 5), (0, 250)),
     ThrottleClass.QUERY: _row((0, 20), (0, 20), (0, 1_000), _MINUTE),
+    ThrottleClass.CONFIGURATION: _row((0, 20), (0, 20), (0, 20), _MINUTE),
 }
 
 

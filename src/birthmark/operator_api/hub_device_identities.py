@@ -59,7 +59,9 @@ def show_endpoints(iothub: IotHub, presence: DevicePresence) -> Sequence[Endpoin
         is_connected = seen.is_connected
         if isinstance(found, Module):
             return module_json(found, is_connected=is_connected, with_keys=False)
-        return device_json(found, is_connected=is_connected, with_keys=False)
+        shown = device_json(found, is_connected=is_connected, with_keys=False)
+        runtime = await iothub.previews.runtime_response(hub, found)
+        return shown if runtime is None else shown | {"edgeRuntime": runtime._asdict()}
 
     return [
         Endpoint("GET", "/hubs/{name}", Right.READ, "Return a hub.", show),

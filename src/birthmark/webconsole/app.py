@@ -25,6 +25,7 @@ from birthmark.webconsole.aws_provisioning_templates import AwsTemplatesPage
 from birthmark.webconsole.bulk_device_actions import BulkActionPages
 from birthmark.webconsole.certificate import CertificatePage
 from birthmark.webconsole.certificates import CertificatesPage
+from birthmark.webconsole.configurations import ConfigurationsPages
 from birthmark.webconsole.dashboard import TodayPage
 from birthmark.webconsole.device import DevicePage
 from birthmark.webconsole.devices import DevicesPage
@@ -98,6 +99,7 @@ class Console:
             AwsTemplatesPage(site),
             JobsPages(site),
             RulesPages(site),
+            ConfigurationsPages(site),
             CertificatePage(site, clock),
             enroll_page(site, directory, clock),
             LiveUpdates(site, counted),

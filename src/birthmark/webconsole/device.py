@@ -30,6 +30,18 @@ _MAX_SHOWN = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceAtHub:
+    """A device's hub, its state, modules, past certificates and configurations there, and its IoT Edge runtime."""
+
+    hub: str
+    part: Mapping[str, Any]
+    modules: Sequence[Any]
+    prints: Sequence[Any]
+    configurations: Sequence[Any]
+    runtime: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class DevicePage:
     """The page of a device."""
 
@@ -77,16 +89,17 @@ class DevicePage:
         }
         return await self.site.draw(request, caller, "device.html", values)
 
-    async def _at_hub(
-        self, caller: SignedInUser, part: Mapping[str, Any]
-    ) -> tuple[str, Mapping[str, Any], Sequence[Any], Sequence[Any]]:
-        """Return a device's hub, its state and modules there, and its past certificates."""
+    async def _at_hub(self, caller: SignedInUser, part: Mapping[str, Any]) -> "DeviceAtHub":
+        """Return what a hub knows of a device."""
         hub, name, inside = part["place"].removeprefix("hub "), part["id"], self.site.inside
-        modules = known = None
+        modules = known = targeting = identity = None
         with contextlib.suppress(NotFoundError):  # may be deleted
             modules = await inside.look(caller, "/hubs/{name}/modules/{device}", hub, name)
             known = await inside.look(caller, "/hubs/{name}/thumbprints/{device}", hub, name)
-        return hub, part, ([] if modules is None else modules.items), ([] if known is None else known.items)
+            targeting = await inside.look(caller, "/hubs/{name}/devices/{device}/configurations", hub, name)
+            identity = await inside.look(caller, "/hubs/{name}/identities/{identity}", hub, name)
+        runtime = None if identity is None else identity.get("edgeRuntime")
+        return DeviceAtHub(hub, part, _items(modules), _items(known), _items(targeting), runtime)
 
     async def _documents(self, caller: SignedInUser, parts: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """Return twin and shadow in the same form: desired state, reported state, and differences."""
@@ -155,6 +168,11 @@ class DevicePage:
         if "hx-request" in request.headers:
             return self.site.drawing.page(request, "answer.html", {"said": message, "more": more[:_MAX_SHOWN]})
         return self.site.go(_page_of(form), message=f"{message} {more}".strip())
+
+
+def _items(found: Any) -> Sequence[Any]:
+    """Return the rows of a list; none if the user may not read it."""
+    return [] if found is None else found.items
 
 
 def _page_of(form: Form) -> str:

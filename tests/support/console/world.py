@@ -29,6 +29,7 @@ PAGES = [
     "/certificates/templates",
     "/jobs",
     "/rules",
+    "/configurations",
     "/refusals",
     "/refusals?code=dps.disabled",
     "/refusals/not-there",
@@ -93,6 +94,7 @@ def a_full_place(place: Place, directory: Path) -> Place:
         place.asked("POST", "/aws/templates", {"name": name, "body": example, **more})
     place.more += jobs_of(place.server, place.asked)
     place.more += rules_of(place.server, place.asked)
+    place.more += configurations_of(place.asked)
     place.more += ["/people/anna", "/people/anna/remove", *refused(place, swarm), *wanted(place)]
     issued = place.asked("GET", f"/certificates?subject={swarm}")["items"][0]["thumbprint"]
     place.more += [f"/certificates/{issued}", f"/certificates/{issued}/revoke"]
@@ -147,6 +149,27 @@ def rules_of(server: RunningServer, asked: Callable[..., Any]) -> list[str]:
         assert time.monotonic() < deadline, row
         time.sleep(0.1)
     return ["/rules/hot", "/rules/quiet"]
+
+
+def configurations_of(asked: Callable[..., Any]) -> list[str]:
+    """Have a rollout and a deployment that reaches the gateway; return the page of the rollout."""
+    every = "/hubs/birthmark/configurations"
+    content = {"deviceContent": {"properties.desired.fan": {"speed": 3, "note": HOSTILE[0]}}}
+    fan = {"id": "fan-speed", "content": content, "targetCondition": "tags.plant = 'north'", "priority": 20}
+    fan |= {"metrics": {"queries": {"failed": "SELECT deviceId FROM devices WHERE properties.reported.fan = 'failed'"}}}
+    rollout = {"percents": [5, 25, 100], "interval_s": 3600, "stop_condition": "properties.reported.fan = 'failed'"}
+    asked("POST", every, {"configuration": fan, "rollout": rollout})
+    modules = {"$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": {"camera": {}}}}}
+    base = {"id": "cameras", "content": {"modulesContent": modules}, "targetCondition": "*", "priority": 1}
+    asked("POST", every, {"configuration": base})
+    layer = {"$edgeAgent": {"properties.desired.modules.door": {"image": "door:2"}}}
+    below = {"id": "doors", "content": {"modulesContent": layer}, "targetCondition": "*", "priority": 0}
+    asked("POST", every, {"configuration": below})
+    deadline = time.monotonic() + 20
+    while {one["id"]: one["applied"] for one in asked("GET", every)["items"]}["cameras"] < 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return [f"/configurations/birthmark/{name}" for name in ("fan-speed", "cameras")]
 
 
 def refused(place: Place, device: str) -> list[str]:

@@ -7,13 +7,13 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from birthmark.documents import DocumentProblem, check
 from birthmark.documents.queries import Condition, DocumentQuery, paths_in
 from birthmark.documents.query_evaluator import fits
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
-from birthmark.iothub.model import MAX_MODULES, Configuration, ConfigurationKind, RolloutPlan
+from birthmark.iothub.model import MAX_MODULES, Configuration, ConfigurationKind, RolloutPlan, Twin
 from birthmark.iothub.rules.twin_query_plans import (
     DEVICES,
     MODULES,
@@ -285,6 +285,27 @@ def is_in_phase(configuration: Configuration, device_id: str) -> bool:
     if configuration.plan is None or configuration.rollout is None:
         return True
     return share_of(configuration.id, device_id) < configuration.plan.percents[configuration.rollout.phase]
+
+
+class RuntimeResponse(NamedTuple):
+    """State of an IoT Edge runtime, as the Azure portal shows it."""
+
+    code: int
+    description: str
+
+
+_NOT_SET = RuntimeResponse(417, "The device's deployment configuration is not set")
+
+
+def runtime_response_of(agent: Twin) -> RuntimeResponse | None:
+    """Return what the IoT Edge agent reported last; 417 without a deployment, None if it has not reported."""
+    if not agent.desired.values:
+        return _NOT_SET
+    found = agent.reported.values.get("lastDesiredStatus")
+    code = found.get("code") if isinstance(found, Mapping) else None
+    if not isinstance(code, int | float) or not isinstance(found, Mapping):
+        return None
+    return RuntimeResponse(int(code), str(found.get("description") or ""))
 
 
 def system_queries(configuration: Configuration) -> Mapping[str, str]:

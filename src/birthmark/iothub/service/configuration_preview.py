@@ -4,11 +4,20 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from birthmark.iothub.model import Configuration, ConfigurationKind, Device, Hub, Identity, Twin, TwinConfiguration
+from birthmark.iothub.model import (
+    Configuration,
+    ConfigurationKind,
+    Device,
+    Hub,
+    Identity,
+    Twin,
+    TwinConfiguration,
+    name_of,
+)
 from birthmark.iothub.rules import configuration_overlays as overlays
 from birthmark.iothub.rules import configurations as rules
 from birthmark.iothub.rules.configuration_overlays import Composition
-from birthmark.iothub.rules.configurations import EDGE_AGENT, EDGE_HUB
+from birthmark.iothub.rules.configurations import EDGE_AGENT, EDGE_HUB, RuntimeResponse, runtime_response_of
 from birthmark.iothub.service.configuration_evaluation import (
     ConfigurationEvaluation,
     HubTargets,
@@ -90,6 +99,12 @@ class ConfigurationPreview:
             if EDGE_AGENT in modules:
                 found += _statuses(targeting, lambda some: overlays.compose_deployment(modules, some))
         return found
+
+    async def runtime_response(self, hub: Hub, device: Device) -> RuntimeResponse | None:
+        """Return the state of an IoT Edge device's runtime, None if it has not reported one."""
+        if not device.is_iot_edge:
+            return None
+        return runtime_response_of(await self._twins.get(hub, name_of(device.device_id, EDGE_AGENT)))
 
     async def _preview(
         self, hub: Hub, identity: Identity, twin: Twin, configuration: Configuration, after: HubTargets

@@ -33,10 +33,13 @@ from birthmark.est.client import _retry_after_s as pacing_retry_after
 from birthmark.est.wire import parse_window as pacing_window
 from birthmark.fleet.enrollment_template import parse_template
 from birthmark.iothub import wire as hub
-from birthmark.iothub.model import Twin
+from birthmark.iothub.model import Configuration, ConfigurationKind, Twin
+from birthmark.iothub.rules import configuration_overlays as overlays
+from birthmark.iothub.rules import configurations as configuration_rules
 from birthmark.iothub.rules import twin_query_plans as hub_queries
 from birthmark.iothub.rules.digital_twins import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
+from birthmark.iothub.wire import configurations
 from birthmark.keys.pkcs11_uri_files import uri_in
 from birthmark.keys.se050_reference_keys import parse_reference_key, reference_public_key
 from birthmark.mqtt import codec
@@ -406,6 +409,33 @@ def sealed_keys() -> tuple[bytes, ...]:
 
 def hub_json(data: bytes) -> None:
     hub.parse_device_body(data)
+
+
+def hub_configuration(data: bytes) -> None:
+    """Read a configuration; apply a valid one twice, which changes nothing the second time."""
+    request = configurations.parse_configuration(data)
+    configuration_rules.check_request(request.id or "", request)
+    if request.kind is None:
+        return
+    made = Configuration(
+        *("hub", "id", "etag", request.kind, request.priority, request.target_condition, request.content, NOON, NOON)
+    )
+    configuration_rules.system_queries(made)
+    modules = {name: Twin("hub", f"d/{name}") for name in ("$edgeAgent", "$edgeHub")}
+    if request.kind is ConfigurationKind.DEPLOYMENT:
+        found = overlays.compose_deployment(modules, [made])
+        modules = {
+            name: overlays.with_composition(twin, found.desired.get(name), found.states if "A" in name else {}, 1)
+            for name, twin in modules.items()
+        }
+        again = overlays.compose_deployment(modules, [made])
+        assert all(again.desired[name] == modules[name].desired.values for name in modules if name in again.desired)
+        return
+    twin = Twin("hub", "d")
+    found = overlays.compose(twin, [made])
+    twin = overlays.with_composition(twin, found.desired[""], found.states, 1)
+    again = overlays.compose(twin, [made])
+    assert overlays.with_composition(twin, again.desired[""], again.states, 2) is twin
 
 
 def hub_credentials(data: bytes) -> None:

@@ -74,6 +74,18 @@ _REGISTRATIONS = (
     {"registrationId": "device-1", "csr": _REQUEST, "payload": {}},
     {"operationId": "5.a.b", "status": "assigned", "registrationState": {"issuedCertificateChain": _ISSUED}},
 )
+_CONFIGURATIONS: tuple[object, ...] = (
+    {"id": "a", "content": {"deviceContent": {"properties.desired.a.b": 1}}, "targetCondition": "*", "priority": 1},
+    {
+        "content": {"moduleContent": {"properties.desired": {"a": None}}},
+        "targetCondition": "from devices.modules where moduleId = 'm'",
+    },
+    {"content": {"modulesContent": {"$edgeAgent": {"properties.desired": {"modules": {"m": {}}}}}}},
+    {
+        "content": {"modulesContent": {"$edgeAgent": {"properties.desired.modules.m": {}}}},
+        "metrics": {"queries": {"m": "select x from devices"}},
+    },
+)
 _CREDENTIALS = (
     {"id": "device-1", "csr": _REQUEST, "replace": "*"},
     {"correlationId": "c", "certificates": _ISSUED},
@@ -373,6 +385,7 @@ _ALL = (
     Target("aws-shadow", mutate_json, _json(*_SHADOWS), protocols.aws_shadow),
     Target("dps-json", mutate_json, _json(*_ENROLLMENTS), protocols.dps_json),
     Target("dps-issuing", mutate_json, _json(*_REGISTRATIONS), protocols.dps_issuing),
+    Target("hub-configuration", mutate_json, _json(*_CONFIGURATIONS), protocols.hub_configuration),
     Target("hub-credentials", mutate_json, _json(*_CREDENTIALS), protocols.hub_credentials),
     Target(
         "dps-allocation",

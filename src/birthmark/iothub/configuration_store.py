@@ -52,6 +52,8 @@ VERSIONS_OF = find(configurations, "hub", of=("id", "etag", "rollout"), limit=10
 """Etags and rollout progress of a hub's configurations: whatever changes one changes either."""
 PENDING = find(configurations, _PENDING, of=("hub", "id"), limit=100)
 HUBS_WITH_CONFIGURATIONS = statement(select(configurations.c.hub).distinct())
+WITHDRAW_CONFIGURATION = change(configurations, ("is_deleted", "is_pending"), "hub", "id")
+"""Delete a configuration, whatever its etag is."""
 SET_EVALUATED = change(configurations, ("is_pending",), "hub", "id", "etag")
 SET_RESULTS = change(configurations, ("results",), "hub", "id", "etag")
 SET_ROLLOUT = change(configurations, ("rollout", "is_pending"), "hub", "id", "etag", "rollout")

@@ -31,6 +31,7 @@ from birthmark.est import store as est_store
 from birthmark.events import store as feed_store
 from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
+from birthmark.iothub import configuration_store as hub_configuration_store
 from birthmark.iothub import store as hub_store
 from birthmark.iothub import twin_index_store as hub_searching
 from birthmark.iothub.model import space_of
@@ -323,6 +324,12 @@ def _stop_job(job_id: str, _detail: Mapping[str, Any]) -> Changes:
     return Changes().run(job_store.STOP_JOB, key_job_id=job_id, status=JobStatus.CANCELED.value)
 
 
+def _withdraw_configuration(configuration_id: str, detail: Mapping[str, Any]) -> Changes:
+    """Delete a configuration of a hub that was deleted; twins lose it when the server runs."""
+    key: dict[str, Any] = {"key_hub": detail["hub"], "key_id": configuration_id}
+    return Changes().run(hub_configuration_store.WITHDRAW_CONFIGURATION, is_deleted=1, is_pending=1, **key)
+
+
 def _stop_rule(name: str, _detail: Mapping[str, Any]) -> Changes:
     """Disable a rule that was deleted or disabled."""
     return Changes().run(rule_store.STOP_RULE, key_name=name, is_disabled=1)
@@ -366,6 +373,7 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
         est_store.REMOVE_BOOTSTRAP_CA, thumbprint=bytes.fromhex(name)
     ),
     "est.user.remove": lambda name, _: Changes().run(est_store.REMOVE_USER, name=name),
+    "iothub.configuration_delete": _withdraw_configuration,
     "iothub.device_delete": _drop_device,
     "iothub.module_delete": _drop_module,
     "iothub.ca_remove": lambda name, told: Changes().run(hub_store.DELETE_AUTHORITY, hub=told["hub"], name=name),
@@ -426,6 +434,10 @@ _KINDS: Mapping[str, tuple[str, Sequence[str]]] = {
     "est.bootstrap.add": ("manufacturer CA", ("thumbprint",)),
     "est.request.approve": ("request", ("id",)),
     "est.request.reject": ("request", ("id",)),
+    **dict.fromkeys(
+        ("iothub.configuration_create", "iothub.configuration_rollout", "iothub.configuration_update"),
+        ("configuration of hub", ("hub",)),
+    ),
     "iothub.create": ("hub", ()),
     "iothub.delete": ("hub", ()),
     "iothub.device_delete": ("hub device", ("hub",)),

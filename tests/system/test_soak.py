@@ -18,6 +18,7 @@ SMALLEST = {
     "enroll": "--rows 50 --kills 2 --seed 1",
     "faults": "--store file --work renew --fault kill --every 40",
     "first_contact": "--each 6 --kills 2 --engine sqlite --files --seed 24",
+    "fleet": "--each 40 --kills 2 --engine sqlite --seed 26",
     "floods": "--kind publishes --times 3",
     "kills": "--kills 1 --engine sqlite",
     "machine": "--steps 20 --engine sqlite",

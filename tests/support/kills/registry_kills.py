@@ -14,47 +14,32 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
-import requests
-
 from birthmark.auth.connection_strings import parse_connection_string
 from birthmark.auth.sas import derive_device_key
 from support.azure.sas_tokens import make_sas
 from support.kills.kills import Kill, kill_server
+from support.kills.patient_client import PatientClient
 from support.server.servers import RunningServer
 
-PATIENCE_S = 240
 GROUP_KEY = b"g" * 32
 SECOND = "second.example"
 IN_BULK = 50
 Json = dict[str, Any]
 
 
-class _AgainError(Exception):
-    """What was asked has to be asked again."""
-
-
-class Registries:
+class Registries(PatientClient):
     """A provisioning service and two hubs, asked as the SDKs ask, again and again."""
 
     def __init__(self, server: RunningServer) -> None:
-        self._port = server.endpoints["iothub"]["https_port"]
-        self._trust = server.endpoints["trust_bundle"]
-        self.asked = 0
+        super().__init__(server)
         server.run("hub", "create", "second", "--host", SECOND)
         server.run("dps", "link", "second")
         told = server.environment
         self._scope = told["PROVISIONING_IDSCOPE"]
-        known = parse_connection_string(told["IOTHUB_CONNECTION_STRING"])
-        self.first = known.host.partition(":")[0]
         second = json.loads(server.run("hub", "key", "second", "--json").stdout)
-        self._keys = {self.first: known.key, SECOND: base64.b64decode(second["primary_key"])}
+        self.keys[SECOND] = base64.b64decode(second["primary_key"])
         service = parse_connection_string(told["PROVISIONING_CONNECTION_STRING"])
         self._service = service.host.partition(":")[0], service.key, str(service.policy)
-
-    def hub(self, host: str, method: str, path: str, body: Any = None) -> tuple[int, Any]:
-        """Ask a hub by its owner's policy."""
-        token = make_sas(host, self._keys[host], int(time.time()) + 3600, "iothubowner")
-        return self._until_answered((host, token), method, path, body)
 
     def enroll(self, *hubs: str) -> None:
         """Let the group have its devices at these hubs."""
@@ -63,7 +48,7 @@ class Registries:
         group = {"enrollmentGroupId": "moving", "attestation": {"type": "symmetricKey", "symmetricKey": keys}}
         token = make_sas(host, key, int(time.time()) + 3600, policy)
         wanted = group | {"iotHubs": list(hubs), "allocationPolicy": "hashed"}
-        status, told = self._until_answered((host, token), "PUT", "/enrollmentGroups/moving", wanted)
+        status, told = self.until_answered((host, token), "PUT", "/enrollmentGroups/moving", wanted)
         assert status == HTTPStatus.OK, told
 
     def register(self, name: str) -> Json:
@@ -71,32 +56,13 @@ class Registries:
         resource = f"{self._scope}/registrations/{name}"
         token = make_sas(resource, derive_device_key(GROUP_KEY, name), int(time.time()) + 3600, "registration")
         host = self._service[0]
-        status, told = self._until_answered((host, token), "PUT", f"/{resource}/register", {"registrationId": name})
+        status, told = self.until_answered((host, token), "PUT", f"/{resource}/register", {"registrationId": name})
         assert status == HTTPStatus.ACCEPTED, told
         operation = f"/{resource}/operations/{told['operationId']}"
-        status, told = self._until_answered((host, token), "GET", operation, None)
+        status, told = self.until_answered((host, token), "GET", operation, None)
         if status != HTTPStatus.OK or told["status"] != "assigned":  # another registration of it came since
             return self.register(name)
         return dict(told["registrationState"])
-
-    def _until_answered(self, who: tuple[str, str], method: str, path: str, body: Any) -> tuple[int, Any]:
-        """Ask at a host with a token until there is an answer."""
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                return self._answer(who, method, path, body)
-            except (_AgainError, requests.RequestException):
-                assert time.monotonic() < end, f"{method} {path} was never answered"
-                time.sleep(random.uniform(0.05, 0.3))
-
-    def _answer(self, who: tuple[str, str], method: str, path: str, body: Any) -> tuple[int, Any]:
-        self.asked += 1
-        url = f"https://{self.first}:{self._port}{path}?api-version=2021-10-01"
-        headers = {"Host": who[0], "Authorization": who[1]}
-        answer = requests.request(method, url, json=body, headers=headers, verify=self._trust, timeout=20)
-        if answer.status_code >= HTTPStatus.TOO_MANY_REQUESTS:
-            raise _AgainError
-        return answer.status_code, answer.json() if answer.content else None
 
 
 def keep_on(

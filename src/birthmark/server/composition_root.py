@@ -518,6 +518,7 @@ async def open_rooms(
         Webhooks(
             *(database, clock, entropy, sender, f"birthmark://{settings.host_name}", bus.worker),
             mailer=_mailer(settings),
+            hub_of=lambda host: host if (hub := iothub.hubs.find(host)) is None else hub.name,
         ),
         notices,
         Alerts(database, clock, bus.worker),

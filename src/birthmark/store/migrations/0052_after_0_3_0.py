@@ -16,6 +16,7 @@ def upgrade() -> None:
     _event_readers()
     _configurations()
     _scheduled_jobs()
+    _webhook_forms()
 
 
 def _group_members() -> None:
@@ -141,3 +142,8 @@ def _scheduled_jobs() -> None:
         sqlite_where=is_running,
         postgresql_where=is_running,
     )
+
+
+def _webhook_forms() -> None:
+    """Webhooks: the form of their events."""
+    op.add_column("webhooks", sa.Column("form", sa.Text(), nullable=True))

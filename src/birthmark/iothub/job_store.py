@@ -105,6 +105,8 @@ ENDED = statement(
     .order_by(jobs.c.ended_at)
     .limit(EACH)
 )
+_HAS_NOT_ENDED = or_(_GOES_ON, jobs.c.status == literal(HubJobStatus.SCHEDULED.value, Text))
+STOP = change(jobs, ("status",), "hub", "job_id", _HAS_NOT_ENDED)
 DELETE = remove(jobs, "hub", "job_id", jobs.c.is_open == literal_column("0"))
 
 # ---- devices

@@ -102,6 +102,26 @@ def test_a_job_goes_on_after_kill_9(tmp_path: Path) -> None:
         assert versions(again, names) == {one + 1 for one in before}
 
 
+@for_one
+def test_a_method_in_progress_at_a_kill_9_fails_and_is_not_called_again(tmp_path: Path) -> None:
+    with a_server(tmp_path, is_warm=False) as server:
+        operator = Operator(server.cloud)
+        made(operator, "killed-call", 3)
+        call = {"methodName": "look", "connectTimeoutInSeconds": 120}
+        order = {"type": "scheduleDeviceMethod", "cloudToDeviceMethod": call, "queryCondition": "*"}
+        assert operator.hub("PUT", "/jobs/v2/killed-call", order)[0] == 200
+        deadline = time.monotonic() + 20
+        while operator.hub("GET", "/jobs/v2/killed-call")[1]["deviceJobStatistics"]["runningCount"] < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        server.kill()
+        server.start()
+        until_ready(server)
+        assert ended(Operator(server.cloud), "killed-call") == Counter(deviceCount=3, failedCount=3)
+        (shown,) = server.rows("hub", "job", "show", "killed-call")
+        assert {one["error"] for one in shown["failed"]} == {"500001"}
+
+
 def test_operators_create_show_and_cancel_jobs(birthmark_server: Cloud, server: RunningServer) -> None:
     operator = Operator(birthmark_server)
     made(operator, "cli-job", 3)

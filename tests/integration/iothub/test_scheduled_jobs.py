@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
+from birthmark.errors import UnavailableError
 from birthmark.iothub import job_store
 from birthmark.iothub.domain_events import HubJobChanged
-from birthmark.iothub.model import HubJobStatus
+from birthmark.iothub.model import HubJobStatus, HubJobType
 from birthmark.iothub.rules import scheduled_jobs as rules
 from birthmark.iothub.rules.tier_throttles_and_quotas import Edition, Tier
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.job_runner import HubJobRunner
 from birthmark.iothub.wire import DeviceBody
+from birthmark.iothub.wire.scheduled_jobs import JobOrder
 from birthmark.store import open_database
 from support.azure.job_world import Fleet, JobWorld, a_job_world, begun
 from support.azure.query_world import SAS
@@ -142,6 +144,34 @@ async def test_a_device_deleted_meanwhile_fails_and_the_others_are_updated(datab
         assert (await world.ended("update")).status is HubJobStatus.COMPLETED
         outcomes = await world.outcomes("update")
         assert (outcomes["d-10"], outcomes["d-11"]) == ("failed 404001", "completed")
+
+
+async def test_a_twin_that_would_be_too_large_fails_with_its_reason(sqlite_url: str) -> None:
+    async with a_job_world(sqlite_url) as world:
+        await world.has("full", {f"t{number}": "x" * 3000 for number in range(2)})
+        await world.devices("a")
+        content = {"tags": {"more": "x" * 3000}, "etag": "*"}
+        order = JobOrder(HubJobType.TWIN, "*", content, None, 60)
+        await world.iothub.jobs.create(world.hub, "grow", order, actor="test")
+        await world.ended("grow")
+        assert await world.outcomes("grow") == {"a": "completed", "full": "failed 400004"}
+        assert "too large" in str((await world.rows("grow"))["full"].error)
+
+
+async def test_an_unavailable_database_fails_no_device(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with a_job_world(sqlite_url) as world:
+        await world.devices("a")
+        desire, failures = world.iothub.twins.desire, [UnavailableError(), UnavailableError()]
+
+        async def unsteady(*given: Any, **named: Any) -> Any:
+            if failures:
+                raise failures.pop()
+            return await desire(*given, **named)
+
+        monkeypatch.setattr(world.iothub.twins, "desire", unsteady)
+        await world.create("update")
+        await world.ended("update")
+        assert await world.outcomes("update") == {"a": "completed"}
 
 
 async def test_modules_are_selected_by_their_collection(database_url: str) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from birthmark.clock_and_entropy import Clock
-from birthmark.errors import BirthmarkError, ChangedMeanwhileError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError, UnavailableError
 from birthmark.iothub import job_store
 from birthmark.iothub.domain_events import HubJobChanged
 from birthmark.iothub.model import Hub, HubJob, HubJobDevice, HubJobDeviceStatus, HubJobStatus, HubJobType, parse_name
@@ -227,14 +227,10 @@ class HubJobRunner:
     async def _selected(self, hub: Hub, job: HubJob) -> AsyncIterator[tuple[Sequence[str], bool]]:
         query = rules.selection(job.condition)
         source, names = self._queries.sources[query.collection], list[str]()
-        most = _EVERY if query.top is None else query.top - job.total
         async for one in source.find_matches(
             hub, query.where, job.reached, _EVERY, self._around().devices, is_bounded=False
         ):
-            if most <= 0:
-                break
             names.append(one.key)
-            most -= 1
             if len(names) == job_store.EACH:
                 yield names, False
                 names = []
@@ -330,8 +326,8 @@ class HubJobRunner:
 
         try:
             await self._twins.desire(hub, one.name, content, "*", replaces=False, actor=job.actor, along=along)
-        except (rules.HubJobEndedError, ChangedMeanwhileError):
-            raise
+        except (rules.HubJobEndedError, ChangedMeanwhileError, UnavailableError):
+            raise  # the device is still pending
         except BirthmarkError as error:
             made = rules.fail_device(one, *self._told(error), self._clock.now())
             await self._database.commit(self._changed(job, one, made, if_running=True, failed=1))

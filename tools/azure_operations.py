@@ -109,6 +109,7 @@ _OF_AZ: Mapping[str, Cell] = {
     **dict.fromkeys(("custom allocation", "send a registration payload, receive a response"), Reason.NOT_SEEN),
     "jobs, import and export": Reason.NOT_SERVED,
     "test the queries of a configuration": Reason.NOT_SEEN,
+    "scheduled jobs": Reason.NOT_SEEN,
 }
 """What was seen of the command line, or why not: of a service all that is not named here, of a device nothing else."""
 
@@ -349,6 +350,7 @@ OPERATIONS: Sequence[Operation] = (
     ),
     _of_service("deploy IoT Edge modules", "`modulesContent`", "deployment(", "modulesContent"),
     _of_service("jobs, import and export", "`/jobs`", _SERVED, _SERVED),
+    _of_service("scheduled jobs", "`/jobs/v2/{id}`", "jobs.create_scheduled_job(", "jobs.scheduleTwinUpdate("),
     _of_service(
         "create and update an enrollment",
         "`PUT /enrollments/{id}`",

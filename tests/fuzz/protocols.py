@@ -1,6 +1,7 @@
 """MQTT, tokens, names, JSON and configuration, as strangers or files bring them."""
 
 import contextlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -36,10 +37,12 @@ from birthmark.iothub import wire as hub
 from birthmark.iothub.model import Configuration, ConfigurationKind, Twin
 from birthmark.iothub.rules import configuration_overlays as overlays
 from birthmark.iothub.rules import configurations as configuration_rules
+from birthmark.iothub.rules import scheduled_jobs as hub_job_rules
 from birthmark.iothub.rules import twin_query_plans as hub_queries
 from birthmark.iothub.rules.digital_twins import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
 from birthmark.iothub.wire import configurations
+from birthmark.iothub.wire import scheduled_jobs as hub_jobs
 from birthmark.keys.pkcs11_uri_files import uri_in
 from birthmark.keys.se050_reference_keys import parse_reference_key, reference_public_key
 from birthmark.mqtt import codec
@@ -552,6 +555,32 @@ def digital_twin_patch(data: bytes) -> None:
     twin = Twin("hub", "d", {}, merged(DocumentSection(), {"fan": component, "n": 1}, 1))
     meant = desired_by(twin, read_json(data, object, hub.BodyInvalidError))
     digital_twin(desire(twin, {"properties": {"desired": meant}}, 2))
+
+
+HUB_JOBS: tuple[Any, ...] = (
+    {
+        "jobId": "j",
+        "type": "scheduleDeviceMethod",
+        "cloudToDeviceMethod": {"methodName": "look", "payload": {"a": [1]}, "responseTimeoutInSeconds": "30"},
+        "queryCondition": "from devices.modules where moduleId = 'm'",
+        "startTime": "2026-01-01T12:00:00.0000000Z",
+        "maxExecutionTimeInSeconds": 60,
+    },
+    {
+        "type": "scheduleUpdateTwin",
+        "updateTwin": {"etag": "*", "deviceId": "d", "tags": {"a": 1}, "properties": {"desired": {"b": {"c": None}}}},
+        "queryCondition": "tags.site = 'north'",
+        "startTime": None,
+    },
+)
+
+
+def hub_job(data: bytes) -> None:
+    """Read a scheduled job, and show it as clients see it."""
+    order = hub_jobs.parse_job_order(data, "j")
+    made = hub_job_rules.create_job("hub", "j", order, "service", NOON)
+    json.dumps(hub_jobs.job_json(made, NOON))
+    hub_jobs.parse_job_filter(order.condition[:20], order.condition[-9:])
 
 
 def hub_query(text: str) -> None:

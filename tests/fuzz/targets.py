@@ -411,6 +411,7 @@ _ALL = (
         ),
         protocols.digital_twin_patch,
     ),
+    Target("hub-job", mutate_json, _json(*protocols.HUB_JOBS), protocols.hub_job),
     Target("hub-json", mutate_json, _json(*_DEVICES), protocols.hub_json),
     Target("pkcs11-uri", mutate_text, _URIS, protocols.text(parse_url, parse_pkcs11_uri)),
     Target(

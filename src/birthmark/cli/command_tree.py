@@ -316,6 +316,19 @@ HUB = CommandGroup(
             },
             "create analytics",
         ),
+        "job": CommandGroup(
+            "Scheduled jobs: call a method on many devices, or update their twins.",
+            {
+                "ls": Leaf("hub_job:list_jobs", "--status running"),
+                "show": Leaf("hub_job:show_job", "night-update"),
+                "create": Leaf(
+                    "hub_job:create_job",
+                    """night-update --where "tags.site = 'north'" --desired '{"interval": 5}'""",
+                ),
+                "cancel": Leaf("hub_job:cancel_job", "night-update"),
+            },
+            "ls",
+        ),
         "module": CommandGroup(
             "Module identities of a device, with own keys and twins.",
             {

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +15,7 @@ from birthmark.cli.output.command_output import FileExistsAlreadyError, emit, sa
 from birthmark.cli.output.follow_mode import until_interrupted
 from birthmark.untrusted_json_and_text import printable
 
-_COLUMNS = ("name", "url", "types", "paused", "failing_since", "problem")
+_COLUMNS = ("name", "url", "types", "form", "paused", "failing_since", "problem")
 HookArgument = Annotated[str, typer.Argument(metavar="WEBHOOK", help="Webhook, as listed by `birthmark webhook ls`.")]
 SecretOption = Annotated[
     Path | None,
@@ -22,6 +23,13 @@ SecretOption = Annotated[
         "--secret-file", help="File for the secret, readable by its owner only; the secret is then not printed."
     ),
 ]
+
+
+class EventFormIs(StrEnum):
+    """Form in which a webhook receives events."""
+
+    CLOUDEVENTS = "cloudevents"
+    EVENTGRID = "eventgrid"
 
 
 def events(
@@ -58,6 +66,9 @@ def create(
     name: Annotated[str, typer.Argument(metavar="WEBHOOK", help="Name of the webhook.")],
     url: Annotated[str, typer.Argument(metavar="URL", help="HTTPS URL that receives the events.")],
     types: Annotated[list[str] | None, typer.Option("--type", help="Event type or pattern; may be repeated.")] = None,
+    form: Annotated[
+        EventFormIs, typer.Option("--format", help="Form of the events; eventgrid validates the receiver first.")
+    ] = EventFormIs.CLOUDEVENTS,
     secret_file: SecretOption = None,
 ) -> None:
     """Create a webhook that sends events to a URL.
@@ -65,7 +76,7 @@ def create(
     The secret for verifying signatures is shown only once.
     """
     _free(secret_file)
-    made = server.client.post("/webhooks", {"name": name, "url": url, "types": types or []})
+    made = server.client.post("/webhooks", {"name": name, "url": url, "types": types or [], "form": form.value})
     _show(server, made, secret_file)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, TypeAlias
 
 Places: TypeAlias = Mapping[str, int]
@@ -26,6 +27,13 @@ class OperationEvent:
     detail: Mapping[str, Any]
 
 
+class EventForm(StrEnum):
+    """Form in which a webhook receives events."""
+
+    CLOUDEVENTS = "cloudevents"
+    EVENTGRID = "eventgrid"
+
+
 @dataclass(frozen=True, slots=True)
 class Webhook:
     """A receiver and its position. `types` are patterns of event types."""
@@ -44,6 +52,8 @@ class Webhook:
     problem: str = ""
     owner: str = ""
     owned_until: datetime = field(kw_only=True)
+    form: EventForm | None = None
+    """None, as of webhooks of earlier versions, is CloudEvents."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,11 +19,19 @@ from typing import Any
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ConflictError, InvalidRequestError, NotFoundError
 from birthmark.events import store
+from birthmark.events.event_grid import (
+    HubOf,
+    grid_body,
+    grid_event_of,
+    grid_headers,
+    is_validated,
+    validation_event,
+)
 from birthmark.events.event_types import KINDS, PREFIX, event_of, type_of
 from birthmark.events.merged_event_feed import Feed, parse_place, place_of
-from birthmark.events.model import DeadLetters, OperationEvent, Webhook
+from birthmark.events.model import DeadLetters, EventForm, OperationEvent, Webhook
 from birthmark.events.webhook_url_redaction import host_only, without_secrets
-from birthmark.outbound.http_client import HttpSender, NotAnsweredError, RefusedByReceiverError, check_url
+from birthmark.outbound.http_client import EXAMPLE, HttpSender, NotAnsweredError, RefusedByReceiverError, check_url
 from birthmark.outbound.mail_config import BEGIN, MailNotConfiguredError, MailSender, address_of
 from birthmark.outbound.webhook_signature import SECRET_BYTES, headers_of, secret_of
 from birthmark.store import Changes, Database, to_micros
@@ -117,6 +125,31 @@ class TypesInvalidError(InvalidRequestError):
     pattern: str
 
 
+class HandshakeFailedError(InvalidRequestError):
+    """The receiver did not validate the subscription."""
+
+    code = "feed.handshake_failed"
+    cause = "The receiver {host} did not return the validation code: {reason}."
+    fix = (
+        'Have the receiver respond to the SubscriptionValidation event with {{"validationResponse": CODE}} in time. '
+        "For a receiver of CloudEvents, which needs no handshake: `birthmark webhook create {name} {example}`"
+    )
+    example: str = EXAMPLE
+    host: str
+    name: str
+    reason: str
+
+
+class EventFormError(InvalidRequestError):
+    """The form of events does not fit the receiver."""
+
+    code = "feed.form_invalid"
+    cause = "Email has no Event Grid form: the receiver is an HTTPS URL."
+    fix = "Use the receiver's URL: `birthmark webhook create {name} {example}`"
+    example: str = EXAMPLE
+    name: str
+
+
 class TooManyWebhooksError(ConflictError):
     """The server has the maximum number of webhooks."""
 
@@ -138,6 +171,8 @@ class Webhooks:
     mailer: MailSender | None = field(default=None, repr=False, kw_only=True)
     source: str = "birthmark"
     me: str = "main"
+    hub_of: HubOf = field(default=str, repr=False, kw_only=True)
+    """Returns the name of the hub with this host name."""
     _telling: dict[str, asyncio.Task[None]] = field(default_factory=dict, init=False, repr=False)
     _has_claimed: bool = field(default=False, init=False, repr=False)
 
@@ -154,24 +189,47 @@ class Webhooks:
             raise WebhookMissingError(name=name[:64])
         return store.WEBHOOKS.of(row)
 
-    async def create(self, name: str, url: str, types: Sequence[str], *, actor: str) -> Webhook:
+    async def create(
+        self, name: str, url: str, types: Sequence[str], *, actor: str, form: EventForm = EventForm.CLOUDEVENTS
+    ) -> Webhook:
         """Create a webhook for future events. Its secret is returned only here.
 
-        Raise `WebhookExistsError`, `TypesInvalidError`, `UrlInvalidError`, `TooManyWebhooksError`.
+        Raise `WebhookExistsError`, `TypesInvalidError`, `UrlInvalidError`, `TooManyWebhooksError`; for Event Grid's
+        form also `HandshakeFailedError`, `EventFormError`.
         """
+        if form is EventForm.EVENTGRID and url.startswith(BEGIN):
+            raise EventFormError(name=name)
         self._check(url)
         if len(await self.all()) >= _MOST_HOOKS:
             raise TooManyWebhooksError(count=_MOST_HOOKS)
         for pattern in types:
             check_type(pattern)
+        exists = WebhookExistsError(name=name)
+        if await self.database.one(store.GET, name=name) is not None:
+            raise exists
+        if form is EventForm.EVENTGRID:
+            await self._shake_hands(name, url)
         now, secret = self.clock.now(), secret_of(self.entropy.token(SECRET_BYTES))
         place = place_of(await Feed(self.database).end())
         hook = Webhook(name, url, tuple(types) or ("*",), secret, place, now, next_at=now, owned_until=now)
-        exists = WebhookExistsError(name=name)
+        hook = replace(hook, form=form)
         changes = Changes().run(store.ADD, expect=1, otherwise=exists, **store.WEBHOOKS.row(hook))
-        told = {"url": host_only(url), "types": list(hook.types)}
+        told = {"url": host_only(url), "types": list(hook.types), "form": form.value}
         await self.database.commit(changes.audit(actor, "webhook.create", name, **told))
         return hook
+
+    async def _shake_hands(self, name: str, url: str) -> None:
+        """Prove that a receiver expects the events. Raise `HandshakeFailedError`."""
+        event_id, code = (self.entropy.token(16).hex() for _ in range(2))
+        event = validation_event(event_id, code, self.source, self.clock.now())
+        headers = {"user-agent": "birthmark", **grid_headers(name, "SubscriptionValidation", 0)}
+        host = host_only(url)
+        try:
+            answer = await self.sender.post(url, headers, grid_body([event]))
+        except BirthmarkError as error:
+            raise HandshakeFailedError(host=host, name=name, reason=error.explain_cause()) from error
+        if not answer.is_good or not is_validated(answer.text, code):
+            raise HandshakeFailedError(host=host, name=name, reason=f"it responded with status {answer.status}")
 
     async def remove(self, name: str, *, actor: str) -> None:
         """Remove a webhook with its dead letters. Raise `WebhookMissingError`."""
@@ -303,7 +361,8 @@ class Webhooks:
         if not found:
             return False
         place = place_of(found[-1][1])
-        told = [event_of(one, self.source) for one, _ in found if self._is_wanted(hook, one)]
+        wanted = (one for one, _ in found if self._is_wanted(hook, one))
+        told = [event for one in wanted if (event := self._event_for(hook, one)) is not None]
         if not told:
             await self._moved(hook, replace(hook, places=place, tries=0, problem="", failed_since=None))
             return True
@@ -319,6 +378,11 @@ class Webhooks:
         now = self.clock.now()
         await self._moved(hook, replace(hook, places=place, tries=0, next_at=now, problem="", failed_since=None))
         return True
+
+    def _event_for(self, hook: Webhook, event: OperationEvent) -> Mapping[str, Any] | None:
+        """Return an event in the form of a webhook; None if it has no equivalent there."""
+        is_grid = hook.form is EventForm.EVENTGRID
+        return grid_event_of(event, self.hub_of) if is_grid else event_of(event, self.source)
 
     def _check(self, url: str) -> None:
         """Raise the reason why the URL cannot receive deliveries."""
@@ -339,6 +403,8 @@ class Webhooks:
         secrets = [hook.secret, hook.former] if hook.former else [hook.secret]
         at_s = int(self.clock.now().timestamp())
         headers = {"content-type": BATCH, "user-agent": "birthmark", **headers_of(message, at_s, body, secrets)}
+        if hook.form is EventForm.EVENTGRID:
+            headers |= grid_headers(hook.name, "Notification", hook.tries)
         answer = await self.sender.post(hook.url, headers, body)
         if not answer.is_good:
             host, text = check_url(hook.url, allows_plain=True), without_secrets(answer.text, hook.url)

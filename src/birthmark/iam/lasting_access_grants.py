@@ -138,6 +138,7 @@ LEFT: Mapping[str, CleanupCommand] = {
     "iothub.device_key_show": _NO_COMMAND,
     "iothub.device_put": _of_a_device(_left("hub", "device", "rm", "{subject}", "--hub", "{hub}")),
     "iothub.endpoint_add": _left("hub", "endpoint", "rm", "{subject}", "--hub", "{hub}"),
+    "iothub.job_create": _left("hub", "job", "cancel", "{subject}", "--hub", "{hub}"),
     "iothub.key_rotate": _ROTATE_HUB,
     "iothub.key_show": _SHOWN_HUB,
     "iothub.module_put": _of_a_device(_NO_COMMAND),

@@ -25,6 +25,7 @@ from birthmark.iothub.domain_events import (
     DeviceChanged,
     HubCaChanged,
     HubDeleted,
+    HubJobChanged,
     HubsChanged,
     ReaderReplaced,
 )
@@ -169,6 +170,7 @@ class HubComponent(Component):
         bus.on(HubDeleted, self._connections.drop_hub)
         bus.on(ConsumerGroupsChanged, self._amqp.events.check_groups)
         bus.on(ReaderReplaced, self._amqp.events.check_replaced)
+        bus.on(HubJobChanged, self._iothub.job_runner.wake)
         bus.on(HubsChanged, self._amqp.recheck_soon)
         bus.on(HubDeleted, self._amqp.recheck_soon)
 

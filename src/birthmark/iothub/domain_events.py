@@ -90,3 +90,14 @@ class ReaderReplaced(Event, frozen=True, tag="iothub.reader_replaced"):
     @property
     def entity(self) -> str:
         return f"{self.hub}/{self.group}/{self.partition}"
+
+
+class HubJobChanged(Event, frozen=True, tag="iothub.job_changed"):
+    """A scheduled job of a hub was created or cancelled."""
+
+    hub: str
+    job_id: str
+
+    @property
+    def entity(self) -> str:
+        return f"{self.hub}/{self.job_id}"

@@ -15,6 +15,7 @@ from birthmark.iothub.rules import (
     configurations,
     direct_methods,
     publish_refusals,
+    scheduled_jobs,
     tier_throttles_and_quotas,
     twins,
 )
@@ -49,6 +50,9 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     direct_methods.DeviceNotOnlineError: (404, "DeviceNotOnline", 404103),
     direct_methods.MethodTimeoutError: (504, "GatewayTimeout", 504101),
     direct_methods.MethodAnswerInvalidError: (502, "InvalidResponseWhileProxying", 502101),
+    scheduled_jobs.HubJobExistsError: (409, "JobAlreadyExists", 409003),
+    scheduled_jobs.UnknownHubJobError: (404, "JobNotFound", 404002),
+    scheduled_jobs.TooManyHubJobsError: (403, "JobQuotaExceeded", 403003),
     DeviceQueueFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
     LockLostError: (412, "DeviceMessageLockLost", 412002),
     publish_refusals.MessageTooLargeError: (413, "MessageTooLarge", 413001),

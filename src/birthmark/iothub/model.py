@@ -349,3 +349,91 @@ class TelemetryMessage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     def publisher(self) -> str:
         """Return the publisher whose share of rule execution time the message uses."""
         return self.device_id
+
+
+class HubJobType(StrEnum):
+    """What a scheduled job does to each of its devices."""
+
+    METHOD = "scheduleDeviceMethod"
+    TWIN = "scheduleUpdateTwin"
+
+
+class HubJobStatus(StrEnum):
+    """Stored status of a scheduled job; a scheduled one whose time has come is shown as queued."""
+
+    SCHEDULED = "scheduled"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+QUEUED = "queued"
+
+
+class HubJobDeviceStatus(StrEnum):
+    """Status of a device in a scheduled job."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELED = "canceled"
+
+
+@dataclass(frozen=True, slots=True)
+class HubJob:
+    """A scheduled job. `reached` is the last device that its condition was evaluated for."""
+
+    hub: str
+    job_id: str
+    type: HubJobType
+    condition: str
+    content: str
+    """Method call or twin update as JSON."""
+    actor: str
+    status: HubJobStatus
+    created_at: datetime
+    starts_at: datetime
+    max_s: int
+    """Time window from the start in seconds."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    reason: str | None = None
+    """Why it failed."""
+    reached: str = ""
+    is_selected: bool = False
+    """Whether its condition was evaluated for all devices."""
+    is_open: bool = True
+    """Whether it waits for its start or for a device."""
+    total: int = 0
+    running: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    canceled: int = 0
+    revision: int = 0
+
+    @property
+    def pending(self) -> int:
+        return self.total - self.running - self.succeeded - self.failed - self.canceled
+
+
+@dataclass(frozen=True, slots=True)
+class HubJobDevice:
+    """A device or module in a scheduled job. `holder` is the worker that calls its method."""
+
+    hub: str
+    job_id: str
+    name: str
+    device_id: str
+    type: HubJobType
+    status: HubJobDeviceStatus
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    holder: str | None = None
+    outcome: str | None = None
+    """Response to the method as JSON."""
+    error_code: str | None = None
+    error: str | None = None

@@ -11,7 +11,7 @@ from birthmark.auth.permission_statements import Right
 from birthmark.errors import add_fix_command
 from birthmark.events.event_types import event_of
 from birthmark.events.merged_event_feed import Feed, parse_place, place_of
-from birthmark.events.model import DeadLetters, OperationEvent, Webhook
+from birthmark.events.model import DeadLetters, EventForm, OperationEvent, Webhook
 from birthmark.events.webhook_url_redaction import host_only
 from birthmark.events.webhooks import Webhooks, check_type
 from birthmark.iam.model import SERVER
@@ -35,11 +35,12 @@ class EventsQuery(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class NewWebhook(msgspec.Struct):
-    """A webhook's receiver and its event types; all types by default."""
+    """A webhook's receiver, its event types (default: all), and the form of its events."""
 
     name: str
     url: str
     types: Annotated[list[str], msgspec.Meta(max_length=32)] = []
+    form: EventForm = EventForm.CLOUDEVENTS
 
 
 class PauseBody(msgspec.Struct):
@@ -109,7 +110,7 @@ def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
         body: NewWebhook = request.body
         name = parse_name(body.name)
         with add_fix_command(f"birthmark webhook create {name} {EXAMPLE}", UrlInvalidError, PlainRefusedError):
-            made = await webhooks.create(name, body.url, body.types, actor=request.actor)
+            made = await webhooks.create(name, body.url, body.types, actor=request.actor, form=body.form)
         return {**_view(made), "secret": made.secret}
 
     async def remove(request: ApiRequest) -> None:
@@ -139,6 +140,7 @@ def webhook_endpoints(webhooks: Webhooks) -> Sequence[Endpoint]:
             create,
             NewWebhook,
             status=201,
+            waits=True,
         ),
         Endpoint("DELETE", one, rule, "Delete a webhook.", remove, status=204),
         Endpoint(
@@ -155,6 +157,7 @@ def _view(hook: Webhook, *, is_whole: bool = True) -> dict[str, Any]:
         "name": hook.name,
         "url": hook.url if is_whole else host_only(hook.url),
         "types": list(hook.types),
+        "form": (hook.form or EventForm.CLOUDEVENTS).value,
         "created": hook.created_at.isoformat(),
         "paused": hook.is_paused,
         "failing_since": None if hook.failed_since is None else hook.failed_since.isoformat(),

@@ -20,6 +20,7 @@ import birthmark.iam.idempotency_model
 import birthmark.iam.sign_in_model
 import birthmark.iam.store
 import birthmark.iothub.configuration_store
+import birthmark.iothub.job_store
 import birthmark.iothub.store
 import birthmark.iothub.twin_index_store
 import birthmark.message_routing.store

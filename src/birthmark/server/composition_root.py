@@ -55,7 +55,9 @@ from birthmark.iothub.amqp import HubAmqpConnections
 from birthmark.iothub.component import HubComponent, HubDeviceRecords
 from birthmark.iothub.connections import DeviceConnection, DevicesByBus, HubConnections
 from birthmark.iothub.connections.c2d_delivery import holder_of
+from birthmark.iothub.error_mapping import http_error
 from birthmark.iothub.service import Hubs, IotHub
+from birthmark.iothub.service.job_runner import JobSurroundings
 from birthmark.iothub.service.routing_endpoint_sinks import sinks_of
 from birthmark.late_reference import Ref
 from birthmark.message_routing.failed_delivery_queue import Queue
@@ -318,6 +320,12 @@ def _open_ways_out(iothub: IotHub, queue: Queue, settings: Settings, sender: Htt
     routes.begin(queue, ways, check_url=sender.check, servers=servers)
 
 
+def _connect_to_devices(iothub: IotHub, hub_devices: DevicesByBus, broker: Broker) -> None:
+    """Give the hubs' services the ways to connected devices."""
+    iothub.connect(hub_devices)
+    iothub.job_runner.begin(JobSurroundings(hub_devices, http_error, holder_of(broker.worker), broker.is_alone))
+
+
 async def open_rooms(
     settings: Settings,
     rollovers: Rollovers,
@@ -470,7 +478,7 @@ async def open_rooms(
     credentials, registrars = EstCredentials(database, clock, entropy), RegistrationAuthorities(database, clock)
     dps_connections = DpsConnections(registrations, ledger, clock)
     hub_devices = DevicesByBus(hub_connections, bus)
-    iothub.connect(hub_devices)
+    _connect_to_devices(iothub, hub_devices, broker)
     components = (
         EstComponent(est, EstDeviceRecords(authority, credentials, est.approvals, registrars)),
         DpsComponent(DpsDeviceRecords(database, instances, enrollments, registrations, dps_connections), clock),
@@ -510,6 +518,7 @@ async def open_rooms(
         Webhooks(
             *(database, clock, entropy, sender, f"birthmark://{settings.host_name}", bus.worker),
             mailer=_mailer(settings),
+            hub_of=lambda host: host if (hub := iothub.hubs.find(host)) is None else hub.name,
         ),
         notices,
         Alerts(database, clock, bus.worker),

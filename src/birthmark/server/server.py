@@ -329,6 +329,7 @@ class Server:
         evaluation = rooms.iothub.evaluation
         self._closers.append(_start_supervised("configurations of twins", evaluation.run_evaluation_loop))
         self._closers.append(_start_supervised("all twins against configurations", evaluation.run_sweep_loop))
+        self._closers.append(_start_supervised("scheduled jobs", rooms.iothub.job_runner.keep_running))
         self._closers.append(_start_supervised("files of other machines", self._sharing.run_sync_loop))
         self._closers.append(_start_supervised("device queues", rooms.hub_connections.run_queue_check_loop))
         self._closers.append(_start_supervised("certificates that no device uses", rooms.aws.claims.keep_sweeping))

@@ -152,6 +152,8 @@ ACTIONS: Mapping[str, str] = {
     "iothub.ca_remove": mark_for_translation("removed a CA certificate from a hub"),
     "iothub.ca_verify": mark_for_translation("verified a CA of a hub"),
     "iothub.device_put": mark_for_translation("saved a device in a hub"),
+    "iothub.job_cancel": mark_for_translation("canceled a job"),
+    "iothub.job_create": mark_for_translation("created a job"),
     "iothub.module_delete": mark_for_translation("removed a module from a hub"),
     "iothub.module_put": mark_for_translation("saved a module in a hub"),
     "iothub.device_take_back": mark_for_translation("revoked a device in a hub"),

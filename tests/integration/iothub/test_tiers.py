@@ -238,6 +238,13 @@ _COUNTED = {
         ],
         ThrottleClass.METHOD,
     ),
+    **dict.fromkeys(
+        [
+            *(f"{method} /jobs/v2/{{job_id}}" for method in ("GET", "PUT")),
+            *("POST /jobs/v2/{job_id}/cancel", "GET /jobs/v2/query"),
+        ],
+        ThrottleClass.JOB,
+    ),
     **{f"POST /devices/{{device_id}}/messages/{name}": ThrottleClass.MAIL for name in DEVICEBOUND},
 }
 

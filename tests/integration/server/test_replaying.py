@@ -27,6 +27,7 @@ from birthmark.dps.enrollment_document import parse_document
 from birthmark.est import store as est_store
 from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
+from birthmark.iothub import job_store as hub_job_store
 from birthmark.iothub import store as hub_store
 from birthmark.server.backup.audit_export_verification import AuditExport, ReplayRefusedError, read_export
 from birthmark.server.backup.removal_replay import ACTIONS, ReplayedRevocation, replay_rows
@@ -277,6 +278,18 @@ async def test_jobs_that_were_canceled_or_removed_go_to_nobody_again(loss: Loss)
     found = [await loss.has(job_store.GET_JOB, job_id=one["job_id"]) for one in known]
     assert [row and row["status"] for row in found] == ["CANCELED", "CANCELED", "IN_PROGRESS", "IN_PROGRESS"]
     assert [row is not None and row["paused_at"] is not None for row in found[2:]] == [True, False]
+
+
+async def test_a_job_of_a_hub_that_was_cancelled_begins_no_device_again(loss: Loss) -> None:
+    job: dict[str, Any] = _empty_row(hub_job_store.jobs) | {"hub": "main"}
+    states = {"waits": "scheduled", "runs": "running", "is over": "completed", "goes on": "scheduled"}
+    known = [job | {"job_id": name, "status": status} for name, status in states.items()]
+    await loss.both(lambda: _added(hub_job_store.ADD, known))
+    for name in ("waits", "runs", "is over"):
+        await loss.since("iothub.job_cancel", name, hub="main")
+    await loss.replayed()
+    found = [await loss.has(hub_job_store.GET, hub="main", job_id=name) for name in states]
+    assert [row and row["status"] for row in found] == ["cancelled", "cancelled", "completed", "scheduled"]
 
 
 async def test_est_users_and_those_who_introduce_devices_are_removed_again(loss: Loss) -> None:

@@ -167,7 +167,8 @@ class Operator:
         known = parse_connection_string(text)
         token = make_sas(known.host.partition(":")[0], known.key, int(time.time()) + 3600, str(known.policy))
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        url = f"https://{known.host}{path}?api-version={self._version}"
+        mark = "&" if "?" in path else "?"
+        url = f"https://{known.host}{path}{mark}api-version={self._version}"
         sent = {"Authorization": token, **named}
         answer = self._session.request(method, url, json=body, headers=sent, timeout=30)
         is_json = answer.headers.get("content-type", "").startswith("application/json")

@@ -21,6 +21,14 @@ PEOPLE: Mapping[str, Scenario] = {
         "birthmark webhook create nobody 'mailto:a b@example.com'", config=MAIL, is_instead=True
     ),
     "feed.types_invalid": Scenario(f"{HOOK} --type birthmark.nothing", is_instead=True),
+    "feed.form_invalid": Scenario(
+        "birthmark webhook create grid mailto:ops@example.com --format eventgrid", is_instead=True
+    ),
+    "feed.handshake_failed": Scenario(
+        "birthmark webhook create grid http://127.0.0.1:9/ --format eventgrid",
+        config="[outbound]\nallow = ['127.0.0.0/8']\n",
+        is_instead=True,
+    ),
     "feed.webhook_exists": Scenario(HOOK, typed(HOOK), is_instead=True),
     "feed.webhook_missing": Scenario("birthmark webhook pause nowhere", is_instead=True),
     "outbound.plain_refused": Scenario(

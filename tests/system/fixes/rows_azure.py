@@ -307,6 +307,14 @@ def asking(query: str, **headers: str) -> Act:
     return rest("IOTHUB", "POST", "/devices/query", {"query": query}, **headers)
 
 
+def job(method: str, path: str, **changed: object) -> Act:
+    """Ask for a scheduled job that updates twins, a day ahead."""
+    begins = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    update = {"tags": {"a": 1}, "etag": "*"}
+    body = {"type": "scheduleUpdateTwin", "updateTwin": update, "queryCondition": "*", "startTime": begins}
+    return rest("IOTHUB", method, f"/jobs/v2{path}", body | changed if method == "PUT" else None)
+
+
 def routing(*lines: str) -> Act:
     return typing(*(f"birthmark hub {line}" for line in lines))
 
@@ -392,7 +400,13 @@ HUB: Mapping[str, Row] = {
         rest("IOTHUB", "DELETE", "/devices/fix-hub-etag", If_Match='"old"'), in_hub("fix-hub-etag"), is_instead=True
     ),
     "iothub.query_invalid": Row(asking("SELECT * FROM devices WHERE"), is_instead=True),
-    "iothub.collection_not_served": Row(asking("SELECT * FROM devices.jobs"), is_instead=True),
+    "iothub.collection_not_served": Row(asking("SELECT * FROM devices.streams"), is_instead=True),
+    "iothub.job_invalid": Row(job("PUT", "/wrong", type="export"), is_instead=True),
+    "iothub.job_exists": Row(job("PUT", "/taken"), job("PUT", "/taken"), is_instead=True),
+    "iothub.unknown_job": Row(job("GET", "/nothing"), is_instead=True),
+    "iothub.job_ended": Row(
+        job("POST", "/over/cancel"), steps(job("PUT", "/over"), job("POST", "/over/cancel")), is_instead=True
+    ),
     "iothub.query_marker_invalid": Row(asking("SELECT * FROM devices", x_ms_continuation="old"), is_instead=True),
     "iothub.batch_invalid": Row(
         rest(

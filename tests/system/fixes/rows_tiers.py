@@ -4,10 +4,12 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 
 from fixes.desk import Desk, Row, steps, typing
 
 from birthmark.auth.connection_strings import parse_connection_string
+from birthmark.iothub.rules.scheduled_jobs import MAX_OPEN
 from support.azure.sas_tokens import make_sas
 
 _SCOPED = "/registrations/fix-poller"
@@ -48,6 +50,14 @@ def full(desk: Desk) -> None:
 def one_more(desk: Desk) -> None:
     number = time.monotonic_ns()
     calls("fix-full", 1, "PUT", f"/devices/more-{number}", {"deviceId": f"more-{number}"})(desk)
+
+
+def job_number(number: int) -> Callable[[Desk], None]:
+    """Create a scheduled job that starts in a day."""
+    begins = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    update = {"tags": {"a": 1}, "etag": "*"}
+    body = {"type": "scheduleUpdateTwin", "updateTwin": update, "queryCondition": "*", "startTime": begins}
+    return calls("fix-jobs", 1, "PUT", f"/jobs/v2/j{number}", body)
 
 
 def used_up(desk: Desk) -> None:
@@ -97,6 +107,11 @@ TIERS: Mapping[str, Row] = {
     "iothub.tier_quota": Row(
         used_up,
         steps(a_hub("fix-quota", "F1"), typing("birthmark hub device create d --hub fix-quota --json > device.json")),
+    ),
+    "iothub.job_quota": Row(
+        job_number(MAX_OPEN),
+        steps(a_hub("fix-jobs", "S3"), *(job_number(number) for number in range(MAX_OPEN))),
+        is_instead=True,
     ),
     "iothub.tier_full": Row(one_more, steps(a_hub("fix-full", "F1"), full)),
     "iothub.tier_invalid": Row(

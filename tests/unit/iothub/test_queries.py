@@ -73,7 +73,7 @@ def test_names_of_a_twin_have_no_case_and_those_of_its_values_have() -> None:
     assert planned("Tags.Site = 'x'") == TwinsByTerm("t.Site", ("sx",))
 
 
-@pytest.mark.parametrize("text", ["SELECT * FROM devices.jobs", "SELECT * FROM twins"])
+@pytest.mark.parametrize("text", ["SELECT * FROM devices.streams", "SELECT * FROM twins"])
 def test_what_is_not_served_is_named(text: str) -> None:
     with pytest.raises(CollectionNotServedError):
         read_query(text)

@@ -42,6 +42,10 @@ S1, F1 = Edition(Tier.S1), Edition(Tier.F1)
         (Edition(Tier.S3), ThrottleClass.TWIN_UPDATE, "250 per second"),
         (Edition(Tier.S1, 2), ThrottleClass.QUERY, "40 per minute"),
         (Edition(Tier.S3), ThrottleClass.QUERY, "1,000 per minute"),
+        (S1, ThrottleClass.JOB, "100 per minute"),
+        (Edition(Tier.S1, 3), ThrottleClass.JOB_DEVICE, "10 per second"),
+        (Edition(Tier.S2, 20), ThrottleClass.JOB_DEVICE, "20 per second"),
+        (Edition(Tier.S3, 2), ThrottleClass.JOB_DEVICE, "100 per second"),
     ],
 )
 def test_the_paces_are_those_of_the_sheet(edition: Edition, what: ThrottleClass, told: str) -> None:

@@ -164,6 +164,7 @@ class Registrations:
         """Return a repeatable function for the changes of a registration, except for its device at the hub."""
         instance, enrollment, claim = attested.instance, attested.enrollment, attested.claim
         is_news = await self._audit.should_record(present, decided)
+        is_first = present is None
 
         def write(registration: Registration) -> Changes:
             if not self.attester.is_current(attested):
@@ -184,6 +185,7 @@ class Registrations:
                     enrollment=enrollment.id,
                     hub=registration.hub,
                     thumbprint=None if claim.leaf is None else claim.leaf.thumbprint.hex(),
+                    **_created(registration, is_first=is_first),
                     **issued,
                 )
             return changes
@@ -312,6 +314,14 @@ class Registrations:
             registration_id=found.registration_id,
             etag=found.etag,
         )
+
+
+def _created(registration: Registration, *, is_first: bool) -> dict[str, Any]:
+    """Return the audit details of a registration that created its device at the hub."""
+    if not is_first or registration.substatus == REASSIGNED:
+        return {}
+    is_named_so = registration.device_id == registration.registration_id
+    return {"created": True} if is_named_so else {"created": True, "device_id": registration.device_id}
 
 
 def _registration_actor(instance: Instance, registration_id: str) -> str:

@@ -14,9 +14,11 @@ from birthmark.iothub.error_mapping import http_error
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import SeenAt
 from birthmark.iothub.service.hubs_and_authorization import Hubs
-from birthmark.iothub.wire import NEVER, registry_time
+from birthmark.iothub.service.queries import DEFAULT_PAGE, MAX_PAGE
+from birthmark.iothub.wire import NEVER, BodyInvalidError, registry_time
 from birthmark.net.http_route_wrappers import Handler, refusing, with_complete_body
 from birthmark.store import from_micros
+from birthmark.untrusted_json_and_text import whole_number
 
 Record = Callable[[BirthmarkError, Request], str]
 Authorized = Callable[[Request, Hub, frozenset[str], str, Right], str]
@@ -47,6 +49,15 @@ def etag_of(request: Request) -> str | None:
     """Return the etag that a change requires."""
     value = request.headers.get("if-match")
     return None if value is None else value.strip().strip('"')
+
+
+def page_size_of(request: Request) -> int:
+    """Return the requested page size, capped at the maximum. Raise `BodyInvalidError`."""
+    text = request.headers.get("x-ms-max-item-count", str(DEFAULT_PAGE))
+    wanted = whole_number(text.removeprefix("-"))
+    if wanted is None:
+        raise BodyInvalidError(detail="x-ms-max-item-count must be a number")
+    return min(wanted, MAX_PAGE) if wanted and not text.startswith("-") else DEFAULT_PAGE
 
 
 def guarded(handler: Handler, record: Record) -> Handler:

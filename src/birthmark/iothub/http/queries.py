@@ -9,14 +9,13 @@ from starlette.routing import Route
 
 from birthmark.auth.permission_statements import Right
 from birthmark.iothub import wire
-from birthmark.iothub.http.authorization_and_errors import Record, guarded, hub_of
+from birthmark.iothub.http.authorization_and_errors import Record, guarded, hub_of, page_size_of
 from birthmark.iothub.ports import DevicePresence
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs_and_authorization import SERVICE
-from birthmark.iothub.service.queries import DEFAULT_PAGE, MAX_PAGE
 from birthmark.unknown_field_detection import find_unread_member
-from birthmark.untrusted_json_and_text import read_json, whole_number
+from birthmark.untrusted_json_and_text import read_json
 
 _to_json = msgspec.json.Encoder().encode
 
@@ -39,19 +38,10 @@ def routes(iothub: IotHub, presence: DevicePresence, record: Record) -> list[Rou
         if (member := find_unread_member(read_json(body, dict[str, Any], wire.BodyInvalidError), _Body)) is not None:
             raise wire.BodyInvalidError(detail=f"{member} is not served here, leave it out")
         marker = request.headers.get("x-ms-continuation")
-        found = await iothub.queries.answer(hub, asked.query, marker, _size(request), presence)
-        headers = {"x-ms-item-type": "Twin" if found.is_of_twins else "Raw"}
+        found = await iothub.queries.answer(hub, asked.query, marker, page_size_of(request), presence)
+        headers = {"x-ms-item-type": found.item_type}
         if found.marker is not None:
             headers["x-ms-continuation"] = found.marker
         return Response(_to_json(found.rows), 200, headers, "application/json")
 
     return [Route("/devices/query", guarded(query, record), methods=["POST"])]
-
-
-def _size(request: Request) -> int:
-    """Return the requested page size, capped at the maximum."""
-    text = request.headers.get("x-ms-max-item-count", str(DEFAULT_PAGE))
-    wanted = whole_number(text.removeprefix("-"))
-    if wanted is None:
-        raise wire.BodyInvalidError(detail="x-ms-max-item-count must be a number")
-    return min(wanted, MAX_PAGE) if wanted and not text.startswith("-") else DEFAULT_PAGE

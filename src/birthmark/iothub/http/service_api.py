@@ -10,7 +10,7 @@ from starlette.routing import Route
 from birthmark.auth.permission_statements import Right
 from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.iothub import wire
-from birthmark.iothub.http import configurations, digital_twins, modules
+from birthmark.iothub.http import configurations, digital_twins, modules, scheduled_jobs
 from birthmark.iothub.http.authorization_and_errors import (
     DEVICEBOUND,
     SERVICEBOUND,
@@ -52,6 +52,8 @@ def kind_of(method: str, path: str) -> ThrottleClass | None:
         return ThrottleClass.METHOD if count in {_OF_ITS_PART, _OF_A_MODULES_PART} else of_twin
     if first == "digitaltwins":
         return of_twin if count == _OF_ONE else ThrottleClass.METHOD
+    if first == "jobs":
+        return ThrottleClass.JOB
     if first == "devices":
         if count < _OF_ITS_PART:
             return ThrottleClass.REGISTRY
@@ -270,6 +272,7 @@ def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
         *modules.routes(iothub, devices, authorized, record),
         *configurations.routes(iothub, authorized, record),
         *digital_twins.routes(iothub, devices, authorized, record),
+        *scheduled_jobs.routes(iothub, authorized, record),
         at("/devices/{device_id}/commands", purge, "DELETE"),
         *(at(f"/devices/{{device_id}}/messages/{name}", send, "POST") for name in DEVICEBOUND),
     ]

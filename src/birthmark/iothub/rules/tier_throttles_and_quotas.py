@@ -108,6 +108,8 @@ class ThrottleClass(StrEnum):
     TWIN_UPDATE = "twin updates"
     QUERY = "queries"
     CONFIGURATION = "configuration operations"
+    JOB = "job operations"
+    JOB_DEVICE = "device operations of jobs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,11 @@ class Edition:
         return _KIB // 2 if self.tier is Tier.F1 else 4 * _KIB
 
     @property
+    def most_jobs(self) -> int:
+        """Return how many scheduled jobs run at a time; others are queued."""
+        return _JOBS[self.tier]
+
+    @property
     def most_devices(self) -> int:
         return 500 if self.tier is Tier.F1 else 1_000_000
 
@@ -174,6 +181,7 @@ class Edition:
 
 # Per tier: minimum, amount per unit, and period in seconds.
 _Row = Mapping[Tier, tuple[float, float, int]]
+_JOBS: Mapping[Tier, int] = {Tier.F1: 1, Tier.S1: 1, Tier.S2: 5, Tier.S3: 10}
 _A_DAY: Mapping[Tier, int] = {Tier.F1: 8_000, Tier.S1: 400_000, Tier.S2: 6_000_000, Tier.S3: 300_000_000}
 
 
@@ -193,6 +201,8 @@ _PACES: Mapping[ThrottleClass, _Row] = {
     ThrottleClass.TWIN_UPDATE: _row((50, 0), (50, 5), (0, 250)),
     ThrottleClass.QUERY: _row((0, 20), (0, 20), (0, 1_000), _MINUTE),
     ThrottleClass.CONFIGURATION: _row((0, 20), (0, 20), (0, 20), _MINUTE),
+    ThrottleClass.JOB: _row((0, 100), (0, 100), (0, 5_000), _MINUTE),
+    ThrottleClass.JOB_DEVICE: _row((10, 0), (10, 1), (0, 50)),
 }
 
 

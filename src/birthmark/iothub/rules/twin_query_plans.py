@@ -33,14 +33,20 @@ from birthmark.documents.queries import (
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.rules.index_terms import BOOL, MODEL, NUMBER, TEXT, encode, path_key
 
-DEVICES, MODULES = "devices", "devices.modules"
-COLLECTIONS = (DEVICES, MODULES)
+DEVICES, MODULES, JOBS = "devices", "devices.modules", "devices.jobs"
+COLLECTIONS = (DEVICES, MODULES, JOBS)
 _NAMES = (
     *("deviceId", "moduleId", "etag", "deviceEtag", "status", "statusReason", "statusUpdateTime", "connectionState"),
     *("lastActivityTime", "cloudToDeviceMessageCount", "authenticationType", "x509Thumbprint", "modelId", "version"),
     *("tags", "properties", "capabilities", "deviceScope", "parentScopes", "configurations"),
 )
+_JOB_NAMES = (
+    *("deviceId", "moduleId", "jobId", "jobType", "status", "startTimeUtc", "endTimeUtc", "createdDateTimeUtc"),
+    *("lastUpdatedDateTimeUtc", "outcome", "error"),
+)
 _KNOWN: Mapping[str, str] = {name.lower(): name for name in _NAMES}
+_KNOWN_OF_JOBS: Mapping[str, str] = {name.lower(): name for name in _JOB_NAMES}
+_JOB_PREFIX = tuple(JOBS.split("."))
 _KINDS: Mapping[QueryKind, str] = {
     QueryKind.BOOL: BOOL,
     QueryKind.NUMBER: NUMBER,
@@ -68,7 +74,7 @@ class CollectionNotServedError(InvalidRequestError):
 
     code = "iothub.collection_not_served"
     message = "Queries FROM {collection} are not supported"
-    fix = "Query devices or devices.modules: `birthmark hub query 'SELECT * FROM devices'`"
+    fix = "Query devices, devices.modules or devices.jobs: `birthmark hub query 'SELECT * FROM devices'`"
     collection: str
 
 
@@ -158,17 +164,38 @@ def read_query(text: str) -> DocumentQuery:
         raise HubQueryInvalidError(detail=str(problem)) from problem
     if query.collection not in COLLECTIONS:
         raise CollectionNotServedError(collection=query.collection[:40])
+    if query.collection == JOBS:
+        query = with_paths(query, _without_prefix)
+    names, known = (_JOB_NAMES, _KNOWN_OF_JOBS) if query.collection == JOBS else (_NAMES, _KNOWN)
     for path in paths_of(query):
-        if path.steps[0].lower() not in _KNOWN:
+        if path.steps[0].lower() not in known:
+            subject = "a device in a job" if query.collection == JOBS else "a twin"
             raise HubQueryInvalidError(
-                detail=f"{path.steps[0][:80]} is not a field of a twin; the fields are {', '.join(_NAMES)}"
+                detail=f"{path.steps[0][:80]} is not a field of {subject}; the fields are {', '.join(names)}"
             )
-    return with_paths(query, _normalize_path)
+    return with_paths(query, lambda path: _normalize_path(path, known))
 
 
-def _normalize_path(path: FieldPath) -> FieldPath:
-    """Return a path with twin property names in canonical letter case; Azure accepts any."""
-    return FieldPath((_KNOWN[path.steps[0].lower()], *path.steps[1:]))
+def _without_prefix(path: FieldPath) -> FieldPath:
+    """Return a path without the name of the collection `devices.jobs` before it."""
+    has_prefix = tuple(one.lower() for one in path.steps[:2]) == _JOB_PREFIX and len(path.steps) > len(_JOB_PREFIX)
+    return FieldPath(path.steps[len(_JOB_PREFIX) :]) if has_prefix else path
+
+
+def _normalize_path(path: FieldPath, known: Mapping[str, str]) -> FieldPath:
+    """Return a path with the names of fields in canonical letter case; Azure accepts any."""
+    return FieldPath((known[path.steps[0].lower()], *path.steps[1:]))
+
+
+def values_of(condition: Condition | None) -> Mapping[str, str]:
+    """Return the texts that a condition requires of fields, by their name."""
+    match condition:
+        case Conjunction(parts=parts):
+            return {name: value for part in parts for name, value in values_of(part).items()}
+        case Comparison(left=FieldPath(steps=(name,)), operator=Operator.SAME, right=Value(value=str() as value)):
+            return {name: value}
+        case _:
+            return {}
 
 
 def plan(condition: Condition | None) -> Plan:  # noqa: PLR0911 - one per form

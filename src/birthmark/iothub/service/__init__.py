@@ -17,10 +17,12 @@ from birthmark.iothub.service.configurations import Configurations
 from birthmark.iothub.service.consumer_groups import ConsumerGroups
 from birthmark.iothub.service.exclusive_readers import ExclusiveReaders
 from birthmark.iothub.service.hubs_and_authorization import Hubs
+from birthmark.iothub.service.job_runner import HubJobRunner
 from birthmark.iothub.service.message_routing import Record, Routes
 from birthmark.iothub.service.queries import HubQueries
 from birthmark.iothub.service.registry import ProvisionedDevice, Registry, RevocationCheck
 from birthmark.iothub.service.routing_events import RoutingEvents
+from birthmark.iothub.service.scheduled_jobs import HubJobs
 from birthmark.iothub.service.telemetry_streams import Telemetry
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.iothub.service.twin_index import TwinIndex
@@ -58,6 +60,8 @@ class IotHub:
     configurations: Configurations
     evaluation: ConfigurationEvaluation
     previews: ConfigurationPreview
+    jobs: HubJobs
+    job_runner: HubJobRunner
     notifier: Ref[Notifier]
     """Notifier of connected devices about twins and messages; the MQTT side sets it."""
     is_lost: IsLost = never_revoked
@@ -82,6 +86,7 @@ class IotHub:
         """Free what the connections of a worker that no longer exists held: messages, and exclusive readers."""
         await self.c2d.inboxes.free_held(holder)
         await self.exclusive_readers.free_held(holder)
+        await self.job_runner.free_held(holder)
 
     @classmethod
     def of(
@@ -141,12 +146,13 @@ class IotHub:
         )
         index = TwinIndex(database, leads, evaluation.twins_changed)
         configurations = Configurations(database, clock, entropy, throttles)
-        bulk = Bulk(registry, twins)
+        bulk, jobs = Bulk(registry, twins), HubJobs(database, clock)
+        runner = HubJobRunner(database, clock, hubs, jobs, queries=queries, twins=twins, leads=leads)
         return cls(
             *(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles, routes),
             *(ConsumerGroups(database, clock), ExclusiveReaders(database), configurations, evaluation),
             ConfigurationPreview(evaluation, registry, twins),
-            *(notifier, is_lost),
+            *(jobs, runner, notifier, is_lost),
         )
 
 

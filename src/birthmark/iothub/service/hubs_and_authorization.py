@@ -21,7 +21,7 @@ from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import BirthmarkError, ChangedMeanwhileError, ConflictError, NotFoundError
 from birthmark.iam.missing_right_errors import require_right
 from birthmark.iam.role_scope_ports import NOBODYS, ScopedRoles
-from birthmark.iothub import configuration_store, store, twin_index_store
+from birthmark.iothub import configuration_store, job_store, store, twin_index_store
 from birthmark.iothub.domain_events import HubDeleted, HubsChanged
 from birthmark.iothub.model import Hub, TelemetryMessage, space_of
 from birthmark.iothub.rules.authentication import PolicyKeyError
@@ -184,7 +184,7 @@ class Hubs:
             .audit(actor, "iothub.delete", name, host=hub.host)
             .event(HubDeleted(name))
         )
-        for statement in store.DELETE_HUB:
+        for statement in (*store.DELETE_HUB, *job_store.DELETE_HUB):
             changes.run(statement, hub=name)
         changes.run(configuration_store.REMOVE_CONFIGURATIONS_OF_HUB, hub=name)
         changes.run(twin_index_store.DROP_PLACE, place=name)

@@ -18,9 +18,10 @@ from birthmark.documents.query_evaluator import MAX_GROUPS, GroupedRows, TooMany
 from birthmark.errors import InvalidRequestError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.ports import DevicePresence
-from birthmark.iothub.rules.twin_query_plans import DEVICES, MODULES, read_query
+from birthmark.iothub.rules.twin_query_plans import DEVICES, JOBS, MODULES, read_query
 from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.iothub.service.registry import Registry
+from birthmark.iothub.service.scheduled_jobs import JobDeviceSource
 from birthmark.iothub.service.twin_search import (
     EACH,
     EXTRAS,
@@ -41,6 +42,8 @@ from birthmark.untrusted_json_and_text import decode_json, whole_number
 DEFAULT_PAGE, MAX_PAGE = 100, 1000
 MAX_PAGE_BYTES = 1024 * 1024
 """Maximum stored size of a page's twins; a larger page ends early."""
+RAW = "Raw"
+_ITEM_TYPES = {DEVICES: "Twin", MODULES: "Twin", JOBS: "DeviceJob"}
 _NO_MARKER = "the marker was not returned with a page"
 
 
@@ -70,10 +73,11 @@ _encode = msgspec.json.Encoder().encode
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """A page of a query: complete twins or selected rows, and the continuation token."""
+    """A page of a query: complete documents or selected rows, and the continuation token."""
 
     rows: Sequence[dict[str, Any]]
-    is_of_twins: bool
+    item_type: str
+    """Type of the rows, as in the header `x-ms-item-type`."""
     marker: str | None
 
 
@@ -86,6 +90,7 @@ class HubQueries:
         self.sources: dict[str, TwinSource] = {
             DEVICES: self.finding,
             MODULES: FullScanSource(modules_of(database), clock),
+            JOBS: JobDeviceSource(database, clock),
         }
         """Sources of a query by collection. Modules are few and are scanned."""
 
@@ -108,7 +113,7 @@ class HubQueries:
         following = None
         if not is_last and left != 0:
             following = _text_of(msgspec.structs.replace(known, after=found[-1].key, left=left))
-        return QueryResult(rows, not query.items, following)
+        return QueryResult(rows, RAW if query.items else _ITEM_TYPES[query.collection], following)
 
     async def _page(
         self, hub: Hub, query: DocumentQuery, after: str, size: int, presence: DevicePresence
@@ -141,7 +146,7 @@ class HubQueries:
         is_of_all = query.collection == DEVICES and query.where is None and not query.group_by
         if is_of_all and all(item.path is None for item in query.items):
             total, _ = await self._registry.count(hub)
-            return QueryResult([{item.name: total for item in query.items}], False, None)  # noqa: FBT003 - no twins
+            return QueryResult([{item.name: total for item in query.items}], RAW, None)
         summing, paths = GroupedRows(query), list(paths_of(query))
         extras, is_whole = extras_of(paths), are_whole(paths)
         some: list[Candidate] = []
@@ -168,7 +173,7 @@ class HubQueries:
         left = None if marker.left is None else marker.left - len(page)
         is_more = len(rows) > first + len(page) and left != 0
         following = msgspec.structs.replace(marker, after=str(first + len(page)), left=left)
-        return QueryResult(page, False, _text_of(following) if is_more else None)  # noqa: FBT003 - as above
+        return QueryResult(page, RAW, _text_of(following) if is_more else None)
 
 
 async def _fitting(rows: Iterable[dict[str, Any]]) -> Sequence[dict[str, Any]]:

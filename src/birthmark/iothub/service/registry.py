@@ -243,6 +243,9 @@ class Registry:
             row = await self._database.one(store.GET_DEVICE, hub=hub.name, device_id=known)
             if row is not None:
                 raise exists
+            changes = Changes().audit(
+                actor, "iothub.device_put", known, hub=hub.name, status=body.status, created=True, **authentication.told
+            )
             await self._check_room(hub)
             first = _begun(made, twin, now) if twin else None
             adding = self._adding(hub, made, first).merge(changes)

@@ -157,11 +157,18 @@ class TwinSource(Protocol):
     """Source of a query."""
 
     def find_matches(
-        self, hub: Hub, condition: Condition | None, after: str, wanted: int, presence: DevicePresence
+        self,
+        hub: Hub,
+        condition: Condition | None,
+        after: str,
+        wanted: int,
+        presence: DevicePresence,
+        *,
+        is_bounded: bool = True,
     ) -> AsyncIterator[Candidate]:
         """Yield matches in key order: up to `wanted` and one more.
 
-        Raise `QueryTooBroadError` or `IndexBehindError`.
+        Only background work is not bounded in its reads. Raise `QueryTooBroadError` or `IndexBehindError`.
         """
         ...
 
@@ -180,14 +187,21 @@ class FullScanSource:
         self._clock = clock
 
     async def find_matches(
-        self, hub: Hub, condition: Condition | None, after: str, wanted: int, presence: DevicePresence
+        self,
+        hub: Hub,
+        condition: Condition | None,
+        after: str,
+        wanted: int,
+        presence: DevicePresence,
+        *,
+        is_bounded: bool = True,
     ) -> AsyncIterator[Candidate]:
         """Yield matches; implements `TwinSource`."""
         paths = [] if condition is None else list(paths_in(condition))
         extras, is_whole = extras_of(paths), are_whole(paths)
         count, read, began = 0, 0, self._clock.monotonic()
         while count <= wanted:
-            if read >= MAX_READ or self._clock.monotonic() - began > MAX_S:
+            if is_bounded and (read >= MAX_READ or self._clock.monotonic() - began > MAX_S):
                 raise QueryTooBroadError(limit=read, detail="they have no index")
             some = await self._page(hub, after, EACH)
             await self.load_extras(hub, some, extras, presence)
@@ -231,7 +245,14 @@ class TwinSearch:
         self._c2d = c2d
 
     async def find_matches(
-        self, hub: Hub, condition: Condition | None, after: str, wanted: int, presence: DevicePresence
+        self,
+        hub: Hub,
+        condition: Condition | None,
+        after: str,
+        wanted: int,
+        presence: DevicePresence,
+        *,
+        is_bounded: bool = True,
     ) -> AsyncIterator[TwinMatch]:
         """Yield matches in id order: up to `wanted` and one more."""
         leaves = await self.leaves(hub, plan(condition), presence)
@@ -241,9 +262,10 @@ class TwinSearch:
         count, read, chunk = 0, 0, min(max(wanted + 1, _FIRST), EACH)
         began = self._clock.monotonic()
         while count <= wanted:
-            chunk = min(chunk, MAX_READ - read)
-            if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
-                raise await self._refused(read)
+            if is_bounded:
+                chunk = min(chunk, MAX_READ - read)
+                if chunk <= 0 or self._clock.monotonic() - began > MAX_S:
+                    raise await self._refused(read)
             some, last = _next_named(leaves, after, chunk)
             await wait_for_caller_turn()  # compiling a statement of many terms takes milliseconds
             rows = await self._database.all(twin_index_store.next_of(hub.name, some, states, after, chunk))

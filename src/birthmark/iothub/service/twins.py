@@ -58,16 +58,27 @@ class Twins:
             await self._change(hub, identity, Changes, lambda twin: rules.modelled(twin, model_id))
 
     async def desire(
-        self, hub: Hub, name: str, body: Mapping[str, Any], etag: str | None, *, replaces: bool, actor: str
+        self,
+        hub: Hub,
+        name: str,
+        body: Mapping[str, Any],
+        etag: str | None,
+        *,
+        replaces: bool,
+        actor: str,
+        along: Callable[[], Changes] = Changes,
     ) -> Twin:
-        """Update tags and desired properties, notify the device, and return its twin. `etag` is the expected one."""
+        """Update tags and desired properties, notify the device, and return its twin. `etag` is the expected one.
+
+        `along` returns changes of the same commit.
+        """
         now = self._clock.micros()
 
         def decide(twin: Twin) -> Twin:
             _check_etag(twin, etag)
             return rules.replace(twin, body, now) if replaces else rules.desire(twin, body, now)
 
-        before, made = await self._desired(hub, name, decide, actor, replaces=replaces)
+        before, made = await self._desired(hub, name, decide, actor, replaces=replaces, along=along)
         return self._notified(before, made, (body.get("properties") or {}).get("desired"), replaces=replaces)
 
     async def patch_digital(self, hub: Hub, name: str, patch: object, etag: str | None, *, actor: str) -> Twin:
@@ -114,7 +125,14 @@ class Twins:
         return twin
 
     async def _desired(
-        self, hub: Hub, name: str, decide: Callable[[Twin], Twin], actor: str, *, replaces: bool = False
+        self,
+        hub: Hub,
+        name: str,
+        decide: Callable[[Twin], Twin],
+        actor: str,
+        *,
+        replaces: bool = False,
+        along: Callable[[], Changes] = Changes,
     ) -> tuple[Twin, Twin]:
         identity = await self._registry.identity(hub, name)
         before: list[Twin] = []
@@ -124,7 +142,7 @@ class Twins:
             return decide(twin)
 
         def audited() -> Changes:
-            return Changes().audit(actor, "iothub.twin_changed", name, hub=hub.name)
+            return Changes().audit(actor, "iothub.twin_changed", name, hub=hub.name).merge(along())
 
         made = await self._change(hub, identity, audited, decided, replaces=replaces)
         self.updates["service"] += 1

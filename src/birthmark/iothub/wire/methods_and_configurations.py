@@ -32,8 +32,8 @@ class MethodCall(msgspec.Struct, rename="camel"):
     connect_timeout_in_seconds: int = 0
 
 
-class _SaidCall(msgspec.Struct, rename="camel"):
-    """The same with seconds as number or text: the Azure CLI sends them quoted."""
+class SentMethodCall(msgspec.Struct, rename="camel"):
+    """The same as sent, with seconds as number or text: the Azure CLI sends them quoted."""
 
     method_name: str
     payload: Any = None
@@ -45,8 +45,13 @@ class _SaidCall(msgspec.Struct, rename="camel"):
 
 def parse_method_call(body: bytes) -> MethodCall:
     """Return the call. Raise `BodyInvalidError`."""
-    said = read_json(body, _SaidCall, BodyInvalidError)
-    check_members(body, _SaidCall)
+    said = read_json(body, SentMethodCall, BodyInvalidError)
+    check_members(body, SentMethodCall)
+    return method_call_of(said)
+
+
+def method_call_of(said: SentMethodCall) -> MethodCall:
+    """Return a call with its seconds as numbers. Raise `BodyInvalidError`."""
     response = said.response_timeout_in_seconds if said.timeout_in_seconds is None else said.timeout_in_seconds
     waits = (response, said.connect_timeout_in_seconds)
     return MethodCall(said.method_name, said.payload, *map(_seconds, waits))

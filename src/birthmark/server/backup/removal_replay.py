@@ -32,9 +32,10 @@ from birthmark.events import store as feed_store
 from birthmark.iam import sign_in_model
 from birthmark.iam import store as people_store
 from birthmark.iothub import configuration_store as hub_configuration_store
+from birthmark.iothub import job_store as hub_job_store
 from birthmark.iothub import store as hub_store
 from birthmark.iothub import twin_index_store as hub_searching
-from birthmark.iothub.model import space_of
+from birthmark.iothub.model import HubJobStatus, space_of
 from birthmark.pki.certificates import parse_der
 from birthmark.pki.crl_encoder import RevocationReason
 from birthmark.pki.names_and_registration_ids import fold
@@ -330,6 +331,12 @@ def _withdraw_configuration(configuration_id: str, detail: Mapping[str, Any]) ->
     return Changes().run(hub_configuration_store.WITHDRAW_CONFIGURATION, is_deleted=1, is_pending=1, **key)
 
 
+def _stop_hub_job(job_id: str, detail: Mapping[str, Any]) -> Changes:
+    """Cancel a scheduled job of a hub that was cancelled."""
+    status = HubJobStatus.CANCELLED.value
+    return Changes().run(hub_job_store.STOP, key_hub=detail["hub"], key_job_id=job_id, status=status)
+
+
 def _stop_rule(name: str, _detail: Mapping[str, Any]) -> Changes:
     """Disable a rule that was deleted or disabled."""
     return Changes().run(rule_store.STOP_RULE, key_name=name, is_disabled=1)
@@ -375,6 +382,7 @@ _REMOVALS: Mapping[str, Callable[[str, Mapping[str, Any]], Changes]] = {
     "est.user.remove": lambda name, _: Changes().run(est_store.REMOVE_USER, name=name),
     "iothub.configuration_delete": _withdraw_configuration,
     "iothub.device_delete": _drop_device,
+    "iothub.job_cancel": _stop_hub_job,
     "iothub.module_delete": _drop_module,
     "iothub.ca_remove": lambda name, told: Changes().run(hub_store.DELETE_AUTHORITY, hub=told["hub"], name=name),
     "people.password_remove": _drop_password,

@@ -1,4 +1,4 @@
-"""What this version changed: when a thing joined a group; names of revoked devices; Event Hubs readers of hubs."""
+"""What this version changed: when a thing joined a group; revoked names; Event Hubs readers and jobs of hubs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,6 +15,8 @@ def upgrade() -> None:
     _stream_totals()
     _event_readers()
     _configurations()
+    _scheduled_jobs()
+    _webhook_forms()
 
 
 def _group_members() -> None:
@@ -95,3 +97,53 @@ def _event_readers() -> None:
         sa.Column("holder", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("hub", "consumer_group", "partition"),
     )
+
+
+def _scheduled_jobs() -> None:
+    """Hubs: scheduled jobs, and their devices."""
+    number, text = sa.BigInteger, sa.Text
+    op.create_table(
+        "hub_jobs",
+        *(sa.Column(name, text(), nullable=False) for name in ("hub", "job_id")),
+        *(sa.Column(name, text(), nullable=False) for name in ("type", "condition", "content", "actor", "status")),
+        *(sa.Column(name, number(), nullable=False) for name in ("created_at", "starts_at", "max_s")),
+        *(sa.Column(name, number(), nullable=True) for name in ("started_at", "ended_at")),
+        sa.Column("reason", text(), nullable=True),
+        sa.Column("reached", text(), nullable=False),
+        *(sa.Column(name, number(), nullable=False) for name in ("is_selected", "is_open", "total", "running")),
+        *(sa.Column(name, number(), nullable=False) for name in ("succeeded", "failed", "canceled", "revision")),
+        sa.PrimaryKeyConstraint("hub", "job_id"),
+    )
+    is_open = sa.text("is_open = 1")
+    op.create_index(
+        "hub_jobs_open",
+        "hub_jobs",
+        ["hub", "status", "starts_at", "job_id"],
+        sqlite_where=is_open,
+        postgresql_where=is_open,
+    )
+    op.create_index("hub_jobs_status", "hub_jobs", ["hub", "status", "job_id"])
+    op.create_index("hub_jobs_ended", "hub_jobs", ["ended_at"])
+    op.create_table(
+        "hub_job_devices",
+        *(sa.Column(name, text(), nullable=False) for name in ("hub", "job_id", "name", "device_id", "type", "status")),
+        *(sa.Column(name, number(), nullable=False) for name in ("created_at", "updated_at")),
+        *(sa.Column(name, number(), nullable=True) for name in ("started_at", "ended_at")),
+        *(sa.Column(name, text(), nullable=True) for name in ("holder", "outcome", "error_code", "error")),
+        sa.PrimaryKeyConstraint("hub", "job_id", "name"),
+    )
+    op.create_index("hub_job_devices_status", "hub_job_devices", ["hub", "job_id", "status", "name"])
+    op.create_index("hub_job_devices_device", "hub_job_devices", ["hub", "device_id", "job_id", "name"])
+    is_running = sa.text("status = 'running'")
+    op.create_index(
+        "hub_job_devices_holder",
+        "hub_job_devices",
+        ["holder"],
+        sqlite_where=is_running,
+        postgresql_where=is_running,
+    )
+
+
+def _webhook_forms() -> None:
+    """Webhooks: the form of their events."""
+    op.add_column("webhooks", sa.Column("form", sa.Text(), nullable=True))

@@ -23,12 +23,13 @@ from birthmark.iothub.http.authorization_and_errors import (
     time_of,
 )
 from birthmark.iothub.http.message_headers import c2d_message_of
-from birthmark.iothub.model import Device, Hub, Identity, name_of, space_of
+from birthmark.iothub.model import Device, Hub, Identity, Twin, name_of, space_of
 from birthmark.iothub.ports import DeviceCalls
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
 from birthmark.iothub.rules.configurations import modules_of_content
 from birthmark.iothub.rules.direct_methods import MAX_PAYLOAD_BYTES
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
+from birthmark.iothub.rules.twins import apply_configuration
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs_and_authorization import READ, SERVICE, WRITE
 from birthmark.iothub.service.throttles import Throttles
@@ -181,11 +182,14 @@ def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
         device = await registry.device(hub, device_id)
         if content.modules_content and not device.is_iot_edge:
             raise wire.BodyInvalidError(detail=f"modulesContent, and {device_id} is not an IoT Edge device")
+        wanted = {name_of(device_id, name): one for name, one in (content.modules_content or {}).items()}
+        wanted |= {device_id: content.device_content} if content.device_content else {}
+        for name, one in wanted.items():  # before anything changes
+            apply_configuration(Twin(hub.name, name), one, 0)
         if content.modules_content:
             modules_wanted = modules_of_content(content.modules_content)
             await iothub.evaluation.set_modules(hub, device, modules_wanted, actor=policy)
-        wanted = {name_of(device_id, name): one for name, one in (content.modules_content or {}).items()}
-        for name, one in (wanted | ({device_id: content.device_content} if content.device_content else {})).items():
+        for name, one in wanted.items():
             await iothub.twins.configure(hub, name, one, actor=policy)
         return Response(status_code=204)
 

@@ -93,7 +93,7 @@ _OF_AZ: Mapping[str, Cell] = {
     ),
     **dict.fromkeys(("receive desired properties", "respond to direct methods"), Reason.NOT_SEEN),
     "receive and settle messages over HTTPS": Reason.POLICY,
-    "upload a file": Reason.NOT_SERVED,
+    "upload a file": Reason.NOT_SEEN,
     **dict.fromkeys(
         ("bulk operations on devices", "get statistics", "bulk operations on enrollments"), Reason.SDK_HAS_NONE
     ),
@@ -107,7 +107,7 @@ _OF_AZ: Mapping[str, Cell] = {
     ),
     **dict.fromkeys(("get a digital twin", "update a digital twin", "invoke a command"), Reason.NOT_SEEN),
     **dict.fromkeys(("custom allocation", "send a registration payload, receive a response"), Reason.NOT_SEEN),
-    "jobs, import and export": Reason.NOT_SERVED,
+    "import and export": Reason.NOT_SEEN,
     "test the queries of a configuration": Reason.NOT_SEEN,
     "scheduled jobs": Reason.NOT_SEEN,
 }
@@ -250,7 +250,13 @@ OPERATIONS: Sequence[Operation] = (
         "camera.onMethod(",
         Reason.NOT_SEEN,
     ),
-    _row("upload a file", "`POST /devices/{id}/files`", _SERVED, _SERVED, _SERVED),
+    _row(
+        "upload a file",
+        "`POST /devices/{id}/files`, `PUT /storage/uploads/…`, `POST …/files/notifications`",
+        "get_storage_info_for_blob(",
+        "uploadToBlob(",
+        Reason.NOT_BUILT,
+    ),
     _of_service("create a device", "`PUT /devices/{id}`", "create_device_with_sas(", "registry.create("),
     _of_service("get a device", "`GET /devices/{id}`", ".get_device(", "registry.get("),
     _of_service("list devices", "`GET /devices`", ".get_devices(", "registry.list()"),
@@ -301,7 +307,7 @@ OPERATIONS: Sequence[Operation] = (
     ),
     _of_service(
         "receive file upload notifications",
-        "AMQP `/messages/serviceBound/filenotifications`; no upload is supported",
+        "AMQP and HTTPS `/messages/serviceBound/filenotifications`",
         Reason.SDK_HAS_NONE,
         "getFileNotificationReceiver(",
     ),
@@ -349,8 +355,10 @@ OPERATIONS: Sequence[Operation] = (
         _NONE,
     ),
     _of_service("deploy IoT Edge modules", "`modulesContent`", "deployment(", "modulesContent"),
-    _of_service("jobs, import and export", "`/jobs`", _SERVED, _SERVED),
     _of_service("scheduled jobs", "`/jobs/v2/{id}`", "jobs.create_scheduled_job(", "jobs.scheduleTwinUpdate("),
+    _of_service(
+        "import and export", "`/jobs/create`, `/jobs/{id}`", "create_import_export_job(", "importDevicesFromBlob("
+    ),
     _of_service(
         "create and update an enrollment",
         "`PUT /enrollments/{id}`",

@@ -58,16 +58,8 @@ MANAGED: Sequence[tuple[str, Any]] = (
 """Of Azure's resource manager, whose methods have names that others have too: its tests alone count for it."""
 _OF_MANAGED = "test_management"
 _REFUSED = "test_what_is_not_served_is_refused_by_its_name"
-_JOBS = "not implemented: import and export (`iothub.operation_not_served`)"
 NOT_SERVED: Mapping[str, str] = {
     "create_registration_state_query": "implemented; the Python SDK fails before it sends a request, Node's works",
-    **dict.fromkeys(
-        (
-            *("cancel_import_export_job", "create_import_export_job", "get_import_export_job"),
-            "get_import_export_jobs",
-        ),
-        _JOBS,
-    ),
 }
 """Why a method is not served. One that is shown by a test, too, is not allowed here."""
 _SERVICES = "use `birthmark hub` or `birthmark dps` to create, update and delete services"

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -23,6 +24,9 @@ from birthmark.awsiot.wire import jobs as job_wire
 from birthmark.awsiot.wire import provisioning
 from birthmark.awsiot.wire import shadows as shadow_wire
 from birthmark.awsiot.wire.cbor import CborError, decode, encode
+from birthmark.blob_storage.model import BlobAccount
+from birthmark.blob_storage.rules import BlobConditions, find_unmet_condition
+from birthmark.blob_storage.wire import parse_block_list, parse_metadata, parse_sas
 from birthmark.device_transports.urls import UrlInvalidError
 from birthmark.documents import DocumentSection, merged, query_evaluator
 from birthmark.dps import enrollment_document
@@ -43,6 +47,7 @@ from birthmark.iothub.rules.digital_twins import desired_by, digital_twin
 from birthmark.iothub.rules.twins import begun, desire
 from birthmark.iothub.wire import configurations
 from birthmark.iothub.wire import scheduled_jobs as hub_jobs
+from birthmark.iothub.wire.registry_jobs import parse_container_uri, parse_import_line, parse_registry_job
 from birthmark.keys.pkcs11_uri_files import uri_in
 from birthmark.keys.se050_reference_keys import parse_reference_key, reference_public_key
 from birthmark.mqtt import codec
@@ -439,6 +444,24 @@ def hub_configuration(data: bytes) -> None:
     twin = overlays.with_composition(twin, found.desired[""], found.states, 1)
     again = overlays.compose(twin, [made])
     assert overlays.with_composition(twin, again.desired[""], again.states, 2) is twin
+
+
+def blob_requests(data: bytes) -> None:
+    """Read bytes as what clients of the blob storage send: a block list, a signature, headers, a line of an import."""
+    told = data.decode("latin-1")
+    query = dict(parse_qsl(told, keep_blank_values=True))
+    account, now = BlobAccount("hub", (b"key",)), datetime(2026, 6, 1, tzinfo=UTC)
+    for parse in (
+        lambda: parse_block_list(data),
+        lambda: parse_sas(account, "uploads", "d1/f", query, now),
+        lambda: parse_metadata({f"x-ms-meta-{name}": value for name, value in query.items()}),
+        lambda: find_unmet_condition(BlobConditions(if_modified_since=told), None),
+        lambda: parse_container_uri(told, "hub", "inputBlobContainerUri"),
+        lambda: parse_import_line(data),
+        lambda: parse_registry_job(data),
+    ):
+        with contextlib.suppress(BirthmarkError):
+            parse()
 
 
 def hub_credentials(data: bytes) -> None:

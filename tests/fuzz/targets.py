@@ -386,6 +386,19 @@ _ALL = (
     Target("dps-json", mutate_json, _json(*_ENROLLMENTS), protocols.dps_json),
     Target("dps-issuing", mutate_json, _json(*_REGISTRATIONS), protocols.dps_issuing),
     Target("hub-configuration", mutate_json, _json(*_CONFIGURATIONS), protocols.hub_configuration),
+    Target(
+        "blob-requests",
+        mutate_text,
+        (
+            b"<BlockList><Latest>YQ==</Latest><Uncommitted>Yg==</Uncommitted></BlockList>",
+            b"sv=2021-12-02&sr=b&si=id&se=2026-06-01T13%3A00%3A00Z&sp=cw&sig=AAAA",
+            b"https://hub.example/storage/registry?sv=2021-12-02&sr=c&sp=rw&sig=AAAA",
+            b"Mon, 01 Jun 2026 12:00:00 GMT",
+            b'{"id":"d","importMode":"createOrUpdate","tags":{},"properties":{"desired":{},"reported":{}}}',
+            b'{"type":"import","inputBlobContainerUri":"https://h/storage/c","outputBlobContainerUri":"https://h"}',
+        ),
+        protocols.blob_requests,
+    ),
     Target("hub-credentials", mutate_json, _json(*_CREDENTIALS), protocols.hub_credentials),
     Target(
         "dps-allocation",

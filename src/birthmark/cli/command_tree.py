@@ -255,6 +255,8 @@ HUB = CommandGroup(
         "create": Leaf("hub:create", "hub-2 --host hub2.example"),
         "show": Leaf("hub:show_one", "hub-2"),
         "tier": Leaf("hub:set_tier", "birthmark S1 --units 2"),
+        "export": Leaf("hub_registry:export_registry", "devices.txt"),
+        "import": Leaf("hub_registry:import_registry", "devices.txt"),
         "key": Leaf("hub:key", "--policy service"),
         "policy": CommandGroup(
             "Shared access policies and their keys.",
@@ -315,6 +317,14 @@ HUB = CommandGroup(
                 "rm": Leaf("hub_consumer_group:remove_group", "analytics"),
             },
             "create analytics",
+        ),
+        "file": CommandGroup(
+            "Files that devices upload.",
+            {
+                "ls": Leaf("hub_file:list_files"),
+                "sas": Leaf("hub_file:sign_container", "uploads"),
+            },
+            "ls",
         ),
         "job": CommandGroup(
             "Scheduled jobs: call a method on many devices, or update their twins.",

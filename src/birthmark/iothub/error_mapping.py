@@ -19,7 +19,8 @@ from birthmark.iothub.rules import (
     tier_throttles_and_quotas,
     twins,
 )
-from birthmark.iothub.service import hubs_and_authorization, modules, registry
+from birthmark.iothub.service import hubs_and_authorization, modules, registry, registry_jobs
+from birthmark.iothub.wire import registry_jobs as registry_job_wire
 from birthmark.mqtt.reason_codes import ReasonCode
 from birthmark.pki.csr import CsrRefusedError
 
@@ -55,6 +56,9 @@ HTTP: Mapping[type[errors.BirthmarkError], tuple[int, str, int]] = {
     scheduled_jobs.TooManyHubJobsError: (403, "JobQuotaExceeded", 403003),
     DeviceQueueFullError: (403, "DeviceMaximumQueueDepthExceeded", 403004),
     LockLostError: (412, "DeviceMessageLockLost", 412002),
+    registry_job_wire.ContainerUriError: (400, "BlobContainerValidationError", 400008),
+    registry_jobs.RegistryJobRunningError: (403, "JobQuotaExceeded", 403003),
+    registry_jobs.UnknownRegistryJobError: (404, "JobNotFound", 404002),
     publish_refusals.MessageTooLargeError: (413, "MessageTooLarge", 413001),
     tier_throttles_and_quotas.TierQuotaError: (403, "IotHubQuotaExceeded", 403002),
     tier_throttles_and_quotas.TooManyDevicesError: (413, "TooManyDevices", 413002),

@@ -240,6 +240,92 @@ FREE_READERS = remove(
     exclusive_readers.c.holder < bindparam("beyond"),
 )
 
+
+@dataclass(frozen=True, slots=True)
+class FileUpload:
+    """An open file upload of a device; a device has one per slot."""
+
+    hub: str
+    device_id: str
+    slot: int
+    correlation_id: str
+    blob: str
+    started_at: int
+    expires_at: int
+
+
+UPLOADS = RowMapper(FileUpload)
+uploads = UPLOADS.table("hub_file_uploads", "hub", "device_id", "slot")
+Index("hub_file_uploads_correlation", uploads.c.hub, uploads.c.correlation_id, unique=True)
+Index("hub_file_uploads_expiry", uploads.c.expires_at)
+ADD_UPLOAD = insert(uploads)
+UPLOADS_OF_DEVICE = find(uploads, "hub", "device_id", order=uploads.c.slot)
+GET_UPLOAD = find(uploads, "hub", "correlation_id")
+UPLOAD_IS_OPEN = guard_exists(uploads, "hub", "correlation_id")
+END_UPLOAD = remove(uploads, "hub", "correlation_id")
+REMOVE_EXPIRED_UPLOADS = remove(uploads, uploads.c.expires_at <= bindparam("now"))
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryJob:
+    """An import or export of a hub's registry. `running_hub` is the hub until the job ends; a hub runs one."""
+
+    hub: str
+    job_id: str
+    is_import: bool
+    status: str
+    running_hub: str | None
+    host: str
+    input_container: str
+    input_blob: str
+    input_etag: str
+    output_container: str
+    output_blob: str
+    excludes_keys: bool
+    done: int
+    tried: int
+    total: int
+    failure: str
+    actor: str
+    started_at: int
+    ended_at: int | None = None
+
+
+REGISTRY_JOBS = RowMapper(RegistryJob)
+registry_jobs = REGISTRY_JOBS.table("hub_registry_jobs", "hub", "job_id", more=[UniqueConstraint("running_hub")])
+ADD_REGISTRY_JOB = insert(registry_jobs)
+GET_REGISTRY_JOB = find(registry_jobs)
+REGISTRY_JOBS_OF_HUB = find(registry_jobs, "hub", order=registry_jobs.c.started_at.desc(), limit=100)
+RUNNING_REGISTRY_JOBS = find(registry_jobs, registry_jobs.c.running_hub.is_not(None), limit=100)
+REGISTRY_JOB_RUNS = guard_unchanged(registry_jobs, "hub", "job_id", "running_hub")
+STEP_REGISTRY_JOB = change(
+    registry_jobs, ("status", "done", "tried", "total", "input_etag"), "hub", "job_id", "running_hub", "done"
+)
+END_REGISTRY_JOB = change(
+    registry_jobs, ("status", "running_hub", "failure", "ended_at"), "hub", "job_id", "running_hub"
+)
+FORGET_REGISTRY_JOBS = remove(registry_jobs, registry_jobs.c.ended_at < bindparam("before"))
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryJobError:
+    """A line of an import that failed, with its JSON for the error log."""
+
+    hub: str
+    job_id: str
+    line: int
+    text: str
+
+
+REGISTRY_JOB_ERRORS = RowMapper(RegistryJobError)
+registry_job_errors = REGISTRY_JOB_ERRORS.table("hub_registry_job_errors", "hub", "job_id", "line")
+ADD_REGISTRY_JOB_ERROR = insert(registry_job_errors, ignore_existing=True)
+REGISTRY_JOB_ERRORS_PAGE = page(registry_job_errors, "line", "hub", "job_id")
+_of_job = (registry_jobs.c.hub == registry_job_errors.c.hub, registry_jobs.c.job_id == registry_job_errors.c.job_id)
+FORGET_REGISTRY_JOB_ERRORS = remove(
+    registry_job_errors, exists().where(*_of_job, registry_jobs.c.ended_at < bindparam("before"))
+)
+
 HUBS = RowMapper(Hub)
 hubs = HUBS.table("hubs", "name", more=[UniqueConstraint("host")], sealed=["policies"])
 ADD_HUB = insert(hubs)
@@ -263,7 +349,10 @@ HAS_GROUP_ROOM = guard_unchanged(
 """Guard that holds where a hub can have another consumer group."""
 DELETE_HUB = tuple(
     remove(table, "hub")
-    for table in (devices, modules, twins, authorities, credentials, routings, consumer_groups, exclusive_readers)
+    for table in (
+        *(devices, modules, twins, authorities, credentials, routings, consumer_groups, exclusive_readers),
+        *(uploads, registry_jobs, registry_job_errors),
+    )
 )
 HUBS_PAGE = page(hubs, "name")
 

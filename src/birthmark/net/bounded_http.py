@@ -48,6 +48,8 @@ _RAW_FACTOR = 8
 _MAX_AHEAD = 16
 _BUSY = 503
 _BACKSTOP_S = 5.0
+PROGRESS_BYTES = 1024 * 1024
+"""Part of a streamed body that must arrive within `body_s`."""
 
 
 class _RequestRejectedError(Exception):
@@ -57,10 +59,18 @@ class _RequestRejectedError(Exception):
 class BoundedHttp(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol with limits on unprocessed input."""
 
-    def __init__(self, config: uvicorn.Config, state: ServerState, limits: Limits, body_limit: BodyLimit) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        state: ServerState,
+        limits: Limits,
+        body_limit: BodyLimit,
+        stream_limit: BodyLimit,
+    ) -> None:
         super().__init__(config, state, {})
         self._limits = limits
-        self._body_limit_of = body_limit
+        self._body_limit_of, self._stream_limit_of = body_limit, stream_limit
+        self._next_progress = 0  # 0: not streamed
         self._body_limit = limits.max_body_bytes
         self._header_bytes = 0
         self._raw_bytes = 0
@@ -113,7 +123,9 @@ class BoundedHttp(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self._limits.max_header_bytes or len(self.headers) + self.url.count(b"&") > MAX_FIELDS:
             self._stop(431, self._headers_too_large())
-        self._body_limit = min(self._body_limit_of(self.url), self._limits.max_body_bytes)
+        streamed = self._stream_limit_of(self.url)
+        self._next_progress = PROGRESS_BYTES if streamed else 0
+        self._body_limit = streamed or min(self._body_limit_of(self.url), self._limits.max_body_bytes)
         declared = next((value for name, value in self.headers if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared[:18]) > self._body_limit:
             self._stop(413, self._body_too_large())
@@ -130,6 +142,9 @@ class BoundedHttp(HttpToolsProtocol):
         self._body_bytes += len(body)  # a chunked body has no length to check before
         if self._body_bytes > self._body_limit:
             self._stop(413, self._body_too_large())
+        if self._next_progress and self._body_bytes >= self._next_progress:
+            self._next_progress = self._body_bytes + PROGRESS_BYTES
+            self._set_deadline(self._limits.body_s, self._too_slow)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -246,7 +261,13 @@ def _websocket(*arguments: Any, **options: Any) -> asyncio.Protocol:
 class HttpService:
     """Creates a protocol per connection for one ASGI application."""
 
-    def __init__(self, app: ASGIApp, limits: Limits, body_limit: BodyLimit | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        limits: Limits,
+        body_limit: BodyLimit | None = None,
+        stream_limit: BodyLimit = lambda _target: 0,
+    ) -> None:
         self._config = uvicorn.Config(
             app,
             http=BoundedHttp,
@@ -265,10 +286,11 @@ class HttpService:
         self._state = ServerState()
         self._limits = limits
         self._body_limit = body_limit or (lambda _target: limits.max_body_bytes)
+        self._stream_limit = stream_limit
 
     def protocol(self, peer: TlsPeer) -> asyncio.Protocol:
         """Return the protocol for a connection of `peer`."""
-        made = BoundedHttp(self._config, self._state, self._limits, self._body_limit)
+        made = BoundedHttp(self._config, self._state, self._limits, self._body_limit, self._stream_limit)
         made.app = _Guard(self._app, peer, made)
         return made
 

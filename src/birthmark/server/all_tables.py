@@ -9,6 +9,7 @@ from sqlalchemy import Table
 
 import birthmark.alerts.store
 import birthmark.awsiot.store
+import birthmark.blob_storage.store
 import birthmark.broker.store
 import birthmark.ca.root_rollover_store
 import birthmark.ca.store

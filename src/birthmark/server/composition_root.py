@@ -19,6 +19,9 @@ from birthmark.awsiot.mqtt import AwsConnections
 from birthmark.awsiot.mqtt.connection import AwsConnection
 from birthmark.awsiot.service import AwsIot
 from birthmark.awsiot.service.lambda_functions import MappedFunctions
+from birthmark.blob_storage.model import StorageQuotas
+from birthmark.blob_storage.service import BlobStorage
+from birthmark.blob_storage.service.file_store import FileStore
 from birthmark.broker import Broker, SpaceRules
 from birthmark.broker.ports import ClientConnection, PresenceListener
 from birthmark.broker.worker_broker import STOP_S
@@ -57,6 +60,7 @@ from birthmark.iothub.connections import DeviceConnection, DevicesByBus, HubConn
 from birthmark.iothub.connections.c2d_delivery import holder_of
 from birthmark.iothub.error_mapping import http_error
 from birthmark.iothub.service import Hubs, IotHub
+from birthmark.iothub.service.file_uploads import UploadSettings
 from birthmark.iothub.service.job_runner import JobSurroundings
 from birthmark.iothub.service.routing_endpoint_sinks import sinks_of
 from birthmark.late_reference import Ref
@@ -326,6 +330,13 @@ def _connect_to_devices(iothub: IotHub, hub_devices: DevicesByBus, broker: Broke
     iothub.job_runner.begin(JobSurroundings(hub_devices, http_error, holder_of(broker.worker), broker.is_alone))
 
 
+def _file_storage(settings: Settings, database: Database, clock: Clock, entropy: Entropy) -> BlobStorage:
+    """Return the storage of files that devices upload."""
+    asked = settings.files
+    quotas = StorageQuotas(asked.device_files, asked.device_bytes, asked.hub_files, asked.hub_bytes)
+    return BlobStorage(database, clock, entropy, FileStore(settings.files_folder, entropy), quotas)
+
+
 async def open_rooms(
     settings: Settings,
     rollovers: Rollovers,
@@ -396,6 +407,8 @@ async def open_rooms(
             grants=GrantsByEnrollment(instances, later.enrollments, later.registrations),
             leads=broker.is_leader,
             record=ledger.record,
+            storage=_file_storage(settings, database, clock, entropy),
+            uploads=UploadSettings(settings.files.upload_s, settings.files.notifications),
             **kept,
         )
     )

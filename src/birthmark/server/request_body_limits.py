@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from birthmark.blob_storage.wire import ACCOUNT_PATH, MAX_PUT_BYTES
 from birthmark.webconsole.enroll.limits import DROP, MAX_DROP_BYTES
 
 _KIB = 1024
@@ -41,3 +42,8 @@ def operator_body_limit(most: int) -> Callable[[bytes], int]:
         return MAX_DROP_BYTES if target.partition(b"?")[0] == DROP.encode() else min(most, body_limit(target))
 
     return limit
+
+
+def stream_limit(target: bytes) -> int:
+    """Return the maximum size of a body that is processed while it arrives; 0 for other request targets."""
+    return MAX_PUT_BYTES if target.startswith(f"/{ACCOUNT_PATH}/".encode()) else 0

@@ -24,6 +24,7 @@ from birthmark.devices.post_restore_revocations import revoke_pending
 from birthmark.dps.domain_events import InstancesChanged
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub.domain_events import HubsChanged
+from birthmark.iothub.error_mapping import http_error
 from birthmark.net.bounded_http import ASGIApp, HttpService
 from birthmark.net.listener import Listeners, MakeProtocol
 from birthmark.net.listener_limits import Limits
@@ -44,7 +45,7 @@ from birthmark.server.device_endpoint_files import describe, redact_endpoints
 from birthmark.server.external_ca import run_ca_refresh_loop, upstream_of
 from birthmark.server.health_and_operator_listeners import operator_service, serve_plain, serve_unix_socket
 from birthmark.server.mqtt_and_http_dispatch import Applications
-from birthmark.server.request_body_limits import body_limit
+from birthmark.server.request_body_limits import body_limit, stream_limit
 from birthmark.server.secret_column_encryption import unlock
 from birthmark.server.server_certificate_renewal import FreshContext
 from birthmark.server.settings import ServedCloud, Settings
@@ -321,6 +322,11 @@ class Server:
     def _start_periodic_tasks(self, rooms: ServerServices, doors: Applications) -> None:
         """Start the periodic tasks of the services."""
         self._closers.append(_start_supervised("messages to devices", rooms.iothub.c2d.run_expiry_loop))
+        self._closers.append(_start_supervised("file uploads", rooms.iothub.files.run_expiry_loop))
+        run_jobs = partial(rooms.iothub.registry_jobs.keep_running, lambda error: http_error(error)[1])
+        self._closers.append(_start_supervised("imports and exports of hubs", run_jobs))
+        if (storage := rooms.iothub.files.storage) is not None:
+            self._closers.append(_start_supervised("the file storage", storage.run_cleanup_loop))
         self._closers.append(_start_supervised("the loop's lag", doors.metering.run_loop_lag_monitor))
         self._closers.append(_start_supervised("alerts", doors.alerting.keep_judging))
         self._closers.append(_start_supervised("figures", CounterValues(rooms.database, self._clock).keep_pruned))
@@ -457,7 +463,9 @@ class Server:
         """
         settings, ports = self.settings, self.settings.bound
         mqtt: Mapping[str, MakeProtocol] = {"mqtt": doors.mqtt}
-        web: Mapping[str, MakeProtocol] = {"http": HttpService(doors.cloud(), limits, body_limit).protocol}
+        web: Mapping[str, MakeProtocol] = {
+            "http": HttpService(doors.cloud(), limits, body_limit, stream_limit).protocol
+        }
         est: Mapping[str, MakeProtocol] = {"http": HttpService(doors.est(), limits, body_limit).protocol}
         for port, services in ((ports.mqtt, mqtt), (ports.https, web), (ports.est, est)):
             if port:

@@ -12,9 +12,12 @@ from urllib.parse import urlsplit
 import msgspec
 
 from birthmark.awsiot.service.jit_registration import MAX_PER_CA, PER_SECOND
+from birthmark.blob_storage.model import StorageQuotas
+from birthmark.blob_storage.service.file_store import FOLDER
 from birthmark.broker.rules.principal_quotas import MAX_RETAINED, MAX_SESSIONS, MAX_WAITING
 from birthmark.errors import InvalidRequestError
 from birthmark.iam.device_removal_quota import MOST_A_DAY
+from birthmark.iothub.service.file_uploads import UploadSettings
 from birthmark.iothub.service.telemetry_streams import KEEP_BYTES, KEEP_S
 from birthmark.net.listener_limits import Limits
 from birthmark.net.proxy_protocol import networks_of
@@ -114,6 +117,19 @@ class TelemetryRetention(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     keep_bytes: Annotated[int, msgspec.Meta(ge=1024 * 1024)] = KEEP_BYTES
 
 
+class FileStorage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Files that devices upload: folder, lifetime of an upload, notifications, and quotas."""
+
+    folder: str | None = None
+    """Directory of the files. Several machines must share it."""
+    upload_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = UploadSettings().ttl_s
+    notifications: bool = True
+    device_files: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = StorageQuotas().device_files
+    device_bytes: Annotated[int, msgspec.Meta(ge=0, le=10**15)] = StorageQuotas().device_bytes
+    hub_files: Annotated[int, msgspec.Meta(ge=0, le=10**9)] = StorageQuotas().hub_files
+    hub_bytes: Annotated[int, msgspec.Meta(ge=0, le=10**15)] = StorageQuotas().hub_bytes
+
+
 class ServerCertificate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A custom certificate for every TLS port: PEM files, with the leaf first in the chain. Set both or none."""
 
@@ -171,6 +187,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ca: Ca = Ca()
     aws: Aws = Aws()
     telemetry: TelemetryRetention = TelemetryRetention()
+    files: FileStorage = FileStorage()
     limits: dict[str, float] = {}
     health_listen: tuple[str, ...] = ()
     health_metrics: bool = False
@@ -198,6 +215,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Return the directory that replaces Amazon S3."""
         given = self.aws.buckets
         return self.directory / "buckets" if given is None else Path(given).expanduser()
+
+    @property
+    def files_folder(self) -> Path:
+        """Return the directory of the files that devices upload."""
+        given = self.files.folder
+        return self.directory / FOLDER if given is None else Path(given).expanduser()
 
     @property
     def is_shared(self) -> bool:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.system
         ("PATCH", "/devices/d/modules/m"),
         ("POST", "/devices/d/modules/m/files"),
         ("GET", "/devices/d/messages/events"),
-        ("GET", "/jobs"),
+        ("PATCH", "/jobs"),
         ("POST", "/configurations"),
     ],
 )

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
 
-from birthmark.net.bounded_http import HttpService
+from birthmark.net.bounded_http import PROGRESS_BYTES, HttpService
 from birthmark.net.listener import ClearConnection
 from birthmark.net.listener_limits import Limits
 from birthmark.net.tls import NO_PEER
@@ -218,3 +218,63 @@ async def test_a_connection_whose_request_was_answered_before_its_end_is_cut_whe
     assert not slow.after(LIMITS.idle_s - 1)
     assert slow.after(1)
     slow.end()
+
+
+STREAMED = 4 * PROGRESS_BYTES
+
+
+class StreamedUpload:
+    """A connection to an application that reads a streamed body, and the sweep that looks at its deadline."""
+
+    def __init__(self, declared: int = STREAMED) -> None:
+        self.clock, self.wire, self.got = FakeClock(), Wire(), 0
+        host = Mock(limits=LIMITS, monotonic=self.clock.monotonic)
+        service = HttpService(self._app, LIMITS, None, lambda target: STREAMED if target.startswith(b"/s/") else 0)
+        host.choose.return_value = service.protocol(NO_PEER)
+        self.connection = ClearConnection(host)
+        self.connection.connection_made(self.wire)
+        self.say(f"PUT /s/f HTTP/1.1\r\nHost: x\r\nContent-Length: {declared}\r\n\r\n".encode())
+
+    async def _app(self, _scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            message = await receive()
+            self.got += len(message.get("body", b""))
+            if not message.get("more_body"):
+                break
+        await send({"type": "http.response.start", "status": 201, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
+
+    def say(self, data: bytes) -> None:
+        self.connection.data_received(data)
+
+    async def send(self, size: int) -> None:
+        for _ in range(size // 65536):
+            self.say(bytes(65536))
+            await asyncio.sleep(0)
+
+    def after(self, seconds: float) -> bool:
+        self.clock.move(timedelta(seconds=seconds))
+        if self.connection.deadline is not None and self.connection.deadline <= self.clock.monotonic():
+            self.connection.deadline_passed()
+        return self.connection.is_closing
+
+
+async def test_a_streamed_body_may_take_long_while_it_makes_progress() -> None:
+    upload = StreamedUpload()
+    for _ in range(4):
+        assert not upload.after(LIMITS.body_s - 1)
+        await upload.send(PROGRESS_BYTES)
+    await asyncio.sleep(0.01)
+    assert upload.got == STREAMED
+    assert upload.wire.sent.startswith(b"HTTP/1.1 201")
+
+
+async def test_a_streamed_body_without_progress_is_cut_off() -> None:
+    upload = StreamedUpload()
+    await upload.send(PROGRESS_BYTES // 2)
+    assert upload.after(LIMITS.body_s + 1)
+    assert upload.wire.sent.startswith(b"HTTP/1.1 408")
+
+
+async def test_a_streamed_body_above_its_own_limit_is_refused() -> None:
+    assert StreamedUpload(STREAMED + 1).wire.sent.startswith(b"HTTP/1.1 413")

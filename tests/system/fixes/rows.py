@@ -10,6 +10,7 @@ from fixes.rows_aws_shadows import SHADOWS
 from fixes.rows_azure import DPS, HUB, SIGNATURES
 from fixes.rows_certificates import CERTIFICATES
 from fixes.rows_credentials import CREDENTIALS
+from fixes.rows_files import FILES
 from fixes.rows_first_contact import FIRST_CONTACT
 from fixes.rows_jobs import JOBS
 from fixes.rows_literal import LITERALS
@@ -24,6 +25,7 @@ ROWS: Mapping[str, Row] = {
     **CERTIFICATES,
     **CREDENTIALS,
     **DEVICES,
+    **FILES,
     **FIRST_CONTACT,
     **DPS,
     **HUB,

@@ -11,6 +11,7 @@ from fixes.desk import Desk
 from fixes.rows import ROWS
 from fixes.rows_azure import webhooks
 from fixes.rows_credentials import functions
+from fixes.rows_files import CONFIG
 from fixes.rows_first_contact import BOUNDS
 from fixes.scene import a_scene, commands_in
 
@@ -23,7 +24,11 @@ _Told = Mapping[str, tuple[Desk, str]]
 @pytest.fixture(scope="module")
 def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     directory = tmp_path_factory.mktemp("rows")
-    with functions(directory) as config, webhooks() as known_too, a_server(directory, BOUNDS + config) as server:
+    with (
+        functions(directory) as config,
+        webhooks() as known_too,
+        a_server(directory, BOUNDS + config + CONFIG) as server,
+    ):
         scene = a_scene(directory, server)
         scene.environment.update(known_too)
         scene.must('eval "$(birthmark env)"; birthmark ca init --name Fixes --dir ca')

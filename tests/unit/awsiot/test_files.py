@@ -12,6 +12,7 @@ from starlette.requests import Request
 from birthmark.awsiot.http import job_file_downloads as http
 from birthmark.awsiot.service.job_documents_and_s3_files import MAX_READING_OF_THING, JobFiles, TooManyReadersError
 from birthmark.awsiot.service.s3_buckets import BucketFileError, BucketKeyError, Buckets
+from birthmark.net import file_range_response
 from support.fakes import FakeClock
 
 ETAG, MODIFIED = '"e"', "Thu, 01 Jan 2026 12:00:00 GMT"
@@ -88,7 +89,7 @@ class Reader:
         scope = {**request.scope, "extensions": {"connection": self}}
         with ExitStack() as held:
             file = held.enter_context(path.open("rb"))
-            await http._FileRangeResponse(file, request, held.pop_all())(scope, self.receive, self.send)
+            await http._response(file, request, held.pop_all())(scope, self.receive, self.send)
         assert file.closed
 
     @property
@@ -107,7 +108,7 @@ async def test_a_file_is_sent_in_pieces_whole_or_from_where_it_was_cut(file: Pat
     whole, rest, head = Reader(), Reader(), Reader()
     await whole.reads(file)
     assert whole.body == file.read_bytes()
-    assert max(len(one.get("body", b"")) for one in whole.got) == http.PIECE_BYTES
+    assert max(len(one.get("body", b"")) for one in whole.got) == file_range_response.PIECE_BYTES
     await rest.reads(file, range="bytes=70000-")
     assert (rest.got[0]["status"], rest.body) == (206, file.read_bytes()[70000:])
     await head.reads(file, "HEAD")
@@ -124,10 +125,10 @@ async def test_a_range_behind_the_end_says_how_long_the_file_is(file: Path) -> N
 
 
 async def test_who_takes_nothing_any_more_is_let_go(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "PIECE_S", 0.0)
+    monkeypatch.setattr(file_range_response, "PIECE_S", 0.0)
     reader = Reader(takes=1)
     await reader.reads(file)
-    assert (reader.is_cut, len(reader.body)) == (True, http.PIECE_BYTES)
+    assert (reader.is_cut, len(reader.body)) == (True, file_range_response.PIECE_BYTES)
 
 
 async def test_for_who_is_gone_nothing_more_is_read(file: Path) -> None:

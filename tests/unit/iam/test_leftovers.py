@@ -29,7 +29,8 @@ est.request.reject est.user.remove iothub.c2d_sent iothub.ca_code iothub.ca_remo
 iothub.configuration_delete iothub.consumer_group_create
 iothub.consumer_group_delete iothub.credential_issue
 iothub.credential_use iothub.delete iothub.device_delete iothub.device_take_back iothub.endpoint_remove
-iothub.job_cancel iothub.module_delete iothub.route_disable iothub.route_remove iothub.route_retry iothub.twin_changed
+iothub.job_cancel iothub.module_delete iothub.registry_job_cancel iothub.route_disable iothub.route_remove
+iothub.route_retry iothub.twin_changed
 key.revoke name.lose name.release people.allow people.approval_approve people.approval_ask people.approval_reject
 people.approval_use people.command_let_in people.command_refused people.console_open people.link people.password_remove
 people.role_remove people.session_end people.sign_in people.sign_in_refused people.token_remove people.user_remove

@@ -1,12 +1,13 @@
-"""Links of services: messages to devices, and the feedback about them.
+"""Links of services: messages to devices, the feedback about them, and notifications of uploaded files.
 
-A message to a device is accepted after its commit, or rejected with the condition of its refusal. Feedback is locked
-while the service has it; the delivery tag is the lock token.
+A message to a device is accepted after its commit, or rejected with the condition of its refusal. Feedback and
+notifications are locked while the service has them; the delivery tag is the lock token.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from uuid import UUID
 
 from birthmark.amqp.errors import AmqpError, AmqpErrorScope
@@ -16,8 +17,9 @@ from birthmark.amqp.performatives import ACCEPTED, AcceptedOutcome, Outcome, Rej
 from birthmark.amqp.receiver_link import ReceiverLink
 from birthmark.amqp.sender_link import SenderLink
 from birthmark.auth.permission_statements import Right
+from birthmark.broker.device_queue import DeviceQueues
 from birthmark.broker.errors import LockLostError
-from birthmark.broker.rules.device_queue import QueueOutcome
+from birthmark.broker.rules.device_queue import QueuedMessage, QueueOutcome
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.amqp.error_conditions import amqp_error
 from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
@@ -26,14 +28,15 @@ from birthmark.iothub.model import Hub, space_of
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.file_uploads import NOTIFICATIONS
 from birthmark.iothub.wire.amqp_addresses import ServiceNode
-from birthmark.iothub.wire.amqp_c2d import C2dFormError, parse_c2d, render_feedback
+from birthmark.iothub.wire.amqp_c2d import C2dFormError, parse_c2d, render_feedback, render_file_notification
 from birthmark.store import Changes, from_micros
 from birthmark.supervised_tasks import note
 
 CREDIT = 50
 MAX_UNSETTLED = 50
-"""Feedback messages that a link has at most without an outcome."""
+"""Messages that a link to the service has at most without an outcome."""
 _WATCH_S, _LOOK_S = 1.0, 10.0
 MAX_MESSAGE_BYTES = 2 * MAX_BYTES
 """Bound for a link; the message itself may have `MAX_BYTES`, with its properties."""
@@ -90,42 +93,49 @@ class C2dLink(LinkHandler):
         )
 
 
-class FileNotificationLink(LinkHandler):
-    """A link for notifications of uploaded files; this server accepts no uploads, so it sends none."""
+@dataclass(frozen=True, slots=True)
+class ServiceQueue:
+    """A queue of messages to the service: feedback, or notifications of uploaded files."""
 
-    def __init__(self, connection: LinkConnection, link: SenderLink) -> None:
-        """Accept the link. Raise `NoClaimError`, `RightMissingError`."""
-        self._connection = connection
-        self._hub = connection.hub
-        self._link = link
-        self.recheck()
-        link.accept()
-
-    def recheck(self) -> None:
-        self._connection.authorize(self._hub, ServiceNode.FILE_NOTIFICATIONS, Right.OPERATE)
-
-    def resume(self) -> None:
-        if self._link.is_drain:
-            self._link.complete_drain()
-            self._connection.driver.wrote()
+    node: ServiceNode
+    queues: DeviceQueues
+    name: str
+    render: Callable[[QueuedMessage], bytes]
 
 
-def watch_feedback(iothub: IotHub, hub: str) -> SharedWatch:
-    """Return the watch of a hub's feedback for all its links."""
+def feedback_queue(iothub: IotHub) -> ServiceQueue:
+    """Return the queue of feedback about messages to devices."""
+    c2d = iothub.c2d
+    return ServiceQueue(
+        *(ServiceNode.FEEDBACK, c2d.feedback, FEEDBACK), lambda one: render_feedback(one.id, [c2d.record_of(one)])
+    )
+
+
+def file_notification_queue(iothub: IotHub) -> ServiceQueue:
+    """Return the queue of notifications of uploaded files."""
+    files = iothub.files
+    return ServiceQueue(
+        *(ServiceNode.FILE_NOTIFICATIONS, files.notifications, NOTIFICATIONS),
+        lambda one: render_file_notification(one.id, files.record_of(one)),
+    )
+
+
+def watch_queue(queue: ServiceQueue, hub: str) -> SharedWatch:
+    """Return the watch of a queue to the service for all its links of a hub."""
 
     async def wait() -> bool:
         await asyncio.sleep(_WATCH_S)
-        return await iothub.c2d.feedback.count(space_of(hub), FEEDBACK) > 0
+        return await queue.queues.count(space_of(hub), queue.name) > 0
 
-    return SharedWatch(wait, "the watch of feedback")
+    return SharedWatch(wait, f"the watch of {queue.name}")
 
 
-class FeedbackLink(LinkHandler):
-    """A link on which a service receives feedback."""
+class ServiceQueueLink(LinkHandler):
+    """A link on which a service receives feedback, or notifications of uploaded files."""
 
     def __init__(
         self,
-        iothub: IotHub,
+        queue: ServiceQueue,
         connection: LinkConnection,
         link: SenderLink,
         watch: SharedWatch,
@@ -134,8 +144,7 @@ class FeedbackLink(LinkHandler):
         living: Changes,
     ) -> None:
         """Accept the link. Raise `NoClaimError`, `RightMissingError`."""
-        self._queues = iothub.c2d.feedback
-        self._c2d = iothub.c2d
+        self._queue, self._queues, self._name = queue, queue.queues, queue.name
         self._connection = connection
         self._link = link
         self._hub: Hub = connection.hub
@@ -149,7 +158,7 @@ class FeedbackLink(LinkHandler):
         self._task = asyncio.get_running_loop().create_task(self._run())
 
     def recheck(self) -> None:
-        self._connection.authorize(self._hub, ServiceNode.FEEDBACK, Right.OPERATE)
+        self._connection.authorize(self._hub, self._queue.node, Right.OPERATE)
 
     def resume(self) -> None:
         self._wake.set()
@@ -169,11 +178,11 @@ class FeedbackLink(LinkHandler):
     async def _settle(self, lock: str, outcome: Outcome | None) -> None:
         try:
             if isinstance(outcome, AcceptedOutcome):
-                await self._queues.settle(self._space, FEEDBACK, lock, QueueOutcome.COMPLETED)
+                await self._queues.settle(self._space, self._name, lock, QueueOutcome.COMPLETED)
             elif isinstance(outcome, RejectedOutcome):
-                await self._queues.settle(self._space, FEEDBACK, lock, QueueOutcome.REJECTED)
+                await self._queues.settle(self._space, self._name, lock, QueueOutcome.REJECTED)
             else:
-                await self._queues.abandon(self._space, FEEDBACK, lock)
+                await self._queues.abandon(self._space, self._name, lock)
         except LockLostError as error:  # it is delivered again
             self._connection.driver.note(error)
 
@@ -182,7 +191,7 @@ class FeedbackLink(LinkHandler):
         self._wake.set()
 
     async def _run(self) -> None:
-        """Send feedback until the link has ended, and return what has no outcome then."""
+        """Send messages until the link has ended, and return what has no outcome then."""
         try:
             with self._watch.waking(self._wake):
                 while not self._is_over:
@@ -194,9 +203,9 @@ class FeedbackLink(LinkHandler):
         except Exception as error:  # noqa: BLE001 - any error: the peer must learn that its link has ended
             self._connection.detach(self._link, error)
         try:
-            await self._queues.abandon_all(self._space, FEEDBACK, tuple(self._locks.values()))
+            await self._queues.abandon_all(self._space, self._name, tuple(self._locks.values()))
         except BirthmarkError as error:  # the locks expire
-            note("the return of unsettled feedback", error)
+            note("the return of unsettled messages", error)
 
     async def _send_next(self) -> bool:
         """Send a message, and return whether there was one."""
@@ -204,15 +213,15 @@ class FeedbackLink(LinkHandler):
         if len(self._locks) >= MAX_UNSETTLED or not driver.can_write:
             return False
         if link.capacity and link.session.unsettled_capacity:
-            message = await self._queues.take(self._space, FEEDBACK, holder=self._holder, condition=self._living)
+            message = await self._queues.take(self._space, self._name, holder=self._holder, condition=self._living)
             if message is not None and not (link.capacity and link.session.unsettled_capacity):
-                await self._queues.restore(self._space, FEEDBACK, message)  # the credit or the link has ended
+                await self._queues.restore(self._space, self._name, message)  # the credit or the link has ended
                 return False
             if message is not None:
                 lock = str(message.lock)
                 tag = UUID(lock.rpartition("/")[2]).bytes
                 self._locks[tag] = lock
-                link.send(render_feedback(message.id, [self._c2d.record_of(message)]), tag=tag, settled=False)
+                link.send(self._queue.render(message), tag=tag, settled=False)
                 driver.wrote()
                 return True
         if link.is_drain:

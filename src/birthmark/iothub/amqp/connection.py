@@ -26,7 +26,13 @@ from birthmark.auth.permission_statements import Right
 from birthmark.auth.sas import SasScopeError
 from birthmark.clock_and_entropy import Entropy
 from birthmark.errors import BirthmarkError, ForbiddenError, NotFoundError, ThrottledError, UnavailableError
-from birthmark.iothub.amqp.c2d_links import C2dLink, FeedbackLink, FileNotificationLink, watch_feedback
+from birthmark.iothub.amqp.c2d_links import (
+    C2dLink,
+    ServiceQueueLink,
+    feedback_queue,
+    file_notification_queue,
+    watch_queue,
+)
 from birthmark.iothub.amqp.claims import CbsClaims, NoClaimError, parse_token
 from birthmark.iothub.amqp.connection_devices import ConnectionDevices, is_of_device, is_plain_device
 from birthmark.iothub.amqp.device import AmqpDevice
@@ -110,7 +116,8 @@ class HubAmqpConnections:
         self._connections: set[HubAmqpConnection] = set()
         if on_users_loaded is not None:
             on_users_loaded.append(self._users_changed)
-        self._feedback_watches: dict[str, SharedWatch] = {}
+        self._queue_watches: dict[tuple[str, str], SharedWatch] = {}
+        self.queues = {one.node: one for one in (feedback_queue(self.iothub), file_notification_queue(self.iothub))}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -131,10 +138,10 @@ class HubAmqpConnections:
         self._connections.add(made)
         return made
 
-    def feedback_watch(self, hub: str) -> SharedWatch:
-        """Return the watch of a hub's feedback, shared by its links."""
-        if (known := self._feedback_watches.get(hub)) is None:
-            known = self._feedback_watches[hub] = watch_feedback(self.iothub, hub)
+    def queue_watch(self, node: ServiceNode, hub: str) -> SharedWatch:
+        """Return the watch of a queue to a hub's service, shared by its links."""
+        if (known := self._queue_watches.get((node, hub))) is None:
+            known = self._queue_watches[node, hub] = watch_queue(self.queues[node], hub)
         return known
 
     def forget(self, connection: "HubAmqpConnection") -> None:
@@ -367,13 +374,10 @@ class HubAmqpConnection:
                 return self._nodes
             case ServiceNode.C2D, ReceiverLink():
                 return C2dLink(iothub, self, link)
-            case ServiceNode.FEEDBACK, SenderLink():
-                shared, watch = self._shared, self._shared.feedback_watch(self.hub.name)
-                return FeedbackLink(
-                    iothub, self, link, watch, holder=shared.connections.holder, living=shared.connections.living()
-                )
-            case ServiceNode.FILE_NOTIFICATIONS, SenderLink():
-                return FileNotificationLink(self, link)
+            case (ServiceNode.FEEDBACK | ServiceNode.FILE_NOTIFICATIONS) as node, SenderLink():
+                shared, watch = self._shared, self._shared.queue_watch(node, self.hub.name)
+                holder, living = shared.connections.holder, shared.connections.living()
+                return ServiceQueueLink(shared.queues[node], self, link, watch, holder=holder, living=living)
             case HubEvents(path=path), SenderLink():
                 raise self._redirect(path)
             case _, ReceiverLink() if (hub := self._claims.hub(self._shared.clock.now())) is not None and is_in_entity(

@@ -39,13 +39,10 @@ class Sender(NamedTuple):
 Answer = Callable[[Request, Hub, Sender], Awaitable[Response]]
 
 
-def routes(iothub: IotHub, record: Record) -> list[Route]:
-    """Return the device routes; `record` logs a refusal and returns its tracking id."""
-    inboxes = iothub.c2d.inboxes
+def device_authenticator(iothub: IotHub, record: Record) -> Callable[[Answer], Handler]:
+    """Return a decorator of handlers that authenticates the device first."""
 
     def of_device(answer: Answer) -> Handler:
-        """Return a handler that authenticates the device first."""
-
         async def proven(request: Request) -> Response:
             try:
                 name = name_of(request.path_params["device_id"], request.path_params.get("module_id"))
@@ -63,6 +60,13 @@ def routes(iothub: IotHub, record: Record) -> list[Route]:
             return await answer(request, hub, sender)
 
         return guarded(proven, record)
+
+    return of_device
+
+
+def routes(iothub: IotHub, record: Record) -> list[Route]:
+    """Return the device routes; `record` logs a refusal and returns its tracking id."""
+    inboxes, of_device = iothub.c2d.inboxes, device_authenticator(iothub, record)
 
     async def send(request: Request, hub: Hub, sender: Sender) -> Response:
         body, name = await request.body(), sender.name

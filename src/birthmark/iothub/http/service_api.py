@@ -8,9 +8,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from birthmark.auth.permission_statements import Right
+from birthmark.broker.device_queue import DeviceQueues
 from birthmark.broker.rules.device_queue import QueueOutcome
 from birthmark.iothub import wire
-from birthmark.iothub.http import configurations, digital_twins, modules, scheduled_jobs
+from birthmark.iothub.http import configurations, digital_twins, modules, registry_jobs, scheduled_jobs
 from birthmark.iothub.http.authorization_and_errors import (
     DEVICEBOUND,
     SERVICEBOUND,
@@ -31,6 +32,7 @@ from birthmark.iothub.rules.direct_methods import MAX_PAYLOAD_BYTES
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.rules.twins import apply_configuration
 from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.file_uploads import NOTIFICATIONS
 from birthmark.iothub.service.hubs_and_authorization import READ, SERVICE, WRITE
 from birthmark.iothub.service.throttles import Throttles
 from birthmark.net.http_route_wrappers import Handler
@@ -248,15 +250,27 @@ def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
             return Response(status_code=204)
         return JSONResponse([iothub.c2d.record_of(letter)], headers={"ETag": f'"{letter.lock}"'})
 
-    async def feedback_done(request: Request) -> Response:
-        hub, _, _ = asked(request, "messages/servicebound/feedback")
-        lock, inboxes = request.path_params["lock"], iothub.c2d.feedback
-        if request.method == "DELETE":
-            outcome = QueueOutcome.REJECTED if "reject" in request.query_params else QueueOutcome.COMPLETED
-            await inboxes.settle(space_of(hub.name), FEEDBACK, lock, outcome)
-        else:
-            await inboxes.abandon(space_of(hub.name), FEEDBACK, lock)
-        return Response(status_code=204)
+    async def file_notification(request: Request) -> Response:
+        hub, _, _ = asked(request, "messages/servicebound/filenotifications")
+        letter = await iothub.files.notifications.take(space_of(hub.name), NOTIFICATIONS)
+        if letter is None:
+            return Response(status_code=204)
+        return JSONResponse(iothub.files.record_of(letter), headers={"ETag": f'"{letter.lock}"'})
+
+    def settling(node: str, queues: DeviceQueues, queue: str) -> Handler:
+        """Return the handler that completes, rejects or abandons a message to the service."""
+
+        async def settle(request: Request) -> Response:
+            hub, _, _ = asked(request, f"messages/servicebound/{node}")
+            lock = request.path_params["lock"]
+            if request.method == "DELETE":
+                outcome = QueueOutcome.REJECTED if "reject" in request.query_params else QueueOutcome.COMPLETED
+                await queues.settle(space_of(hub.name), queue, lock, outcome)
+            else:
+                await queues.abandon(space_of(hub.name), queue, lock)
+            return Response(status_code=204)
+
+        return settle
 
     def at(path: str, handler: Handler, *methods: str) -> Route:
         return Route(path, guarded(handler, record), methods=list(methods))
@@ -277,13 +291,23 @@ def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
         *configurations.routes(iothub, authorized, record),
         *digital_twins.routes(iothub, devices, authorized, record),
         *scheduled_jobs.routes(iothub, authorized, record),
+        *registry_jobs.routes(iothub, authorized, record),
         at("/devices/{device_id}/commands", purge, "DELETE"),
         *(at(f"/devices/{{device_id}}/messages/{name}", send, "POST") for name in DEVICEBOUND),
     ]
+    to_service = (
+        ("feedback", feedback, settling("feedback", iothub.c2d.feedback, FEEDBACK)),
+        (
+            "filenotifications",
+            file_notification,
+            settling("filenotifications", iothub.files.notifications, NOTIFICATIONS),
+        ),
+    )
     for name in SERVICEBOUND:
-        found += [
-            at(f"/messages/{name}/feedback", feedback, "GET"),
-            at(f"/messages/{name}/feedback/{{lock}}", feedback_done, "DELETE"),
-            at(f"/messages/{name}/feedback/{{lock}}/abandon", feedback_done, "POST"),
-        ]
+        for node, take, settle in to_service:
+            found += [
+                at(f"/messages/{name}/{node}", take, "GET"),
+                at(f"/messages/{name}/{node}/{{lock}}", settle, "DELETE"),
+                at(f"/messages/{name}/{node}/{{lock}}/abandon", settle, "POST"),
+            ]
     return found

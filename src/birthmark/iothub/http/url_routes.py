@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from birthmark.iothub.http import device_api, queries, service_api
+from birthmark.iothub.http import device_api, file_uploads, queries, service_api
 from birthmark.iothub.http.authorization_and_errors import Record, guarded
 from birthmark.iothub.model import parse_device_id
 from birthmark.iothub.ports import DeviceCalls
@@ -39,5 +39,6 @@ def routes(iothub: IotHub, to_devices: DeviceCalls, record: Record) -> list[Rout
         *queries.routes(iothub, to_devices, record),
         *service_api.routes(iothub, to_devices, record),
         *device_api.routes(iothub, record),
+        *file_uploads.routes(iothub, record),
         *(Route(path, answer, methods=_ANY) for path in elsewhere),
     ]

@@ -65,9 +65,9 @@ class PathNotServedError(InvalidRequestError):
     cause = "{method} {path} is an operation of IoT Hub that this hub does not support."
     fix = (
         "Over HTTPS, use the identity registry (/devices, /devices/ID, /devices/ID/modules, /statistics), device and "
-        "module twins and direct methods (/twins/ID), or messages (/devices/ID/messages) and their feedback. Devices "
-        "and modules can use every operation over MQTT and MQTT over WebSocket. List the registry: `birthmark hub "
-        "device ls`"
+        "module twins and direct methods (/twins/ID), messages (/devices/ID/messages) and their feedback, file uploads "
+        "(/devices/ID/files), or import and export (/jobs/create). Devices and modules can use every operation over "
+        "MQTT and MQTT over WebSocket. List the registry: `birthmark hub device ls`"
     )
     method: str
     path: str

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from birthmark.auth.access_token_cloud_credentials import NO_USERS, UserDirectory
+from birthmark.blob_storage.service import BlobStorage
 from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.iam.role_scope_ports import NOBODYS, ScopedRoles
 from birthmark.iothub.ports import ConnectedDevices, Notifier
@@ -16,11 +17,13 @@ from birthmark.iothub.service.configuration_preview import ConfigurationPreview
 from birthmark.iothub.service.configurations import Configurations
 from birthmark.iothub.service.consumer_groups import ConsumerGroups
 from birthmark.iothub.service.exclusive_readers import ExclusiveReaders
+from birthmark.iothub.service.file_uploads import FileUploads, UploadSettings
 from birthmark.iothub.service.hubs_and_authorization import Hubs
 from birthmark.iothub.service.job_runner import HubJobRunner
 from birthmark.iothub.service.message_routing import Record, Routes
 from birthmark.iothub.service.queries import HubQueries
 from birthmark.iothub.service.registry import ProvisionedDevice, Registry, RevocationCheck
+from birthmark.iothub.service.registry_jobs import RegistryJobs
 from birthmark.iothub.service.routing_events import RoutingEvents
 from birthmark.iothub.service.scheduled_jobs import HubJobs
 from birthmark.iothub.service.telemetry_streams import Telemetry
@@ -62,6 +65,8 @@ class IotHub:
     previews: ConfigurationPreview
     jobs: HubJobs
     job_runner: HubJobRunner
+    files: FileUploads
+    registry_jobs: RegistryJobs
     notifier: Ref[Notifier]
     """Notifier of connected devices about twins and messages; the MQTT side sets it."""
     is_lost: IsLost = never_revoked
@@ -84,7 +89,7 @@ class IotHub:
 
     async def free_held(self, holder: str) -> None:
         """Free what the connections of a worker that no longer exists held: messages, and exclusive readers."""
-        await self.c2d.inboxes.free_held(holder)
+        await self.c2d.inboxes.free_held(holder)  # of every queue
         await self.exclusive_readers.free_held(holder)
         await self.job_runner.free_held(holder)
 
@@ -105,9 +110,14 @@ class IotHub:
         leads: Leads = always,
         record: Record = lambda _: None,
         workers: int = 1,
+        storage: BlobStorage | None = None,
+        uploads: UploadSettings | None = None,
         **kept: int,
     ) -> "IotHub":
-        """Build the services; `keep_s` and `keep_bytes` are for telemetry. Tier limits are divided among `workers`."""
+        """Build the services; `keep_s` and `keep_bytes` are for telemetry. Tier limits are divided among `workers`.
+
+        Devices upload files to `storage`.
+        """
         later_telemetry: Ref[Telemetry] = Ref()
         later_routes: Ref[Routes] = Ref()
         later_credentials: Ref[CertificateRequests] = Ref()
@@ -148,11 +158,15 @@ class IotHub:
         configurations = Configurations(database, clock, entropy, throttles)
         bulk, jobs = Bulk(registry, twins), HubJobs(database, clock)
         runner = HubJobRunner(database, clock, hubs, jobs, queries=queries, twins=twins, leads=leads)
+        files = FileUploads(database, clock, entropy, hubs, storage=storage, settings=uploads)
         return cls(
             *(hubs, registry, telemetry, twins, c2d, bulk, authorities, credentials, queries, index, throttles, routes),
             *(ConsumerGroups(database, clock), ExclusiveReaders(database), configurations, evaluation),
             ConfigurationPreview(evaluation, registry, twins),
-            *(jobs, runner, notifier, is_lost),
+            *(jobs, runner, files),
+            RegistryJobs(database, clock, entropy, hubs, files, registry, twins, bulk, leads),
+            notifier,
+            is_lost,
         )
 
 

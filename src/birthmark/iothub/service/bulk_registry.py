@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from birthmark.errors import BirthmarkError
 from birthmark.iothub.model import Hub, name_of
-from birthmark.iothub.service.registry import Registry
+from birthmark.iothub.service.modules import ModuleExistsError
+from birthmark.iothub.service.registry import DeviceExistsError, Registry
 from birthmark.iothub.service.twins import Twins
 from birthmark.iothub.wire import BodyInvalidError, BulkItem
 from birthmark.net.fair_scheduler import begin_task
@@ -24,13 +25,13 @@ class Bulk:
     async def do(self, hub: Hub, items: Sequence[BulkItem], *, actor: str) -> Sequence[BirthmarkError | None]:
         """Apply all valid items; return an error or None for each."""
         twice = {name for name, count in Counter(name_of(one.id, one.module_id) for one in items).items() if count > 1}
-        made = sum(map(_makes_device, items))
+        made = sum(one.makes_device for one in items)
         # Near the device limit each item is checked after the previous one is created.
         room = await self._registry.room(hub) if made else None
         one_by_one = asyncio.Lock() if room is not None and room < made else None
 
         async def one(item: BulkItem) -> BirthmarkError | None:
-            if one_by_one is None or not _makes_device(item):
+            if one_by_one is None or not item.makes_device:
                 return await alone(item)
             async with one_by_one:
                 return await alone(item)
@@ -51,13 +52,12 @@ class Bulk:
             case "create":
                 await self._put(hub, item, None, actor)
             case "update":
-                await self._put(hub, item, _ANY, actor)
-                if item.twin:
-                    await self._change_twin(hub, item, _ANY, actor)
+                await self._update(hub, item, _ANY, _ANY, actor)
             case "updateIfMatchETag":
-                await self._put(hub, item, _said(item.etag, "eTag"), actor)
-                if item.twin:
-                    await self._change_twin(hub, item, _said(item.twin_etag, "twinETag"), actor)
+                twin_etag = _said(item.twin_etag, "twinETag") if item.twin else _ANY
+                await self._update(hub, item, _said(item.etag, "eTag"), twin_etag, actor)
+            case "createOrUpdate" | "createOrUpdateIfMatchETag":
+                await self._create_or_update(hub, item, actor)
             case "delete":
                 await self._remove(hub, item, _ANY, actor)
             case "deleteIfMatchETag":
@@ -67,13 +67,29 @@ class Bulk:
             case _:
                 await self._change_twin(hub, item, _said(item.twin_etag, "twinETag"), actor)
 
+    async def _update(self, hub: Hub, item: BulkItem, etag: str, twin_etag: str, actor: str) -> None:
+        await self._put(hub, item, etag, actor)
+        if item.twin:
+            await self._change_twin(hub, item, twin_etag, actor)
+
+    async def _create_or_update(self, hub: Hub, item: BulkItem, actor: str) -> None:
+        try:
+            await self._put(hub, item, None, actor)
+        except (DeviceExistsError, ModuleExistsError):
+            is_conditional = item.import_mode == "createOrUpdateIfMatchETag"
+            etag = _said(item.etag, "eTag") if is_conditional else _ANY
+            twin_etag = item.twin_etag.strip('"') if is_conditional and item.twin_etag else _ANY
+            await self._update(hub, item, etag, twin_etag, actor)
+
     async def _put(self, hub: Hub, item: BulkItem, etag: str | None, actor: str) -> None:
         twin = item.twin if etag is None else None
         if item.module_id is None:
             await self._registry.put(hub, item.id, item.body(), item.proof(), etag, twin=twin, actor=actor)
             return
         device = await self._registry.device(hub, item.id)
-        made = await self._registry.modules.put(device, item.module_id, item.proof(), etag=etag, actor=actor)
+        made = await self._registry.modules.put(
+            device, item.module_id, item.proof(), managed_by=item.managed_by, etag=etag, actor=actor
+        )
         if twin:
             await self._twins.desire(hub, made.name, twin, None, replaces=False, actor=actor)
 
@@ -86,10 +102,6 @@ class Bulk:
     async def _change_twin(self, hub: Hub, item: BulkItem, etag: str, actor: str) -> None:
         name = name_of(item.id, item.module_id)
         await self._twins.desire(hub, name, item.twin, etag, replaces=False, actor=actor)
-
-
-def _makes_device(item: BulkItem) -> bool:
-    return item.import_mode == "create" and item.module_id is None
 
 
 def _said(etag: str | None, member: str) -> str:

@@ -15,6 +15,7 @@ from birthmark.auth.access_token_cloud_credentials import (
 from birthmark.auth.permission_statements import Right
 from birthmark.auth.sas import SasToken, check_resource, check_sas, parse_sas
 from birthmark.auth.shared_access_policy_keys import Which, rotate_key
+from birthmark.blob_storage import store as blob_store
 from birthmark.broker.store import drop_space, drop_stream
 from birthmark.broker.stream_retention import StreamRetention
 from birthmark.clock_and_entropy import Clock, Entropy
@@ -187,6 +188,8 @@ class Hubs:
         for statement in (*store.DELETE_HUB, *job_store.DELETE_HUB):
             changes.run(statement, hub=name)
         changes.run(configuration_store.REMOVE_CONFIGURATIONS_OF_HUB, hub=name)
+        for statement in blob_store.DROP_ACCOUNT:
+            changes.run(statement, account=name)
         changes.run(twin_index_store.DROP_PLACE, place=name)
         changes.run(device_name_prefix_index.FORGET_PLACE, place=store.place_of(name))
         changes.run(object_counters.FORGET_PLACE, name=store.DEVICES, place=name)

@@ -19,6 +19,7 @@ from birthmark.iothub.wire.times_and_body_validation import registry_time
 
 _ACK = "iothub-ack"
 _FEEDBACK_TYPE = "application/vnd.microsoft.iothub.feedback.json"
+_NOTIFICATION_TYPE = "application/vnd.microsoft.iothub.filenotification.json"
 _NEVER = "9999-12-31T23:59:59Z"
 """Expiry that no queue accepts, for a time that is out of range."""
 
@@ -73,6 +74,12 @@ def render_feedback(message_id: str, records: Sequence[Mapping[str, Any]]) -> by
     """Return feedback records as one AMQP message."""
     body = DataBody((msgspec.json.encode(records),))
     return write_message(AmqpMessage(body, MessageProperties(message_id=message_id, content_type=_FEEDBACK_TYPE)))
+
+
+def render_file_notification(message_id: str, record: Mapping[str, Any]) -> bytes:
+    """Return the notification of an uploaded file as an AMQP message."""
+    body = DataBody((msgspec.json.encode(record),))
+    return write_message(AmqpMessage(body, MessageProperties(message_id=message_id, content_type=_NOTIFICATION_TYPE)))
 
 
 def render_devicebound(device_id: str, message: QueuedMessage, mail: C2dMessage, lock: UUID) -> bytes:

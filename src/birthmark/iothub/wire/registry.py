@@ -28,7 +28,10 @@ _MAX_PARENTS, _MAX_SCOPE = 1, 256
 MAX_BULK = 100
 """Maximum items of a bulk operation ("IoT Hub quotas and throttling")."""
 IMPORT_MODES = frozenset(
-    {"create", "update", "updateIfMatchETag", "delete", "deleteIfMatchETag", "updateTwin", "updateTwinIfMatchETag"}
+    {
+        *("create", "update", "updateIfMatchETag", "createOrUpdate", "createOrUpdateIfMatchETag"),
+        *("delete", "deleteIfMatchETag", "updateTwin", "updateTwinIfMatchETag"),
+    }
 )
 _MODE_OF = {mode.lower(): mode for mode in IMPORT_MODES}
 """Import modes, case-insensitive: Node's SDK sends `Update` and `DeleteIfMatchETag`."""
@@ -124,6 +127,13 @@ class BulkItem(msgspec.Struct, rename="camel"):
     parent_scopes: list[str] | None = None
     tags: dict[str, Any] | None = None
     properties: TwinProperties | None = None
+    managed_by: str | None = None
+    """Manager of a module."""
+
+    @property
+    def makes_device(self) -> bool:
+        """Return whether the operation may create a device."""
+        return self.import_mode.startswith("create") and self.module_id is None
 
     @property
     def twin(self) -> dict[str, Any]:
@@ -149,13 +159,20 @@ def parse_bulk(body: bytes) -> Sequence[BulkItem]:
     if not 0 < len(items) <= MAX_BULK:
         raise BodyInvalidError(detail=f"the request has {len(items)} devices; 1 to {MAX_BULK} are allowed")
     for item in items:
-        if (mode := _MODE_OF.get(item.import_mode.lower())) is None:
-            raise BodyInvalidError(detail=f"importMode must be one of {', '.join(sorted(IMPORT_MODES))}")
-        item.import_mode = mode
-        item.etag = item.etag or item.etag_of_device
+        normalize_bulk_item(item)
         if item.properties is not None and says_something(item.properties.reported):
             raise BodyInvalidError(detail="only the device sets properties.reported, leave it out")
     return items
+
+
+def normalize_bulk_item(item: BulkItem) -> None:
+    """Set an item's mode and etag to their usual form. Raise `BodyInvalidError`."""
+    if (mode := _MODE_OF.get(item.import_mode.lower())) is None:
+        raise BodyInvalidError(detail=f"importMode must be one of {', '.join(sorted(IMPORT_MODES))}")
+    if item.managed_by and item.module_id is None:
+        raise BodyInvalidError(detail="managedBy is a member of modules")
+    item.import_mode = mode
+    item.etag = item.etag or item.etag_of_device
 
 
 class DeviceBody(msgspec.Struct, rename="camel"):

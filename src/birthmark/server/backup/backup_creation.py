@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from birthmark import __version__, atomic_files
+from birthmark.blob_storage.service.file_store import FOLDER
 from birthmark.ca.hierarchy_files import alone_in, finish
 from birthmark.ca.root_generation_directories import directories_of
 from birthmark.errors import ConflictError, NotFoundError
@@ -114,7 +115,8 @@ async def make_backup(
             revision, tables = await dump_postgresql(url, copies / TABLES)
         manifest = Manifest(FORMAT, now, revision, tables=tuple(tables))
         cas = _copy_cas(data, copies / _CAS)
-        files = [*_below(copies / _CAS, f"{FILES}/"), *_below(data, f"{FILES}/", but=cas)]
+        # Files of devices may be many and change all the time: they are copied separately.
+        files = [*_below(copies / _CAS, f"{FILES}/"), *_below(data, f"{FILES}/", but=cas | {data / FOLDER})]
         parts = [ArchivePart(MANIFEST, msgspec.json.encode(manifest)), *_below(copies, ""), *files]
         made = _written(out, passphrase, parts, config)
     note_backup(data, out, now, revision)

@@ -17,6 +17,8 @@ def upgrade() -> None:
     _configurations()
     _scheduled_jobs()
     _webhook_forms()
+    _file_storage()
+    _registry_jobs()
 
 
 def _group_members() -> None:
@@ -147,3 +149,81 @@ def _scheduled_jobs() -> None:
 def _webhook_forms() -> None:
     """Webhooks: the form of their events."""
     op.add_column("webhooks", sa.Column("form", sa.Text(), nullable=True))
+
+
+def _file_storage() -> None:
+    """Files that devices upload: containers, blobs, uncommitted blocks, usage, and open uploads."""
+    ordered = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+    op.create_table(
+        "blob_containers",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("account", "name", "etag")),
+        sa.Column("created_at", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("account", "name"),
+    )
+    op.create_table(
+        "blobs",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("account", "container")),
+        sa.Column("name", ordered, nullable=False),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("owner", "file")),
+        sa.Column("size", sa.BigInteger(), nullable=False),
+        sa.Column("etag", sa.Text(), nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("created_at", "modified_at")),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("headers", "metadata", "blocks")),
+        sa.PrimaryKeyConstraint("account", "container", "name"),
+    )
+    op.create_index("blobs_file", "blobs", ["file"], unique=True)
+    op.create_table(
+        "blob_blocks",
+        *(
+            sa.Column(name, sa.Text(), nullable=False)
+            for name in ("account", "container", "name", "block_id", "owner", "file")
+        ),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("size", "staged_at", "expires_at")),
+        sa.PrimaryKeyConstraint("account", "container", "name", "block_id"),
+    )
+    op.create_index("blob_blocks_file", "blob_blocks", ["file"], unique=True)
+    op.create_index("blob_blocks_expiry", "blob_blocks", ["expires_at"], unique=False)
+    op.create_table(
+        "blob_usage",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("account", "owner")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("files", "bytes")),
+        sa.PrimaryKeyConstraint("account", "owner"),
+    )
+    op.create_table(
+        "hub_file_uploads",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("hub", "device_id")),
+        sa.Column("slot", sa.BigInteger(), nullable=False),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("correlation_id", "blob")),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("started_at", "expires_at")),
+        sa.PrimaryKeyConstraint("hub", "device_id", "slot"),
+    )
+    op.create_index("hub_file_uploads_correlation", "hub_file_uploads", ["hub", "correlation_id"], unique=True)
+    op.create_index("hub_file_uploads_expiry", "hub_file_uploads", ["expires_at"], unique=False)
+
+
+def _registry_jobs() -> None:
+    """Imports and exports of a hub's registry, and the lines that failed."""
+    op.create_table(
+        "hub_registry_jobs",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("hub", "job_id")),
+        sa.Column("is_import", sa.BigInteger(), nullable=False),
+        sa.Column("status", sa.Text(), nullable=False),
+        sa.Column("running_hub", sa.Text(), nullable=True),
+        *(
+            sa.Column(name, sa.Text(), nullable=False)
+            for name in ("host", "input_container", "input_blob", "input_etag", "output_container", "output_blob")
+        ),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in ("excludes_keys", "done", "tried", "total")),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("failure", "actor")),
+        sa.Column("started_at", sa.BigInteger(), nullable=False),
+        sa.Column("ended_at", sa.BigInteger(), nullable=True),
+        sa.PrimaryKeyConstraint("hub", "job_id"),
+        sa.UniqueConstraint("running_hub"),
+    )
+    op.create_table(
+        "hub_registry_job_errors",
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("hub", "job_id")),
+        sa.Column("line", sa.BigInteger(), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("hub", "job_id", "line"),
+    )

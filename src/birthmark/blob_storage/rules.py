@@ -36,7 +36,7 @@ class ContainerNotFoundError(NotFoundError):
     message = "The container {container} does not exist"
     cause = "Hub {hub} has no storage container {container}."
     fix = (
-        "Create the container with the storage SDK and a container signature: `birthmark hub file sas {container} "
+        "Create the container, and issue a signature for it: `birthmark hub file sas {container} --permissions rcwdl "
         "--hub {hub}`"
     )
     hub: str

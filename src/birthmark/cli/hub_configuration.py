@@ -49,6 +49,8 @@ class ContentOptions:
         """Return the content; None if none was given. Raise `typer.BadParameter`."""
         only(self.content is None, "without --content", desired=self.desired)
         if (desired := object_of(self.desired, "--desired")) is not None:
+            if wrong := next((path for path in desired if path.startswith("properties.")), None):
+                raise typer.BadParameter(f"--desired: leave out 'properties.desired.' of {wrong!r}")
             return {"deviceContent": {f"properties.desired.{path}": value for path, value in desired.items()}}
         if self.content is None:
             return None
@@ -86,7 +88,9 @@ class RolloutOptions:
     rollout: Annotated[
         str | None, typer.Option(metavar="PERCENT,…", help="Phases of the rollout, such as 5,25,100.")
     ] = None
-    interval: Annotated[int, typer.Option(parser=_INTERVAL, help="Time between phases.")] = 3600
+    interval: Annotated[
+        int | None, typer.Option(parser=_INTERVAL, metavar="DURATION", help="Time between phases. Default: 1h.")
+    ] = None
     stop_if: Annotated[
         str | None, typer.Option(metavar="CONDITION", help="Condition on twins of failed devices; stops the rollout.")
     ] = None
@@ -96,7 +100,7 @@ class RolloutOptions:
 
     def body(self) -> Mapping[str, Any] | None:
         """Return the rollout in the API's form. Raise `typer.BadParameter`."""
-        only(self.rollout is not None, "with --rollout", stop_if=self.stop_if)
+        only(self.rollout is not None, "with --rollout", interval=self.interval, stop_if=self.stop_if)
         if self.rollout is None:
             return None
         try:
@@ -105,7 +109,7 @@ class RolloutOptions:
             raise typer.BadParameter(f"--rollout {self.rollout!r} is not a list such as 5,25,100") from error
         return {
             "percents": percents,
-            "interval_s": self.interval,
+            "interval_s": 3600 if self.interval is None else self.interval,
             "stop_condition": self.stop_if or "",
             "stop_percent": self.stop_percent,
         }
@@ -149,7 +153,8 @@ def create_configuration(
         _show_preview(server, hub, body)
         return
     made = server.client.post(at("hubs", hub, "configurations"), body)
-    say(server.as_json, made, f"Created configuration {name}.")
+    told = "" if target else " It has no target condition, so it targets no device."
+    say(server.as_json, made, f"Created configuration {name}.{told}")
 
 
 def change_configuration(
@@ -207,6 +212,8 @@ def explain_configurations(server: ListOptions, device: DeviceArgument, hub: Hub
 
     With the reason for those that are not applied.
     """
+    if "/" in device:
+        raise typer.BadParameter(f"{device} is a module; name its device")
     columns = ("id", "kind", "priority", "status", "reason", "paths")
     rows = list(server.client.rows(at("hubs", hub, "devices", device, "configurations")))
     if not server.as_json:
@@ -243,6 +250,6 @@ def _show_preview(server: ServerOutputOptions, hub: str, body: Mapping[str, Any]
             reason = device["reason"]
             rows.append({**shown, "path": change["path"], **values, "set by": change["by"], "reason": reason})
     columns = ("device", "phase", "status", "path", "before", "after", "set by", "reason")
-    show(rows, columns, as_json=False, nothing="The configuration changes no device.")
+    show(rows, columns, as_json=False, nothing="No device matches the target condition.")
     if answer["count"] > len(answer["devices"]):
         typer.echo(f"{answer['count']} devices; the first {len(answer['devices'])} are shown.", err=True)

@@ -39,7 +39,8 @@ def sign_container(
 ) -> None:
     """Issue a URL for storage clients.
 
-    The URL contains a shared access signature for the container. The container itself need not exist.
+    The URL contains a shared access signature for the container. With the permission to create or write, a missing
+    container is created.
     """
     wanted = {"container": container, "permissions": permissions, "lasts_s": lasts}
     emit(server.as_json, server.client.post(at("hubs", hub, "files", "signatures"), wanted))

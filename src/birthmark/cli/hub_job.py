@@ -55,7 +55,9 @@ def show_job(server: ServerOutputOptions, job: HubJobArgument, hub: HubOption = 
 
 def create_job(
     server: ServerOutputOptions,
-    job: Annotated[str, typer.Argument(metavar="JOB", help="Job ID: up to 128 printable ASCII characters.")],
+    job: Annotated[
+        str, typer.Argument(metavar="JOB", help="Job ID: up to 128 printable ASCII characters, no spaces or slashes.")
+    ],
     condition: Annotated[
         str, typer.Option("--where", help="Condition on device twins, as in a query after WHERE. Default: all devices.")
     ] = "*",
@@ -63,7 +65,10 @@ def create_job(
     payload: Annotated[str, typer.Option(help="Payload of the method: JSON.")] = "null",
     tags: Annotated[str | None, typer.Option(help="Tags to set in each twin: a JSON object.")] = None,
     desired: Annotated[str | None, typer.Option(help="Desired properties to set in each twin: a JSON object.")] = None,
-    start: Annotated[str | None, typer.Option(help="Start time, such as 2026-01-31T08:00:00Z. Default: now.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Start time, UTC without a zone: 2026-01-31T08:00:00Z. Default, and for past times: now."),
+    ] = None,
     within: Annotated[
         int,
         typer.Option(

@@ -28,6 +28,8 @@ def export_registry(
 
     The file has one line of JSON per device and module, with its twin.
     """
+    if file.exists():
+        raise typer.BadParameter(f"{file} exists; choose another file")
     count = 0
     with atomic_files.create_incrementally(file) as written:
         for line in server.client.lines(at("hubs", hub, "registry"), keys=str(keys).lower()):
@@ -43,7 +45,8 @@ def import_registry(
 ) -> None:
     """Import devices into a hub.
 
-    The file is that of an export. Devices that it does not name remain unchanged. Prints each rejected line.
+    The file is that of an export. Devices that it does not name remain unchanged. Without keys in the file, existing
+    devices keep their keys, and new ones get new keys. Prints each rejected line.
     """
     done = imported = 0
     for lines in _batches(file):

@@ -13,6 +13,7 @@ from birthmark.iothub.service.configuration_preview import ConfigurationStatus, 
 from birthmark.iothub.wire.configurations import configuration_json, parse_configuration
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, Rows
 
+ALL_PATHS = "all desired properties"
 MAX_PREVIEW = 1000
 """Maximum devices in a preview."""
 
@@ -185,12 +186,17 @@ def _preview_row(preview: DevicePreview) -> dict[str, Any]:
 
 def _status_row(status: ConfigurationStatus) -> dict[str, Any]:
     one = status.configuration
-    paths = [f"{module}: {path}" if module else path for module, some in status.state.paths.items() for path in some]
+    set_paths = {} if status.state is None else status.state.paths
+    paths = [
+        ": ".join(part for part in (module, path or ALL_PATHS) if part)
+        for module, some in set_paths.items()
+        for path in some
+    ]
     return {
         "id": one.id,
         "kind": one.kind.value,
         "priority": one.priority,
-        "status": status.state.status,
+        "status": "Waiting" if status.state is None else status.state.status,
         "reason": status.reason,
         "paths": paths,
     }

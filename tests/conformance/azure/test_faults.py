@@ -346,7 +346,7 @@ QUERY: Mapping[str, Fault] = {
         "iothub.query_invalid",
     ),
     "a collection that is not served": (
-        lambda w: w.hub("POST", _QUERY, {"query": "SELECT * FROM devices.jobs"}),
+        lambda w: w.hub("POST", _QUERY, {"query": "SELECT * FROM devices.streams"}),
         "400 ArgumentInvalid",
         "iothub.collection_not_served",
     ),

@@ -258,3 +258,26 @@ async def test_a_deployment_adds_modules_to_an_edge_device(database_url: str) ->
             ["$edgeAgent", "$edgeHub", "camera"],
             {"base": "Applied"},
         )
+
+
+async def test_a_phase_without_devices_does_not_end_while_a_stop_condition_needs_some(tmp_path: Any) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        made = await create(world, "fan", "*", plan=RolloutPlan((1, 100), 60, "tags.bad = true"), x=1)
+        name = next(one for one in (f"d-{number}" for number in range(100)) if not is_in_phase(made, one))
+        await a_device(world, name)
+        await evaluated(world)
+        world.clock.move(timedelta(seconds=61))
+        await world.iothub.evaluation.advance_rollouts()
+        await evaluated(world)
+        assert await desired(world, name) == {}
+        device = await world.iothub.registry.device(world.hub, name)
+        (status,) = await world.iothub.previews.explain(world.hub, device)
+        assert (status.state, status.reason) == (None, "phase 2 of its rollout has not begun")
+
+
+async def test_resuming_a_rollout_that_runs_changes_nothing(tmp_path: Any) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        made = await create(world, "fan", "*", plan=RolloutPlan((1, 100), 60), x=1)
+        world.clock.move(timedelta(seconds=30))
+        again = await world.iothub.configurations.set_rollout(world.hub, "fan", None, is_stopped=False, actor="test")
+        assert (again.etag, again.rollout) == (made.etag, made.rollout)

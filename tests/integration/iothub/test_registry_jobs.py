@@ -119,6 +119,27 @@ async def test_an_export_has_one_line_per_device_and_can_be_imported_again(datab
         assert await world.text("errors") == b""
 
 
+async def test_an_import_without_keys_leaves_the_keys_of_existing_devices(database_url: str, tmp_path: Path) -> None:
+    async with a_world(database_url, tmp_path / "files") as world:
+        sas = {"type": "sas"}
+        await world.put({"id": "a", "authentication": sas}, {"id": "a", "moduleId": "m", "authentication": sas})
+        await world.start()
+        await world.run()
+
+        async def keys() -> list[object]:
+            return [(await world.iothub.registry.identity(world.hub, name)).authentication for name in ("a", "a/m")]
+
+        before = await keys()
+        await world.put(
+            {"id": "a", "authentication": sas, "statusReason": "spare"},
+            {"id": "a", "moduleId": "m", "importMode": "update", "authentication": sas},
+        )
+        await world.start()
+        await world.run()
+        assert await keys() == before
+        assert (await world.iothub.registry.device(world.hub, "a")).status_reason == "spare"
+
+
 async def test_a_hub_runs_one_job_at_a_time(database_url: str, tmp_path: Path) -> None:
     async with a_world(database_url, tmp_path / "files") as world:
         await world.put({"id": "a"})

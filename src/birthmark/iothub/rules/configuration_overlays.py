@@ -71,10 +71,10 @@ def compose_deployment(twins: Mapping[str, Twin], targeting: Iterable[Configurat
         reasons |= refused
         if base in chosen:
             winners = _winners(chosen)
-            states = {one.id: TwinConfiguration(one in chosen, winners.get(one.id, {})) for one in ordered}
+            states = {one.id: TwinConfiguration(one.id in winners, winners.get(one.id, {})) for one in ordered}
             for one in ordered:
-                if one not in chosen:
-                    reasons.setdefault(one.id, BELOW_BASE.format(base=base.id))
+                if one.id not in winners:
+                    reasons.setdefault(one.id, OVERRIDDEN if one in chosen else BELOW_BASE.format(base=base.id))
             return Composition(desired, states, reasons, _modules_of(chosen, desired))
     states = {one.id: TwinConfiguration(is_applied=False) for one in ordered}
     return Composition({}, states, dict.fromkeys(states, NO_BASE) | reasons)

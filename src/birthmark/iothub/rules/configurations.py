@@ -47,6 +47,7 @@ MAX_PHASES, MIN_INTERVAL_S, MAX_INTERVAL_S = 10, 10, 30 * 86400
 """Limits of a phased rollout."""
 _PERCENT = 100
 _SHARES = 10_000
+_OF_TARGET = "the target condition: "
 _EVERY, _NO_DEVICE = "*", "is_null(deviceId)"
 
 
@@ -79,8 +80,8 @@ class ConfigurationExistsError(ConflictError):
     message = "Configuration {configuration_id} already exists"
     cause = "Hub {hub} already has a configuration or edge deployment {configuration_id}."
     fix = (
-        "Update the configuration with its etag (If-Match), or choose another ID. List configurations: `birthmark hub "
-        "configuration ls --hub {hub}`"
+        "Choose another ID, or change the existing one with the command configuration set, or with If-Match. Show it: "
+        "`birthmark hub configuration show {configuration_id} --hub {hub}`"
     )
     configuration_id: str
     hub: str
@@ -185,9 +186,7 @@ def parse_target(configuration_id: str, kind: ConfigurationKind, text: str) -> T
     try:
         return TargetCondition(_condition_of(kind, text))
     except _TargetProblem as problem:
-        raise ConfigurationInvalidError(
-            configuration_id=configuration_id, detail=f"the target condition: {problem}"
-        ) from problem
+        raise ConfigurationInvalidError(configuration_id=configuration_id, detail=f"{_OF_TARGET}{problem}") from problem
 
 
 class _TargetProblem(Exception):  # noqa: N818 - base of the error
@@ -225,7 +224,7 @@ def target_problem(kind: ConfigurationKind, text: str) -> str | None:
     try:
         parse_target("", kind, text)
     except ConfigurationInvalidError as error:
-        return str(error.facts["detail"])
+        return str(error.facts["detail"]).removeprefix(_OF_TARGET)
     return None
 
 

@@ -4,15 +4,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 
-from birthmark.errors import BirthmarkError
-from birthmark.iothub.model import Hub, name_of
+from birthmark.errors import BirthmarkError, ConflictError
+from birthmark.iothub.model import AuthenticationType, DeviceAuthentication, Hub, name_of
 from birthmark.iothub.service.modules import ModuleExistsError
 from birthmark.iothub.service.registry import DeviceExistsError, Registry
 from birthmark.iothub.service.twins import Twins
 from birthmark.iothub.wire import BodyInvalidError, BulkItem
 from birthmark.net.fair_scheduler import begin_task
+from birthmark.store import retry_on_conflict
 
 _ANY = "*"
+_ATTEMPTS = 8
 
 
 class Bulk:
@@ -82,13 +84,32 @@ class Bulk:
             await self._update(hub, item, etag, twin_etag, actor)
 
     async def _put(self, hub: Hub, item: BulkItem, etag: str | None, actor: str) -> None:
+        wanted = item.proof()
+        if etag is None or wanted.type is not AuthenticationType.SAS or wanted.primary_key or wanted.secondary_key:
+            await self._put_with(hub, item, wanted, etag, actor)
+            return
+
+        async def decide() -> None:
+            present = await self._registry.identity(hub, name_of(item.id, item.module_id))
+            known, expected = present.authentication, present.etag if etag == _ANY else etag
+            proof = known if known.type is AuthenticationType.SAS else wanted
+            await self._put_with(hub, item, proof, expected, actor)
+
+        if etag != _ANY:
+            await decide()
+        else:  # an item without keys keeps those of the device
+            await retry_on_conflict(decide, after=ConflictError, attempts=_ATTEMPTS)
+
+    async def _put_with(
+        self, hub: Hub, item: BulkItem, proof: DeviceAuthentication, etag: str | None, actor: str
+    ) -> None:
         twin = item.twin if etag is None else None
         if item.module_id is None:
-            await self._registry.put(hub, item.id, item.body(), item.proof(), etag, twin=twin, actor=actor)
+            await self._registry.put(hub, item.id, item.body(), proof, etag, twin=twin, actor=actor)
             return
         device = await self._registry.device(hub, item.id)
         made = await self._registry.modules.put(
-            device, item.module_id, item.proof(), managed_by=item.managed_by, etag=etag, actor=actor
+            device, item.module_id, proof, managed_by=item.managed_by, etag=etag, actor=actor
         )
         if twin:
             await self._twins.desire(hub, made.name, twin, None, replaces=False, actor=actor)

@@ -410,6 +410,8 @@ class ConfigurationEvaluation:
         made = RolloutState(state.phase + 1, self._clock.now())
         if rollout_plan.stop_condition:
             applied, failed = await self._failed(hub, configuration, rollout_plan.stop_condition)
+            if not applied:
+                return  # an empty phase shows nothing; an operator may enter the next one
             if failed * 100 > applied * rollout_plan.stop_percent:
                 stopped = f"{failed} of {applied} devices match the stop condition"
                 made = RolloutState(state.phase, self._clock.now(), stopped)

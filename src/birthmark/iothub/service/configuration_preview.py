@@ -59,7 +59,8 @@ class ConfigurationStatus:
     """A configuration that targets a device, and why it is not applied."""
 
     configuration: Configuration
-    state: TwinConfiguration
+    state: TwinConfiguration | None
+    """State in the twin; None while a phased rollout has not reached the device."""
     reason: str
 
 
@@ -93,12 +94,14 @@ class ConfigurationPreview:
         found = _statuses(
             known.targeting(ConfigurationKind.DEVICE, device, document), lambda some: overlays.compose(twin, some)
         )
+        waiting = [*_waiting(known, ConfigurationKind.DEVICE, device, document)]
         if device.is_iot_edge:
+            waiting += _waiting(known, ConfigurationKind.DEPLOYMENT, device, document)
             modules = await self._evaluation.module_twins(hub, device)
             targeting = known.targeting(ConfigurationKind.DEPLOYMENT, device, document)
             if EDGE_AGENT in modules:
                 found += _statuses(targeting, lambda some: overlays.compose_deployment(modules, some))
-        return found
+        return [*found, *waiting]
 
     async def runtime_response(self, hub: Hub, device: Device) -> RuntimeResponse | None:
         """Return the state of an IoT Edge device's runtime, None if it has not reported one."""
@@ -130,6 +133,19 @@ class ConfigurationPreview:
             _phase_of(configuration, identity.device_id),
             changes,
         )
+
+
+def _waiting(
+    known: HubTargets, kind: ConfigurationKind, device: Device, document: Mapping[str, Any]
+) -> Iterable[ConfigurationStatus]:
+    """Yield the configurations whose condition matches a device that their rollout has not reached."""
+    for one in known.by_kind[kind]:
+        configuration = one.configuration
+        if one.condition.matches(document) and not rules.is_in_phase(configuration, device.device_id):
+            reason = f"phase {_phase_of(configuration, device.device_id)} of its rollout has not begun"
+            if configuration.rollout is not None and configuration.rollout.stopped:
+                reason = f"its rollout stopped: {configuration.rollout.stopped}"
+            yield ConfigurationStatus(configuration, None, reason)
 
 
 def _phase_of(configuration: Configuration, device_id: str) -> int:

@@ -151,6 +151,8 @@ class Configurations:
             if not 0 <= wanted < len(present.plan.percents):
                 detail = f"its rollout has the phases 1 to {len(present.plan.percents)}"
                 raise ConfigurationInvalidError(configuration_id=present.id, detail=detail)
+            if phase is None and is_stopped == bool(present.rollout.stopped):
+                return present
             stopped = "an operator stopped it" if is_stopped else ""
             state = RolloutState(wanted, self._clock.now(), stopped)
             made = replace(present, etag=self._etag(), updated_at=self._clock.now(), rollout=state)

@@ -51,6 +51,7 @@ NOTIFICATION_RULES = DeviceQueueRules(max_waiting=10_000, lock_s=60, max_deliver
 NOTIFICATION_LIFE_S = 3600
 SWEEP_S = 30
 _PERMISSIONS = "cw"
+_WRITING = frozenset("cw")
 _MICROS = 1_000_000
 _ATTEMPTS = 8
 _RETRY_S = 60
@@ -293,12 +294,17 @@ class FileUploads:
     async def sign_container(
         self, hub: Hub, container: str, permissions: str, lasts: timedelta, *, actor: str
     ) -> SignedContainer:
-        """Issue a signature for a container. Raise `BlobRequestInvalidError`, `StorageUnavailableError`."""
-        self.get_storage()
+        """Issue a signature for a container, and create the container if the signature may write.
+
+        Raise `BlobRequestInvalidError`, `StorageUnavailableError`.
+        """
+        storage = self.get_storage()
         check_path(BlobPath(hub.name, container))
         letters = parse_permissions(permissions)
         claims = SasClaims(container, letters, self._clock.now() + lasts)
         changes = Changes().audit(actor, "iothub.file_sas", hub.name, container=container, permissions=letters)
+        if not _WRITING.isdisjoint(letters):
+            changes.merge(storage.ensuring(hub.name, container))
         await self._database.commit(changes)
         return SignedContainer(container, format_sas(account_of(hub), claims))
 

@@ -47,7 +47,8 @@ class HubJobInvalidError(InvalidRequestError):
     message = "The job is not valid: {detail}"
     cause = "The scheduled job is not valid: {detail}."
     fix = (
-        "Use an ID of up to 128 printable ASCII characters, a query condition, and one method call or twin update. "
+        "Use an ID of up to 128 printable ASCII characters without spaces and slashes, a query condition, and one "
+        "method call or twin update. "
         "The start is within 20 days. To show the options: `birthmark hub job create --help`"
     )
     detail: str
@@ -93,7 +94,9 @@ class _DesiredBody(msgspec.Struct):
 def check_job_id(job_id: str) -> str:
     """Return the ID of a job. Raise `HubJobInvalidError`."""
     if len(job_id) > MAX_ID_CHARS or _ID.fullmatch(job_id) is None:
-        raise HubJobInvalidError(detail=f"an ID has 1 to {MAX_ID_CHARS} printable ASCII characters and no slash")
+        raise HubJobInvalidError(
+            detail=f"an ID has 1 to {MAX_ID_CHARS} printable ASCII characters without spaces and slashes"
+        )
     if job_id == _RESERVED:
         raise HubJobInvalidError(detail=f"{_RESERVED} is the path of the list of jobs")
     return job_id

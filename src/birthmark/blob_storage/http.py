@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from starlette.requests import Request
@@ -36,6 +36,7 @@ from birthmark.net.file_range_response import FileRangeResponse
 from birthmark.net.http_route_wrappers import Handler, refusing
 from birthmark.untrusted_json_and_text import whole_number
 
+_MAX_CONTENT_TYPE = 256
 _METHODS = ("GET", "HEAD", "PUT", "DELETE")
 _VERSION = re.compile(r"\d{4}-\d\d-\d\d")
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
@@ -71,6 +72,13 @@ class _BlobCall:
         """Return the scope of a write."""
         return WriteScope(self.path, self.grant.owner, _conditions_of(self.request), self.grant.guard)
 
+    def new_scope(self) -> WriteScope:
+        """Return the scope of a write of a blob, which must be new without the permission to write."""
+        scope = self.scope()
+        if SasPermission.WRITE.value in self.claims.permissions:
+            return scope
+        return replace(scope, conditions=replace(scope.conditions, if_none_match="*"))
+
     def content(self) -> BlobContent:
         """Return the streamed body with its digests. Raise `BlobRequestInvalidError`."""
         md5, crc64 = self.headers.get("content-md5"), self.headers.get("x-ms-content-crc64")
@@ -85,6 +93,8 @@ class _BlobCall:
     def _content_headers(self) -> dict[str, str]:
         found = dict(wire.parse_content_headers(self.headers))
         usual = self.headers.get("content-type", "")
+        if len(usual) > _MAX_CONTENT_TYPE:
+            raise wire.refused(f"Content-Type has more than {_MAX_CONTENT_TYPE} characters", "InvalidHeaderValue")
         if usual and usual.isascii() and "comp" not in self.query:
             found.setdefault("content-type", usual)
         return found
@@ -169,7 +179,7 @@ class _Operations:
             raise wire.refused(
                 f"x-ms-blob-type is {kind[:40] or 'missing'}, and must be BlockBlob", "InvalidHeaderValue"
             )
-        blob = await self._storage.put(asked.scope(), asked.content())
+        blob = await self._storage.put(asked.new_scope(), asked.content())
         return Response(status_code=201, headers=_written(blob))
 
     async def _put_block(self, asked: _BlobCall) -> Response:
@@ -183,7 +193,7 @@ class _Operations:
     async def _put_block_list(self, asked: _BlobCall) -> Response:
         asked.permit(SasPermission.WRITE, SasPermission.CREATE, served=frozenset({"comp"}))
         references = wire.parse_block_list(await asked.small_body(wire.MAX_BLOCK_LIST_BYTES))
-        blob = await self._storage.put_block_list(asked.scope(), references, asked.content())
+        blob = await self._storage.put_block_list(asked.new_scope(), references, asked.content())
         return Response(status_code=201, headers=_written(blob))
 
     async def _set_metadata(self, asked: _BlobCall) -> Response:

@@ -172,7 +172,7 @@ class BlobConditions:
 def _time_of(text: str, header: str) -> datetime:
     try:
         found = parsedate_to_datetime(text)
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError) as error:
         raise refused(f"{header} is not an HTTP date", "InvalidHeaderValue") from error
     if found.tzinfo is None:
         raise refused(f"{header} is not an HTTP date", "InvalidHeaderValue")

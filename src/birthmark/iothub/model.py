@@ -39,6 +39,11 @@ def parse_device_id(text: str) -> DeviceId:
     return DeviceId(text)
 
 
+def is_device_id(text: str) -> bool:
+    """Return whether a text is a valid device or module id."""
+    return _DEVICE_ID.fullmatch(text) is not None
+
+
 def parse_new_id(text: str) -> DeviceId:
     """Return the id of a new device or module. Raise `DeviceIdInvalidError`.
 

@@ -205,6 +205,16 @@ async def test_blocks_become_a_blob_in_the_order_of_the_list(database_url: str, 
         assert await world.read("f") == b"AAddbb"
 
 
+async def test_concurrent_lists_of_the_same_blocks_stay_within_the_quota(database_url: str, tmp_path: Path) -> None:
+    async with a_world(database_url, tmp_path / "files") as world:
+        await world.storage.put_block(scope("f"), "YQ==", content(b"a" * 20), HOUR)
+        order = [BlockReference("Latest", "YQ==")] * 4
+        commits = [world.storage.put_block_list(scope("f"), order, content()) for _ in range(10)]
+        results = await asyncio.gather(*commits, return_exceptions=True)
+        assert sum(isinstance(one, StorageQuotaError) for one in results) >= 8
+        assert (await world.used("d1"), len(world.files())) == ((1, 80), 1)
+
+
 async def test_blocks_that_expire_are_removed_and_free_their_quota(database_url: str, tmp_path: Path) -> None:
     async with a_world(database_url, tmp_path / "files") as world:
         await world.storage.put_block(scope("f"), "YQ==", content(b"aa"), HOUR)

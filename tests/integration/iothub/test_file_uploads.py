@@ -271,6 +271,36 @@ async def test_the_signature_of_a_deleted_device_is_refused(database_url: str, t
             await world.begin()
 
 
+@pytest.mark.parametrize("is_deleted", [True, False])
+async def test_the_signature_of_a_disabled_or_recreated_device_is_refused(
+    database_url: str, tmp_path: Path, *, is_deleted: bool
+) -> None:
+    async with a_world(database_url, tmp_path / "files") as world:
+        target = await world.begin()
+        if is_deleted:
+            await world.iothub.registry.remove(world.hub, "d1", None, actor="test")
+            world.clock.move(timedelta(seconds=1))
+            await world.add("d1")
+        else:
+            await world.iothub.registry.set_enabled(world.hub, "d1", is_enabled=False, actor="test")
+        assert code(await world.put(target)) == FAILED
+
+
+async def test_a_signature_that_may_only_create_overwrites_nothing(tmp_path: Path) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db", tmp_path / "files") as world:
+        signed = await world.files.sign_container(world.hub, "reports", "c", timedelta(hours=1), actor="test")
+        assert (await world.call("PUT", "reports/a", signed.sas, b"one")).status == 201
+        assert (await world.call("PUT", "reports/a", signed.sas, b"two")).status == 409
+
+
+async def test_a_time_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db", tmp_path / "files") as world:
+        target = await world.begin()
+        time = {"if-modified-since": "Mon, 30 Nov 99999999999999 22:00:00 GMT"}
+        answer = await world.call("PUT", f"{target.container}/{target.blob}", target.sas, b"x", **time)
+        assert code(answer) == (400, "InvalidHeaderValue")
+
+
 async def test_the_files_of_a_deleted_hub_are_gone(database_url: str, tmp_path: Path) -> None:
     async with a_world(database_url, tmp_path / "files") as world:
         target = await world.begin()

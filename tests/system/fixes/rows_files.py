@@ -158,7 +158,7 @@ FILES: Mapping[str, Row] = {
     "blob_storage.permission_missing": Row(storage("PUT", "f", permissions="r"), made(), is_instead=True),
     "blob_storage.blob_not_found": Row(storage("GET", "none"), made(), is_instead=True),
     "blob_storage.container_not_found": Row(
-        storage("GET", query="restype=container&comp=list", container="fix-none"), is_instead=True
+        storage("GET", query="restype=container&comp=list", container="fix-none", permissions="rl"), is_instead=True
     ),
     "blob_storage.container_exists": Row(storage("PUT", query="restype=container"), made(), is_instead=True),
     "blob_storage.blob_exists": Row(

@@ -55,7 +55,7 @@ BLOCK_LIFE_H = 24
 """Hours until an uncommitted block is deleted."""
 ORPHAN_AGE = timedelta(hours=6)
 """Age of a file without a row after which it is removed; longer than any request takes."""
-MAX_WRITES, MAX_WRITES_OF_OWNER, MAX_READS = 256, 32, 256
+MAX_WRITES, MAX_WRITES_OF_OWNER, MAX_READS = 2048, 32, 256
 SWEEP_S = 60
 _ORPHANS_EVERY = 360
 _ATTEMPTS = 5
@@ -291,14 +291,21 @@ class BlobStorage:
         rows = await self._database.all(store.BLOCKS_OF_BLOB, **_key(scope.path))
         staged = [store.BLOCKS.of(row) for row in rows]
         segments = resolve_block_list(scope.path, references, staged, [] if blob is None else _segments_of(blob))
-        if sum(one.size for one in segments) > await self._room(scope) + sum(one.size for one in staged):
-            raise self._full(scope, scope.owner or ACCOUNT_USAGE)
-        try:
-            stored = await self._files.join(segments)
-        except FileNotFoundError as error:  # committed or replaced since it was read
-            raise ConditionNotMetError(**scope.path.facts, condition="blocks") from error
-        layout = json.dumps([[one.block_id, one.size] for one in segments])
-        return await self._commit_blob(scope, stored, content, layout, staged)
+        room = await self._room(scope) + sum(one.size for one in staged)
+        size = sum(one.size for one in segments)
+        with self._slot(scope) as key:  # concurrent lists of the same blocks count together
+            self._pending[key] += size
+            try:
+                if self._pending[key] > room:
+                    raise self._full(scope, scope.owner or ACCOUNT_USAGE)
+                try:
+                    stored = await self._files.join(segments)
+                except FileNotFoundError as error:  # committed or replaced since it was read
+                    raise ConditionNotMetError(**scope.path.facts, condition="blocks") from error
+                layout = json.dumps([[one.block_id, one.size] for one in segments])
+                return await self._commit_blob(scope, stored, content, layout, staged)
+            finally:
+                self._pending[key] -= size
 
     async def set_metadata(self, scope: WriteScope, metadata: dict[str, str]) -> StoredBlob:
         """Replace the metadata of a blob. Raise `BlobNotFoundError`, and the errors of conditions."""
@@ -405,7 +412,7 @@ class BlobStorage:
     def _slot(self, scope: WriteScope) -> Iterator[tuple[str, str]]:
         key = (scope.path.account, scope.owner)
         count, total = self._writing[key], self._writing.total()
-        if count >= MAX_WRITES_OF_OWNER or total >= MAX_WRITES:
+        if count >= MAX_WRITES_OF_OWNER or (scope.owner and total >= MAX_WRITES):  # devices cannot block operators
             limit = MAX_WRITES_OF_OWNER if count >= MAX_WRITES_OF_OWNER else MAX_WRITES
             raise StorageBusyError(
                 hub=scope.path.account,

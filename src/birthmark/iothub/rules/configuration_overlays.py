@@ -106,18 +106,20 @@ def _fit(
 
     If not all fit into valid twins together, the most important ones are taken first.
     """
-    try:
-        return _overlay(twins, ordered, old), ordered, {}
-    except TwinInvalidError:
-        pass
+    fits = 0  # number of the most important ones that fit
+    too_many = len(importance) + 1
     chosen: Sequence[Configuration] = ()
-    desired, reasons = _overlay(twins, chosen, old), {}
-    for one in importance:
-        more = [each for each in ordered if each in chosen or each is one]
+    desired, reasons = _overlay(twins, chosen, old), dict[str, str]()
+    attempt = len(importance)
+    while attempt > fits:
+        taken = {one.id for one in importance[:attempt]}
+        more = tuple(one for one in ordered if one.id in taken)
         try:
-            desired, chosen = _overlay(twins, more, old), more
+            desired, chosen, fits = _overlay(twins, more, old), more, attempt
         except TwinInvalidError as error:
-            reasons[one.id] = INVALID.format(detail=error.facts["detail"])
+            too_many, detail = attempt, error.facts["detail"]
+            reasons = {one.id: INVALID.format(detail=detail) for one in importance[attempt - 1 :]}
+        attempt = (fits + too_many) // 2
     return desired, chosen, reasons
 
 
@@ -126,23 +128,23 @@ def _overlay(twins: Mapping[str, Twin], chosen: Sequence[Configuration], old: Pa
     found: dict[str, Values] = {}
     for module in {*old, *(name for one in chosen for name in one.content)}:
         twin = twins.get(module)
-        values: Values = {} if twin is None else twin.desired.values
+        values: dict[str, Any] = {} if twin is None else _copied(twin.desired.values)
         for path in old.get(module, ()):
-            values = _with(values, path, None)
+            _set(values, path, None)
         for one in chosen:
             content = one.content.get(module, {})
             for path in sorted(content):  # parents before children
-                values = _with(values, path, content[path])
+                _set(values, path, content[path])
         if twin is not None and module not in {"", EDGE_AGENT, EDGE_HUB}:
-            values = _keep_own(twin, values)
+            _keep_own(twin, values)
         if chosen:  # what an operator set is not checked
             check_desired(twin or Twin("", module), values)
         found[module] = values
     return found
 
 
-def _keep_own(twin: Twin, values: Values) -> Values:
-    """Return values of a deployment, with those that configurations of the module set.
+def _keep_own(twin: Twin, values: dict[str, Any]) -> None:
+    """Set the values of configurations of the module in those of a deployment.
 
     Otherwise, each evaluation would replace the values of the other one.
     """
@@ -150,52 +152,56 @@ def _keep_own(twin: Twin, values: Values) -> Values:
         own: Any = twin.desired.values
         for step in path.split(".") if path else ():
             own = own.get(step) if isinstance(own, Mapping) else None
-        values = _with(values, path, own)
-    return values
+        _set(values, path, own)
 
 
-def _with(values: Values, path: str, value: Any) -> dict[str, Any]:
-    """Return values with one set at a path, "" for all of them; None removes it."""
-    bare = _without_nulls(value)
-    if path:
-        return _with_steps(values, path.split("."), bare)
-    return dict(bare) if isinstance(bare, Mapping) else {}
+def _set(values: dict[str, Any], path: str, value: Any) -> None:
+    """Set a value at a path, "" for all values; None removes it."""
+    if not path:
+        values.clear()
+        if isinstance(value, Mapping):
+            values.update(_copied(value))
+        return
+    *steps, last = path.split(".")
+    inner = values
+    for step in steps:
+        found = inner.get(step)
+        if not isinstance(found, dict):
+            if value is None:
+                return
+            found = inner[step] = {}
+        inner = found
+    if value is None:
+        inner.pop(last, None)
+    else:
+        inner[last] = _copied(value)
 
 
-def _with_steps(values: Values, steps: Sequence[str], value: Any) -> dict[str, Any]:
-    first, *rest = steps
-    made, inner = dict(values), values.get(first)
-    if rest and (value is not None or isinstance(inner, Mapping)):
-        made[first] = _with_steps(inner if isinstance(inner, Mapping) else {}, rest, value)
-    elif not rest and value is None:
-        made.pop(first, None)
-    elif not rest:
-        made[first] = value
-    return made
-
-
-def _without_nulls(value: Any) -> Any:
+def _copied(value: Any) -> Any:
+    """Return a copy of a value that shares no objects with it, without nulls."""
     if isinstance(value, Mapping):
-        return {name: _without_nulls(inner) for name, inner in value.items() if inner is not None}
+        return {name: _copied(inner) for name, inner in value.items() if inner is not None}
     return value
 
 
 def _winners(chosen: Sequence[Configuration]) -> dict[str, dict[str, list[str]]]:
     """Return the paths that each configuration sets and no later one sets again, by module."""
     found: dict[str, dict[str, list[str]]] = {}
-    taken: dict[str, list[str]] = {}
+    taken: dict[str, set[str]] = {}
     for one in reversed(chosen):
         for module, content in one.content.items():
-            beaten = taken.setdefault(module, [])
-            won = [path for path in content if not any(_is_within(path, other) for other in beaten)]
+            beaten = taken.setdefault(module, set())
+            won = [path for path in content if beaten.isdisjoint(_prefixes(path))]
             if won:
                 found.setdefault(one.id, {})[module] = sorted(won)
-            beaten.extend(content)
+            beaten.update(content)
     return found
 
 
-def _is_within(path: str, other: str) -> bool:
-    return not other or path == other or path.startswith(f"{other}.")
+def _prefixes(path: str) -> Iterable[str]:
+    """Return a path and all paths above it."""
+    steps = path.split(".") if path else []
+    return [".".join(steps[:count]) for count in range(len(steps) + 1)]
 
 
 def _paths_of(twin: Twin) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from birthmark.documents import DocumentProblem, check
 from birthmark.documents.queries import Condition, DocumentQuery, paths_in
 from birthmark.documents.query_evaluator import fits
 from birthmark.errors import ConflictError, InvalidRequestError, NotFoundError, PolicyError
-from birthmark.iothub.model import MAX_MODULES, Configuration, ConfigurationKind, RolloutPlan, Twin
+from birthmark.iothub.model import MAX_MODULES, Configuration, ConfigurationKind, RolloutPlan, Twin, is_device_id
 from birthmark.iothub.rules.twin_query_plans import (
     DEVICES,
     MODULES,
@@ -29,6 +29,8 @@ MAX_CONFIGURATIONS, MAX_FREE_CONFIGURATIONS = 100, 20
 """Maximum configurations per hub, and per hub of the free tier ("IoT Hub quotas and throttling")."""
 MAX_DEPLOYMENTS, MAX_FREE_DEPLOYMENTS = 100, 10
 """Maximum edge deployments per hub, and per hub of the free tier."""
+MAX_PATHS = 200
+"""Maximum paths in the content of a configuration."""
 MAX_METRICS = 5
 """Maximum custom metrics per configuration."""
 MAX_CONDITION = 4096
@@ -149,10 +151,14 @@ def check_request(configuration_id: str, request: ConfigurationRequest) -> None:
 def _check_content(kind: ConfigurationKind, content: Mapping[str, Mapping[str, Any]], refuse: Any) -> None:
     if not any(content.values()):
         raise refuse("the content is empty")
+    if sum(map(len, content.values())) > MAX_PATHS:
+        raise refuse(f"its content has more than {MAX_PATHS} paths")
     if len(content) > MAX_MODULES:
         raise refuse(f"it has content for more than {MAX_MODULES} modules")
     for module, values in content.items():
         at = f"{module[:128]}: " if kind is ConfigurationKind.DEPLOYMENT else ""
+        if kind is ConfigurationKind.DEPLOYMENT and not is_device_id(module):
+            raise refuse(f"{module[:128]!r} is not a module ID")
         for path, value in values.items():
             steps = path.split(".") if path else []
             nested = value

@@ -55,7 +55,7 @@ LOOK_S = 1.0
 SWEEP_S = 300.0
 _RESTS = 5
 """Rest after each batch, as a multiple of its duration: other requests have priority."""
-_BATCH, _MODULES_BATCH = 50, 200
+_BATCH, _MODULES_BATCH, _TOGETHER = 50, 200, 10
 _MAX_METRIC_PAGES = 100
 _MANAGER = "iotEdge"
 ACTOR = "iothub.configurations"
@@ -257,6 +257,7 @@ class ConfigurationEvaluation:
             some = await read(hub, after, _MODULES_BATCH)
             for match in some:
                 await self._evaluate_match(hub, match, known, ConfigurationKind.MODULE)
+                await asyncio.sleep(0)
             if len(some) < _MODULES_BATCH:
                 return
             after = some[-1].key
@@ -277,13 +278,17 @@ class ConfigurationEvaluation:
     # ---- twins
 
     async def _evaluate_devices(self, hub: Hub, matches: Sequence[TwinMatch], known: HubTargets) -> None:
-        work = [self._evaluate_match(hub, match, known, ConfigurationKind.DEVICE) for match in matches]
-        work += [
-            self._evaluate_deployments(hub, match.identity, match.document(is_whole=known.is_whole), known)
-            for match in matches
-            if isinstance(match.identity, Device) and match.identity.is_iot_edge
-        ]
-        await asyncio.gather(*work)
+        limit = asyncio.Semaphore(_TOGETHER)
+
+        async def evaluate(match: TwinMatch) -> None:
+            async with limit:  # few twins per pass of the event loop
+                await asyncio.sleep(0)
+                await self._evaluate_match(hub, match, known, ConfigurationKind.DEVICE)
+                if isinstance(match.identity, Device) and match.identity.is_iot_edge:
+                    document = match.document(is_whole=known.is_whole)
+                    await self._evaluate_deployments(hub, match.identity, document, known)
+
+        await asyncio.gather(*map(evaluate, matches))
 
     async def _evaluate_module(self, hub: Hub, name: str, known: HubTargets) -> None:
         with contextlib.suppress(BirthmarkError):  # deleted

@@ -222,6 +222,9 @@ class FileUploads:
         upload = await self._find(account, claims.identifier)
         if upload is None or upload.blob != claims.blob:
             raise ended
+        row = await self._database.one(store.GET_DEVICE, hub=account, device_id=upload.device_id)
+        if row is None or not row["enabled"] or row["created_at"] > upload.started_at:  # another one of that name
+            raise ended
         key = {"key_hub": account, "key_correlation_id": upload.correlation_id}
         guard = Changes().run(store.UPLOAD_IS_OPEN, expect=1, otherwise=ended, **key)
         return UploadGrant(upload.device_id, guard.merge(guard_identity(account, upload.device_id)))

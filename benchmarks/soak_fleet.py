@@ -1,8 +1,9 @@
-"""Configurations and edge deployments that reach a fleet while the server is killed.
+"""Configurations, edge deployments, a job and file uploads of a fleet while the server is killed.
 
 python benchmarks/soak_fleet.py [--each 1000] [--kills 20] [--engine sqlite|workers] [--seed 1]
 
-Prints the figures, and what is not as it should be: each twin is in exactly one right state. Exit 1 where anything is.
+Prints the figures, and what is not as it should be: each twin is in exactly one right state, and each file complete.
+Exit 1 where anything is.
 """
 
 from both_engines import soak

@@ -37,7 +37,7 @@ class ContainerNotFoundError(NotFoundError):
     cause = "Hub {hub} has no storage container {container}."
     fix = (
         "Create the container, and issue a signature for it: `birthmark hub file sas {container} --permissions rcwdl "
-        "--hub {hub}`"
+        "--create --hub {hub}`"
     )
     hub: str
     container: str

@@ -35,12 +35,12 @@ def sign_container(
     container: Annotated[str, typer.Argument(metavar="CONTAINER", help="Storage container.")],
     hub: HubOption = "birthmark",
     permissions: Annotated[str, typer.Option(help="Letters: r read, c create, w write, d delete, l list.")] = "rl",
+    create: Annotated[bool, typer.Option("--create", help="Create the container if it does not exist.")] = False,
     lasts: Annotated[int, typer.Option(metavar="SECONDS", help="Validity of the signature.")] = 3600,
 ) -> None:
     """Issue a URL for storage clients.
 
-    The URL contains a shared access signature for the container. With the permission to create or write, a missing
-    container is created.
+    The URL contains a shared access signature for the container.
     """
-    wanted = {"container": container, "permissions": permissions, "lasts_s": lasts}
+    wanted = {"container": container, "permissions": permissions, "create": create, "lasts_s": lasts}
     emit(server.as_json, server.client.post(at("hubs", hub, "files", "signatures"), wanted))

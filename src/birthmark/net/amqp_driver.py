@@ -273,8 +273,7 @@ class AmqpDriver(asyncio.Protocol):
                     break
                 if waiting is not None:
                     self._busy = True
-                    work = self._backlog.account_steps(self._await(waiting), self)
-                    self._task = asyncio.get_running_loop().create_task(work)
+                    self._task = self._backlog.start(self._await(waiting), waiting, self)
                     break
                 if self._events and now() - since > SLICE_S:
                     self._busy = True
@@ -296,7 +295,8 @@ class AmqpDriver(asyncio.Protocol):
 
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
-            await self._backlog.await_in_turn(waiting, self._owner)
+            await self._backlog.wait_for_turn(self._owner)
+            await waiting
         except BirthmarkError as error:
             self.refuse(error)
         except Exception:

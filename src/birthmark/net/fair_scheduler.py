@@ -20,6 +20,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import suppress
+from functools import partial
 from types import coroutine
 from typing import Any, ClassVar, Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -247,15 +248,11 @@ class Backlog:
                 await self._next(owner)
             self._has_turn = True
 
-    async def await_in_turn(self, work: Awaitable[T], owner: str) -> T:
-        """Wait for the owner's turn, then await `work`; close it if this task is cancelled before."""
-        try:
-            await self.wait_for_turn(owner)
-        except asyncio.CancelledError:
-            if isinstance(work, Coroutine):
-                work.close()
-            raise
-        return await work
+    def start(self, turn: Coroutine[Any, Any, T], work: Awaitable[T], whose: OwnedWork) -> asyncio.Task[T]:
+        """Start a task of `turn`, which awaits `work` in its owner's turn; close both if it is cancelled before."""
+        task = asyncio.get_running_loop().create_task(self.account_steps(turn, whose))
+        task.add_done_callback(partial(_close_unstarted, work, turn))
+        return task
 
     async def _next(self, owner: str) -> None:
         ready = asyncio.get_running_loop().create_future()
@@ -330,6 +327,13 @@ async def wait_for_caller_turn() -> None:
     backlog = Backlog.running()
     if owner := backlog.current_owner:
         await backlog.wait_for_turn(owner)
+
+
+def _close_unstarted(work: Awaitable[Any], turn: Coroutine[Any, Any, Any], task: asyncio.Task[Any]) -> None:
+    if task.cancelled():
+        for one in (work, turn):
+            if isinstance(one, Coroutine):
+                one.close()
 
 
 class Slices:

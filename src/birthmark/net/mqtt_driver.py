@@ -355,8 +355,7 @@ class MqttDriver(asyncio.Protocol):
                 count, waiting = self._dispatch_next()
                 if waiting is not None:
                     self._busy = True
-                    work = self._backlog.account_steps(self._await(waiting), self)
-                    self._task = asyncio.get_running_loop().create_task(work)
+                    self._task = self._backlog.start(self._await(waiting), waiting, self)
                     break
                 if not count:
                     break
@@ -468,7 +467,8 @@ class MqttDriver(asyncio.Protocol):
 
     async def _await(self, waiting: Awaitable[None]) -> None:
         try:
-            await self._backlog.await_in_turn(waiting, self._owner)
+            await self._backlog.wait_for_turn(self._owner)
+            await waiting
         except RemoteProtocolError as error:  # the client's buffer is full
             self._broken(error)
         except BirthmarkError as error:

@@ -30,6 +30,7 @@ class NewSignature(msgspec.Struct):
 
     container: str
     permissions: str = "rl"
+    create: bool = False
     lasts_s: Annotated[int, msgspec.Meta(ge=60, le=_MAX_S)] = 3600
 
 
@@ -53,7 +54,9 @@ def endpoints(iothub: IotHub, port: Callable[[], int]) -> Sequence[Endpoint]:
         wanted: NewSignature = request.body
         hub = hubs.by_name(request["name"])
         life = timedelta(seconds=wanted.lasts_s)
-        container = await files.sign_container(hub, wanted.container, wanted.permissions, life, actor=request.actor)
+        container = await files.sign_container(
+            hub, wanted.container, wanted.permissions, life, creates=wanted.create, actor=request.actor
+        )
         return {"container": wanted.container, "url": container.url(_authority(hub.host, port()))}
 
     every = "/hubs/{name}/files"

@@ -288,7 +288,9 @@ async def test_the_signature_of_a_disabled_or_recreated_device_is_refused(
 
 async def test_a_signature_that_may_only_create_overwrites_nothing(tmp_path: Path) -> None:
     async with a_world(f"sqlite:///{tmp_path}/x.db", tmp_path / "files") as world:
-        signed = await world.files.sign_container(world.hub, "reports", "c", timedelta(hours=1), actor="test")
+        signed = await world.files.sign_container(
+            world.hub, "reports", "c", timedelta(hours=1), creates=True, actor="test"
+        )
         assert (await world.call("PUT", "reports/a", signed.sas, b"one")).status == 201
         assert (await world.call("PUT", "reports/a", signed.sas, b"two")).status == 409
 

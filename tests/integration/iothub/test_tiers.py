@@ -200,6 +200,11 @@ _UNCOUNTED = {
         for name in SERVICEBOUND
         for method, rest in (("GET", ""), ("DELETE", "/{lock}"), ("POST", "/{lock}/abandon"))
     },
+    **{
+        f"{method} /messages/{name}/filenotifications{rest}": "as above"
+        for name in SERVICEBOUND
+        for method, rest in (("GET", ""), ("DELETE", "/{lock}"), ("POST", "/{lock}/abandon"))
+    },
 }
 _COUNTED = {
     **dict.fromkeys(
@@ -210,6 +215,9 @@ _COUNTED = {
             *(f"{method} /devices/{{device_id}}/modules/{{module_id}}" for method in ("GET", "PUT", "DELETE")),
         ],
         ThrottleClass.REGISTRY,
+    ),
+    **dict.fromkeys(
+        ["GET /jobs", "POST /jobs/create", "GET /jobs/{job_id}", "DELETE /jobs/{job_id}"], ThrottleClass.JOB
     ),
     **dict.fromkeys(
         [

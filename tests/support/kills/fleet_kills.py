@@ -1,10 +1,13 @@
-"""Configurations that reach a fleet while the server is killed: each twin ends in exactly one right state.
+"""Configurations, a job and file uploads of a fleet while the server is killed: each device ends in one right state.
 
 Two configurations target overlapping devices, a third one is deleted on the way, tags change, and a deployment reaches
 the modules of gateways. Whoever asks and is cut off asks again. Afterwards every twin has the values of the highest
-priority, no value of the deleted one, and each gateway the modules of its deployment.
+priority, no value of the deleted one, and each gateway the modules of its deployment. The job has changed each twin
+once, and every file is complete.
 """
 
+import base64
+import json
 import random
 import time
 from collections.abc import Iterator, Mapping
@@ -12,6 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
+import requests
+
+from support.azure.sas_tokens import make_sas
 from support.kills.kills import Kill, kill_server
 from support.kills.patient_client import PATIENCE_S, PatientClient
 from support.server.servers import RunningServer
@@ -20,6 +26,10 @@ Json = dict[str, Any]
 _GROUPS, _GATEWAYS = 4, 5
 _WANTED: Mapping[int, Json] = {0: {"x": 1, "y": 1}, 1: {"x": 2, "y": 1}, 2: {"x": 2, "y": 1}, 3: {"x": 2}}
 """Desired properties by group: the first configuration targets groups 0 to 2, the second one 1 to 3."""
+_KEY = b"k" * 32
+_FILE_BYTES = 200_000
+_UPLOADS = 0.2
+"""Share of the devices that upload a file."""
 _MODULES = {"$edgeAgent", "$edgeHub", "camera"}
 
 
@@ -32,11 +42,13 @@ class Fleet(PatientClient):
 
     def create(self, count: int) -> None:
         """Create devices in groups, and gateways."""
+        key = base64.b64encode(_KEY).decode()
+        proof = {"type": "sas", "symmetricKey": {"primaryKey": key, "secondaryKey": key}}
         devices = [{"id": f"d-{number:04}", "tags": {"n": number % _GROUPS}} for number in range(count)]
         gateways = [{"id": f"g-{number}", "capabilities": {"iotEdge": True}} for number in range(_GATEWAYS)]
         every: list[Json] = [*devices, *gateways]
         for first in range(0, len(every), 100):
-            items = [{"importMode": "create", "authentication": {"type": "sas"}, **one} for one in every[first:][:100]]
+            items = [{"importMode": "create", "authentication": proof, **one} for one in every[first:][:100]]
             status, told = self.ask("POST", "/devices", items)
             assert status == HTTPStatus.OK, told
 
@@ -56,6 +68,43 @@ class Fleet(PatientClient):
         status, told = self.ask("PATCH", f"/twins/{name}", {"tags": {"n": group}})
         assert status == HTTPStatus.OK, told
 
+    def schedule(self, name: str) -> None:
+        """Create a job that tags every device; one whose answer was lost is there already."""
+        body: Json = {"jobId": name, "type": "scheduleUpdateTwin", "updateTwin": {"etag": "*", "tags": {"job": 1}}}
+        body |= {"queryCondition": "tags.n < 4", "maxExecutionTimeInSeconds": 3600}
+        status, told = self.ask("PUT", f"/jobs/v2/{name}", body)
+        assert status in {HTTPStatus.OK, HTTPStatus.CONFLICT}, told
+
+    def upload(self, name: str) -> None:
+        """Upload a file as a device, until it is complete."""
+        place = f"{self.first}/devices/{name}"
+        who = self.first, make_sas(place, _KEY, int(time.time()) + 3600)
+        status, told = self.until_answered(who, "POST", f"/devices/{name}/files", {"blobName": "log"})
+        assert status == HTTPStatus.OK, told
+        url = f"https://{told['hostName']}/{told['containerName']}/{told['blobName']}{told['sasToken']}"
+        end = time.monotonic() + PATIENCE_S
+        while not self._is_put(url, content_of(name)):
+            assert time.monotonic() < end, f"{name} never uploaded its file"
+            time.sleep(random.uniform(0.05, 0.3))
+        done = {"correlationId": told["correlationId"], "isSuccess": True, "statusCode": 200}
+        status, told = self.until_answered(who, "POST", f"/devices/{name}/files/notifications", done)
+        assert status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND}, told  # or done before its answer was lost
+
+    def _is_put(self, url: str, content: bytes) -> bool:
+        headers = {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2020-10-02"}
+        try:
+            answer = requests.put(url, content, headers=headers, verify=self.trust, timeout=20)
+        except requests.RequestException:
+            return False
+        if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return False
+        assert answer.status_code == HTTPStatus.CREATED, answer.text
+        return True
+
+
+def content_of(name: str) -> bytes:
+    return (name.encode() * _FILE_BYTES)[:_FILE_BYTES]
+
 
 def device_content(**values: Any) -> Json:
     return {f"properties.desired.{name}": value for name, value in values.items()}
@@ -69,6 +118,7 @@ def keep_on(
     world.create(each)
     groups = {f"d-{number:04}": number % _GROUPS for number in range(each)}
     moved = {name: dice.randrange(_GROUPS) for name in dice.sample(sorted(groups), each // 4)}
+    uploading = dice.sample(sorted(groups), max(1, int(each * _UPLOADS)))
     modules = {"$edgeAgent": {"properties.desired": {"modules": {"camera": {}}}}, "camera": device_content(rate=5)}
     with ThreadPoolExecutor(at_once) as pool:
         world.configure("gone", "*", 9, deviceContent=device_content(x=9, z=9))
@@ -77,6 +127,8 @@ def keep_on(
             pool.submit(world.configure, "high", "tags.n > 0", 2, deviceContent=device_content(x=2)),
             pool.submit(world.configure, "cameras", "*", 1, modulesContent=modules),
             pool.submit(world.delete, "gone"),
+            pool.submit(world.schedule, "tag-all"),
+            *(pool.submit(world.upload, name) for name in uploading),
             *(pool.submit(world.tag, name, group) for name, group in moved.items()),
         ]
         for _ in range(kills):
@@ -88,8 +140,11 @@ def keep_on(
     while faults and time.monotonic() < end:
         time.sleep(1)
         faults = list(_faults(world, groups | moved))
+    faults += _job_faults(world, each)
+    faults += _file_faults(server, uploading)
     return {
         "each": each,
+        "files": len(uploading),
         "kills": kills,
         "asked": world.asked,
         "seconds": round(time.monotonic() - began, 1),
@@ -104,6 +159,8 @@ def _faults(world: Fleet, groups: Mapping[str, int]) -> Iterator[str]:
         desired = {key: value for key, value in twin["properties"]["desired"].items() if key[0] != "$"}
         states = {key: one["status"] for key, one in twin.get("configurations", {}).items()}
         wanted = {"low": group < _GROUPS - 1, "high": group > 0}
+        if twin["tags"].get("job") != 1:
+            yield f"{name}: the job did not reach it"
         if desired != _WANTED[group] or states != {key: "Applied" for key, is_so in wanted.items() if is_so}:
             yield f"{name} of group {group}: {desired} {states}"
     for number in range(_GATEWAYS):
@@ -113,3 +170,25 @@ def _faults(world: Fleet, groups: Mapping[str, int]) -> Iterator[str]:
             yield f"g-{number}: {[one['moduleId'] for one in modules]}"
         if agent.get("configurations") != {"cameras": {"status": "Applied"}}:
             yield f"g-{number}: {agent.get('configurations')}"
+
+
+def _job_faults(world: Fleet, count: int) -> Iterator[str]:
+    """Yield what is wrong with the job: each device has exactly one row, and is done."""
+    _, job = world.ask("GET", "/jobs/v2/tag-all")
+    found = job["deviceJobStatistics"]
+    if (job["status"], found["deviceCount"], found["succeededCount"]) != ("completed", count, count):
+        yield f"the job is {job['status']}: {found}"
+
+
+def _file_faults(server: RunningServer, uploading: list[str]) -> Iterator[str]:
+    """Yield what is wrong with the files: each is there, complete, and none is more."""
+    listed = server.run("hub", "file", "ls", "--json").stdout.splitlines()
+    sizes = {row["name"]: row["size"] for row in map(json.loads, listed)}
+    if sizes != {f"{name}/log": _FILE_BYTES for name in uploading}:
+        yield f"{len(sizes)} files of {len(uploading)}: {set(sizes.values())}"
+    signed = json.loads(server.run("hub", "file", "sas", "uploads", "--json").stdout)["url"]
+    container, _, sas = signed.partition("?")
+    for name in uploading:
+        answer = requests.get(f"{container}/{name}/log?{sas}", verify=server.endpoints["trust_bundle"], timeout=20)
+        if answer.content != content_of(name):
+            yield f"the file of {name} is not what it sent: {answer.status_code}"

@@ -500,7 +500,7 @@ HUB: Mapping[str, Row] = {
         is_instead=True,
     ),
     "iothub.no_credentials": Row(hub_saying("fix-bare", as_device=False), in_hub("fix-bare"), is_instead=True),
-    "iothub.operation_not_served": Row(rest("IOTHUB", "GET", "/jobs/v2"), is_instead=True),
+    "iothub.operation_not_served": Row(rest("IOTHUB", "PATCH", "/jobs"), is_instead=True),
     "iothub.policy_refused": Row(
         rest("IOTHUB", "GET", "/devices"),
         typing('export IOTHUB_CONNECTION_STRING="${IOTHUB_CONNECTION_STRING/KeyName=iothubowner/KeyName=device}"'),

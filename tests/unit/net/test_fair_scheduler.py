@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import time
-from collections.abc import Generator
+from collections.abc import Awaitable, Generator
 from functools import partial
 from itertools import count
 
@@ -317,19 +317,26 @@ async def test_a_task_waits_for_its_own_owners_others_and_for_nobody_elses() -> 
     assert worked == ["single", "before", "many"]
 
 
-async def test_work_that_is_cancelled_before_its_turn_is_closed() -> None:
-    waiting = Backlog.running()
+@pytest.mark.parametrize("steps", [0, 1, 2])
+async def test_work_that_is_cancelled_before_its_turn_is_closed(steps: int) -> None:
+    waiting, gate = Backlog.running(), asyncio.get_running_loop().create_future()
 
     async def ask() -> None:
         pass
 
-    waiting.add(lambda: None, "one")
+    async def turn(work: Awaitable[None]) -> None:
+        await gate
+        await work
+
     work = ask()
-    before = waiting.await_in_turn(work, "one")
-    before.send(None)
-    with pytest.raises(asyncio.CancelledError):
-        before.throw(asyncio.CancelledError())
-    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
+    waits = turn(work)
+    task = waiting.start(waits, work, Peer("one"))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait({task})
+    await asyncio.sleep(0)
+    assert (inspect.getcoroutinestate(work), inspect.getcoroutinestate(waits)) == (inspect.CORO_CLOSED,) * 2
 
 
 async def test_who_gives_up_its_turn_keeps_nobody_waiting() -> None:

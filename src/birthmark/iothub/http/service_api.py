@@ -27,7 +27,7 @@ from birthmark.iothub.http.message_headers import c2d_message_of
 from birthmark.iothub.model import Device, Hub, Identity, Twin, name_of, space_of
 from birthmark.iothub.ports import DeviceCalls
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
-from birthmark.iothub.rules.configurations import modules_of_content
+from birthmark.iothub.rules.configurations import EDGE_AGENT, modules_of_content
 from birthmark.iothub.rules.direct_methods import MAX_PAYLOAD_BYTES
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.rules.twins import apply_configuration
@@ -35,6 +35,7 @@ from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.file_uploads import NOTIFICATIONS
 from birthmark.iothub.service.hubs_and_authorization import READ, SERVICE, WRITE
 from birthmark.iothub.service.throttles import Throttles
+from birthmark.iothub.wire.configurations import DESIRED_PATH
 from birthmark.net.http_route_wrappers import Handler
 from birthmark.untrusted_json_and_text import whole_number
 
@@ -190,7 +191,8 @@ def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
             apply_configuration(Twin(hub.name, name), one, 0)
         if content.modules_content:
             modules_wanted = modules_of_content(content.modules_content)
-            await iothub.evaluation.set_modules(hub, device, modules_wanted, actor=policy)
+            is_complete = DESIRED_PATH in content.modules_content.get(EDGE_AGENT, {})
+            await iothub.evaluation.set_modules(hub, device, modules_wanted, is_complete=is_complete, actor=policy)
         for name, one in wanted.items():
             await iothub.twins.configure(hub, name, one, actor=policy)
         return Response(status_code=204)

@@ -343,15 +343,17 @@ class ConfigurationEvaluation:
     async def _set_module(self, hub: Hub, name: str, decide: Callable[[Twin], Twin]) -> None:
         await self._twins.set_configurations(hub, await self._registry.identity(hub, name), decide)
 
-    async def set_modules(self, hub: Hub, device: Device, wanted: frozenset[str], *, actor: str = ACTOR) -> None:
-        """Create missing modules of an IoT Edge device, and delete those of earlier deployments.
+    async def set_modules(
+        self, hub: Hub, device: Device, wanted: frozenset[str], *, is_complete: bool = True, actor: str = ACTOR
+    ) -> None:
+        """Create missing modules of an IoT Edge device; if `is_complete`, delete those of earlier deployments.
 
         Raise `TooManyModulesError`.
         """
         modules = self._registry.modules
         there = {one.module_id: one for one in await modules.of(hub, device.device_id)}
         for name in sorted(there.keys() - wanted - {EDGE_AGENT, EDGE_HUB}):
-            if there[name].managed_by == _MANAGER:
+            if is_complete and there[name].managed_by == _MANAGER:
                 await modules.remove(hub, device.device_id, name, None, actor=actor)
         for name in sorted(wanted - there.keys()):
             proof = DeviceAuthentication(AuthenticationType.SAS)

@@ -51,7 +51,6 @@ NOTIFICATION_RULES = DeviceQueueRules(max_waiting=10_000, lock_s=60, max_deliver
 NOTIFICATION_LIFE_S = 3600
 SWEEP_S = 30
 _PERMISSIONS = "cw"
-_WRITING = frozenset("cw")
 _MICROS = 1_000_000
 _ATTEMPTS = 8
 _RETRY_S = 60
@@ -292,12 +291,14 @@ class FileUploads:
                 }
                 changes.merge(self._notifying(hub, record))
         await self._database.commit(changes)
-        await storage.drop_blocks(path)
+        rows = await self._database.all(store.UPLOADS_OF_DEVICE, hub=hub.name, device_id=device_id)
+        if not any(row["blob"] == upload.blob for row in rows):  # another open upload may need the blocks
+            await storage.drop_blocks(path)
 
     async def sign_container(
-        self, hub: Hub, container: str, permissions: str, lasts: timedelta, *, actor: str
+        self, hub: Hub, container: str, permissions: str, lasts: timedelta, *, creates: bool = False, actor: str
     ) -> SignedContainer:
-        """Issue a signature for a container, and create the container if the signature may write.
+        """Issue a signature for a container, which is created if missing and `creates`.
 
         Raise `BlobRequestInvalidError`, `StorageUnavailableError`.
         """
@@ -306,7 +307,7 @@ class FileUploads:
         letters = parse_permissions(permissions)
         claims = SasClaims(container, letters, self._clock.now() + lasts)
         changes = Changes().audit(actor, "iothub.file_sas", hub.name, container=container, permissions=letters)
-        if not _WRITING.isdisjoint(letters):
+        if creates:
             changes.merge(storage.ensuring(hub.name, container))
         await self._database.commit(changes)
         return SignedContainer(container, format_sas(account_of(hub), claims))

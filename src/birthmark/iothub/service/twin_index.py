@@ -17,7 +17,7 @@ from birthmark.iothub.rules.index_terms import Term
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 from birthmark.store.table_statements import MAX_LIST_VALUES, list_parameters
-from birthmark.supervised_tasks import Leads, always
+from birthmark.supervised_tasks import Leads, always, told
 
 LOOK_EVERY_S = 0.5
 _RESTS = 5
@@ -72,7 +72,8 @@ class TwinIndex:
         for row in rows:
             by_hub[row["hub"]].append(row["device_id"])
         for hub, names in by_hub.items():
-            await self._changed(hub, names)
+            # An error must not stop the index; the next sweep evaluates the twins again.
+            await told("configurations of changed twins", self._changed(hub, names))
         changes = Changes()
         async for portion in self._portions_for(rows):
             changes.merge(portion)

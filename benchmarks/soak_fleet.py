@@ -1,4 +1,4 @@
-"""Configurations, edge deployments, a job and file uploads of a fleet while the server is killed.
+"""Configurations, edge deployments, a job, uploads and imports of a fleet while the server is killed.
 
 python benchmarks/soak_fleet.py [--each 1000] [--kills 20] [--engine sqlite|workers] [--seed 1]
 

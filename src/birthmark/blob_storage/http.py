@@ -198,6 +198,8 @@ class _Operations:
 
     async def _set_metadata(self, asked: _BlobCall) -> Response:
         asked.permit(SasPermission.WRITE, served=frozenset({"comp"}))
+        if asked.claims.identifier:  # it would make an older file count as the one that is uploaded
+            raise wire.refused("the metadata of an uploaded file is part of its upload", "UnsupportedQueryParameter")
         blob = await self._storage.set_metadata(asked.scope(), dict(wire.parse_metadata(asked.headers)))
         return Response(status_code=200, headers=_written(blob))
 

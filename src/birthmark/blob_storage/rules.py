@@ -10,7 +10,7 @@ from birthmark.blob_storage.model import SasClaims, SasPermission, StoredBlob, U
 from birthmark.blob_storage.wire import BlockReference, refused
 from birthmark.errors import ConflictError, ForbiddenError, InvalidRequestError, NotFoundError
 
-MAX_NAME_CHARS = 1024
+MAX_NAME_BYTES = 1024
 _CONTAINER = re.compile(r"[a-z0-9](?:-?[a-z0-9]){2,62}")
 _MAX_CONTAINER_CHARS = 63
 _RANGE = re.compile(r"bytes=(\d{1,18})-(\d{0,18})")
@@ -136,8 +136,8 @@ def is_container_name(name: str) -> bool:
 def find_name_error(name: str) -> str | None:
     """Return why a blob name is not valid, or None. A URL may not change it, so it has no dot segments."""
     segments = name.split("/")
-    if not 1 <= len(name) <= MAX_NAME_CHARS:
-        return f"it does not have 1 to {MAX_NAME_CHARS} characters"
+    if not name or len(name.encode(errors="surrogatepass")) > MAX_NAME_BYTES:
+        return f"it does not have 1 to {MAX_NAME_BYTES} bytes in UTF-8"
     if not name.isprintable() or "\\" in name:
         return "it has a backslash or a character that is not printable"
     if not {"", ".", ".."}.isdisjoint(segments):

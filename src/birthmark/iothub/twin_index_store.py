@@ -172,6 +172,13 @@ MODULES_PAGE = statement(
 )
 
 
+DEVICES_NAMED = statement(
+    select(devices.c.device_id.label("subject"), *_DEVICE, *_TWIN)
+    .select_from(devices.outerjoin(twins, and_(twins.c.hub == devices.c.hub, twins.c.device_id == devices.c.device_id)))
+    .where(devices.c.hub == bindparam("hub"), is_in_list(devices.c.device_id))
+)
+
+
 def module_row_of(row: Row) -> dict[str, Any]:
     """Return the row of a module from a search result, which has no keys."""
     names = (*(column.name for column in _MODULE), "enabled")

@@ -22,8 +22,8 @@ class ValueRefusedError(InvalidRequestError):
     code = "store.value_refused"
     cause = "The request contains a value that the database cannot store: {reason}."
     fix = (
-        "Remove NUL characters (`%00` in a URL, `\\u0000` in JSON) and unpaired surrogates. Keep numbers within 64 "
-        "bits."
+        "Remove NUL characters (`%00` in a URL, `\\u0000` in JSON) and unpaired surrogates. Shorten long names. Keep "
+        "numbers within 64 bits."
     )
     reason: str
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from birthmark.blob_storage import store
+from birthmark.blob_storage import service, store
 from birthmark.blob_storage.model import StorageQuotas
 from birthmark.blob_storage.rules import (
     BlobConditions,
@@ -299,6 +299,29 @@ async def test_concurrent_writes_of_a_device_are_limited(database_url: str, tmp_
         with pytest.raises(StorageBusyError):
             await world.storage.put(scope("more"), content(b""))
         await world.storage.put(scope("other", "d2"), content(b""))  # of another device
+        gate.set()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_devices_that_use_all_slots_do_not_block_the_first_upload_of_others(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        await gate.wait()
+        yield b""
+
+    monkeypatch.setattr(service, "MAX_WRITES", 4)
+    async with a_world(database_url, tmp_path / "files") as world:
+        tasks = [
+            asyncio.ensure_future(world.storage.put(scope(f"s{number}", "greedy"), BlobContent(slow())))
+            for number in range(4)
+        ]
+        await asyncio.sleep(0.2)
+        with pytest.raises(StorageBusyError):
+            await world.storage.put(scope("more", "greedy"), content(b""))
+        await world.storage.put(scope("first", "d2"), content(b""))
         gate.set()
         await asyncio.gather(*tasks, return_exceptions=True)
 

@@ -335,6 +335,20 @@ async def test_a_header_or_an_operation_that_would_be_ignored_is_refused(tmp_pat
         assert await world.storage.find(_path(target)) is None
 
 
+async def test_new_metadata_of_an_older_file_do_not_count_as_an_upload(tmp_path: Path) -> None:
+    async with a_world(f"sqlite:///{tmp_path / 'x.db'}", tmp_path / "files") as world:
+        first = await world.begin()
+        await world.put(first)
+        await world.end(first)
+        world.clock.move(timedelta(seconds=10))
+        target = await world.begin()
+        query = f"comp=metadata&{target.sas}"
+        refused = await world.call("PUT", f"{target.container}/{target.blob}", query, b"", **{"x-ms-meta-a": "1"})
+        assert code(refused) == (400, "UnsupportedQueryParameter")
+        with pytest.raises(UploadNotStoredError):
+            await world.end(target)
+
+
 async def test_reads_answer_ranges_and_conditions(tmp_path: Path) -> None:
     async with a_world(f"sqlite:///{tmp_path / 'x.db'}", tmp_path / "files") as world:
         target = await world.begin()

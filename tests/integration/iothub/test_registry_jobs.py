@@ -20,9 +20,10 @@ from birthmark.iothub import store
 from birthmark.iothub.error_mapping import http_error
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.service.registry_jobs import KEEP, RegistryJobRunningError, UnknownRegistryJobError
+from birthmark.iothub.service.registry_jobs import KEEP, RegistryJobRunningError, RegistryJobs, UnknownRegistryJobError
+from birthmark.iothub.wire import BodyInvalidError
 from birthmark.iothub.wire.registry_jobs import ContainerUriError, RegistryJobRequest
-from birthmark.store import Database, open_database
+from birthmark.store import Changes, Database, open_database
 from support.fakes import FakeClock, SeededEntropy
 
 pytestmark = pytest.mark.integration
@@ -147,6 +148,41 @@ async def test_a_hub_runs_one_job_at_a_time(database_url: str, tmp_path: Path) -
         assert [type(one) for one in results].count(RegistryJobRunningError) == 2
         await world.run()
         await world.start()
+
+
+async def test_a_file_name_that_is_not_valid_is_refused(tmp_path: Path) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/one.db", tmp_path / "files") as world:
+        url = await world.url()
+        for name in ("../devices.txt", "\U00020000" * 300):
+            with pytest.raises(BodyInvalidError):
+                await world.jobs.create(
+                    world.hub, RegistryJobRequest(False, "", "", url, name, True), HOST, actor="test"
+                )
+
+
+async def test_a_job_that_fails_unexpectedly_does_not_stop_those_of_other_hubs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/one.db", tmp_path / "files") as world:
+        found: list[str] = []
+
+        async def run(job: store.RegistryJob, _: object) -> None:
+            found.append(job.hub)
+            if job.hub == "broken":
+                raise RuntimeError
+            await world.database.commit(world.jobs._ending(job, "completed", ""))
+
+        await world.start()
+        (row,) = await world.database.all(store.RUNNING_REGISTRY_JOBS)
+        broken = replace(store.REGISTRY_JOBS.of(row), hub="broken", job_id="x", running_hub="broken")
+        await world.database.commit(Changes().run(store.ADD_REGISTRY_JOB, **store.REGISTRY_JOBS.row(broken)))
+        monkeypatch.setattr(RegistryJobs, "_run", lambda _self, job, name: run(job, name))
+        task = asyncio.ensure_future(world.jobs.keep_running(str))
+        async with asyncio.timeout(10):
+            while {*found} != {"broken", "main"}:
+                await asyncio.sleep(0.01)
+        assert not task.done()
+        task.cancel()
 
 
 async def test_lines_that_were_applied_before_a_kill_are_no_errors_after_it(database_url: str, tmp_path: Path) -> None:

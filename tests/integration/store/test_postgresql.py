@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import secrets
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -16,6 +17,7 @@ from birthmark.bus import LocalBus
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableError
 from birthmark.store import Changes, Database, Statement, open_database, schema_migration, statement, upsert
 from birthmark.store.compiled_statements import CompiledStatement
+from birthmark.store.database import ValueRefusedError
 from birthmark.store.plain_and_encrypted_column_types import blob, number, text
 from birthmark.store.postgresql import batch_functions, outage_retry, writer_connection
 from birthmark.store.postgresql.outage_retry import OPTIONS
@@ -100,6 +102,26 @@ async def test_what_is_refused_says_so_by_its_own_write(postgres_url: str) -> No
         assert refused.value is refusal
         await neighbor
         assert [(row["id"], row["n"]) for row in await database.all(ALL)] == [("z", 2)]
+
+
+async def test_a_text_that_is_too_long_for_an_index_is_refused_alone(postgres_url: str) -> None:
+    long = "".join(chr(0x20000 + secrets.randbelow(40_000)) for _ in range(1000))  # PostgreSQL compresses others
+    async with a_database(postgres_url) as database:
+        neighbor = database.submit(Changes().run(ADD, id="z", n=1).event(ThingTold("z")))
+        with pytest.raises(ValueRefusedError):
+            await database.commit(Changes().run(ADD, id=long, n=1))
+        await neighbor
+        assert [row["id"] for row in await database.all(ALL)] == ["z"]
+
+
+async def test_a_change_whose_audit_subject_is_too_long_for_an_index_is_refused_alone(postgres_url: str) -> None:
+    long = "".join(chr(0x20000 + secrets.randbelow(40_000)) for _ in range(1000))
+    async with a_database(postgres_url) as database:
+        neighbor = database.submit(Changes().run(ADD, id="z", n=1).audit("ann", "thing.add", "z"))
+        with pytest.raises(ValueRefusedError):
+            await database.commit(Changes().run(ADD, id="a", n=1).audit("ann", "thing.add", long))
+        await neighbor
+        assert [row["id"] for row in await database.all(ALL)] == ["z"]
 
 
 VALUES = Table("test_values", MetaData(), text("id", key=True), text("word"), number("n"), blob("data"))

@@ -3,21 +3,30 @@
 Two configurations target overlapping devices, a third one is deleted on the way, tags change, and a deployment reaches
 the modules of gateways. Whoever asks and is cut off asks again. Afterwards every twin has the values of the highest
 priority, no value of the deleted one, and each gateway the modules of its deployment. The job has changed each twin
-once, and every file is complete.
+once. Devices upload files, and devices are imported and exported, until the kills are over: every file that is read at
+any time is complete, and each import happens once.
 """
 
 import base64
 import json
 import random
+import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
-import requests
-
-from support.azure.sas_tokens import make_sas
+from support.kills.fleet_files import (
+    FILE_BYTES,
+    KEY,
+    FileReader,
+    RegistryTransfers,
+    UntilOver,
+    Uploads,
+    version_of,
+)
 from support.kills.kills import Kill, kill_server
 from support.kills.patient_client import PATIENCE_S, PatientClient
 from support.server.servers import RunningServer
@@ -26,10 +35,8 @@ Json = dict[str, Any]
 _GROUPS, _GATEWAYS = 4, 5
 _WANTED: Mapping[int, Json] = {0: {"x": 1, "y": 1}, 1: {"x": 2, "y": 1}, 2: {"x": 2, "y": 1}, 3: {"x": 2}}
 """Desired properties by group: the first configuration targets groups 0 to 2, the second one 1 to 3."""
-_KEY = b"k" * 32
-_FILE_BYTES = 200_000
-_UPLOADS = 0.2
-"""Share of the devices that upload a file."""
+_UPLOADS, _UPLOADERS = 0.2, 3
+"""Share of the devices that upload files, and how many do so at once."""
 _MODULES = {"$edgeAgent", "$edgeHub", "camera"}
 
 
@@ -42,7 +49,7 @@ class Fleet(PatientClient):
 
     def create(self, count: int) -> None:
         """Create devices in groups, and gateways."""
-        key = base64.b64encode(_KEY).decode()
+        key = base64.b64encode(KEY).decode()
         proof = {"type": "sas", "symmetricKey": {"primaryKey": key, "secondaryKey": key}}
         devices = [{"id": f"d-{number:04}", "tags": {"n": number % _GROUPS}} for number in range(count)]
         gateways = [{"id": f"g-{number}", "capabilities": {"iotEdge": True}} for number in range(_GATEWAYS)]
@@ -75,36 +82,6 @@ class Fleet(PatientClient):
         status, told = self.ask("PUT", f"/jobs/v2/{name}", body)
         assert status in {HTTPStatus.OK, HTTPStatus.CONFLICT}, told
 
-    def upload(self, name: str) -> None:
-        """Upload a file as a device, until it is complete."""
-        place = f"{self.first}/devices/{name}"
-        who = self.first, make_sas(place, _KEY, int(time.time()) + 3600)
-        status, told = self.until_answered(who, "POST", f"/devices/{name}/files", {"blobName": "log"})
-        assert status == HTTPStatus.OK, told
-        url = f"https://{told['hostName']}/{told['containerName']}/{told['blobName']}{told['sasToken']}"
-        end = time.monotonic() + PATIENCE_S
-        while not self._is_put(url, content_of(name)):
-            assert time.monotonic() < end, f"{name} never uploaded its file"
-            time.sleep(random.uniform(0.05, 0.3))
-        done = {"correlationId": told["correlationId"], "isSuccess": True, "statusCode": 200}
-        status, told = self.until_answered(who, "POST", f"/devices/{name}/files/notifications", done)
-        assert status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_FOUND}, told  # or done before its answer was lost
-
-    def _is_put(self, url: str, content: bytes) -> bool:
-        headers = {"x-ms-blob-type": "BlockBlob", "x-ms-version": "2020-10-02"}
-        try:
-            answer = requests.put(url, content, headers=headers, verify=self.trust, timeout=20)
-        except requests.RequestException:
-            return False
-        if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            return False
-        assert answer.status_code == HTTPStatus.CREATED, answer.text
-        return True
-
-
-def content_of(name: str) -> bytes:
-    return (name.encode() * _FILE_BYTES)[:_FILE_BYTES]
-
 
 def device_content(**values: Any) -> Json:
     return {f"properties.desired.{name}": value for name, value in values.items()}
@@ -119,21 +96,27 @@ def keep_on(
     groups = {f"d-{number:04}": number % _GROUPS for number in range(each)}
     moved = {name: dice.randrange(_GROUPS) for name in dice.sample(sorted(groups), each // 4)}
     uploading = dice.sample(sorted(groups), max(1, int(each * _UPLOADS)))
+    uploads = [Uploads(world, uploading[first::_UPLOADERS]) for first in range(_UPLOADERS)]
+    transfers, reader = RegistryTransfers(server, world), FileReader(server, uploading, each)
     modules = {"$edgeAgent": {"properties.desired": {"modules": {"camera": {}}}}, "camera": device_content(rate=5)}
-    with ThreadPoolExecutor(at_once) as pool:
+    always: list[UntilOver] = [*uploads, transfers, reader]
+    is_over, met = threading.Event(), Counter[str]()
+    with ThreadPoolExecutor(at_once + len(always)) as pool:
         world.configure("gone", "*", 9, deviceContent=device_content(x=9, z=9))
         running = [
+            *(pool.submit(one.keep_on, is_over) for one in always),
             pool.submit(world.configure, "low", "tags.n < 3", 1, deviceContent=device_content(x=1, y=1)),
             pool.submit(world.configure, "high", "tags.n > 0", 2, deviceContent=device_content(x=2)),
             pool.submit(world.configure, "cameras", "*", 1, modulesContent=modules),
             pool.submit(world.delete, "gone"),
             pool.submit(world.schedule, "tag-all"),
-            *(pool.submit(world.upload, name) for name in uploading),
             *(pool.submit(world.tag, name, group) for name, group in moved.items()),
         ]
         for _ in range(kills):
             time.sleep(dice.uniform(0.2, 1.5))
+            met.update([*(["upload"] if any(one.sending for one in uploads) else []), transfers.running or "no job"])
             kill(server, dice)
+        is_over.set()
         problems = [repr(one.exception()) for one in running if one.exception() is not None]
     faults = list(_faults(world, groups | moved))
     end = time.monotonic() + PATIENCE_S
@@ -141,14 +124,19 @@ def keep_on(
         time.sleep(1)
         faults = list(_faults(world, groups | moved))
     faults += _job_faults(world, each)
-    faults += _file_faults(server, uploading)
+    faults += _file_faults(server, reader, {name: version for one in uploads for name, version in one.stored.items()})
+    faults += _import_faults(world, transfers.imported)
     return {
         "each": each,
         "files": len(uploading),
         "kills": kills,
+        "kills_met": dict(met),
+        "uploads_cut": sum(one.cuts for one in uploads),
+        "reader_saw": dict(reader.seen),
+        "imported": transfers.imported,
         "asked": world.asked,
         "seconds": round(time.monotonic() - began, 1),
-        "faults": problems + faults,
+        "faults": problems + [fault for one in always for fault in one.faults] + faults,
     }
 
 
@@ -180,15 +168,21 @@ def _job_faults(world: Fleet, count: int) -> Iterator[str]:
         yield f"the job is {job['status']}: {found}"
 
 
-def _file_faults(server: RunningServer, uploading: list[str]) -> Iterator[str]:
-    """Yield what is wrong with the files: each is there, complete, and none is more."""
+def _file_faults(server: RunningServer, reader: FileReader, stored: Mapping[str, int]) -> Iterator[str]:
+    """Yield what is wrong with the files: each is the version that was stored last, and none is more."""
     listed = server.run("hub", "file", "ls", "--json").stdout.splitlines()
     sizes = {row["name"]: row["size"] for row in map(json.loads, listed)}
-    if sizes != {f"{name}/log": _FILE_BYTES for name in uploading}:
-        yield f"{len(sizes)} files of {len(uploading)}: {set(sizes.values())}"
-    signed = json.loads(server.run("hub", "file", "sas", "uploads", "--json").stdout)["url"]
-    container, _, sas = signed.partition("?")
-    for name in uploading:
-        answer = requests.get(f"{container}/{name}/log?{sas}", verify=server.endpoints["trust_bundle"], timeout=20)
-        if answer.content != content_of(name):
-            yield f"the file of {name} is not what it sent: {answer.status_code}"
+    if sizes != {f"{name}/log": FILE_BYTES for name in stored}:
+        yield f"{len(sizes)} files of {len(stored)}: {set(sizes.values())}"
+    for name, version in stored.items():
+        content = reader.read(name)
+        if content is None or version_of(name, content) != version:
+            yield f"the file of {name} is not its version {version}"
+
+
+def _import_faults(world: Fleet, count: int) -> Iterator[str]:
+    """Yield the devices that were not imported."""
+    for number in range(count):
+        status, _ = world.ask("GET", f"/devices/i-{number:06}")
+        if status != HTTPStatus.OK:
+            yield f"i-{number:06} was not imported: {status}"

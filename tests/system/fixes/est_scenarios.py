@@ -63,7 +63,7 @@ EST: Mapping[str, Scenario] = {
     ),
     "device.not_on_record": Scenario("birthmark device revoke fix-nobody --yes", is_instead=True),
     "device.name_unseen": Scenario(
-        "birthmark device revoke $'fix-unseen\\u00a0' --yes",
+        "birthmark device revoke $'fix-unseen\\xc2\\xa0' --yes",
         typed("birthmark hub device create fix-unseen"),
         is_instead=True,
     ),

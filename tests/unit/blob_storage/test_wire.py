@@ -173,6 +173,12 @@ def test_the_checksum_is_that_of_the_catalog() -> None:
     assert checksum.digest() == (0xAE8B14860A799888).to_bytes(8, "little")
 
 
+def test_a_name_has_at_most_1024_bytes() -> None:
+    """Names are in the keys of indexes, whose rows PostgreSQL limits to 2,704 bytes."""
+    assert find_name_error("é" * 512) is None
+    assert find_name_error("é" * 513) is not None
+
+
 @given(st.text(max_size=60))
 def test_a_name_that_is_accepted_stays_below_its_first_segment(name: str) -> None:
     if find_name_error(f"d1/{name}") is None:

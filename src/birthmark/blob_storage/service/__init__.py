@@ -412,7 +412,8 @@ class BlobStorage:
     def _slot(self, scope: WriteScope) -> Iterator[tuple[str, str]]:
         key = (scope.path.account, scope.owner)
         count, total = self._writing[key], self._writing.total()
-        if count >= MAX_WRITES_OF_OWNER or (scope.owner and total >= MAX_WRITES):  # devices cannot block operators
+        # Each device has one slot that others cannot use up; operators do not share theirs with devices.
+        if count >= MAX_WRITES_OF_OWNER or (scope.owner and count and total >= MAX_WRITES):
             limit = MAX_WRITES_OF_OWNER if count >= MAX_WRITES_OF_OWNER else MAX_WRITES
             raise StorageBusyError(
                 hub=scope.path.account,

@@ -38,7 +38,7 @@ from birthmark.iothub.rules import configurations as rules
 from birthmark.iothub.rules.configuration_overlays import Composition
 from birthmark.iothub.rules.configurations import EDGE_AGENT, EDGE_HUB, TargetCondition
 from birthmark.iothub.rules.index_terms import encode, path_key
-from birthmark.iothub.rules.twin_query_plans import AllTwins, AnyOf, Edge, Plan, TwinsByName, TwinsByTerm, plan
+from birthmark.iothub.rules.twin_query_plans import AllTwins, AnyOf, Edge, Plan, TwinsByTerm, plan
 from birthmark.iothub.service.configurations import STATUSES
 from birthmark.iothub.service.hubs_and_authorization import Hubs
 from birthmark.iothub.service.queries import MAX_PAGE, HubQueries
@@ -54,8 +54,8 @@ log = logging.getLogger(__name__)
 LOOK_S = 1.0
 SWEEP_S = 300.0
 _RESTS = 5
-"""Rest after each batch, as a multiple of its duration: other requests have priority."""
-_BATCH, _MODULES_BATCH, _TOGETHER = 50, 200, 10
+"""Rest after each read and each decision, as a multiple of its duration: other requests have priority."""
+_BATCH, _MODULES_BATCH = 50, 200
 _MAX_METRIC_PAGES = 100
 _MANAGER = "iotEdge"
 ACTOR = "iothub.configurations"
@@ -188,9 +188,10 @@ class ConfigurationEvaluation:
                 devices.add(device_id)  # a deployment manages the module
             if slash and module_id not in {EDGE_AGENT, EDGE_HUB}:
                 await self._evaluate_module(hub, name, known)
-        if devices:
-            async for batch in self._scan(hub, TwinsByName(tuple(sorted(devices)))):
-                await self._evaluate_devices(hub, batch, known)
+        ordered = sorted(devices)
+        for first in range(0, len(ordered), _BATCH):
+            batch = await self._queries.finding.named(hub, ordered[first : first + _BATCH])
+            await self._evaluate_devices(hub, batch, known)
 
     # ---- one configuration, one hub
 
@@ -256,7 +257,8 @@ class ConfigurationEvaluation:
             began = self._clock.monotonic()
             some = await read(hub, after, _MODULES_BATCH)
             for match in some:
-                await self._evaluate_match(hub, match, known, ConfigurationKind.MODULE)
+                if self._is_due(match, known, ConfigurationKind.MODULE):
+                    await self._apply(hub, match.identity, known, ConfigurationKind.MODULE)
                 await asyncio.sleep(0)
             if len(some) < _MODULES_BATCH:
                 return
@@ -268,25 +270,29 @@ class ConfigurationEvaluation:
             yield batch
 
     async def _rested(self, batches: AsyncIterator[Sequence[TwinMatch]]) -> AsyncIterator[Sequence[TwinMatch]]:
-        """Rest after each batch for a multiple of the time that it took."""
+        """Rest after each batch for a multiple of the time that its read took."""
         began = self._clock.monotonic()
         async for batch in batches:
+            spent = self._clock.monotonic() - began
             yield batch
-            await asyncio.sleep(_RESTS * (self._clock.monotonic() - began))
+            await asyncio.sleep(_RESTS * spent)
             began = self._clock.monotonic()
 
     # ---- twins
 
     async def _evaluate_devices(self, hub: Hub, matches: Sequence[TwinMatch], known: HubTargets) -> None:
-        limit = asyncio.Semaphore(_TOGETHER)
+        turn = asyncio.Lock()
 
         async def evaluate(match: TwinMatch) -> None:
-            async with limit:  # few twins per pass of the event loop
-                await asyncio.sleep(0)
-                await self._evaluate_match(hub, match, known, ConfigurationKind.DEVICE)
+            async with turn:  # one twin at a time, with a rest; only the writes are concurrent, as they share commits
+                began = self._clock.monotonic()
+                is_due = self._is_due(match, known, ConfigurationKind.DEVICE)
                 if isinstance(match.identity, Device) and match.identity.is_iot_edge:
                     document = match.document(is_whole=known.is_whole)
                     await self._evaluate_deployments(hub, match.identity, document, known)
+                await asyncio.sleep(_RESTS * (self._clock.monotonic() - began))
+            if is_due:
+                await self._apply(hub, match.identity, known, ConfigurationKind.DEVICE)
 
         await asyncio.gather(*map(evaluate, matches))
 
@@ -295,16 +301,15 @@ class ConfigurationEvaluation:
             module = await self._registry.identity(hub, name)
             await self._apply(hub, module, known, ConfigurationKind.MODULE)
 
-    async def _evaluate_match(self, hub: Hub, match: TwinMatch, known: HubTargets, kind: ConfigurationKind) -> None:
-        """Evaluate device or module configurations for a twin, and write only a change."""
+    def _is_due(self, match: TwinMatch, known: HubTargets, kind: ConfigurationKind) -> bool:
+        """Return whether device or module configurations change a twin."""
         if kind is ConfigurationKind.MODULE and match.key.endswith((f"/{EDGE_AGENT}", f"/{EDGE_HUB}")):
-            return  # deployments manage these
+            return False  # deployments manage these
         targeting = known.targeting(kind, match.identity, match.document(is_whole=known.is_whole))
         twin = match.twin()
         if not targeting and not twin.configurations:
-            return
-        if _composed(twin, targeting, self._clock.micros()) is not twin:
-            await self._apply(hub, match.identity, known, kind)
+            return False
+        return _composed(twin, targeting, self._clock.micros()) is not twin
 
     async def _apply(self, hub: Hub, identity: Identity, known: HubTargets, kind: ConfigurationKind) -> None:
         def decide(twin: Twin) -> Twin:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, BinaryIO
 
 from birthmark.blob_storage.model import SasPermission
-from birthmark.blob_storage.rules import BlobPath, check_permission
+from birthmark.blob_storage.rules import BlobPath, check_permission, find_name_error
 from birthmark.blob_storage.service import BlobContent, BlobStorage, WriteScope
 from birthmark.blob_storage.wire import parse_sas
 from birthmark.clock_and_entropy import Clock, Entropy, new_uuid
@@ -34,6 +34,7 @@ from birthmark.iothub.service.file_uploads import FileUploads, account_of
 from birthmark.iothub.service.hubs_and_authorization import Hubs, UnknownHubError
 from birthmark.iothub.service.registry import Registry
 from birthmark.iothub.service.twins import Twins
+from birthmark.iothub.wire import BodyInvalidError
 from birthmark.iothub.wire.registry_jobs import (
     MAX_LINE_BYTES,
     MAX_LINES,
@@ -45,7 +46,7 @@ from birthmark.iothub.wire.registry_jobs import (
     parse_import_line,
 )
 from birthmark.store import Changes, Database, to_micros
-from birthmark.supervised_tasks import Leads, always, run_in_thread
+from birthmark.supervised_tasks import Leads, always, run_in_thread, told
 
 KEEP = timedelta(days=30)
 ENQUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = "enqueued", "running", "completed", "failed", "cancelled"
@@ -99,6 +100,9 @@ class RegistryJobs:
         if request.is_import:
             inputs = await self._check(storage, hub, request.input_uri, "inputBlobContainerUri", SasPermission.READ)
         outputs = await self._check(storage, hub, request.output_uri, "outputBlobContainerUri", SasPermission.WRITE)
+        for member, name in (("inputBlobName", request.input_blob), ("outputBlobName", request.output_blob)):
+            if (problem := find_name_error(name)) is not None:
+                raise BodyInvalidError(detail=f"{member} is not a valid file name: {problem}")
         job = store.RegistryJob(
             hub=hub.name,
             job_id=new_uuid(self.entropy),
@@ -121,9 +125,9 @@ class RegistryJobs:
         )
         changes = Changes().run(store.ADD_REGISTRY_JOB, **store.REGISTRY_JOBS.row(job))
         action = "iothub.registry_import" if job.is_import else "iothub.registry_export"
-        told = {"job": job.job_id, "with_keys": not (job.is_import or job.excludes_keys)}
+        facts = {"job": job.job_id, "with_keys": not (job.is_import or job.excludes_keys)}
         try:
-            await self.database.commit(changes.audit(actor, action, hub.name, **told))
+            await self.database.commit(changes.audit(actor, action, hub.name, **facts))
         except ConflictError as error:
             raise RegistryJobRunningError(hub=hub.name) from error
         self._started.set()
@@ -156,7 +160,8 @@ class RegistryJobs:
             self._started.clear()
             if await self.leads():
                 for row in await self.database.all(store.RUNNING_REGISTRY_JOBS):
-                    await self._run(store.REGISTRY_JOBS.of(row), error_name)
+                    job = store.REGISTRY_JOBS.of(row)
+                    await told("imports and exports of hubs", self._run(job, error_name))  # then those of other hubs
                 before = self.clock.micros() - KEEP // timedelta(microseconds=1)
                 await self.database.commit(
                     Changes()
@@ -255,14 +260,14 @@ class RegistryJobs:
             except BirthmarkError as error:
                 if number < uncertain and item is not None and await self._is_applied(hub, item, job):
                     continue
-                told = {
+                facts = {
                     "id": "" if item is None else item.id[:128],
                     "errorCode": error_name(error),
                     "errorStatus": str(error),
                 }
                 if item is not None and item.module_id is not None:
-                    told["moduleId"] = item.module_id[:128]
-                text = json.dumps({"line": job.done + number + 1, **told})
+                    facts["moduleId"] = item.module_id[:128]
+                text = json.dumps({"line": job.done + number + 1, **facts})
                 found.append(store.RegistryJobError(job.hub, job.job_id, job.done + number + 1, text))
         return found
 
@@ -330,13 +335,13 @@ class RegistryJobs:
         return made
 
     def _ending(self, job: store.RegistryJob, status: str, failure: str) -> Changes:
-        told: dict[str, Any] = {
+        ended: dict[str, Any] = {
             "status": status,
             "running_hub": None,
             "failure": failure,
             "ended_at": self.clock.micros(),
         }
-        return Changes().run(store.END_REGISTRY_JOB, expect=1, **told, **self._key(job))
+        return Changes().run(store.END_REGISTRY_JOB, expect=1, **ended, **self._key(job))
 
     def _guard(self, job: store.RegistryJob) -> Changes:
         """Return a write guard that requires the job to run."""

@@ -36,6 +36,7 @@ from birthmark.iothub.service.c2d import CloudToDevice
 from birthmark.net.fair_scheduler import wait_for_caller_turn, yield_turn
 from birthmark.store import Database
 from birthmark.store.database import Row
+from birthmark.store.table_statements import list_parameters
 
 MAX_READ = 50_000
 """Maximum number of twins read per page."""
@@ -297,6 +298,12 @@ class TwinSearch:
             if last is None and len(rows) < size:
                 return
             after = last or rows[-1]["subject"]
+
+    async def named(self, hub: Hub, device_ids: Sequence[str]) -> Sequence[TwinMatch]:
+        """Return the devices with these ids that exist; at most `MAX_LIST_VALUES` ids."""
+        return _matches(
+            await self._database.all(twin_index_store.DEVICES_NAMED, hub=hub.name, **list_parameters(device_ids))
+        )
 
     async def _states(self, leaves: Sequence[Leaf]) -> Sequence[int]:
         """Return the twins to read in addition to the index matches, as their terms are outdated.

@@ -77,7 +77,7 @@ BEGIN
       v_outcomes := array_append(v_outcomes, '');
     EXCEPTION
       WHEN SQLSTATE 'BM001' THEN v_outcomes := array_append(v_outcomes, SQLERRM);
-      WHEN integrity_constraint_violation OR data_exception THEN
+      WHEN integrity_constraint_violation OR data_exception OR program_limit_exceeded THEN
         v_outcomes := array_append(v_outcomes, 'state ' || SQLSTATE);
     END;
     v_at := v_end * {SIZE};

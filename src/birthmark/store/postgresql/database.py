@@ -73,8 +73,11 @@ _READERS = 8  # connections
 _LOOK_S = 2.0
 _CLOSE_S, _PAUSE_S, _LEAST_S = 5.0, 0.5, 0.1
 _ATTEMPTS = 3
-_VIOLATIONS = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError)
+_VIOLATIONS = (asyncpg.IntegrityConstraintViolationError, asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+"""Errors of one change, such as a text too long for an index; others of the batch are committed."""
 _MAX = 2**63
+_MAX_AUDIT_BYTES = 2000
+"""Length of an actor, action or subject in UTF-8; they are indexed, and PostgreSQL limits index rows to 2,704 bytes."""
 
 
 class PostgresUnavailableError(UnavailableError):
@@ -425,6 +428,9 @@ def _find_unstorable_value(changes: Changes) -> BirthmarkError | None:
     """Return the error for a change with a value that no column accepts, if any."""
     written = [value for write in changes.writes for value in write.params.values()]
     audited = [text for row in changes.audits for text in (row.actor, row.action, row.subject, row.detail)]
+    indexed = (text for row in changes.audits for text in (row.actor, row.action, row.subject))
+    if any(len(text.encode(errors="surrogatepass")) > _MAX_AUDIT_BYTES for text in indexed):
+        return ValueRefusedError(reason=f"a text of more than {_MAX_AUDIT_BYTES} bytes for the audit")
     try:
         told = [text for event in changes.events for text in (event.entity, encode_event(event))]
         for value in (*written, *audited, *told):

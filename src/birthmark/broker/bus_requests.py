@@ -83,6 +83,16 @@ class ConnectedRequest(BusRequest[ConnectedReply], frozen=True, tag="broker.ask_
     """Request the number of connected clients."""
 
 
+class LeaseReply(Reply, frozen=True, tag="broker.lease"):
+    """Whether the worker has a valid lease."""
+
+    is_fresh: bool
+
+
+class LeaseRequest(BusRequest[LeaseReply], frozen=True, tag="broker.ask_lease"):
+    """Request whether a worker has a valid lease."""
+
+
 class Yield(BusRequest[EmptyReply], frozen=True, tag="broker.yield"):
     """Release a session whose client is about to connect elsewhere.
 

@@ -442,7 +442,7 @@ class Namespace(ClientPresence):
                 return
             row = await self._database.one(store.SESSION, space=self.name, client=client)
             if row is not None and row["owner"] == self.worker and client not in self.live:
-                await self.free(row)  # its release has not succeeded yet
+                await self.free(client, record_of(row))  # its release has not succeeded yet
                 await self.await_subscription_removal()
 
     def fenced(self, attached: ConnectedSession) -> None:
@@ -566,12 +566,19 @@ class Namespace(ClientPresence):
             self._send_will(client, will_of(record.will))
         return True
 
-    async def free(self, row: Row) -> None:
+    async def free_for_client(self, client: str, record: SessionRecord) -> None:
+        """Free a session of a dead worker for its client, which is about to connect."""
+        is_deleted = not record.expiry_s and bool(await self.subscriptions.stored(client))
+        await self.free(client, record)
+        if is_deleted:
+            await self.await_subscription_removal()
+
+    async def free(self, client: str, record: SessionRecord) -> None:
         """Free a session of a dead worker: its will becomes due and its expiry starts.
 
         The caller then calls `await_subscription_removal` once for all sessions.
         """
-        record, client, now = record_of(row), row["client"], self.now()
+        now = self.now()
         will = will_of(record.will)
         delay_s = min(will.delay_s, record.expiry_s) if will is not None else 0
         name: dict[str, Any] = {"space": self.name, "client": client}

@@ -246,7 +246,17 @@ DUE_WILLS = statement(
     .limit(bindparam("limit"))
 )
 OWNED_BY = statement(select(sessions).where(sessions.c.owner == bindparam("owner")).limit(bindparam("limit")))
-OWNERS = statement(select(sessions.c.owner).where(_OWNED).distinct().limit(bindparam("limit")))
+
+
+def _owners() -> Any:
+    """Return a query of each owner once, which looks up the next one in the index: DISTINCT would read all sessions."""
+    found = select(func.min(sessions.c.owner).label("owner")).where(_OWNED).cte("owners", recursive=True)
+    following = select(func.min(sessions.c.owner)).where(_OWNED, sessions.c.owner > found.c.owner).scalar_subquery()
+    found = found.union_all(select(following).where(found.c.owner.is_not(None)))
+    return select(found.c.owner).where(found.c.owner.is_not(None)).limit(bindparam("limit"))
+
+
+OWNERS = statement(_owners())
 OWNED_BY_OTHERS = statement(
     select(sessions).where(_OWNED, sessions.c.owner != bindparam("owner")).limit(bindparam("limit"))
 )
@@ -278,16 +288,17 @@ def _matching(engine: str) -> object:
 
     The statement therefore does not depend on the length of the list.
     """
-    each = (
-        "SELECT value FROM json_each(:filters)"
-        if engine == "sqlite"
-        else "SELECT * FROM json_array_elements_text(CAST(:filters AS json))"
-    )
+    found: ColumnElement[bool]
+    if engine == "sqlite":
+        found = subscriptions.c.filter.in_(sql("SELECT value FROM json_each(:filters)"))
+    else:  # an array is looked up in the index; of a list of unknown length, PostgreSQL joins the complete space
+        array = "ARRAY(SELECT json_array_elements_text(CAST(:filters AS json)))"
+        found = subscriptions.c.filter == func.any(sql(array))
     return (
         select(*(subscriptions.c[name] for name in ("filter", "client", "share", "qos", "options")))
         # Without an order: otherwise SQLite would read a complete space in that order instead of looking up a few
         # filters.
-        .where(subscriptions.c.space == bindparam("space"), subscriptions.c.filter.in_(sql(each)))
+        .where(subscriptions.c.space == bindparam("space"), found)
         .limit(bindparam("limit"))
     )
 

@@ -1,10 +1,11 @@
 """The broker of a worker: namespaces, due actions and pending writes."""
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from birthmark.broker import store
@@ -19,6 +20,8 @@ from birthmark.broker.bus_requests import (
     EndClient,
     LastSeenReply,
     LastSeenRequest,
+    LeaseReply,
+    LeaseRequest,
     SubscriptionsChanged,
     Yield,
 )
@@ -33,11 +36,19 @@ from birthmark.broker.rules.leases import LEASE_S
 from birthmark.broker.rules.principal_quotas import SpaceRules
 from birthmark.broker.session_queue_writer import SessionQueueWriter
 from birthmark.broker.worker_forwarder import WorkerForwarder
-from birthmark.broker.worker_leases import LoopTimers, Timer, Timers, Workers, keep_beating, run_failure_detector_loop
+from birthmark.broker.worker_leases import (
+    LoopTimers,
+    Timer,
+    Timers,
+    Workers,
+    keep_beating,
+    run_cut_off_loop,
+    run_failure_detector_loop,
+)
 from birthmark.bus import Bus
 from birthmark.bus.ports import BusRequest, EmptyReply, NoAnswerError, R, WorkerUnreachableError
 from birthmark.clock_and_entropy import Clock, ClockStability
-from birthmark.errors import ChangedMeanwhileError
+from birthmark.errors import BirthmarkError, ChangedMeanwhileError
 from birthmark.store import Changes, Database
 from birthmark.store.database import Row
 from birthmark.store.time_ids import at
@@ -112,17 +123,27 @@ class Broker:
         )
         self._when_lost: Callable[[], object] = lambda: None
         self._freeing = freeing
+        self._held: dict[str, tuple[asyncio.Future[None], float]] = {}
+        """By dead worker: the release of what it held, and until when it counts."""
         self._beating: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self.workers: Workers | None = None
         if bus is not None:
             self.workers = Workers(
-                database, worker, self._timers, gone=self._handle_lease_loss, free=self._free, catch_up=bus.catch_up
+                database,
+                worker,
+                self._timers,
+                gone=self._handle_lease_loss,
+                free=self._free,
+                catch_up=bus.catch_up,
+                is_any_fresh=self._is_any_fresh,
             )
             bus.on_missed(self._reload_shapes)
             bus.serve(AppendRequest, self._append)
             bus.serve(DeliverRequest, self._deliver)
             bus.serve(Yield, self._yield)
+            bus.serve(LeaseRequest, self._lease)
             bus.serve(LastSeenRequest, self._seen)
             bus.serve(ConnectedRequest, self._connected)
             bus.serve(AskClient, self._client)
@@ -189,6 +210,7 @@ class Broker:
             self._watching = start_supervised(
                 "the look at other workers", lambda: run_failure_detector_loop(workers, self._timers)
             )
+            self._ending = start_supervised("the end if cut off", lambda: run_cut_off_loop(workers, self._timers))
         elif not workers.is_joined:
             await workers.join()
         await self._look()
@@ -200,7 +222,7 @@ class Broker:
                 timer.cancel()
         self._settle()
         await self.wait_until_settled(STOP_S)
-        await cancel_and_wait(self._beating, self._watching)
+        await cancel_and_wait(self._beating, self._watching, self._ending)
         if self.workers is not None and self._beating is not None:
             await self.workers.leave()
 
@@ -247,8 +269,9 @@ class Broker:
             try:
                 await self._bus.ask(owner, Yield(space.name, client, ends), LEASE_S)
             except (WorkerUnreachableError, NoAnswerError):
-                if await self.workers.is_gone(owner):
-                    await self._free(owner)
+                if await self.workers.is_gone(owner):  # its other sessions are freed by the failure detector
+                    await self._free_held(owner)
+                    await self._spaces[space.name].free_for_client(client, record)
                     return
                 await self._timers.sleep(_LOOK_AGAIN_S)
             else:
@@ -277,6 +300,20 @@ class Broker:
 
         answers = await asyncio.gather(*(ask(worker) for worker in await self.workers.others()))
         return [answer for answer in answers if answer is not None]
+
+    async def _lease(self, _asked: LeaseRequest) -> LeaseReply:
+        return LeaseReply(self.is_fresh)
+
+    async def _is_any_fresh(self, workers: Collection[str]) -> bool:
+        """Return whether one of these workers has a valid lease; those that do not reply have none."""
+        if self._bus is None:
+            return False
+        for worker in sorted(workers):
+            with contextlib.suppress(WorkerUnreachableError, NoAnswerError, TimeoutError):
+                async with asyncio.timeout(LEASE_S):  # without an answer, the bus asks the database, which is away
+                    if (await self._bus.ask(worker, LeaseRequest(), LEASE_S)).is_fresh:
+                        return True
+        return False
 
     async def _seen(self, request: LastSeenRequest) -> LastSeenReply:
         space = self._spaces.get(request.space)
@@ -368,17 +405,32 @@ class Broker:
 
     async def _free(self, owner: str) -> None:
         """Free the resources of a dead worker."""
-        await self._freeing(owner)
+        await self._free_held(owner)
         while rows := await self.database.all(store.OWNED_BY, owner=owner, limit=_PAGE):
             if not await self._free_sessions(rows):
                 break
+
+    async def _free_held(self, owner: str) -> None:
+        """Free what a dead worker held, except sessions; once for all clients that come for its sessions."""
+        task, until = self._held.get(owner, (None, 0.0))
+        now = self._timers.monotonic()
+        if task is None or now >= until:  # a worker that starts again is not dead before a lease has passed
+            task = asyncio.ensure_future(self._freeing(owner))
+            self._held[owner] = task, now + LEASE_S
+        try:
+            await asyncio.shield(task)
+        except BirthmarkError:
+            self._held.pop(owner, None)
+            raise
 
     async def _free_sessions(self, rows: Sequence[Row]) -> bool:
         """Free sessions; return False if some belong to a package that is not served here."""
         known = [(self._spaces.get(row["space"]), row) for row in rows]
         ours = [(space, row) for space, row in known if space is not None]
         for first in range(0, len(ours), _FREED):
-            await asyncio.gather(*(space.free(row) for space, row in ours[first : first + _FREED]))
+            await asyncio.gather(
+                *(space.free(row["client"], record_of(row)) for space, row in ours[first : first + _FREED])
+            )
         for space in {space for space, _ in ours}:
             await space.await_subscription_removal()
         return all(space is not None for space, _ in known)

@@ -7,7 +7,7 @@ Its sessions are free then: a worker that finds a session of a missing worker fr
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from birthmark.broker import store
@@ -74,7 +74,8 @@ class LoopTimers:
 class Workers:
     """Membership and leases of the workers that share a database.
 
-    `gone` is called when this worker was declared dead. `free` frees a dead worker's resources. `catch_up` reads
+    `gone` is called when this worker was declared dead, or is cut off from the database. `is_any_fresh` asks other
+    workers over the bus whether one of them has a valid lease. `free` frees a dead worker's resources. `catch_up` reads
     commits of other workers whose events did not reach this worker.
     """
 
@@ -87,6 +88,7 @@ class Workers:
         gone: Callable[[], object],
         free: Callable[[str], Awaitable[None]],
         catch_up: Callable[[], Awaitable[None]],
+        is_any_fresh: Callable[[Collection[str]], Awaitable[bool]],
     ) -> None:
         self._database = database
         self._worker = worker
@@ -94,6 +96,7 @@ class Workers:
         self._gone = gone
         self._free = free
         self._catch_up = catch_up
+        self._is_any_fresh = is_any_fresh
         self._missed = 0
         self.is_joined = False
         self._alive: set[str] = set()
@@ -174,7 +177,11 @@ class Workers:
         """Declare workers with an expired lease dead, and free the resources of dead workers."""
         if self._is_over:
             return
-        rows = await self._database.all(store.WORKERS, limit=_PAGE)
+        try:
+            rows = await self._database.all(store.WORKERS, limit=_PAGE)
+        except BirthmarkError:
+            self._beats.restart()  # others may have been unable to write for as long
+            raise
         beats = {row["id"]: row["beat"] for row in rows if row["id"] != self._worker}
         for worker in self._beats.record_heartbeats(beats, self._timers.monotonic()):
             await self._declare_dead(worker, beats[worker])
@@ -190,6 +197,17 @@ class Workers:
             if await self._database.one(store.WORKER, id=owner) is None:  # did not restart
                 await self._free(owner)
             self._left.forget(owner)
+
+    async def end_if_cut_off(self) -> None:
+        """End this worker if only it has lost the database, so that its devices connect to another one.
+
+        If no worker has the database, every connection stays: no packet is processed without a valid lease.
+        """
+        if self._is_over or not self._lease.is_long_over(self._timers.monotonic()):
+            return
+        if await self._is_any_fresh(self._alive - {self._worker}) and not self.is_fresh:
+            log.error("worker.cut_off", extra={"worker": self._worker})
+            self._lost()
 
     async def is_gone(self, worker: str) -> bool:
         """Return whether a worker is dead: declared so earlier, or now because its lease has expired."""
@@ -270,3 +288,10 @@ async def run_failure_detector_loop(workers: Workers, timers: Timers) -> None:
         except BirthmarkError as error:
             log.warning("worker.no_look", extra={"code": error.code})
         await timers.sleep(BEAT_S)
+
+
+async def run_cut_off_loop(workers: Workers, timers: Timers) -> None:
+    """End this worker when only it has lost the database; it has its own task, because it waits for the bus."""
+    while True:
+        await workers.end_if_cut_off()
+        await timers.sleep(LEASE_S)

@@ -14,8 +14,9 @@ from birthmark.broker.errors import SessionTakenError
 from birthmark.broker.model import BrokerMessage, decode_messages
 from birthmark.broker.publisher_backpressure import WINDOW_BYTES
 from birthmark.broker.session_queue_writer import _MOST_BYTES
+from birthmark.bus.ports import WorkerUnreachableError
 from birthmark.net.mqtt_service_interface import CloseReason
-from birthmark.store import Event, Statement, open_database
+from birthmark.store import Changes, Event, Statement, open_database
 from support.fakes import FakeClock
 from support.mqtt.broker_world import Client, Observer, World
 
@@ -54,12 +55,18 @@ class Between:
     def serve(self, kind: type, handler: Callable[[Any], Awaitable[Any]]) -> None:
         self._handlers[kind] = handler
 
+    def die(self) -> None:
+        """Be out of reach for the others."""
+        del self._all[self.worker]
+
     async def ask(self, worker: str, request: Any, timeout_s: float = 5.0) -> Any:
         del timeout_s
         self.asked.append(request)
         await self.gate.wait()
         if self.is_slow:
             await asyncio.sleep(0.002)
+        if worker not in self._all:
+            raise WorkerUnreachableError(worker=worker)
         return await self._all[worker]._handlers[type(request)](request)
 
 
@@ -151,6 +158,38 @@ async def test_who_is_connected_is_counted_at_all_workers(database_url: str) -> 
             for name in names:
                 await world.connect(name)
         assert await here.broker.connected() == await there.broker.connected() == {"test": 5}
+
+
+@pytest.mark.parametrize("expiry_s", [0, 600])
+async def test_each_session_of_a_dead_worker_is_freed_once_however_many_clients_return(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, expiry_s: int
+) -> None:
+    names = [f"c{number}" for number in range(60)]
+    async with two_workers(database_url) as (here, there, bus):
+        for name in names:
+            await there.connect(name, expiry_s=expiry_s, clean=False)
+        freed, held = list[str](), list[str]()
+        real = here.database.commit
+
+        async def commit(changes: Changes) -> None:
+            wrote = [write for write in changes.writes if write.statement in {store.FREE, store.DELETE}]
+            freed.extend(write.params.get("key_client") or write.params["client"] for write in wrote)
+            await real(changes)
+
+        async def free(owner: str) -> None:
+            held.append(owner)
+            await asyncio.sleep(0.01)
+
+        monkeypatch.setattr(here.database, "commit", commit)
+        monkeypatch.setattr(here.broker, "_freeing", free)
+        bus._all["w2"].die()
+        await here.database.commit(Changes().run(store.LEAVE, id="w2"))
+        found = await asyncio.gather(*(here.connect(name, expiry_s=600, clean=False) for name in names))
+        assert all(one.ended is None for one in found)
+        assert {*freed} == {*names}
+        assert len(freed) <= 2 * len(names)  # a client, and the worker that looks for those who do not return
+        assert held[:1] == ["w2"]
+        assert len(held) <= 2
 
 
 class Looks:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from birthmark.broker import Broker, store
-from birthmark.broker.rules.leases import BEAT_S, LEASE_S
+from birthmark.broker.rules.leases import BEAT_S, CUT_OFF_S, LEASE_S
 from birthmark.broker.worker_leases import WorkerLostError, Workers, keep_beating, run_failure_detector_loop
 from birthmark.bus import LocalBus
 from birthmark.store import Database, open_database
@@ -58,6 +58,8 @@ class One:
     read: list[str] = field(default_factory=list)
     freed: list[str] = field(default_factory=list)
     is_gone: bool = False
+    fresh: set[str] = field(default_factory=set)
+    """Workers that say over the bus that their lease is valid."""
     workers: Workers = field(init=False)
 
     def __post_init__(self) -> None:
@@ -70,7 +72,11 @@ class One:
         async def catch_up() -> None:
             self.read.append("all")
 
-        self.workers = Workers(self.database, self.name, self.time, gone=gone, free=free, catch_up=catch_up)
+        async def is_any_fresh(workers: Collection[str]) -> bool:
+            return not self.fresh.isdisjoint(workers)
+
+        ports = {"gone": gone, "free": free, "catch_up": catch_up, "is_any_fresh": is_any_fresh}
+        self.workers = Workers(self.database, self.name, self.time, **ports)  # type: ignore[arg-type] # as above
 
 
 @contextlib.asynccontextmanager
@@ -96,6 +102,50 @@ async def test_who_beats_lives_and_who_does_not_is_declared_dead(tmp_path: Path)
         assert second.is_gone
         with pytest.raises(WorkerLostError):
             await second.workers.fresh()
+
+
+@pytest.mark.parametrize("away_s", [1.5, 5.0, 30.0])
+async def test_who_returns_first_after_an_outage_of_the_database_declares_nobody_dead(
+    tmp_path: Path, away_s: float
+) -> None:
+    async with two(tmp_path) as (first, second, time):
+        for one in (first, second):
+            await one.workers.beat()
+            await one.workers.look()
+        time.now += away_s
+        await first.workers.beat()
+        await first.workers.look()
+        time.now += BEAT_S
+        await second.workers.beat()
+        await first.workers.look()
+        assert await first.workers.others() == ["w2-b"]
+        assert second.workers.is_fresh
+
+
+async def test_a_worker_that_alone_lost_the_database_ends_so_that_its_devices_go_to_another(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, _second, time):
+        await first.workers.look()
+        first.fresh = {"w2-b"}
+        time.now += CUT_OFF_S
+        await first.workers.end_if_cut_off()
+        assert not first.is_gone
+        time.now += BEAT_S
+        await first.workers.end_if_cut_off()
+        assert first.is_gone
+        with pytest.raises(WorkerLostError):
+            await first.workers.fresh()
+
+
+async def test_workers_that_all_lost_the_database_stay(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, second, time):
+        await first.workers.look()
+        time.now += 30
+        await first.workers.end_if_cut_off()
+        await first.workers.beat()
+        await second.workers.beat()
+        assert not first.is_gone
+        assert first.workers.is_fresh
+        assert second.workers.is_fresh
 
 
 async def test_who_is_marked_reads_before_it_lives_on(tmp_path: Path) -> None:
@@ -193,7 +243,9 @@ async def test_a_worker_that_came_while_others_were_looked_at_keeps_what_it_has(
 async def test_what_a_dead_worker_held_is_freed_though_it_has_no_session_any_more(tmp_path: Path) -> None:
     async with two(tmp_path) as (one, other, time):
         await one.workers.look()
-        time.now += LEASE_S
+        for _ in range(round(LEASE_S / BEAT_S)):
+            assert not await one.workers.is_gone(other.name)
+            time.now += BEAT_S
         await one.workers.beat()
         assert await one.workers.is_gone(other.name)  # as whoever takes its last session over finds
         await one.workers.look()

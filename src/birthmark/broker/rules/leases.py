@@ -5,11 +5,12 @@ lease starts before it writes its heartbeat, so it ends before other workers can
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 BEAT_S = 0.25
 LEASE_S = 1.0
-CLOSE_S = 5.0
-"""Seconds without a heartbeat after which a worker closes its connections before it reads more."""
+CUT_OFF_S = 5.0
+"""Seconds without a heartbeat after which a worker ends, if another worker has a valid lease."""
 
 
 class Lease:
@@ -28,14 +29,31 @@ class Lease:
         """Return whether no other worker can have taken over this worker's sessions."""
         return now - self._renewed_at < LEASE_S
 
+    def is_long_over(self, now: float) -> bool:
+        """Return whether the lease was last renewed more than `CUT_OFF_S` ago."""
+        return now - self._renewed_at > CUT_OFF_S
+
+
+@dataclass(slots=True)
+class _Silence:
+    """The last heartbeat of a worker, and for how long it has not changed."""
+
+    beat: int
+    looked_at: float
+    silent_s: float = 0.0
+
 
 class HeartbeatTracker:
-    """Observed heartbeats of the other workers."""
+    """Observed heartbeats of the other workers.
+
+    Time between two reads counts up to `BEAT_S`: while this worker could not read, others may have been unable to
+    write.
+    """
 
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[int, float]] = {}
+        self._seen: dict[str, _Silence] = {}
 
     def record_heartbeats(self, beats: Mapping[str, int], now: float) -> list[str]:
         """Record the heartbeats read at `now`; return the workers whose lease has expired."""
@@ -45,9 +63,16 @@ class HeartbeatTracker:
 
     def is_over(self, worker: str, beat: int, now: float) -> bool:
         """Record a worker's heartbeat; return whether its lease has expired."""
-        if worker not in self._seen or self._seen[worker][0] != beat:
-            self._seen[worker] = beat, now
-        return now - self._seen[worker][1] >= LEASE_S
+        known = self._seen.get(worker)
+        if known is None or known.beat != beat:
+            known = self._seen[worker] = _Silence(beat, now)
+        known.silent_s += min(now - known.looked_at, BEAT_S)
+        known.looked_at = now
+        return known.silent_s >= LEASE_S
+
+    def restart(self) -> None:
+        """Give every worker a full lease again, because a read failed."""
+        self._seen.clear()
 
 
 class TakeoverSchedule:

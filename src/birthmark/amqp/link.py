@@ -208,7 +208,10 @@ class Link:
     # ---- decisions of this end
 
     def refuse(self, error: AmqpError) -> None:
-        """Refuse the link: an ATTACH without its terminus, then DETACH with the error (part 2 section 2.6.3)."""
+        """Refuse the link: an ATTACH without a terminus, then DETACH with the error (part 2 section 2.6.3).
+
+        go-amqp takes it for a refusal only if both are missing; with one, azeventhubs retries for 40 s.
+        """
         if self.state is LinkState.DETACHED:
             return  # the peer or the connection has gone in the time of the decision
         self._require(LinkState.PENDING)
@@ -219,8 +222,6 @@ class Link:
                 self.handle,
                 role=not self.attach.role,
                 snd_settle_mode=self.attach.snd_settle_mode,
-                source=None if is_sender else self._source(),
-                target=self._target() if is_sender else None,
                 initial_delivery_count=0 if is_sender else None,
             )
         )

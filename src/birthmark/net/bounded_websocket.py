@@ -8,10 +8,12 @@ before the message is complete, because MQTT limits the packet size itself.
 """
 
 import asyncio
+import re
 from typing import Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
+from websockets.http11 import Request
 
 from birthmark.net.errors import HttpBrokenError
 from birthmark.net.fair_scheduler import SLICE_S, Backlog, now
@@ -19,6 +21,7 @@ from birthmark.net.fair_scheduler import SLICE_S, Backlog, now
 PIECE_BYTES = 16 * 1024  # multiple of the mask's four bytes, so that pieces and masks stay aligned
 _FIN, _CONTROL, _MASKED, _LENGTH = 0x80, 0x08, 0x80, 0x7F
 _SHORT, _LONG = 126, 127
+_ORIGIN = re.compile(r"https?://[^/?]*", re.IGNORECASE)
 
 
 class FrameSplitter:
@@ -147,6 +150,12 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         self._rest += data
         if not self._is_waiting:
             self._process_pending()
+
+    def handle_connect(self, event: Request) -> None:
+        """Read a target in absolute form as its path (RFC 9112 section 3.2.2); Azure's device SDK for Java sends it."""
+        if origin := _ORIGIN.match(event.path):
+            event.path = event.path[origin.end() :]
+        super().handle_connect(event)
 
     def _refuse(self) -> None:
         connection, error = getattr(self.transport, "connection", None), HttpBrokenError()

@@ -173,7 +173,7 @@ class BackEnd:
         """Begin with an accepted token."""
         self.begin()
         self.claim(text)
-        await self.until(lambda: self.statuses() == [200])
+        await self.until(lambda: self.statuses() == [202])
         self.heard.clear()
 
     async def until(self, condition: Callable[[], bool]) -> None:

@@ -264,12 +264,12 @@ def test_a_detached_link_reports_what_has_no_outcome() -> None:
     assert peer.received() == []
 
 
-def test_a_refused_link_has_no_source() -> None:
+def test_a_refused_link_has_no_terminus() -> None:
     peer = a_session()
     only(LinkRequested, attach_receiver(peer)).link.refuse(AmqpError("amqp:not-found", "no hub", info={"a": 1}))
     attach, detach = peer.received()
     assert isinstance(attach, Attach)
-    assert (attach.source, attach.target, attach.initial_delivery_count) == (None, Target("r"), 0)
+    assert (attach.source, attach.target, attach.initial_delivery_count) == (None, None, 0)
     assert detach == Detach(0, closed=True, error=ErrorInfo("amqp:not-found", "no hub", {"a": 1}))
 
 

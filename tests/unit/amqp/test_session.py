@@ -83,7 +83,7 @@ def test_a_refused_link_lets_the_session_go_on() -> None:
     only(LinkRequested, attach_sender(peer)).link.refuse(AmqpError("amqp:unauthorized-access", "no token"))
     answer = peer.received()[0]
     assert isinstance(answer, Attach)
-    assert (answer.source, answer.target) == (Source("s"), None)
+    assert (answer.source, answer.target) == (None, None)
     assert peer.send(Detach(0, closed=True)) == []
     assert only(LinkRequested, attach_sender(peer)).link.name == "s"
 

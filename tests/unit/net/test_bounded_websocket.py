@@ -165,3 +165,31 @@ async def test_an_invalid_frame_before_the_answer_to_the_request_is_refused() ->
     decided.set()
     await turns()
     assert not protocol.tasks
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "query"),
+    [
+        (b"https://hub.example:443/$iothub/websocket?a=https://b", "/$iothub/websocket", b"a=https://b"),
+        (b"HTTP://hub.example/mqtt", "/mqtt", b""),
+        (b"/mqtt?a=1", "/mqtt", b"a=1"),
+    ],
+)
+async def test_a_target_in_absolute_form_is_read_as_its_path(target: bytes, path: str, query: bytes) -> None:
+    """Section 3.2.2 of RFC 9112; the device SDK of Azure for Java sends it."""
+    asked: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        asked.append(scope)
+        await receive()
+        await send({"type": "websocket.accept"})
+
+    config = uvicorn.Config(app, log_config=None, lifespan="off", ws_ping_interval=None)
+    config.load()
+    protocol, transport = BoundedWebSocket(config, ServerState(), {}), Transport()
+    protocol.connection_made(transport)
+    protocol.data_received(REQUEST.replace(b"/mqtt", target, 1))
+    await turns()
+    assert [(one["path"], one["query_string"]) for one in asked] == [(path, query)]
+    protocol.connection_lost(None)
+    await turns()

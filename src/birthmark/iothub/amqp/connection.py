@@ -318,13 +318,13 @@ class HubAmqpConnection:
         else:
             self.driver.engine.accept_sasl()
 
-    async def _claim(self, audience: str, text: str, kind: str) -> None:
-        """Accept the token of a back end or a device. Raise `BirthmarkError`."""
+    async def _claim(self, audience: str, text: str, kind: str) -> Hub | None:
+        """Accept the token of a back end or a device; return a back end's hub. Raise `BirthmarkError`."""
         try:
             token = parse_token(text, kind)
             if is_of_device(token):
                 await self._devices.present(audience, text, token)
-                return
+                return None
             hub = self._claims.add(audience, text, token)
             if token.policy in DEVICE_CONNECT:  # it may connect devices, too, unless it is for the hub's events alone
                 with suppress(SasScopeError):
@@ -333,6 +333,7 @@ class HubAmqpConnection:
             self._count_refused(error)
             raise
         self.driver.mark_authenticated(f"hub:{hub.name}")
+        return hub
 
     def _count_refused(self, error: BirthmarkError) -> None:
         """Close a connection that is refused too often; one with valid credentials, only if it is too frequent."""

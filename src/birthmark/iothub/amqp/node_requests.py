@@ -27,9 +27,9 @@ from birthmark.iothub.amqp.event_reader import is_partition
 from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import IotHub
-from birthmark.iothub.wire.amqp_addresses import AmqpNode, parse_address
+from birthmark.iothub.wire.amqp_addresses import AmqpNode, is_in_entity, parse_address
 
-_OK, _BAD_REQUEST, _UNAUTHORIZED = 200, 400, 401
+_OK, _ACCEPTED, _BAD_REQUEST, _UNAUTHORIZED = 200, 202, 400, 401
 _TEMPORARY: Mapping[type[BirthmarkError], int] = {ThrottledError: 429, UnavailableError: 503}
 _OF_TOKENS: Mapping[type[BirthmarkError], int] = {**_TEMPORARY, InvalidRequestError: _BAD_REQUEST}
 """Status of a refused token; 401 for other errors."""
@@ -44,8 +44,8 @@ MAX_REQUEST_BYTES = 16 * 1024
 MAX_NODE_LINKS = 128
 """Links of a connection to `$cbs` and `$management`."""
 _MAX_SHOWN = 200
-Claim = Callable[[str, str, str], Awaitable[None]]
-"""Adds a claim: the audience, the token and its type. Raise `BirthmarkError`."""
+Claim = Callable[[str, str, str], Awaitable[Hub | None]]
+"""Adds a claim: the audience, the token and its type; returns a back end's hub. Raise `BirthmarkError`."""
 
 
 class AmqpRequestError(InvalidRequestError):
@@ -148,16 +148,19 @@ class NodeRequests(LinkHandler):
 
     async def _put_token(self, link: ReceiverLink, message: AmqpMessage) -> None:
         asked, body = message.application_properties, message.body
-        token = body.value if isinstance(body, ValueBody) else None
+        token, audience = body.value if isinstance(body, ValueBody) else None, str(asked.get("name", ""))
         try:
             if asked.get("operation") != "put-token" or not isinstance(token, str):
                 raise AmqpRequestError(detail="a request to $cbs is not put-token with a text")
-            await self._claim(str(asked.get("name", "")), token, str(asked.get("type", "")))
+            hub = await self._claim(audience, token, str(asked.get("type", "")))
         except BirthmarkError as error:
             self._connection.driver.note(error)
             self._answer(link, message, _status_of(error, _OF_TOKENS, _UNAUTHORIZED), str(error))
         else:
-            self._answer(link, message, _OK, "OK")
+            # Event Hubs answers with 202, which azure_messaging_eventhubs for Rust requires; IoT Hub with 200, which
+            # its SDKs for Node and Java require.
+            is_of_events = hub is not None and "://" in audience and is_in_entity(audience, hub.name)
+            self._answer(link, message, *((_ACCEPTED, "Accepted") if is_of_events else (_OK, "OK")))
 
     async def _manage(self, link: ReceiverLink, message: AmqpMessage) -> None:
         try:
@@ -183,6 +186,7 @@ class NodeRequests(LinkHandler):
                 "created_at": Timestamp(0),
                 "partition_count": Int(PARTITIONS),
                 "partition_ids": Array(str, tuple(map(str, range(PARTITIONS)))),
+                "georeplication_factor": Int(1),  # azeventhubs for Go requires it
             }
         if kind == "com.microsoft:partition":
             return await self._partition(hub, str(asked.get("partition", "")))

@@ -253,6 +253,10 @@ class Broker:
         """Whether this worker may use its cached state: its lease guarantees that no other worker changed it."""
         return self.workers is None or self.workers.is_fresh
 
+    def live_workers(self) -> Collection[str]:
+        """Return the workers that are not declared dead, this one included; none if it does not know."""
+        return () if self.workers is None else self.workers.live()
+
     def liveness_guard(self) -> Changes:
         """Return a write guard that requires this worker not to be declared dead."""
         return Changes() if self.is_alone else Changes().run(store.STILL_LIVES, expect=1, key_id=self.worker)

@@ -113,6 +113,10 @@ class Workers:
         """Whether this worker may use its cached state: no other worker can have taken over its sessions."""
         return not self._is_over and self._lease.is_fresh(self._timers.monotonic())
 
+    def live(self) -> Collection[str]:
+        """Return the workers that were live at a recent check, this one included; none if there was no such check."""
+        return self._alive if self.is_fresh and self._timers.monotonic() - self._looked_at < LEASE_S else ()
+
     async def join(self) -> None:
         """Register this worker as live."""
         began = self._timers.monotonic()

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -136,6 +136,8 @@ class LatePages:
 
 WebSocketHandler = Callable[[WebSocket], Awaitable[None]]
 Parts = Callable[[], Mapping[str, bool | str]]
+LiveWorkers = Callable[[], Collection[str] | None]
+"""Returns the workers that are not declared dead, as far as this one knows; None for a single process."""
 """Status of each component: available or not, or a text for a degraded component that does not affect service."""
 
 AWS_ALPN = b"x-amzn-mqtt-ca"
@@ -292,18 +294,20 @@ class Applications:
 
     def health(self, parts: Parts) -> ASGIApp:
         """Return the health and readiness application, which is open to every client that reaches the port."""
-        routes = self._health_routes(parts)
+        routes = self._health_routes(parts, lambda: None)
         return RequireAuthority(
             _application([*routes, self._metrics] if self._settings.health_metrics else routes), self.report
         )
 
-    def operator(self, token: str, table: Sequence[Endpoint], parts: Parts) -> ASGIApp:
+    def operator(
+        self, token: str, table: Sequence[Endpoint], parts: Parts, live_workers: LiveWorkers = lambda: None
+    ) -> ASGIApp:
         """Return health and readiness, and the operator interface behind `token`; for loopback."""
         gate = self._gate(self._settings.ports.health)
         known = Authenticator(self._rooms.people, gate, token)
         mount = self._mount(known, table)
         pages = LatePages(lambda: self._pages(gate, table))
-        return RequireAuthority(_application([*self._health_routes(parts), self._metrics, mount], pages))
+        return RequireAuthority(_application([*self._health_routes(parts, live_workers), self._metrics, mount], pages))
 
     def console(self, table: Sequence[Endpoint]) -> ASGIApp:
         """Return the operator interface for users on other machines, with its sign-in pages.
@@ -413,9 +417,10 @@ class Applications:
 
         return invite
 
-    def _health_routes(self, parts: Parts) -> list[BaseRoute]:
+    def _health_routes(self, parts: Parts, live_workers: LiveWorkers) -> list[BaseRoute]:
         async def healthz(_request: Request) -> Response:
-            return JSONResponse({"status": "alive"})
+            live = live_workers()
+            return JSONResponse({"status": "alive"} | ({} if live is None else {"workers": list(live)}))
 
         async def readyz(_request: Request) -> Response:
             found = {"database": await self._reach.is_available(), **parts()}

@@ -384,10 +384,11 @@ class Server:
 
         probe = doors.health(parts)
         table = doors.operator_table(seed, signer.public_key, context, self._sharing)
-        operator = doors.operator(token, table, parts)
         if self._place.is_alone:
+            operator = doors.operator(token, table, parts)
             end = await serve_plain(probe, operator, settings, limits, clock, doors.report)
         else:
+            operator = doors.operator(token, table, parts, rooms.broker.live_workers)
             at = self._place.door(settings.directory)
             at.mkdir(parents=True, exist_ok=True, mode=0o700)
             end = await serve_unix_socket(at, ClientAddressMiddleware(operator), limits, clock, doors.report)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import asyncpg
@@ -20,7 +20,9 @@ from birthmark.store.compiled_statements import CompiledStatement
 from birthmark.store.database import ValueRefusedError
 from birthmark.store.plain_and_encrypted_column_types import blob, number, text
 from birthmark.store.postgresql import batch_functions, outage_retry, writer_connection
+from birthmark.store.postgresql.batch_functions import BatchSteps
 from birthmark.store.postgresql.outage_retry import OPTIONS
+from birthmark.store.postgresql.writer_connection import Writer
 from support.fakes import FakeClock
 from support.server.earlier import script_of_0_1_0
 from support.services.pg_proxy import Counted, counting
@@ -80,6 +82,37 @@ async def test_a_batch_with_refused_changes_costs_as_many_round_trips_whatever_i
             costs.append(counted.round_trips - before)
         assert costs == [5, 5]  # the call, ROLLBACK, the call with savepoints, what we write about it, COMMIT
         assert (await verify_chain(database, key=KEY.public_key)).rows == 2 + 1 + 20
+
+
+@pytest.mark.parametrize(
+    ("refused", "groups"),
+    [({30}, [3]), ({0}, [2]), ({59}, [2]), ({20, 40}, [3, 60])],
+    ids=["one", "first", "last", "two"],
+)
+async def test_a_change_whose_condition_fails_is_refused_without_a_savepoint_for_each_other_one(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, refused: set[int], groups: list[int]
+) -> None:
+    tried: list[int] = []
+
+    async def run_apart(self: Writer, steps: BatchSteps, ends: Sequence[int]) -> Sequence[str]:
+        tried.append(len(ends))
+        return await apart(self, steps, ends)
+
+    apart = Writer.run_apart
+    monkeypatch.setattr(Writer, "run_apart", run_apart)
+    async with a_counted(postgres_url) as (database, _):
+        await asyncio.gather(*(database.commit(a_change(f"{n}")) for n in range(60)))
+        kept = [7 if n in refused else 2 for n in range(60)]
+        changes = [
+            Changes().run(BUMP, expect=1, key_id=f"{n}", key_n=kept[n], n=3).audit("ann", "thing.bump", f"{n}")
+            for n in range(60)
+        ]
+        outcomes = await asyncio.gather(*(database.commit(one) for one in changes), return_exceptions=True)
+        assert {n for n, outcome in enumerate(outcomes) if outcome is not None} == refused
+        unchanged = {row["id"] for row in await database.all(ALL) if row["n"] == 2}
+        assert unchanged == {f"{n}" for n in refused} | {"warm 1", "warm 2"}
+        assert (await verify_chain(database, key=KEY.public_key)).rows == 2 + 60 + 60 - len(refused)
+    assert tried == groups
 
 
 async def test_statements_run_in_their_order_within_a_change_and_between_changes(postgres_url: str) -> None:

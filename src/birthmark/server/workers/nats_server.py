@@ -80,7 +80,7 @@ class NatsServer:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "birthmark.server.workers.parent_death",
+            "birthmark.server.workers.process_control",
             str(os.getpid()),
             program,
             "-c",

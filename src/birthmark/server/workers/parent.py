@@ -8,11 +8,12 @@ that event loop, OpenSSL and token libraries are initialized in each.
 import asyncio
 import json
 import logging
+import math
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 import msgspec
 import uvloop
 
+from birthmark.broker.rules.leases import LEASE_S
 from birthmark.bus import WorkerUnreachableError
 from birthmark.bus.wire import opened
 from birthmark.clock_and_entropy import Clock, Entropy, SystemClock, SystemEntropy
@@ -35,7 +37,7 @@ from birthmark.server.settings import Settings
 from birthmark.server.workers.nats_server import NatsServer
 from birthmark.server.workers.parent_http_front_end import Front
 from birthmark.server.workers.worker_http_client import WorkerRequest
-from birthmark.server.workers.worker_process import Start, WorkerReady
+from birthmark.server.workers.worker_process import Start, WorkerHealth, WorkerReady
 from birthmark.server.workers.worker_process_configuration import WorkerConfig, at, door_of, names_of
 from birthmark.supervised_tasks import cancel_and_wait, note, start_supervised
 from birthmark.untrusted_json_and_text import decode_json, reason_of
@@ -43,18 +45,19 @@ from birthmark.untrusted_json_and_text import decode_json, reason_of
 log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0
-"""Delays before a failed worker restarts; they are short because new connections wait for it."""
-_STEADY_S = 30.0
+"""Delays before a worker restarts that failed repeatedly; they are short because new connections wait for it."""
+_STEADY_S = 5.0
+"""Seconds after which a worker that fails restarts without a delay."""
 _READY_S = 120.0
 _STOP_S = 40.0
-_LOOK_EVERY_S, _LOOK_S = 1.0, 2.0
+_LOOK_EVERY_S, _LOOK_S = 0.5, 2.0
 _STUCK_S = 10.0
+"""Timeout after which an unresponsive worker is killed that no other worker has declared dead."""
+_LOAD_AGAIN_S = 30.0
+"""Delay after a spare program could not be loaded, for example from a partial installation."""
 _FRONT_DRAIN_S = 5.0
-"""Timeout after which an unresponsive worker is killed.
-
-Other workers have taken over its sessions, but it still gets new connections.
-"""
 _MAX_ANSWER_BYTES = 1024 * 1024
+_SPARE = "spare"
 _OF_THE_PARENT = ("data", "listen", "ports", "only", "workers", "bus", "database", "health_listen", "health_metrics")
 """Settings that a worker restart does not change: the parent has the sockets, the lock and the bus."""
 
@@ -92,6 +95,77 @@ class _Program:
                 self.process.kill()
 
 
+class ProgramLoader:
+    """Loads programs for workers: one in advance, which replaces a failed worker without delay."""
+
+    def __init__(self, descriptors: Sequence[int] = ()) -> None:
+        """Create the loader; every program inherits the sockets of all workers."""
+        self._descriptors = descriptors
+        self._spare: _Program | None = None
+
+    async def take(self, worker: str) -> _Program:
+        """Return the spare program, or a new one. Raise `WorkerUnreachableError`."""
+        spare, self._spare = self._spare, None
+        return spare if spare is not None and spare.process.returncode is None else await self.load(worker)
+
+    def discard(self) -> None:
+        """End the spare program."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.kill()
+
+    async def run_spare_loop(self, are_ready: Callable[[], bool]) -> None:
+        """Load a spare program whenever all workers are ready and there is none."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if not are_ready() or (self._spare is not None and self._spare.process.returncode is None):
+                continue
+            try:
+                self._spare = await self.load(_SPARE)
+            except (BirthmarkError, OSError) as error:
+                note("the spare program of the workers", error)
+                await asyncio.sleep(_LOAD_AGAIN_S)
+
+    async def load(self, worker: str) -> _Program:
+        """Return a new program for a worker. Raise `WorkerUnreachableError`."""
+        given, control = os.pipe()
+        heard, answers = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "birthmark.server.workers.worker_process",
+                str(os.getpid()),
+                str(given),
+                str(answers),
+                pass_fds=(given, answers, *self._descriptors),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=2,  # stdout of `serve --json` is the parent's
+                start_new_session=True,  # only the parent handles it
+            )
+        except BaseException:
+            os.close(control)
+            os.close(heard)
+            raise
+        finally:
+            os.close(given)
+            os.close(answers)
+        reader = asyncio.StreamReader(_MAX_ANSWER_BYTES)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(heard, "rb")
+        )
+        program = _Program(process, control, reader)
+        is_loaded = False
+        try:
+            is_loaded = bool(await program.read_reply())
+        finally:
+            if not is_loaded:
+                program.kill()
+        if not is_loaded:
+            raise WorkerUnreachableError(worker=worker)
+        return program
+
+
 @contextmanager
 def _log_restart_errors(worker: str) -> Iterator[None]:
     """Log errors of a worker's restart, which is retried after any error."""
@@ -105,12 +179,21 @@ class WorkerProcess:
     """A worker that is restarted whenever it ends, until `stop`."""
 
     def __init__(
-        self, name: str, path: Path, sockets: Mapping[str, Sequence[socket.socket]], start: Callable[[str], Start]
+        self,
+        name: str,
+        path: Path,
+        programs: ProgramLoader,
+        start: Callable[[str], Start],
+        record_live: Callable[[Collection[str]], None] = lambda _: None,
     ) -> None:
+        """Create a worker; `record_live` gets the ids of the workers that this one does not know to be dead."""
         self.name = name
         self._door = path
         self._is_silent = False
-        self._sockets = sockets
+        self._programs = programs
+        self._record_live = record_live
+        self._id = ""
+        self._ready_at = math.inf
         self._start = start
         self._process: asyncio.subprocess.Process | None = None
         self._is_ready = asyncio.Event()
@@ -130,7 +213,7 @@ class WorkerProcess:
 
     async def start(self) -> WorkerReady:
         """Start the worker and return its reply. Raise its refusal, or `NobodyThereError`."""
-        ready = await self._begin(await self._spawn())
+        ready = await self._begin(await self._programs.load(self.name))
         self._keeping = asyncio.create_task(self._keep())
         return ready
 
@@ -140,7 +223,7 @@ class WorkerProcess:
         If the successor cannot be loaded, for example from a partial installation, the old worker continues.
         """
         with _log_restart_errors(self.name):
-            self._successor = await self._spawn()
+            self._successor = await self._programs.load(self.name)
         if self._successor is None:
             return False
         self._is_ready.clear()
@@ -187,13 +270,22 @@ class WorkerProcess:
                 continue
             try:
                 async with asyncio.timeout(_LOOK_S):
-                    await question.answered(self._door)
+                    _, body = await question.answered(self._door)
                 heard_at, self._is_silent = loop.time(), False
-            except (OSError, TimeoutError):
+                self._record_live(decode_json(body, WorkerHealth).workers)
+            except (OSError, TimeoutError, BirthmarkError):
                 self._is_silent = True
                 if loop.time() - heard_at > _STUCK_S:
                     self._kill(process)
                     return
+
+    def kill_if_dead(self, live: Collection[str]) -> None:
+        """Kill this worker if another one declared it dead and it has not ended itself, for example while suspended."""
+        joined_before = asyncio.get_running_loop().time() - 2 * LEASE_S  # what others read since then includes it
+        is_serving = self._is_ready.is_set() and not self._is_stopping
+        is_dead = bool(live) and self._id not in live and self._ready_at < joined_before
+        if is_dead and is_serving and self._process is not None:
+            self._kill(self._process)
 
     def _forget_successor(self) -> None:
         successor, self._successor = self._successor, None
@@ -201,7 +293,7 @@ class WorkerProcess:
             successor.kill()
 
     async def _keep(self) -> None:
-        pause_s, loop = _FIRST_PAUSE_S, asyncio.get_running_loop()
+        pause_s, loop = 0.0, asyncio.get_running_loop()
         while not self._is_stopping:
             began = loop.time()
             if self._process is not None:
@@ -215,54 +307,13 @@ class WorkerProcess:
             self._is_ready.clear()
             self._is_silent = False
             self.restarts += 1
-            if loop.time() - began > _STEADY_S:
-                pause_s = _FIRST_PAUSE_S
+            is_steady = loop.time() - began > _STEADY_S
+            pause_s = 0.0 if is_steady else min(max(_FIRST_PAUSE_S, 2 * pause_s), _LONGEST_PAUSE_S)
             if self._successor is None:
                 await asyncio.sleep(pause_s)
-                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
             successor, self._successor = self._successor, None
             with _log_restart_errors(self.name):
-                await self._begin(successor or await self._spawn())
-
-    async def _spawn(self) -> "_Program":
-        """Start a program that waits for its start message. Raise `NobodyThereError`."""
-        given, control = os.pipe()
-        heard, answers = os.pipe()
-        descriptors = [one.fileno() for bound in self._sockets.values() for one in bound]
-        try:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "birthmark.server.workers.worker_process",
-                str(os.getpid()),
-                str(given),
-                str(answers),
-                pass_fds=(given, answers, *descriptors),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=2,  # stdout of `serve --json` is the parent's
-                start_new_session=True,  # only the parent handles it
-            )
-        except BaseException:
-            os.close(control)
-            os.close(heard)
-            raise
-        finally:
-            os.close(given)
-            os.close(answers)
-        reader = asyncio.StreamReader(_MAX_ANSWER_BYTES)
-        await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(heard, "rb")
-        )
-        program = _Program(process, control, reader)
-        is_loaded = False
-        try:
-            is_loaded = bool(await program.read_reply())
-        finally:
-            if not is_loaded:
-                program.kill()
-        if not is_loaded:
-            raise WorkerUnreachableError(worker=self.name)
-        return program
+                await self._begin(successor or await self._programs.take(self.name))
 
     async def _begin(self, program: "_Program") -> WorkerReady:
         """Send the start message to a program and return its reply. Raise its refusal, or `NobodyThereError`."""
@@ -275,6 +326,7 @@ class WorkerProcess:
         if ready.refusal is not None:
             opened(ready.refusal, {"worker": self.name, "request": "start"})
         self._is_ready.set()
+        self._id, self._ready_at = ready.worker, asyncio.get_running_loop().time()
         return ready
 
     def _signal(self, number: int) -> None:
@@ -302,6 +354,7 @@ class Parent:
         self._bus = settings.bus or ""
         self._workers: list[WorkerProcess] = []
         self._prefix = ""
+        self._programs = ProgramLoader()
         self._stack = AsyncExitStack()
         self._restarting = asyncio.Lock()
         self._close_front: Close | None = None
@@ -324,9 +377,12 @@ class Parent:
         machine = machine_of(settings.directory)
         self._prefix = "" if machine is None else machine.prefix
         names = names_of(settings.workers, self._prefix)
-        for name, sockets in zip(names, await self._bind_sockets(len(names)), strict=True):
-            door = door_of(settings.directory, name)
-            self._workers.append(WorkerProcess(name, door, sockets, partial(self._told, sockets)))
+        bound = await self._bind_sockets(len(names))
+        self._programs = ProgramLoader([one.fileno() for sockets in bound for of in sockets.values() for one in of])
+        self._stack.callback(self._programs.discard)
+        for name, sockets in zip(names, bound, strict=True):
+            door, start = door_of(settings.directory, name), partial(self._told, sockets)
+            self._workers.append(WorkerProcess(name, door, self._programs, start, self._record_live))
         self._stack.push_async_callback(self._end_front)
         self._stack.push_async_callback(self._stop_workers)  # stops first: observers see that they end
         first = await self._workers[0].start()
@@ -341,6 +397,8 @@ class Parent:
         )
         for worker in self._workers[1:]:
             await worker.start()
+        loading = start_supervised("the spare program", partial(self._programs.run_spare_loop, self._are_ready))
+        self._stack.push_async_callback(cancel_and_wait, loading)
         self._data.write("endpoints.json", json.dumps(first.endpoints, indent=2).encode(), is_secret=True)
         return first
 
@@ -351,6 +409,7 @@ class Parent:
         """
         async with self._restarting:
             self._reload_settings()
+            self._programs.discard()  # another version may be installed
             for worker in self._workers:
                 if not await worker.replace_with_successor():
                     log.error("server.restart_given_up", extra={"worker": worker.name})
@@ -378,6 +437,13 @@ class Parent:
     async def _end_front(self) -> None:
         if self._close_front is not None:
             await self._close_front(_FRONT_DRAIN_S)
+
+    def _are_ready(self) -> bool:
+        return not self._restarting.locked() and all(worker.is_ready for worker in self._workers)
+
+    def _record_live(self, live: Collection[str]) -> None:
+        for worker in self._workers:
+            worker.kill_if_dead(live)
 
     async def _stop_workers(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self._workers))

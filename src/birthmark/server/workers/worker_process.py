@@ -22,7 +22,7 @@ from birthmark.errors import BirthmarkError
 from birthmark.server.server import Server
 from birthmark.server.server_process import begin_log, reduce_gc_frequency
 from birthmark.server.settings import Settings
-from birthmark.server.workers.parent_death import end_with_parent
+from birthmark.server.workers.process_control import end_with_parent, show_process_name
 from birthmark.server.workers.worker_process_configuration import WorkerConfig, WorkerContext
 from birthmark.untrusted_json_and_text import decode_json
 
@@ -49,7 +49,16 @@ class WorkerReady(msgspec.Struct, frozen=True):
 
     endpoints: dict[str, Any] = {}
     elsewhere: list[str] = []
+    worker: str = ""
+    """Id of this process among the workers of the database."""
     refusal: ReplyFrame | None = None
+
+
+class WorkerHealth(msgspec.Struct, frozen=True):
+    """Reply of a worker to a health check."""
+
+    workers: list[str] = []
+    """Ids of the workers that have not been declared dead, this one included; empty if it does not know."""
 
 
 def main() -> None:
@@ -58,11 +67,13 @@ def main() -> None:
     end_with_parent(parent)
     for name in _LATE:
         import_module(name)
+    show_process_name("birthmark spare")
     os.write(answers, b"\n")  # all loaded: the predecessor may end
     with os.fdopen(told, "rb") as pipe:
         if not (line := pipe.readline()):  # no longer wanted
             return
     start = decode_json(line, Start)
+    show_process_name(f"birthmark {start.given.name}")
     begin_log(start.given.name)
     os.umask(os.umask(0o077) | 0o022)
 
@@ -92,7 +103,7 @@ async def _serve(start: Start, answer: Callable[[WorkerReady], None]) -> None:
             answer(WorkerReady(refusal=refusal_of(error)))
             raise
         reduce_gc_frequency()
-        answer(WorkerReady(endpoints, server.elsewhere))
+        answer(WorkerReady(endpoints, server.elsewhere, server.rooms.broker.worker))
         lost = server.hold.lost
         lost.add_done_callback(lambda _: ended.set())
         server.on_considered_dead(ended.set)

@@ -38,7 +38,7 @@ RUN = "SELECT pg_temp.birthmark_run($1, $2, $3, $4, $5)"
 It raises on a constraint violation.
 """
 RUN_APART = "SELECT pg_temp.birthmark_run_apart($1, $2, $3, $4, $5, $6)"
-"""Run the steps of each change (they end at `$6`) in a separate savepoint, and return the result of each.
+"""Run the steps of each group of changes (they end at `$6`) in a separate savepoint; return the result of each.
 
 A result is empty, `step N` for a step with a wrong row count, or `state S` for a violation.
 """

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Self
@@ -270,7 +271,7 @@ class PostgresDatabase:
         return [failed] * len(batch)
 
     async def _attempt(self, batch: Batch) -> Outcomes:
-        """Commit the batch as one; if a change is refused, commit each change separately."""
+        """Commit the batch as one; if a change is refused, the others without it, and if more are, each separately."""
         if self._is_closing:
             raise PostgresUnavailableError(reason="it is closed")
         await self._writer.connect()
@@ -278,11 +279,12 @@ class PostgresDatabase:
             await self._look_at_ends()
         before, discarded = self._ends(), self._discard
         try:
-            outcomes = await self._run_together(batch, discarded)
-            if outcomes is None:
+            outcomes: Outcomes = [None] * len(batch)
+            groups = await self._run_together(batch, discarded)
+            while groups:
                 self._set_ends(before)
                 await self._writer.roll_back()
-                outcomes = await self._run_separately(batch, discarded)
+                outcomes, groups = await self._run_separately(batch, discarded, groups)
             self._are_ends_known = False  # until COMMIT is answered
             await self._writer.commit()
         except AnswerLostError:
@@ -297,34 +299,49 @@ class PostgresDatabase:
             self._discard = 0
         return outcomes
 
-    async def _run_together(self, batch: Batch, discarded: int) -> Outcomes | None:
-        """Run every change of the batch; None if any is refused."""
-        steps = BatchSteps()
+    async def _run_together(self, batch: Batch, discarded: int) -> Sequence[range]:
+        """Run every change of the batch; if any is refused, return the groups to run in a savepoint each."""
+        steps, ends = BatchSteps(), []
         try:
             self._add_discard(steps, discarded)
             first = self._seq
             for changes, _ in batch:
                 self._add_writes(steps, changes)
                 self._add_own(steps, changes)
+                ends.append(len(steps))
             self._add_counts(steps, [changes for changes, _ in batch])
             self._add_head(steps, first)
             await self._writer.begin()
-            return [None] * len(batch) if await self._writer.run(steps) else None
+            refused = await self._writer.run(steps)
         except (*_VIOLATIONS, UnicodeEncodeError):
-            return None
+            return _each(batch)
+        if refused is None:
+            return ()
+        at = bisect_right(ends, refused)
+        return [group for group in (range(at), range(at, at + 1), range(at + 1, len(batch))) if group]
 
-    async def _run_separately(self, batch: Batch, discarded: int) -> Outcomes:
-        """Run each change in a separate savepoint, then the audit rows and events of the successful ones."""
-        outcomes: list[BirthmarkError | None] = [_find_unstorable_value(changes) for changes, _ in batch]
-        tried = [number for number, outcome in enumerate(outcomes) if outcome is None]
+    async def _run_separately(
+        self, batch: Batch, discarded: int, groups: Sequence[range]
+    ) -> tuple[Outcomes, Sequence[range]]:
+        """Run each group in a separate savepoint, then the audit rows and events of the successful changes.
+
+        If a group of several changes is refused, return the groups to run instead.
+        """
+        outcomes: list[BirthmarkError | None] = [None] * len(batch)
+        if len(groups) == len(batch):
+            outcomes = [_find_unstorable_value(changes) for changes, _ in batch]
+        tried = [group for group in groups if outcomes[group[0]] is None]
         steps, ends = BatchSteps(), []
-        for number in tried:
-            self._add_writes(steps, batch[number][0])
+        for group in tried:
+            for number in group:
+                self._add_writes(steps, batch[number][0])
             ends.append(len(steps))
         await self._writer.begin()
         begun = 0
-        for number, how, end in zip(tried, await self._writer.run_apart(steps, ends), ends, strict=True):
-            outcomes[number] = _parse_refusal(how, batch[number][0], begun)
+        for group, how, end in zip(tried, await self._writer.run_apart(steps, ends), ends, strict=True):
+            if how and len(group) > 1:
+                return outcomes, _each(batch)
+            outcomes[group[0]] = _parse_refusal(how, batch[group[0]][0], begun)
             begun = end
         steps, first = BatchSteps(), self._seq
         self._add_discard(steps, discarded)
@@ -338,7 +355,7 @@ class PostgresDatabase:
         except _VIOLATIONS as error:
             self._are_ends_known = False
             raise _EndsMovedError from error
-        return outcomes
+        return outcomes, ()
 
     def _plan(self, statement: Statement) -> StatementPlan:
         return self._writer.plans.of(statement.compiled("postgresql"))
@@ -410,6 +427,11 @@ class PostgresDatabase:
         """Read the ends of the other chains; if the server is unavailable, the known ones remain."""
         with contextlib.suppress(*TROUBLE, PostgresUnavailableError):
             self._others.note(await self._ask("fetch", _HEADS), self._clock.monotonic())
+
+
+def _each(batch: Batch) -> Sequence[range]:
+    """Return a group for each change."""
+    return [range(number, number + 1) for number in range(len(batch))]
 
 
 def _parse_refusal(how: str, changes: Changes, first: int) -> BirthmarkError | None:

@@ -83,12 +83,13 @@ class Writer:
         if not self._connection.is_in_transaction():
             await self._connection.execute("BEGIN")
 
-    async def run(self, steps: BatchSteps) -> bool:
-        """Run steps; return whether each had its required row count. Raise on a violation."""
-        return bool(await self._connection.fetchval(RUN, *steps.arguments(), self._worker_lock) == -1)
+    async def run(self, steps: BatchSteps) -> int | None:
+        """Run steps; return the first one without its required row count, if any. Raise on a violation."""
+        refused: int = await self._connection.fetchval(RUN, *steps.arguments(), self._worker_lock)
+        return None if refused < 0 else refused
 
     async def run_apart(self, steps: BatchSteps, ends: Sequence[int]) -> Sequence[str]:
-        """Run the steps of each change separately; return the results in the format of `RUN_APART`."""
+        """Run the steps of each group separately; return the results in the format of `RUN_APART`."""
         outcomes: Sequence[str] = await self._connection.fetchval(
             RUN_APART, *steps.arguments(), self._worker_lock, ends
         )

@@ -1,5 +1,7 @@
 """The peers, each with TLS and client certificates as our server has them, one process or worker each."""
 
+import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,6 +10,11 @@ from pathlib import Path
 from rig import Rig, wait_for
 
 _OWN = Path(__file__).parent / ".venv" / "bin"  # amqtt and moto want other versions than we do
+_GO = Path(__file__).parent.parent / "tests/conformance/languages/go"
+
+
+class PeerMissingError(Exception):
+    """A peer cannot be built on this machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +185,31 @@ def moto(rig: Rig) -> Peer:
     port = 8886
     process = _start(rig, str(_OWN / "moto_server"), "-H", rig.address, "-p", str(port))
     wait_for(rig.address, port, "moto")
+    return Peer(rig.address, port, process.pid)
+
+
+def globalsign(rig: Rig) -> Peer:
+    """GlobalSign's EST server with its CA for tests, one processor for all of it; it stores nothing."""
+    where, port = rig.directory, 8445
+    program = where / "estserver"
+    if shutil.which("go") is None:
+        raise PeerMissingError("GlobalSign's EST server needs Go 1.25 or newer")
+    build = ["go", "build", "-C", str(_GO), "-o", str(program), "github.com/globalsign/est/cmd/estserver"]
+    subprocess.run(build, check=True)
+    chain, key = rig.server_pem()
+    ca_key = where / "ca.key"
+    ca_key.write_text(rig.ca.key_pem)
+    tls = {"certificates": str(chain), "private_key": str(key), "client_cas": [str(rig.ca_file)]}
+    config = {
+        "mock_ca": {"certificates": str(rig.ca_file), "private_key": str(ca_key)},
+        "tls": {"listen_address": f"{rig.address}:{port}", **tls},
+        "allowed_hosts": [rig.address],
+        "timeout": 30,
+        "log_file": str(where / "estserver.log"),
+    }
+    (where / "estserver.json").write_text(json.dumps(config))
+    process = _start(rig, "env", "GOMAXPROCS=1", str(program), "-config", str(where / "estserver.json"))
+    wait_for(rig.address, port, "estserver")
     return Peer(rig.address, port, process.pid)
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from compare import compare
 from measures import ALL
 from measures.measure import Measure, Sample
+from peers import PeerMissingError
 from plot import plot
 from rig import a_rig
 
@@ -66,7 +67,12 @@ def main() -> None:
     if load > BUSY:
         print(f"Others work on this machine (load {load:.1f}): costs come out too high, ours most.", file=sys.stderr)
     with a_rig() as rig:
-        measures = [kind(rig) for kind in chosen]
+        measures = list[Measure]()
+        for kind in chosen:
+            try:
+                measures.append(kind(rig))
+            except PeerMissingError as error:
+                print(f"{kind.name} is not measured: {error}.", file=sys.stderr)
         samples: dict[str, list[Sample]] = {measure.name: [] for measure in measures}
         for number in range(arguments.rounds):
             for measure in measures:

@@ -28,7 +28,7 @@ from measures.people import PersonsRequest
 from measures.queries import FirstPage, QueryByTag
 from measures.registration import Registration, RegistrationAmongMany, RegistrationWithFigures
 from measures.registry import Bulk, ModuleConnect, RegistryPage, Reissue
-from measures.renewal import KeptRenewal, Renewal
+from measures.renewal import KeptRenewal, KeptRenewalBesideGlobalSign, Renewal, RenewalBesideGlobalSign
 from measures.revocation import RevocationAnswer
 from measures.rules import JobSteps, Republished, Unwanted
 from measures.sigv4 import RegisterCertificate, RegisterCertificateBesideNginx
@@ -90,4 +90,6 @@ ALL: tuple[type[Measure], ...] = (
     ServerStart,
     ServerMemory,
     FirstGreenTest,
+    RenewalBesideGlobalSign,
+    KeptRenewalBesideGlobalSign,
 )

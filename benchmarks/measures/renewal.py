@@ -1,4 +1,4 @@
-"""P8, P25: a device renews by EST simplereenroll, committed: over a fresh TLS connection, over one that stays."""
+"""P8, P25, P51, P52: EST simplereenroll, committed: over a new TLS connection, and over one that stays."""
 
 import base64
 import json
@@ -15,12 +15,13 @@ from birthmark.est.wire import parse_certs_only
 from birthmark.pki.certificates import Certificate
 from measures.handshake import shake_nginx
 from measures.measure import Measure, Sample
-from support.pki.pki_builders import a_csr, a_key, key_pem
+from support.pki.pki_builders import a_csr, a_device, a_key, key_pem
 
 DEVICES, OPERATIONS = 160, 160
 IN_FLIGHT = 10
 _ALLOWED_US = 350.0
-_PATH = "/.well-known/est/"
+_PORT, _PATH = 8085, "/.well-known/est/"
+_HEADERS = {"Content-Type": "application/pkcs10", "Content-Transfer-Encoding": "base64"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,24 @@ class Renewal(Measure):
         self._runs = count()
 
     def round(self) -> Sample:
-        server = self._rig.server
-        work: Sequence[Renewing] = (self._devices * OPERATIONS)[:OPERATIONS]
-        ours = cpu_us_each(server.pid, lambda: each(self._renew, work))
+        ours = renew(self._rig.server.pid, self._rig.server.address, _PORT, self._devices)
         return Sample(ours, shake_nginx(self._nginx, self._rig.devices(OPERATIONS, f"renew-{next(self._runs)}")))
 
-    def _renew(self, device: Renewing) -> None:
-        answer = ask(self._rig, device.context, "simplereenroll", device.csr)
-        assert len(answer) > 400, answer
+
+class RenewalBesideGlobalSign(Measure):
+    """Beside an EST server that stores nothing; each renewal over a new connection."""
+
+    name, title, peer = "P51", "EST simplereenroll, durable", "GlobalSign's EST server, not durable"
+    unit, gate, aim = "us", 1.5, 1.0
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._peer = rig.once("GlobalSign's EST server", peers.globalsign)
+        self._devices, self._others = devices_of_est(rig), devices_of_peer(rig)
+
+    def round(self) -> Sample:
+        ours = renew(self._rig.server.pid, self._rig.server.address, _PORT, self._devices)
+        return Sample(ours, renew(self._peer.pid, self._peer.address, self._peer.port, self._others))
 
 
 class KeptRenewal(Measure):
@@ -63,36 +74,72 @@ class KeptRenewal(Measure):
 
     def __init__(self, rig: Rig) -> None:
         self._rig = rig
-        self._devices = devices_of_est(rig)
-        for device in self._devices:
-            device.context.check_hostname = False
-        self._connections = [
-            HTTPSConnection(rig.server.address, 8085, context=device.context) for device in self._devices
-        ]
+        self._ours = KeptConnections(rig.server.address, _PORT, devices_of_est(rig))
 
     def round(self) -> Sample:
-        for connection in self._connections:  # those of the round before have been idle for too long
+        return Sample(self._ours.renew(self._rig.server.pid), _ALLOWED_US)
+
+
+class KeptRenewalBesideGlobalSign(Measure):
+    """Beside an EST server that stores nothing; ten devices ask at once, each over a connection that stays."""
+
+    name, title, peer = "P52", KeptRenewal.title, "GlobalSign's EST server, not durable"
+    unit, gate, aim = "us", 1.5, 1.0
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self._peer = rig.once("GlobalSign's EST server", peers.globalsign)
+        self._ours = KeptConnections(rig.server.address, _PORT, devices_of_est(rig))
+        self._others = KeptConnections(self._peer.address, self._peer.port, devices_of_peer(rig))
+
+    def round(self) -> Sample:
+        return Sample(self._ours.renew(self._rig.server.pid), self._others.renew(self._peer.pid))
+
+
+class KeptConnections:
+    """Connections of devices to an EST server that stay open."""
+
+    def __init__(self, address: str, port: int, devices: Sequence[Renewing]) -> None:
+        self._every = [(HTTPSConnection(address, port, context=device.context), device) for device in devices]
+
+    def renew(self, pid: int) -> float:
+        """Renew every device's certificate; return the CPU time of process `pid` for each, in us."""
+        for connection, _ in self._every:  # those of the round before have been idle for too long
             connection.close()
         self._renew_all()  # the handshakes are not what is measured
-        return Sample(cpu_us_each(self._rig.server.pid, self._renew_all), _ALLOWED_US)
+        return cpu_us_each(pid, self._renew_all)
 
     def _renew_all(self) -> int:
-        headers = {"Content-Type": "application/pkcs10"}
-        every = list(zip(self._connections, self._devices, strict=True))
-        for first in range(0, len(every), IN_FLIGHT):
-            turn = every[first : first + IN_FLIGHT]
+        for first in range(0, len(self._every), IN_FLIGHT):
+            turn = self._every[first : first + IN_FLIGHT]
             for connection, device in turn:
-                connection.request("POST", _PATH + "simplereenroll", device.csr, headers)
+                connection.request("POST", _PATH + "simplereenroll", device.csr, _HEADERS)
             for connection, _ in turn:
                 answer = connection.getresponse()
                 text = answer.read()
                 assert answer.status == 200, (answer.status, text)
-        return len(every)
+        return len(self._every)
+
+
+def renew(pid: int, address: str, port: int, devices: Sequence[Renewing]) -> float:
+    """Renew certificates, each over a new connection; return the CPU time of process `pid` for each, in us."""
+
+    def ask_once(device: Renewing) -> None:
+        text = ask(address, port, device.context, "simplereenroll", device.csr)
+        assert len(text) > 400, text
+
+    work: Sequence[Renewing] = (devices * OPERATIONS)[:OPERATIONS]
+    return cpu_us_each(pid, lambda: each(ask_once, work))
 
 
 def devices_of_est(rig: Rig) -> list[Renewing]:
     """Return devices with certificates by EST, the same for every measure."""
     return rig.once("devices of EST", _enrolled)
+
+
+def devices_of_peer(rig: Rig) -> list[Renewing]:
+    """Return devices with certificates of the rig's CA, which the peer administers."""
+    return rig.once("devices of the EST peer", _issued)
 
 
 def _enrolled(rig: Rig) -> list[Renewing]:
@@ -103,18 +150,31 @@ def _enrolled(rig: Rig) -> list[Renewing]:
     for number in range(DEVICES):
         key = a_key()
         csr = base64.encodebytes(a_csr(f"renew-{number}", key=key))
-        leaf = parse_certs_only(ask(rig, trusting, "simpleenroll", csr, Authorization=f"Basic {word}"))[0]
-        pem = rig.directory / "renew.pem"
-        pem.write_text(leaf.pem() + key_pem(key))
-        devices.append(Renewing(rig.client_context(pem), csr, leaf))
+        answer = ask(rig.server.address, _PORT, trusting, "simpleenroll", csr, Authorization=f"Basic {word}")
+        leaf = parse_certs_only(answer)[0]
+        devices.append(_renewing(rig, leaf, key_pem(key), csr))
     return devices
 
 
-def ask(rig: Rig, context: ssl.SSLContext, operation: str, body: bytes, **headers: str) -> bytes:
+def _issued(rig: Rig) -> list[Renewing]:
+    devices = []
+    for number in range(DEVICES):
+        holder = a_device(rig.ca, f"renew-{number}", now=rig.now)
+        csr = base64.encodebytes(a_csr(f"renew-{number}", key=holder.private_key))
+        devices.append(_renewing(rig, holder.certificate, holder.key_pem, csr))
+    return devices
+
+
+def _renewing(rig: Rig, leaf: Certificate, key: str, csr: bytes) -> Renewing:
+    pem = rig.directory / "renew.pem"
+    pem.write_text(leaf.pem() + key)
+    return Renewing(rig.client_context(pem), csr, leaf)
+
+
+def ask(address: str, port: int, context: ssl.SSLContext, operation: str, body: bytes, **headers: str) -> bytes:
     context.check_hostname = False
-    connection = HTTPSConnection(rig.server.address, 8085, context=context)
-    headers |= {"Content-Type": "application/pkcs10"}
-    connection.request("POST", _PATH + operation, body, headers)
+    connection = HTTPSConnection(address, port, context=context)
+    connection.request("POST", _PATH + operation, body, headers | _HEADERS)
     answer = connection.getresponse()
     text = answer.read()
     connection.close()

@@ -49,4 +49,7 @@ require (
 	golang.org/x/time v0.0.0-20210220033141-f8bda1e9f3ba // indirect
 )
 
-tool github.com/globalsign/est/cmd/estclient
+tool (
+	github.com/globalsign/est/cmd/estclient
+	github.com/globalsign/est/cmd/estserver
+)

@@ -67,14 +67,14 @@ class Rig:
             self._server = self.a_server("data")
         return self._server
 
-    def a_server(self, name: str, *, changed_by: str = "", more: str = "") -> RunningServer:
+    def a_server(self, name: str, *, changed_by: str = "", more: str = "", database: str = "") -> RunningServer:
         """Start a server with a directory of its own; it ends with the rig.
 
-        `changed_by` is code that it runs first, `more` what else its configuration says.
+        `changed_by` is code that it runs first, `more` what else its configuration says; `database`: none for SQLite.
         """
         address = self.address if name == "data" else free_address()
         config = self.directory / f"{name}.toml"
-        config.write_text(_LIMITS + more)
+        config.write_text((f'database = "{database}"\n' if database else "") + _LIMITS + more)
         server = RunningServer(self.directory / name, address, config)
         if changed_by:
             first = self.directory / f"{name}-first"

@@ -20,6 +20,7 @@ SMALLEST = {
     "first_contact": "--each 6 --kills 2 --engine sqlite --files --seed 24",
     "fleet": "--each 40 --kills 2 --engine sqlite --seed 26",
     "floods": "--kind publishes --times 3",
+    "growth": "--devices 200 --looks 5 --rounds 1 --ungated",
     "kills": "--kills 1 --engine sqlite",
     "machine": "--steps 20 --engine sqlite",
     "million": "--rows 600 --flips 1",

@@ -6,6 +6,7 @@ import random
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def soak(
     parser.add_argument("--files", action="store_true", help="keys in files, and no processes for devices")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     parser.add_argument("--keep", type=Path, help="leave records and logs here")
+    parser.add_argument("--log", type=Path, help="append a line for each engine here, and print the totals of all runs")
     given = parser.parse_args()
     is_good = True
     for engine in given.engine or engines:
@@ -47,4 +49,24 @@ def soak(
                 found = keep_on(server, given, random.Random(given.seed), directory, kill)
         print(json.dumps({"engine": engine, "seed": given.seed, **found}), flush=True)
         is_good &= not found["faults"]
+        if given.log is not None:
+            note_run(given.log, engine, given, found["faults"])
     sys.exit(not is_good)
+
+
+def note_run(log: Path, engine: str, given: argparse.Namespace, faults: Sequence[str]) -> None:
+    """Append a run to the log, and print the totals of the log for its engine."""
+    run = {
+        "program": Path(sys.argv[0]).stem,
+        "engine": engine,
+        "day": datetime.now(UTC).date().isoformat(),
+        "seed": given.seed,
+    }
+    with log.open("a") as file:
+        file.write(json.dumps(run | {"kills": given.kills, "faults": list(faults)}) + "\n")
+    runs = [json.loads(line) for line in log.read_text().splitlines()]
+    same = [one for one in runs if (one["program"], one["engine"]) == (run["program"], engine)]
+    kills, wrong = sum(one["kills"] for one in same), sum(len(one["faults"]) for one in same)
+    print(
+        json.dumps({"engine": engine, "runs": len(same), "kills_in_total": kills, "faults_in_total": wrong}), flush=True
+    )

@@ -113,7 +113,7 @@ def test_a_worker_that_alone_lost_the_database_ends_and_its_devices_connect_agai
         finally:
             for pid in backends:
                 os.kill(pid, signal.SIGCONT)
-        assert "worker.cut_off" in server.log()
+        assert "worker.killed" in server.log(), "the other worker declared it dead"
         until(lambda: [one.acknowledged for one in devices] == [1] * len(devices))
         assert 0 < len([one for one in devices if one.ends]) < len(devices)
 

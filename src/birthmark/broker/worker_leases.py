@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Protocol
 
 from birthmark.broker import store
-from birthmark.broker.rules.leases import BEAT_S, LEASE_S, HeartbeatTracker, Lease, TakeoverSchedule
+from birthmark.broker.rules.leases import BEAT_S, CUT_OFF_S, LEASE_S, HeartbeatTracker, Lease, TakeoverSchedule
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.store import Changes, Database
 
@@ -107,6 +107,8 @@ class Workers:
         self._lease = Lease(timers.monotonic())
         self._is_over = self.is_lost = False
         self._waiting: set[asyncio.Future[None]] = set()
+        self._cut_off_at = math.inf
+        """Since when only other workers have a valid lease."""
 
     @property
     def is_fresh(self) -> bool:
@@ -160,6 +162,7 @@ class Workers:
 
     def _lives_on(self, began: float) -> None:
         self._beat += 1
+        self._cut_off_at = math.inf
         self._lease.renewed(began)
         self._wake()
 
@@ -207,9 +210,12 @@ class Workers:
 
         If no worker has the database, every connection stays: no packet is processed without a valid lease.
         """
-        if self._is_over or not self._lease.is_long_over(self._timers.monotonic()):
+        if self._is_over or self.is_fresh or not await self._is_any_fresh(self._alive - {self._worker}):
+            self._cut_off_at = math.inf
             return
-        if await self._is_any_fresh(self._alive - {self._worker}) and not self.is_fresh:
+        now = self._timers.monotonic()
+        self._cut_off_at = min(self._cut_off_at, now)
+        if now - self._cut_off_at >= CUT_OFF_S and not self.is_fresh:
             log.error("worker.cut_off", extra={"worker": self._worker})
             self._lost()
 

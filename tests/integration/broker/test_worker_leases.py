@@ -126,14 +126,30 @@ async def test_a_worker_that_alone_lost_the_database_ends_so_that_its_devices_go
     async with two(tmp_path) as (first, _second, time):
         await first.workers.look()
         first.fresh = {"w2-b"}
-        time.now += CUT_OFF_S
-        await first.workers.end_if_cut_off()
-        assert not first.is_gone
-        time.now += BEAT_S
+        time.now += LEASE_S + BEAT_S
+        for _ in range(int(CUT_OFF_S / LEASE_S)):
+            await first.workers.end_if_cut_off()
+            assert not first.is_gone
+            time.now += LEASE_S
         await first.workers.end_if_cut_off()
         assert first.is_gone
         with pytest.raises(WorkerLostError):
             await first.workers.fresh()
+
+
+async def test_a_worker_that_gets_the_database_back_later_than_another_one_stays(tmp_path: Path) -> None:
+    async with two(tmp_path) as (first, _, time):
+        await first.workers.look()
+        time.now += 30  # the database is away for both
+        await first.workers.end_if_cut_off()
+        first.fresh = {"w2-b"}
+        await first.workers.end_if_cut_off()
+        time.now += CUT_OFF_S - BEAT_S
+        await first.workers.end_if_cut_off()
+        await first.workers.beat()
+        time.now += CUT_OFF_S
+        await first.workers.end_if_cut_off()
+        assert not first.is_gone
 
 
 async def test_workers_that_all_lost_the_database_stay(tmp_path: Path) -> None:

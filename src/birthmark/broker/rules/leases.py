@@ -10,7 +10,7 @@ from dataclasses import dataclass
 BEAT_S = 0.25
 LEASE_S = 1.0
 CUT_OFF_S = 5.0
-"""Seconds without a heartbeat after which a worker ends, if another worker has a valid lease."""
+"""Seconds after which a worker without a lease ends, if another worker has a valid lease all the time."""
 
 
 class Lease:
@@ -28,10 +28,6 @@ class Lease:
     def is_fresh(self, now: float) -> bool:
         """Return whether no other worker can have taken over this worker's sessions."""
         return now - self._renewed_at < LEASE_S
-
-    def is_long_over(self, now: float) -> bool:
-        """Return whether the lease was last renewed more than `CUT_OFF_S` ago."""
-        return now - self._renewed_at > CUT_OFF_S
 
 
 @dataclass(slots=True)

@@ -362,7 +362,7 @@ class Bench:
         """The servers' memory is elsewhere, and stays."""
         path = at / "servers.json"
         memory = path.read_bytes() if path.exists() else None
-        disk.cut([], random.Random(seed), lambda: None)
+        disk.cut(None, random.Random(seed), lambda: None)
         if memory is not None:
             path.write_bytes(memory)
 

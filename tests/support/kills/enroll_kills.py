@@ -73,7 +73,7 @@ def _disturbed(directory: Path, cloud: str, count: int, kills: int, *, dice: ran
         running.kill()
         running.wait()
         if disk is not None:
-            disk.cut([], dice, lambda: None)
+            disk.cut(None, dice, lambda: None)
 
     with a_server(_made(directory / "calm")) as calm:
         began = time.monotonic()

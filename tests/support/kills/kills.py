@@ -3,7 +3,6 @@
 import contextlib
 import itertools
 import json
-import os
 import random
 import signal
 import sqlite3
@@ -18,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from support.kills.power_cuts import Disk, a_disk, family
+from support.kills.power_cuts import Disk, a_disk
 from support.server.cluster import a_cluster
 from support.server.readiness import ALL_THERE, DATABASE_AWAY, until_ready, until_workers_are_ready
 from support.server.servers import RunningServer, a_server
@@ -198,18 +197,11 @@ def cutting_power_of_postgres(postgres: PostgresServer, disk: Disk) -> Kill:
     """Cut the power of the disk below PostgreSQL, and start it again; the server stays."""
 
     def cut(server: RunningServer, dice: random.Random) -> str:
-        processes = family(postgres.pid)
-
-        def end() -> None:
-            for pid in processes:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
-        disk.cut(processes, dice, end)
+        disk.cut(postgres.pid, dice, postgres.kill)
         until_ready(server, (503, DATABASE_AWAY))
         postgres.start()
         until_ready(server, (200, ALL_THERE))
-        return "postgresql without power"
+        return "PostgreSQL without power"
 
     return cut
 
@@ -351,7 +343,7 @@ def a_server_without_power(directory: Path, config: str) -> Iterator[tuple[Runni
     with a_disk(directory / "data") as disk, a_server(directory, config, is_warm=False) as server:
 
         def cut(server: RunningServer, dice: random.Random) -> str:
-            disk.cut(family(server.pid), dice, server.kill)
+            disk.cut(server.pid, dice, server.kill)
             server.start()
             until_ready(server)
             return "server without power"

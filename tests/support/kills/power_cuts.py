@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 _SIZE = 1 << 30
@@ -27,17 +28,17 @@ class Disk:
     place: Path
     image: Path
 
-    def cut(self, pids: Collection[int], dice: random.Random, end: Callable[[], object]) -> None:
-        """Stop these processes, write a random part of what is not synced, and go on with the disk as it was then.
+    def cut(self, program: int | None, dice: random.Random, end: Callable[[], object]) -> None:
+        """Stop a program, write a random part of what is not synced, and go on with the disk as it was then.
 
-        `end` ends the processes.
+        `end` ends the program's first process; all others are killed.
         """
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        _wait_until(lambda: all(map(_is_stopped, pids)), "the processes do not stop")
+        pids = [] if program is None else _stopped(program)
         self._write_a_part(dice)
         left = self.image.with_name("left")
         subprocess.run(["cp", "--sparse=always", self.image, left], check=True)
+        for pid in pids[1:]:
+            os.kill(pid, signal.SIGKILL)
         end()
         _wait_until(lambda: not any(map(_is_there, pids)), "the processes do not end")
         self.unmount()
@@ -95,11 +96,13 @@ def a_disk(place: Path) -> Iterator[Disk]:
             disk.unmount()
 
 
-def family(pid: int) -> list[int]:
-    """Return a process and all below it, parents first."""
-    found = [pid]
-    for one in found:
-        for children in Path(f"/proc/{one}/task").glob("*/children"):
+def _stopped(program: int) -> list[int]:
+    """Stop a process, then those that it has started until then, and so on; return all."""
+    found = [program]
+    for pid in found:
+        os.kill(pid, signal.SIGSTOP)
+        _wait_until(partial(_is_stopped, pid), f"process {pid} does not stop")
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
             found += map(int, children.read_text().split())
     return found
 

@@ -13,6 +13,7 @@ from sqlalchemy import MetaData, Table, bindparam, select
 
 from birthmark.audit.chain_verification import verify_chain, verify_chains
 from birthmark.audit.signed_heads import AuditKey
+from birthmark.broker.rules.leases import LEASE_S
 from birthmark.bus import LocalBus
 from birthmark.errors import ChangedMeanwhileError, NotFoundError, UnavailableError
 from birthmark.store import Changes, Database, Statement, open_database, schema_migration, statement, upsert
@@ -283,6 +284,31 @@ async def test_a_server_that_stays_away_is_told_after_a_while_and_reads_and_writ
         assert await database.is_reachable()
         await database.commit(a_change("b"))
         assert [row["id"] for row in await database.all(ALL)] == ["b"]
+
+
+async def test_a_heartbeat_is_tried_again_so_often_that_no_worker_is_taken_for_dead_after_an_outage(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        if asyncio.current_task() is not writing:
+            await real(seconds)
+        elif sum(waits) < 5:
+            waits.append(seconds)
+        else:
+            monkeypatch.undo()
+
+    async def connect() -> None:
+        raise ConnectionRefusedError
+
+    async with a_database(postgres_url) as database:
+        monkeypatch.setattr(database._beside, "_connect", connect)  # type: ignore[attr-defined] # one engine's own
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        writing = asyncio.create_task(database.write_outside_batch(BUMP, n=1, key_id="a", key_n=0))
+        assert not await writing
+    assert 0 < max(waits) < LEASE_S / 3
 
 
 async def test_a_commit_whose_connection_is_cut_before_commit_is_tried_again(

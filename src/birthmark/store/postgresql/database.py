@@ -24,7 +24,7 @@ from birthmark.store.event_base_and_codec import encode_event, kind_of
 from birthmark.store.group_commit import GroupCommit
 from birthmark.store.object_counters import COUNT, summed
 from birthmark.store.postgresql.batch_functions import BatchSteps, StatementPlan
-from birthmark.store.postgresql.outage_retry import OPTIONS, PATIENCE_S, TROUBLE, patiently
+from birthmark.store.postgresql.outage_retry import HEARTBEAT_PAUSE_S, OPTIONS, PATIENCE_S, TROUBLE, patiently
 from birthmark.store.postgresql.writer_connection import AnswerLostError, Writer
 from birthmark.store.table_statements import insert, upsert
 from birthmark.store.unit_of_work import Changes
@@ -176,7 +176,8 @@ class PostgresDatabase:
     async def write_outside_batch(self, statement: Statement, /, **params: Any) -> bool:
         compiled = statement.compiled("postgresql")
         with translated():
-            return await patiently(partial(self._beside.run, compiled.sql, *compiled.arguments(params, self.seal)))
+            write = partial(self._beside.run, compiled.sql, *compiled.arguments(params, self.seal))
+            return await patiently(write, HEARTBEAT_PAUSE_S)
 
     async def events_after(self, last: int, limit: int) -> Sequence[Row]:
         rows: Sequence[Row] = await self._read("fetch", _EVENTS, self.worker, last, limit)

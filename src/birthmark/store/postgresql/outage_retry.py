@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 PATIENCE_S = 10.0
 _FIRST_S, _LONGEST_S = 0.05, 1.0
+HEARTBEAT_PAUSE_S = 0.2
+"""Longest pause between two attempts to write a heartbeat: other workers wait for it for less than one second."""
 
 TROUBLE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """Errors that the server or the network causes for a request."""
@@ -63,10 +65,11 @@ AWAY = (
 """Errors of `TROUBLE` that are temporary."""
 
 
-async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+async def patiently(attempt: Callable[[], Awaitable[T]], longest_s: float = _LONGEST_S) -> T:
     """Return the result of `attempt`; retry for `PATIENCE_S` if the server is unavailable.
 
-    Only for operations that commit nothing when they fail. Raise the error of the last attempt.
+    The pauses grow up to about `longest_s`. Only for operations that commit nothing when they fail. Raise the error of
+    the last attempt.
     """
     loop = asyncio.get_running_loop()
     begun, number = loop.time(), 0
@@ -75,7 +78,7 @@ async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
             return await attempt()
         except AWAY:
             number += 1
-            wait = min(_FIRST_S * 2**number, _LONGEST_S) * (0.5 + _jitter(number))
+            wait = min(_FIRST_S * 2**number, longest_s) * (0.5 + _jitter(number))
             if loop.time() + wait - begun > PATIENCE_S:
                 raise
         await asyncio.sleep(wait)

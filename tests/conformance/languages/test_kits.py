@@ -1,0 +1,89 @@
+"""Test kits for other languages: each kit's own tests, and its sample as a user copies it."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from support.languages.toolchains import BUILDS, TOP, require_tool
+from support.server.servers import clean_environment
+
+pytestmark = pytest.mark.system
+PATIENCE_S = 540.0
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageKit:
+    """A test kit with the commands of its language's build tool, which run in the kit and in its sample."""
+
+    language: str
+    version_command: Sequence[str]
+    minimum: tuple[int, int]
+    commands: Sequence[Sequence[str]]
+    passed: str
+    """Expression of a passed test in the output."""
+
+    def test(self, directory: Path) -> list[str]:
+        """Run the tests of a directory, and return the names of those that pass."""
+        output = "".join(self._run(command, directory) for command in self.commands)
+        return re.findall(self.passed, output, re.MULTILINE)
+
+    def _run(self, command: Sequence[str], directory: Path) -> str:
+        environment = clean_environment(HOME=str(Path.home()), CARGO_TARGET_DIR=str(BUILDS / "kits"))
+        environment["PATH"] += f":{os.environ['PATH']}"  # the build tool's own directory
+        done = subprocess.run(
+            command,
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+            check=False,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout[-6000:]}{done.stderr[-6000:]}"
+        return done.stdout
+
+
+KITS = [
+    LanguageKit(
+        "go",
+        ("go", "version"),
+        (1, 24),
+        [("go", "vet", "./..."), ("go", "test", "-count=1", "-v", "./...")],
+        passed=r"^\s*--- PASS: (\S+)",
+    ),
+]
+
+
+@pytest.fixture(params=KITS, ids=lambda kit: kit.language)
+def kit(request: pytest.FixtureRequest) -> LanguageKit:
+    found: LanguageKit = request.param
+    require_tool(found.version_command, found.minimum)
+    return found
+
+
+@pytest.fixture
+def copy(kit: LanguageKit, tmp_path: Path) -> Path:
+    """Return a copy of the kit, without what was built in it."""
+    return Path(shutil.copytree(TOP / "kits" / kit.language, tmp_path / kit.language, ignore=_built))
+
+
+def _built(_directory: str, names: list[str]) -> set[str]:
+    return {"target", "node_modules"} & set(names)
+
+
+def test_the_tests_of_the_kit_pass(kit: LanguageKit, copy: Path) -> None:
+    passed = kit.test(copy)
+    assert any("message" in name for name in passed)
+    assert any("rejected" in name for name in passed)
+
+
+def test_the_sample_connects_a_device_and_sees_a_refusal(kit: LanguageKit, copy: Path) -> None:
+    passed = [name.replace("_", " ").lower() for name in kit.test(copy / "sample")]
+    assert any("a device sends a message" in name for name in passed)
+    assert any("a disabled device does not connect" in name for name in passed)

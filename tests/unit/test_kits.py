@@ -15,9 +15,20 @@ SHOWN = {block["name"]: block["body"] for block in BLOCK.finditer(PAGE)}
 VERSIONS = {
     "go/birthmark.go": r'^const Version = "(.+)"$',
     "go/sample/go.mod": r"github.com/birthmark/birthmark/kits/go v(\S+)$",
+    "rust/Cargo.toml": r'^version = "(.+)"$',
+    "rust/Cargo.lock": r'^name = "birthmark-testing"\nversion = "(.+)"$',
+    "rust/sample/Cargo.toml": r'^birthmark-testing = \{ version = "(.+?)"',
+    "rust/sample/Cargo.lock": r'^name = "birthmark-testing"\nversion = "(.+)"$',
 }
 """Places of the version; the expression finds it."""
-SAMPLES = ["go/sample/go.mod", "go/sample/device.go", "go/sample/device_test.go"]
+SAMPLES = [
+    "go/sample/go.mod",
+    "go/sample/device.go",
+    "go/sample/device_test.go",
+    "rust/sample/Cargo.toml",
+    "rust/sample/src/lib.rs",
+    "rust/sample/tests/device.rs",
+]
 
 
 @pytest.mark.parametrize("place", VERSIONS)

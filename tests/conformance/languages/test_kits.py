@@ -57,6 +57,13 @@ KITS = [
         [("go", "vet", "./..."), ("go", "test", "-count=1", "-v", "./...")],
         passed=r"^\s*--- PASS: (\S+)",
     ),
+    LanguageKit(
+        "rust",
+        ("cargo", "--version"),
+        (1, 85),
+        [("cargo", "fmt", "--check"), ("cargo", "test", "--locked")],
+        passed=r"^test (?:\w+::)*(\w+)(?: - should panic)? \.\.\. ok$",
+    ),
 ]
 
 

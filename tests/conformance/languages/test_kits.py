@@ -27,11 +27,15 @@ class LanguageKit:
     commands: Sequence[Sequence[str]]
     passed: str
     """Expression of a passed test in the output."""
+    sample_commands: Sequence[Sequence[str]] = ()
+    """Commands for the sample, if they differ."""
 
-    def test(self, directory: Path) -> list[str]:
-        """Run the tests of a directory, and return the names of those that pass."""
-        output = "".join(self._run(command, directory) for command in self.commands)
-        return re.findall(self.passed, output, re.MULTILINE)
+    def test(self, directory: Path, *, is_sample: bool = False) -> list[str]:
+        """Run the tests of a directory, and return the names of those that pass, in lower-case words."""
+        commands = (is_sample and self.sample_commands) or self.commands
+        output = "".join(self._run(command, directory) for command in commands)
+        names = re.findall(self.passed, output, re.MULTILINE)
+        return [re.sub(r"(?<=[a-zA-Z])(?=[A-Z])|_", " ", name).lower() for name in names]
 
     def _run(self, command: Sequence[str], directory: Path) -> str:
         environment = clean_environment(HOME=str(Path.home()), CARGO_TARGET_DIR=str(BUILDS / "kits"))
@@ -49,6 +53,11 @@ class LanguageKit:
         return done.stdout
 
 
+MAVEN = (
+    *("mvn", "--batch-mode", "--no-transfer-progress", f"-Dmaven.repo.local={BUILDS / 'maven'}"),
+    *("-Dsurefire.reportFormat=plain", "-Dsurefire.useFile=false"),
+)
+"""Maven with its own repository, and with the name of each test in the output."""
 KITS = [
     LanguageKit(
         "go",
@@ -56,6 +65,14 @@ KITS = [
         (1, 24),
         [("go", "vet", "./..."), ("go", "test", "-count=1", "-v", "./...")],
         passed=r"^\s*--- PASS: (\S+)",
+    ),
+    LanguageKit(
+        "java",
+        ("mvn", "--version"),
+        (3, 6),
+        [(*MAVEN, "install")],
+        passed=r"^\[\w+\] [\w.]+\.(\w+)(?:\(.*)? -- Time elapsed: [\d.]+ s$",
+        sample_commands=[(*MAVEN, "install", "-f", "..", "-Dmaven.test.skip"), (*MAVEN, "test")],
     ),
     LanguageKit(
         "rust",
@@ -91,6 +108,6 @@ def test_the_tests_of_the_kit_pass(kit: LanguageKit, copy: Path) -> None:
 
 
 def test_the_sample_connects_a_device_and_sees_a_refusal(kit: LanguageKit, copy: Path) -> None:
-    passed = [name.replace("_", " ").lower() for name in kit.test(copy / "sample")]
+    passed = kit.test(copy / "sample", is_sample=True)
     assert any("a device sends a message" in name for name in passed)
     assert any("a disabled device does not connect" in name for name in passed)

@@ -75,6 +75,14 @@ KITS = [
         sample_commands=[(*MAVEN, "install", "-f", "..", "-Dmaven.test.skip"), (*MAVEN, "test")],
     ),
     LanguageKit(
+        "node",
+        ("node", "--version"),
+        (18, 0),
+        [("npm", "test")],
+        passed=r"^ok \d+ - (.+)$",
+        sample_commands=[("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"), ("npm", "test")],
+    ),
+    LanguageKit(
         "rust",
         ("cargo", "--version"),
         (1, 85),

@@ -65,7 +65,8 @@ func TestServer(t *testing.T) {
 		device := server.AzureDevice("pump-1", birthmark.Fields{"at": "hub"})
 		server.Refuse("pump-1", "iothub.device_disabled")
 		client := http.Client{Transport: &http.Transport{TLSClientConfig: server.TLS(device.Files)}}
-		if response, err := client.Post(telemetry(server, device), "text/plain", nil); err == nil && response.StatusCode < 400 {
+		response, err := client.Post(telemetry(server, device), "text/plain", nil)
+		if err == nil && response.StatusCode < 400 {
 			t.Fatal(response.Status)
 		}
 		if why := server.Why("pump-1", nil); len(why) == 0 || why[0].Code != "iothub.device_disabled" {

@@ -77,7 +77,7 @@ KITS = [
     LanguageKit(
         "node",
         ("node", "--version"),
-        (18, 0),
+        (20, 14),
         [("npm", "test")],
         passed=r"^ok \d+ - (.+)$",
         sample_commands=[("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"), ("npm", "test")],
@@ -107,6 +107,25 @@ def copy(kit: LanguageKit, tmp_path: Path) -> Path:
 
 def _built(_directory: str, names: list[str]) -> set[str]:
     return {"target", "node_modules"} & set(names)
+
+
+PACKED = [
+    ("node", ("npm", "pack", "--dry-run"), {"birthmark.cjs", "package.json", "README.md"}),
+    ("rust", ("cargo", "package", "--allow-dirty", "--list"), {"Cargo.toml", "README.md", "src/json.rs", "src/lib.rs"}),
+]
+
+
+@pytest.mark.parametrize(("language", "command", "wanted"), PACKED, ids=[language for language, *_ in PACKED])
+def test_a_package_of_a_kit_has_its_code_and_no_sample(
+    language: str, command: tuple[str, ...], wanted: set[str], tmp_path: Path
+) -> None:
+    (kit,) = [one for one in KITS if one.language == language]
+    require_tool(kit.version_command, kit.minimum)
+    copy = shutil.copytree(TOP / "kits" / language, tmp_path / language, ignore=_built)
+    done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True)
+    words = set((done.stdout + done.stderr).split())
+    assert wanted <= words
+    assert [word for word in words if "sample" in word] == []
 
 
 def test_the_tests_of_the_kit_pass(kit: LanguageKit, copy: Path) -> None:

@@ -13,7 +13,8 @@ import org.junit.jupiter.params.provider.ValueSource;
 class JsonTest {
     @Test
     void aValueOfEachKindIsParsed() {
-        Map<?, ?> value = (Map<?, ?>) Json.parse(" {\"a\": [1, -2.5e1, true, null], \"b\": {\"c\": \"d\"}, \"e\": []} ");
+        String line = " {\"a\": [1, -2.5e1, true, null], \"b\": {\"c\": \"d\"}, \"e\": []} ";
+        Map<?, ?> value = (Map<?, ?>) Json.parse(line);
         assertEquals(Arrays.asList(1.0, -25.0, true, null), value.get("a"));
         assertEquals(Map.of("c", "d"), value.get("b"));
         assertEquals(List.of(), value.get("e"));

@@ -30,6 +30,12 @@ class LanguageKit:
     sample_commands: Sequence[Sequence[str]] = ()
     """Commands for the sample, if they differ."""
 
+    def require(self) -> None:
+        """Skip the test if the language's tools are missing or too old."""
+        require_tool(self.version_command, self.minimum)
+        if missing := {program for program, *_ in self.commands if shutil.which(program) is None}:
+            pytest.skip(f"not installed: {', '.join(sorted(missing))}")
+
     def test(self, directory: Path, *, is_sample: bool = False) -> list[str]:
         """Run the tests of a directory, and return the names of those that pass, in lower-case words."""
         commands = (is_sample and self.sample_commands) or self.commands
@@ -95,7 +101,7 @@ KITS = [
 @pytest.fixture(params=KITS, ids=lambda kit: kit.language)
 def kit(request: pytest.FixtureRequest) -> LanguageKit:
     found: LanguageKit = request.param
-    require_tool(found.version_command, found.minimum)
+    found.require()
     return found
 
 
@@ -120,7 +126,7 @@ def test_a_package_of_a_kit_has_its_code_and_no_sample(
     language: str, command: tuple[str, ...], wanted: set[str], tmp_path: Path
 ) -> None:
     (kit,) = [one for one in KITS if one.language == language]
-    require_tool(kit.version_command, kit.minimum)
+    kit.require()
     copy = shutil.copytree(TOP / "kits" / language, tmp_path / language, ignore=_built)
     done = subprocess.run(command, cwd=copy, capture_output=True, text=True, check=True)
     words = set((done.stdout + done.stderr).split())

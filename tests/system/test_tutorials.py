@@ -1,10 +1,5 @@
-"""Every code block of the first page, You asked, docs/tutorial and docs/howto runs, as one shell session per page.
+"""Every code block of the first page, You asked, docs/tutorial and docs/howto runs, as one shell session per page."""
 
-A block's info string says what it is: `sh` is run; `toml file=NAME` and the like are written to NAME. The host name
-`localhost` stands for this run's own loopback address.
-"""
-
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support.server.page_scripts import BLOCK, run_script, script_of
 from support.server.servers import clean_environment, free_address, warm_environment
 
 pytestmark = pytest.mark.system
@@ -26,23 +22,12 @@ def english(folder: str) -> list[Path]:
 
 
 TUTORIALS = english("tutorial")
-PAGES = [FIRST, FIRST.with_name("you-asked.md"), *TUTORIALS, *english("howto")]
+OTHER_LANGUAGES = {"go", "java", "rust"}
+"""Pages of tests/conformance/languages/test_pages.py."""
+HOW_TO = [page for page in english("howto") if page.stem not in OTHER_LANGUAGES]
+PAGES = [FIRST, FIRST.with_name("you-asked.md"), *TUTORIALS, *HOW_TO]
 AS_INSTALLED = {"install", "azure", "ci", "azure-ci", "ca-keys", "scale", "test-kit", "test-kit-languages"}
 """Pages whose programs start as on a user's machine; the others' start from a warm interpreter."""
-BLOCK = re.compile(r"^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def script_of(text: str, name: str) -> str:
-    lines = ["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT"]
-    for block in BLOCK.finditer(text):
-        info, body = block["info"].split(), block["body"]
-        named = [part.removeprefix("file=") for part in info if part.startswith("file=")]
-        if named:
-            lines.append(f"cat > {named[0]} <<'END_OF_BLOCK'\n{body}END_OF_BLOCK")
-        else:
-            assert info == ["sh"], f"{name}: a block of kind {info} is neither run nor written"
-            lines.append(body)
-    return "\n".join(lines)
 
 
 def test_there_is_a_page_for_every_journey() -> None:
@@ -68,8 +53,11 @@ def test_every_block_of_the_page_runs(page: Path, tmp_path: Path, request: pytes
     if page.stem == "scale":  # which says to name a database, as an example cannot
         more["BIRTHMARK_DATABASE"] = request.getfixturevalue("postgres_url")
     if page.stem == "test-kit-languages":
-        more["GOCACHE"] = str(Path.home() / ".cache" / "go-build")  # where the standard library is compiled already
-        script = "".join(f"command -v {one} > /dev/null || {one}() {{ :; }}\n" for one in ("go", "java")) + script
+        # tests/conformance/languages/test_kits.py runs the samples in the other languages.
+        script = "".join(f"{tool}() {{ :; }}\n" for tool in ("go", "cargo", "mvn")) + script
+        script = 'npm() { [ "$1" = install ] || command npm "$@"; }\n' + script  # the packages are installed
+        (tmp_path / "node_modules").mkdir()
+        (tmp_path / "node_modules" / "birthmark-testing").symlink_to(ROOT / "kits" / "node")
         more["NODE_PATH"] = str(ROOT / "tests" / "node" / "node_modules")
     told = run(script, tmp_path, is_warm=page.stem not in AS_INSTALLED, **more)
     assert "server.port_not_bound" not in told  # of two servers on a page each has its own ports
@@ -120,18 +108,6 @@ def test_the_quick_start_of_the_readme_runs(tmp_path: Path) -> None:
 
 
 def run(script: str, directory: Path, *, is_warm: bool = False, **variables: str) -> str:
-    address = free_address()
-    environment = warm_environment if is_warm else clean_environment
     (directory / "examples").symlink_to(ROOT / "examples")
-    done = subprocess.run(
-        ["bash", "-c", re.sub(r"\blocalhost\b", address, script)],
-        cwd=directory,
-        env=environment(HOME=str(directory), BIRTHMARK_LISTEN=address, NO_COLOR="1", **variables),
-        capture_output=True,
-        text=True,
-        timeout=600,  # a Go that never ran compiles its library first
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
-    assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout + done.stderr
+    environment = warm_environment if is_warm else clean_environment
+    return run_script(script, directory, environment(HOME=str(directory), **variables))

@@ -33,7 +33,7 @@ class Toolchain:
         return [word.format(out=out, name=name) for word in self.program]
 
     def _build(self) -> Path:
-        self._require()
+        require_tool(self.version_command, self.minimum)
         source, out = SOURCES / self.language, BUILDS / self.language
         out.mkdir(parents=True, exist_ok=True)
         stamp, state = out / "stamp", _digest(source)
@@ -46,14 +46,16 @@ class Toolchain:
                 stamp.write_text(state)
         return out
 
-    def _require(self) -> None:
-        wanted = f"{self.version_command[0]} {'.'.join(map(str, self.minimum))} or newer"
-        if shutil.which(self.version_command[0]) is None:
-            pytest.skip(f"{wanted} is not installed")
-        told = subprocess.run(self.version_command, capture_output=True, text=True, check=True).stdout
-        found = re.search(r"(\d+)\.(\d+)", told)
-        if found is None or (int(found[1]), int(found[2])) < self.minimum:
-            pytest.skip(f"{wanted} is not installed, only: {told.splitlines()[0]}")
+
+def require_tool(version_command: Sequence[str], minimum: tuple[int, int]) -> None:
+    """Skip the test if a build tool is missing or too old."""
+    wanted = f"{version_command[0]} {'.'.join(map(str, minimum))} or newer"
+    if shutil.which(version_command[0]) is None:
+        pytest.skip(f"{wanted} is not installed")
+    told = subprocess.run(version_command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+)\.(\d+)", told)
+    if found is None or (int(found[1]), int(found[2])) < minimum:
+        pytest.skip(f"{wanted} is not installed, only: {told.splitlines()[0]}")
 
 
 def _digest(source: Path) -> str:

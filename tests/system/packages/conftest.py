@@ -1,7 +1,11 @@
-"""A release of the commit that is checked out, built once for these tests."""
+"""A release of the commit that is checked out, built once for these tests, and a maintainer's key."""
 
+import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -37,3 +41,16 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     done = subprocess.run(build, cwd=place, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
     return {path.name.partition("_")[0]: path for path in (place / "made").glob("*.deb")}
+
+
+@pytest.fixture(scope="module")
+def keyring() -> Iterator[dict[str, str]]:
+    """The environment of a maintainer with an OpenPGP key."""
+    home = Path(tempfile.mkdtemp(prefix="gpg-"))  # a path of the agent's socket is short
+    environment = os.environ | {"GNUPGHOME": str(home)}
+    name = "release@birthmark.example"
+    make = ["gpg", "--batch", "--passphrase", "", "--quick-generate-key", name, "ed25519", "sign", "1d"]
+    subprocess.run(make, env=environment, check=True, capture_output=True)
+    yield environment
+    subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=True)
+    shutil.rmtree(home)

@@ -4,8 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,18 +13,6 @@ import birthmark
 pytestmark = pytest.mark.system
 TOP = Path(__file__).parents[3]
 MAINTAINER = "release@birthmark.example"
-
-
-@pytest.fixture(scope="module")
-def keyring() -> Iterator[dict[str, str]]:
-    """The environment of a maintainer with an OpenPGP key."""
-    home = Path(tempfile.mkdtemp(prefix="gpg-"))  # a path of the agent's socket is short
-    environment = os.environ | {"GNUPGHOME": str(home)}
-    make = ["gpg", "--batch", "--passphrase", "", "--quick-generate-key", MAINTAINER, "ed25519", "sign", "1d"]
-    subprocess.run(make, env=environment, check=True, capture_output=True)
-    yield environment
-    subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=True)
-    shutil.rmtree(home)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,3 @@
+module github.com/birthmark/birthmark/kits/go
+
+go 1.24

@@ -1,0 +1,2 @@
+"""Ways to falsify a history, each of which a check has to find."""
+PLANTS={}

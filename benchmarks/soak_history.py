@@ -117,7 +117,9 @@ class World:
     def device(self, name: str, status: str = "enabled") -> None:
         """Put a hub device on record, or change it."""
         der = subprocess.run(
-            ["openssl", "x509", "-in", f"{self.directory}/{name}.pem", "-outform", "der"], check=True, capture_output=True
+            ["openssl", "x509", "-in", f"{self.directory}/{name}.pem", "-outform", "der"],
+            check=True,
+            capture_output=True,
         )
         printed = hashlib.sha256(der.stdout).hexdigest().upper()
         login = {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": printed, "secondaryThumbprint": printed}}
@@ -200,7 +202,7 @@ class Steady:
             self.world.history.lines.append(LineChange(self.name, now(), True, bool(flags["session present"])))
 
     def _on_disconnect(self, *_) -> None:
-        if self.is_up:
+        if self.is_up and not self.world.ends.is_set():
             self.is_up = False
             self.world.history.lines.append(LineChange(self.name, now(), False))
 

@@ -105,7 +105,9 @@ def _order(history: History) -> Iterator[Finding]:
         for _, number in reversed(first):
             row = known[number]
             if earliest < row.sent:
-                yield Finding("order", f"{stream} {series}", f"{whose} was acknowledged before {number}, and comes after")
+                yield Finding(
+                    "order", f"{stream} {series}", f"{whose} was acknowledged before {number}, and comes after"
+                )
             if row.acked is not None and row.acked < earliest:
                 earliest, whose = row.acked, number
 
@@ -265,4 +267,6 @@ def figures(history: History) -> dict[str, Any]:
 def _spread(values: Sequence[float]) -> dict[str, float]:
     ranked = sorted(values)
     at = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    return {name: round(ranked[min(len(ranked) - 1, int(len(ranked) * q))], 3) for name, q in at.items()} if ranked else {}
+    return (
+        {name: round(ranked[min(len(ranked) - 1, int(len(ranked) * q))], 3) for name, q in at.items()} if ranked else {}
+    )

@@ -4,9 +4,8 @@ Not here: how a history is recorded (benchmarks/soak_history.py), and how one is
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from support.history.events import (
     C2D,
@@ -14,8 +13,6 @@ from support.history.events import (
     RETAINED,
     SHADOW,
     STREAMS,
-    TELEMETRY,
-    GrantAttempt,
     History,
     InjectedFault,
     NumberSeen,
@@ -26,24 +23,20 @@ REVOKED_WITHIN_S = 1.5
 BACK_WITHIN_S = 30.0
 READY_WITHIN_S = 3.0
 OUTAGE_S = 1.5
-"""How long PostgreSQL is meant to be away; what its own start takes beyond that is not the server's."""
+"""How long PostgreSQL is meant to be away; what its own stop and start take beyond that is not the server's."""
 BLIND_S = 3.0
 """No time as long as this is without a poll of the readiness."""
 MUST_REFUSE = ("connect", "https")
 """A revoked credential has to be tried in these ways after its time."""
-_Key = tuple[str, str]
+_Series = dict[tuple[str, str], tuple[dict[int, NumberSent], dict[int, list[NumberSeen]]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that should not be; `check` says by which check."""
 
     check: str
     about: str
     text: str
-
-    def __str__(self) -> str:
-        return f"{self.check}: {self.about}: {self.text}"
 
 
 def findings(history: History) -> list[Finding]:
@@ -55,218 +48,187 @@ def findings(history: History) -> list[Finding]:
 def _silence(history: History) -> Iterator[Finding]:
     """A check of nothing proves nothing."""
     acked = {row.stream for row in history.sent if row.acked is not None}
-    for stream in STREAMS:
-        if stream not in acked:
-            yield Finding("silence", stream, "nothing was acknowledged")
-    for name in ("faults", "answers", "polls"):
-        if not getattr(history, name):
-            yield Finding("silence", name, "none are recorded")
+    parts = {"faults": history.faults, "revocations": history.answers, "polls": history.polls}
+    for name in [*(set(STREAMS) - acked), *(name for name, rows in parts.items() if not rows)]:
+        yield Finding("silence", name, "nothing was acknowledged or recorded")
 
 
-def _by_series(history: History) -> dict[_Key, tuple[list[NumberSent], dict[int, list[NumberSeen]]]]:
-    found: dict[_Key, tuple[list[NumberSent], dict[int, list[NumberSeen]]]] = {}
+def _series(history: History) -> _Series:
+    """Return what was sent and what was seen of each series, by number; copies in the order of their places."""
+    found: _Series = defaultdict(lambda: ({}, {}))
     for sent in history.sent:
-        found.setdefault((sent.stream, sent.series), ([], defaultdict(list)))[0].append(sent)
+        found[sent.stream, sent.series][0][sent.number] = sent
     for seen in sorted(history.seen, key=lambda row: row.place):
-        found.setdefault((seen.stream, seen.series), ([], defaultdict(list)))[1][seen.number].append(seen)
+        found[seen.stream, seen.series][1].setdefault(seen.number, []).append(seen)
     return found
 
 
 def _delivery(history: History) -> Iterator[Finding]:
     """What was acknowledged is there; there are no more copies than were sent or had to be delivered again."""
-    ups = defaultdict(list)
-    for line in history.lines:
-        if line.is_up:
-            ups[line.client].append(line.at)
-    for (stream, series), (sent, seen) in _by_series(history).items():
-        if stream == RETAINED:
-            continue
-        known = {row.number: row for row in sent}
-        for number, row in known.items():
-            if row.acked is not None and number not in seen:
-                yield Finding("lost", f"{stream} {series}", f"{number} was acknowledged at {row.acked:.2f}")
-        for number, copies in seen.items():
-            if number not in known:
-                yield Finding("invented", f"{stream} {series}", f"{number} was never sent")
-                continue
-            extra = len({copy.place for copy in copies}) - known[number].copies
-            if stream in {C2D, NEIGHBOR}:
-                extra -= sum(copies[0].at < at <= copies[-1].at for at in ups[copies[0].receiver])
+    ups = [(line.client, line.at) for line in history.lines if line.is_up]
+    for (stream, series), (sent, seen) in _series(history).items():
+        about = f"{stream} {series}"
+        kept = [row for row in sent.values() if row.acked is not None and stream != RETAINED]
+        yield from (
+            Finding("lost", about, f"{row.number}, acked {row.acked}") for row in kept if row.number not in seen
+        )
+        yield from (Finding("invented", about, f"{number} was never sent") for number in seen.keys() - sent.keys())
+        for number in seen.keys() & sent.keys():
+            copies = seen[number]
+            extra = len({copy.place for copy in copies}) - sent[number].copies
+            if extra > 0 and stream in {C2D, NEIGHBOR}:
+                extra -= sum(who == copies[0].receiver and copies[0].at < at <= copies[-1].at for who, at in ups)
             if extra > 0:
-                yield Finding("doubled", f"{stream} {series}", f"{number}, {extra} times more than explained")
+                yield Finding("doubled", about, f"{number}, {extra} times more than explained")
 
 
 def _order(history: History) -> Iterator[Finding]:
     """What was acknowledged before another was sent comes before it."""
-    for (stream, series), (sent, seen) in _by_series(history).items():
-        known = {row.number: row for row in sent}
-        first = sorted((copies[0].place, number) for number, copies in seen.items() if number in known)
+    for (stream, series), (sent, seen) in _series(history).items():
+        first = sorted((copies[0].place, number) for number, copies in seen.items() if number in sent)
         earliest, whose = float("inf"), 0
-        for _, number in reversed(first):
-            row = known[number]
+        for row in (sent[number] for _, number in reversed(first)):
             if earliest < row.sent:
-                yield Finding(
-                    "order", f"{stream} {series}", f"{whose} was acknowledged before {number}, and comes after"
-                )
+                text = f"{whose} was acknowledged before {row.number} was sent, and comes after it"
+                yield Finding("order", f"{stream} {series}", text)
             if row.acked is not None and row.acked < earliest:
-                earliest, whose = row.acked, number
+                earliest, whose = row.acked, row.number
 
 
 def _versions(history: History) -> Iterator[Finding]:
     """A version belongs to one update, and the final shadow is that of the last version."""
-    holders: dict[tuple[str, int], int] = {}
+    holders: dict[str, dict[int, int]] = defaultdict(dict)
     for row in history.seen:
-        if row.stream == SHADOW and holders.setdefault((row.series, row.place), row.number) != row.number:
-            text = f"version {row.place} is of {holders[row.series, row.place]} and of {row.number}"
-            yield Finding("version", row.series, text)
+        if row.stream == SHADOW and (holder := holders[row.series].setdefault(row.place, row.number)) != row.number:
+            yield Finding("version", row.series, f"version {row.place} is of {holder} and of {row.number}")
     for final in history.finals:
-        mine = [version for series, version in holders if series == final.series]
-        if final.stream != SHADOW or not mine:
-            continue
-        if (final.version, final.number) != (max(mine), holders[final.series, max(mine)]):
-            text = f"read version {final.version} with {final.number}; accepted last: version {max(mine)}"
-            yield Finding("final", final.series, f"{text} with {holders[final.series, max(mine)]}")
+        last = max(holders[final.series].items(), default=None)
+        if final.stream == SHADOW and last not in {None, (final.version, final.number)}:
+            text = f"read version {final.version} with {final.number}; last accepted: version and number {last}"
+            yield Finding("final", final.series, text)
 
 
 def _registers(history: History) -> Iterator[Finding]:
     """A register has a value that was sent, and that no later acknowledged one has replaced."""
-    written = defaultdict(dict)
-    for row in history.sent:
-        written[row.stream, row.series][row.number] = row
-    finals = {(final.stream, final.series): final for final in history.finals}
-    for key, numbers in written.items():
-        if key[0] not in {SHADOW, RETAINED} or all(row.acked is None for row in numbers.values()):
+    finals = {(final.stream, final.series): final.number for final in history.finals}
+    for key, (sent, _) in _series(history).items():
+        written = [row for row in sent.values() if row.acked is not None]
+        if key[0] not in {SHADOW, RETAINED} or not written:
             continue
-        final = finals.get(key)
-        if final is None or final.number not in numbers:
-            yield Finding("register", " ".join(key), f"has {final and final.number}, which was not sent")
+        found = sent.get(finals.get(key) or 0)
+        if found is None:
+            yield Finding("register", " ".join(key), f"has {finals.get(key)}, which was not sent")
             continue
-        acked = numbers[final.number].acked
-        later = [row.number for row in numbers.values() if None not in {row.acked, acked} and row.sent > (acked or 0)]
+        over = found.acked
+        later = [row.number for row in written if over is not None and row.sent > over]
         if later:
-            yield Finding("stale", " ".join(key), f"has {final.number}; {max(later)} was acknowledged after it")
+            yield Finding("stale", " ".join(key), f"has {found.number}; {max(later)} was acknowledged after it")
 
 
 def _revocations(history: History) -> Iterator[Finding]:
     """A revoked credential is good for nothing after its time, and was good before."""
-    attempts: dict[str, list[GrantAttempt]] = defaultdict(list)
-    for row in history.attempts:
-        attempts[row.who].append(row)
-    for answer in history.answers:
-        mine, over = attempts[answer.who], answer.at + REVOKED_WITHIN_S
-        for row in mine:
-            if row.is_granted and row.begin > over:
-                text = f"{row.channel} granted {row.begin - answer.at:.2f} s after the operator's answer"
-                yield Finding("late grant", answer.who, text)
-        for channel in MUST_REFUSE:
-            if not any(row.channel == channel and row.begin > over for row in mine):
-                yield Finding("unproven", answer.who, f"{channel} was not tried after the revocation")
-        if not any(row.is_granted and row.begin < answer.at for row in mine):
-            yield Finding("unproven", answer.who, "nothing was granted before the revocation")
+    for who, at in history.answers:
+        mine = [row for row in history.attempts if row.who == who]
+        late = [row for row in mine if row.begin > at + REVOKED_WITHIN_S]
+        for row in late:
+            if row.is_granted:
+                yield Finding("late grant", who, f"{row.channel} granted {row.begin - at:.2f} s after the answer")
+        for channel in set(MUST_REFUSE) - {row.channel for row in late}:
+            yield Finding("unproven", who, f"{channel} was not tried after the revocation")
+        if not any(row.is_granted and row.begin < at for row in mine):
+            yield Finding("unproven", who, "nothing was granted before the revocation")
 
 
-def _downs(history: History) -> list[tuple[str, float, float | None]]:
-    """Return each cut: the client, when, and when it was back."""
-    lines = defaultdict(list)
-    for line in sorted(history.lines, key=lambda row: row.at):
-        lines[line.client].append(line)
-    cuts = []
-    for client, changes in lines.items():
-        for number, change in enumerate(changes):
-            was_up = number > 0 and changes[number - 1].is_up
-            if was_up and not change.is_up:
-                back = next((later.at for later in changes[number:] if later.is_up), None)
-                cuts.append((client, change.at, back))
+def _cuts(history: History) -> list[tuple[str, float, float | None]]:
+    """Return each connection that ended: the client, when, and when it was back."""
+    cuts, ups = [], set()
+    lines = sorted(history.lines, key=lambda row: row.at)
+    for number, line in enumerate(lines):
+        if line.is_up:
+            ups.add(line.client)
+        elif line.client in ups:
+            ups.remove(line.client)
+            back = (row.at for row in lines[number:] if row.client == line.client and row.is_up)
+            cuts.append((line.client, line.at, next(back, None)))
     return cuts
 
 
 def _lines(history: History) -> Iterator[Finding]:
     """Who is cut returns, to the session that it had."""
-    for client, at, back in _downs(history):
+    for client, at, back in _cuts(history):
         if back is None or back - at > BACK_WITHIN_S:
-            yield Finding("gone", client, f"cut at {at:.2f}, back {'never' if back is None else f'at {back:.2f}'}")
+            yield Finding("gone", client, f"cut at {at:.2f}, back at {back}")
     known = set()
     for line in sorted(history.lines, key=lambda row: row.at):
         if line.is_up and line.client in known and not line.has_session:
             yield Finding("forgotten", line.client, f"its session was gone at {line.at:.2f}")
-        known |= {line.client} if line.is_up else set()
+        known.add(line.client)
 
 
-def _windows(history: History) -> list[tuple[InjectedFault, float]]:
-    """Return each fault and when the next one began."""
+def _windows(history: History) -> Iterator[tuple[InjectedFault, float, str]]:
+    """Return each fault, when the next one began, and its name."""
     faults = sorted(history.faults, key=lambda row: row.begin)
     ends = [*(row.begin for row in faults[1:]), history.end]
-    return list(zip(faults, ends, strict=True)) if faults else []
+    for fault, until in zip(faults, ends, strict=False):
+        yield fault, until, f"{fault.kind} at {fault.begin:.2f}"
 
 
 def _restarts(history: History) -> Iterator[Finding]:
     """A short restart of PostgreSQL costs no connection."""
-    downs = _downs(history)
-    for fault, until in _windows(history):
-        cut = [client for client, at, _ in downs if fault.begin <= at < until]
-        if fault.kind.startswith("postgresql") and cut:
-            yield Finding("cut", f"{fault.kind} at {fault.begin:.2f}", f"{len(cut)} connections ended")
+    for fault, until, about in _windows(history):
+        cut = [client for client, at, _ in _cuts(history) if fault.begin <= at < until]
+        if cut and fault.kind.startswith("postgresql"):
+            yield Finding("cut", about, f"{len(cut)} connections ended")
 
 
 def _not_ready(history: History, begin: float, until: float) -> tuple[float, float]:
     """Return the longest time without readiness, and the longest without a poll."""
-    longest, since, blind, last = 0.0, None, 0.0, begin
-    for poll in history.polls:
-        if not begin <= poll.end <= until:
-            continue
+    longest, blind, last, since, was_ready = 0.0, 0.0, begin, begin, True
+    for poll in (poll for poll in history.polls if begin <= poll.end <= until):
         blind, last = max(blind, poll.begin - last), poll.end
-        if not poll.is_ready and since is None:
-            since = max(poll.begin, begin)
-        if since is not None:
+        since = max(poll.begin, begin) if was_ready else since
+        if not (was_ready and poll.is_ready):
             longest = max(longest, poll.end - since)
-            since = None if poll.is_ready else since
+        was_ready = poll.is_ready
     return longest, max(blind, until - last)
 
 
 def _readiness(history: History) -> Iterator[Finding]:
-    for fault, until in _windows(history):
+    """No fault costs readiness for long, and somebody looked all the time."""
+    for fault, until, about in _windows(history):
         away, blind = _not_ready(history, fault.begin, until)
-        allowed = READY_WITHIN_S
-        if fault.kind.startswith("postgresql"):
-            allowed += max(0.0, fault.end - fault.begin - OUTAGE_S)
-        if away > allowed:
-            yield Finding("not ready", f"{fault.kind} at {fault.begin:.2f}", f"{away:.2f} s of {allowed:.2f} s")
+        more = fault.end - fault.begin - OUTAGE_S if fault.kind.startswith("postgresql") else 0
+        if away > READY_WITHIN_S + max(0, more):
+            yield Finding("not ready", about, f"{away:.2f} s, of which {max(0, more):.2f} s are PostgreSQL's own")
         if blind > BLIND_S:
-            yield Finding("blind", f"{fault.kind} at {fault.begin:.2f}", f"nobody looked for {blind:.2f} s")
+            yield Finding("blind", about, f"nobody looked for {blind:.2f} s")
 
 
 def figures(history: History) -> dict[str, Any]:
     """Return what the run came to, for the report."""
     found: dict[str, Any] = {}
-    series = _by_series(history)
     for stream in STREAMS:
         rows = [row for row in history.sent if row.stream == stream]
-        acked = [row.acked - row.sent for row in rows if row.acked is not None]
-        seen = [copies for key, (_, of) in series.items() if key[0] == stream for copies in of.values()]
-        copies = sum(len({copy.place for copy in one}) - 1 for one in seen)
-        resent = sum(row.copies > 1 for row in rows)
-        found[stream] = {"sent": len(rows), "acked": len(acked), "resent": resent, "duplicates": copies}
-        found[stream] |= {"ack_s": _spread(acked)}
-    downs = _downs(history)
-    back = [back - at for _, at, back in downs if back is not None]
-    found["cuts"] = {"count": len(downs), "back_s": _spread(back)}
-    found["not_ready_s"], found["cut_by"] = {}, {}
-    for fault, until in _windows(history):
-        away = round(_not_ready(history, fault.begin, until)[0], 2)
-        cut = sum(fault.begin <= at < until for _, at, _ in downs)
-        found["not_ready_s"].setdefault(fault.kind, []).append(away)
-        found["cut_by"].setdefault(fault.kind, []).append(cut)
+        seen = {(row.series, row.number, row.place) for row in history.seen if row.stream == stream}
+        again = len(seen) - len({row[:2] for row in seen})
+        found[stream] = {"sent": len(rows), "resent": sum(row.copies > 1 for row in rows), "duplicates": again}
+        found[stream]["ack_s"] = _spread(row.acked - row.sent for row in rows if row.acked is not None)
+    cuts = _cuts(history)
+    found["cuts"] = _spread(back - at for _, at, back in cuts if back is not None)
+    by_fault: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for fault, until, _ in _windows(history):
+        by_fault[fault.kind]["lasted_s"].append(round(fault.end - fault.begin, 2))
+        by_fault[fault.kind]["not_ready_s"].append(round(_not_ready(history, fault.begin, until)[0], 2))
+        by_fault[fault.kind]["cut"].append(sum(fault.begin <= at < until for _, at, _ in cuts))
     answers = {answer.who: answer.at for answer in history.answers}
-    late = [row.begin - answers[row.who] for row in history.attempts if row.is_granted and row.who in answers]
-    later = [row for row in history.attempts if row.who in answers and row.begin > answers[row.who]]
-    found["revocations"] = {"count": len(answers), "attempts_after": len(later)}
-    found["revocations"] |= {"granted_after": sum(gap > 0 for gap in late), "latest_s": round(max([0.0, *late]), 3)}
-    return found
+    after = [row for row in history.attempts if row.begin > answers.get(row.who, history.end)]
+    late = _spread(row.begin - answers[row.who] for row in after if row.is_granted)
+    told = {"count": len(answers), "tried_after": len(after), "granted_after_s": late}
+    return found | {"by_fault": by_fault, "revocations": told}
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def _spread(values: Iterable[float]) -> dict[str, float]:
     ranked = sorted(values)
-    at = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    return (
-        {name: round(ranked[min(len(ranked) - 1, int(len(ranked) * q))], 3) for name, q in at.items()} if ranked else {}
-    )
+    at = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0} if ranked else {}
+    spread = {name: round(ranked[min(len(ranked) - 1, int(len(ranked) * part))], 3) for name, part in at.items()}
+    return {"count": len(ranked)} | spread

@@ -1,16 +1,12 @@
 """The history of a run: what clients sent and saw, what an operator and the faults did. All times are one clock's."""
 
-import dataclasses
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-TELEMETRY, C2D, NEIGHBOR, SHADOW, RETAINED = "telemetry", "c2d", "neighbor", "shadow", "retained"
-STREAMS = (TELEMETRY, C2D, NEIGHBOR, SHADOW, RETAINED)
+TELEMETRY, C2D, NEIGHBOR, SHADOW, RETAINED = STREAMS = ("telemetry", "c2d", "neighbor", "shadow", "retained")
 
 
-@dataclass(frozen=True, slots=True)
-class NumberSent:
-    """A number of a stream that a client transmitted so many times; `acked` is None without acknowledgement."""
+class NumberSent(NamedTuple):
+    """A number of a series that a client transmitted so many times; `acked` is None without acknowledgement."""
 
     stream: str
     series: str
@@ -20,8 +16,7 @@ class NumberSent:
     copies: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class NumberSeen:
+class NumberSeen(NamedTuple):
     """A copy that was stored or delivered; `place` is its sequence number, version, or order of arrival."""
 
     stream: str
@@ -32,8 +27,7 @@ class NumberSeen:
     at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class FinalValue:
+class FinalValue(NamedTuple):
     """What a read at the end returned for a register: a shadow or a retained topic."""
 
     stream: str
@@ -42,8 +36,7 @@ class FinalValue:
     version: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LineChange:
+class LineChange(NamedTuple):
     """A client's connection began or ended; `has_session` as the CONNACK said."""
 
     client: str
@@ -52,8 +45,7 @@ class LineChange:
     has_session: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class GrantAttempt:
+class GrantAttempt(NamedTuple):
     """Something that a client tried with a credential that is revoked in this run."""
 
     who: str
@@ -63,59 +55,48 @@ class GrantAttempt:
     is_granted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class RevocationAnswer:
+class RevocationAnswer(NamedTuple):
     """The operator was told at this time that a credential is revoked."""
 
     who: str
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class InjectedFault:
+class InjectedFault(NamedTuple):
     kind: str
     begin: float
     end: float
 
 
-@dataclass(frozen=True, slots=True)
-class ReadinessPoll:
+class ReadinessPoll(NamedTuple):
     begin: float
     end: float
     is_ready: bool
 
 
-@dataclass
-class History:
-    """All of it; `end` is when the clients stopped."""
+class History(NamedTuple):
+    """All of it, in the order in which it was recorded; `end` is when the clients stopped."""
 
-    sent: list[NumberSent] = field(default_factory=list)
-    seen: list[NumberSeen] = field(default_factory=list)
-    finals: list[FinalValue] = field(default_factory=list)
-    lines: list[LineChange] = field(default_factory=list)
-    attempts: list[GrantAttempt] = field(default_factory=list)
-    answers: list[RevocationAnswer] = field(default_factory=list)
-    faults: list[InjectedFault] = field(default_factory=list)
-    polls: list[ReadinessPoll] = field(default_factory=list)
+    sent: list[NumberSent]
+    seen: list[NumberSeen]
+    finals: list[FinalValue]
+    lines: list[LineChange]
+    attempts: list[GrantAttempt]
+    answers: list[RevocationAnswer]
+    faults: list[InjectedFault]
+    polls: list[ReadinessPoll]
     end: float = 0.0
 
-    def as_json(self) -> dict[str, Any]:
-        """Return rows without field names, to be small in a file."""
-        rows = {name: [list(dataclasses.astuple(row)) for row in getattr(self, name)] for name in _ROWS}
-        return rows | {"end": self.end}
 
-    @classmethod
-    def of_json(cls, value: dict[str, Any]) -> "History":
-        return cls(**{name: [kind(*row) for row in value[name]] for name, kind in _ROWS.items()}, end=value["end"])
+ROWS = (NumberSent, NumberSeen, FinalValue, LineChange, GrantAttempt, RevocationAnswer, InjectedFault, ReadinessPoll)
 
 
-_ROWS: dict[str, Any] = {
-    "sent": NumberSent,
-    "seen": NumberSeen,
-    "finals": FinalValue,
-    "lines": LineChange,
-    "attempts": GrantAttempt,
-    "answers": RevocationAnswer,
-    "faults": InjectedFault,
-    "polls": ReadinessPoll,
-}
+def a_history() -> History:
+    """Return one in which nothing has happened."""
+    return History([], [], [], [], [], [], [], [])
+
+
+def history_of(value: list[Any]) -> History:
+    """Return a history from the JSON that json.dumps makes of it."""
+    lists: list[Any] = [[kind(*row) for row in rows] for kind, rows in zip(ROWS, value[:-1], strict=True)]
+    return History._make([*lists, value[-1]])

@@ -1,190 +1,152 @@
 """Ways to falsify a history. Each changes one thing, which the check that it names has to find."""
 
 import random
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from support.history.checks import BACK_WITHIN_S, READY_WITHIN_S, REVOKED_WITHIN_S
-from support.history.events import (
-    C2D,
-    NEIGHBOR,
-    RETAINED,
-    SHADOW,
-    TELEMETRY,
-    GrantAttempt,
-    History,
-    LineChange,
-    NumberSeen,
-    NumberSent,
-)
+from support.history import checks
+from support.history.events import C2D, NEIGHBOR, RETAINED, SHADOW, TELEMETRY, GrantAttempt, History, LineChange
 
-_Row = TypeVar("_Row")
 Falsify = Callable[[History, random.Random], History]
+_FAR = 10**6
+_SLOW_S = 2 * checks.READY_WITHIN_S
 
 
-@dataclass(frozen=True, slots=True)
-class Plant:
+class Plant(NamedTuple):
     """One way, and the check that finds it."""
 
     apply: Falsify
     found_as: str
 
 
-def _acked(history: History, stream: str) -> list[NumberSent]:
-    return [row for row in history.sent if row.stream == stream and row.acked is not None]
+def _instead(part: str, rows: Callable[[History], list[Any]], change: Callable[[Any, History], list[Any]]) -> Falsify:
+    """Choose one of the rows of a part, and put others in its place."""
 
-
-def _copies(history: History, of: NumberSent) -> list[NumberSeen]:
-    return [row for row in history.seen if (row.stream, row.series, row.number) == (of.stream, of.series, of.number)]
-
-
-def _without(rows: Iterable[_Row], some: list[_Row]) -> list[_Row]:
-    return [row for row in rows if row not in some]
-
-
-def _lost(stream: str) -> Falsify:
     def apply(history: History, dice: random.Random) -> History:
-        lost = _copies(history, dice.choice(_acked(history, stream)))
-        return replace(history, seen=_without(history.seen, lost))
+        chosen = dice.choice(rows(history))
+        kept = [row for row in getattr(history, part) if row != chosen]
+        return _with(history, part, kept + change(chosen, history))
 
     return apply
 
 
-def _doubled(stream: str) -> Falsify:
-    """Add a copy that neither its sender nor a new connection explains."""
+def _beside(part: str, choice: str, make: Callable[[Any, History], list[Any]]) -> Falsify:
+    """Choose one row of another part, and add what follows from it."""
 
     def apply(history: History, dice: random.Random) -> History:
-        of = dice.choice([row for row in _acked(history, stream) if row.copies == 1])
-        first = _copies(history, of)[0]
-        last = max(row.place for row in history.seen if (row.stream, row.series) == (of.stream, of.series))
-        return replace(history, seen=[*history.seen, replace(first, place=last + 1)])
+        return _with(history, part, getattr(history, part) + make(dice.choice(getattr(history, choice)), history))
 
     return apply
 
 
-def _invented(stream: str) -> Falsify:
-    def apply(history: History, dice: random.Random) -> History:
-        like = dice.choice([row for row in history.seen if row.stream == stream])
-        return replace(history, seen=[*history.seen, replace(like, number=10**6, place=10**6)])
-
-    return apply
+def _with(history: History, part: str, rows: Any) -> History:
+    return history._replace(**{part: rows})
 
 
-def _swapped(stream: str) -> Falsify:
-    """Exchange the places of the first and the last of a series."""
+def _once(stream: str) -> Callable[[History], list[Any]]:
+    """Choose among what was acknowledged, transmitted once, and seen once."""
 
-    def apply(history: History, dice: random.Random) -> History:
-        series = dice.choice(_acked(history, stream)).series
-        mine = sorted((row for row in _acked(history, stream) if row.series == series), key=lambda row: row.sent)
-        first, last = _copies(history, mine[0]), _copies(history, mine[-1])
-        moved = [replace(first[0], place=last[0].place), replace(last[0], place=first[0].place)]
-        return replace(history, seen=[*_without(history.seen, first + last), *moved])
+    def rows(history: History) -> list[Any]:
+        sent = {row[:3] for row in history.sent if row.stream == stream and row.acked is not None and row.copies == 1}
+        seen = [row for row in history.seen if row[:3] in sent]
+        copies = Counter(row[:3] for row in seen)
+        return [row for row in seen if copies[row[:3]] == 1]
 
-    return apply
-
-
-def _two_of_a_version(history: History, dice: random.Random) -> History:
-    rows = [row for row in history.seen if row.stream == SHADOW]
-    one = dice.choice(rows)
-    other = next(row for row in rows if row.series == one.series and row.number != one.number)
-    return replace(history, seen=[*_without(history.seen, [other]), replace(other, place=one.place)])
+    return rows
 
 
-def _other_final(stream: str) -> Falsify:
-    """Let a read at the end find the first number of its series."""
-
-    def apply(history: History, dice: random.Random) -> History:
-        final = dice.choice([row for row in history.finals if row.stream == stream])
-        first = min(row.number for row in _acked(history, stream) if row.series == final.series)
-        return replace(history, finals=[*_without(history.finals, [final]), replace(final, number=first)])
-
-    return apply
+def _lost(stream: str) -> Plant:
+    return Plant(_instead("seen", _once(stream), lambda _row, _history: []), "lost")
 
 
-def _never_read(history: History, dice: random.Random) -> History:
-    final = dice.choice([row for row in history.finals if row.stream == RETAINED])
-    return replace(history, finals=[*_without(history.finals, [final]), replace(final, number=None)])
+def _doubled(stream: str) -> Plant:
+    return Plant(_instead("seen", _once(stream), lambda row, _: [row, row._replace(place=row.place + _FAR)]), "doubled")
 
 
-def _late_grant(channel: str) -> Falsify:
-    def apply(history: History, dice: random.Random) -> History:
-        answer = dice.choice(history.answers)
-        at = answer.at + REVOKED_WITHIN_S + 0.1
-        return replace(history, attempts=[*history.attempts, GrantAttempt(answer.who, channel, at, at + 0.1, True)])
+def _invented(stream: str) -> Plant:
+    change = _instead("seen", _once(stream), lambda row, _: [row, row._replace(number=_FAR, place=row.place + _FAR)])
+    return Plant(change, "invented")
 
-    return apply
+
+def _late(stream: str) -> Plant:
+    """Move the first number of a series behind the last."""
+
+    def firsts(history: History) -> list[Any]:
+        return [row for row in history.seen if row.stream == stream and row.number == 1]
+
+    return Plant(_instead("seen", firsts, lambda row, _: [row._replace(place=row.place + _FAR)]), "order")
+
+
+def _final(stream: str, number: int | None, found_as: str) -> Plant:
+    def rows(history: History) -> list[Any]:
+        return [row for row in history.finals if row.stream == stream]
+
+    return Plant(_instead("finals", rows, lambda row, _: [row._replace(number=number)]), found_as)
+
+
+def _another_version(row: Any, history: History) -> list[Any]:
+    other = next(one for one in history.seen if one[:2] == row[:2] and one.number != row.number)
+    return [row._replace(place=other.place)]
+
+
+def _grant(channel: str) -> Plant:
+    def make(answer: Any, _: History) -> list[Any]:
+        at = answer.at + checks.REVOKED_WITHIN_S + 0.1
+        return [GrantAttempt(answer.who, channel, at, at + 0.1, is_granted=True)]
+
+    return Plant(_beside("attempts", "answers", make), "late grant")
 
 
 def _untried(history: History, dice: random.Random) -> History:
-    answer = dice.choice(history.answers)
-    return replace(
-        history, attempts=[one for one in history.attempts if (one.who, one.begin > answer.at) != (answer.who, True)]
-    )
+    who, at = dice.choice(history.answers)
+    return history._replace(attempts=[row for row in history.attempts if row.who != who or row.begin < at])
 
 
-def _gone(history: History, dice: random.Random) -> History:
-    line = dice.choice([row for row in history.lines if row.is_up])
-    down = LineChange(line.client, history.end - BACK_WITHIN_S, False)
-    kept = [row for row in history.lines if row.client != line.client or row.at < down.at]
-    return replace(history, lines=[*kept, down])
+def _down(line: Any, history: History) -> list[Any]:
+    return [LineChange(line.client, history.end + 1, is_up=False)]
 
 
-def _forgotten(history: History, dice: random.Random) -> History:
-    line = dice.choice([row for row in history.lines if row.is_up])
-    again = [LineChange(line.client, history.end, False), LineChange(line.client, history.end, True, False)]
-    return replace(history, lines=[*history.lines, *again])
+def _new_session(line: Any, history: History) -> list[Any]:
+    return [*_down(line, history), LineChange(line.client, history.end + 2, is_up=True, has_session=False)]
 
 
-def _cut_by_a_restart(history: History, dice: random.Random) -> History:
-    fault = next(row for row in history.faults if row.kind.startswith("postgresql"))
-    client = dice.choice([row.client for row in history.lines if row.is_up and row.at < fault.begin])
-    cut = [LineChange(client, fault.begin + 0.1, False), LineChange(client, fault.begin + 0.2, True)]
-    return replace(history, lines=[*history.lines, *cut])
+def _cut(line: Any, history: History) -> list[Any]:
+    at = next(row.begin for row in history.faults if row.kind.startswith("postgresql"))
+    return [LineChange(line.client, at, is_up=True), LineChange(line.client, at + 0.1, is_up=False)]
 
 
 def _slow(history: History, dice: random.Random) -> History:
-    begin = dice.choice(history.faults).begin
-    until = begin + 2 * READY_WITHIN_S
-    polls = [replace(row, is_ready=row.is_ready and not begin <= row.end <= until) for row in history.polls]
-    return replace(history, polls=polls)
+    at = dice.choice(history.faults).begin
+    polls = [row._replace(is_ready=row.is_ready and not 0 <= row.end - at <= _SLOW_S) for row in history.polls]
+    return history._replace(polls=polls)
 
 
 def _blind(history: History, dice: random.Random) -> History:
-    begin = dice.choice(history.faults).begin
-    return replace(history, polls=[row for row in history.polls if not begin <= row.end <= begin + 2 * READY_WITHIN_S])
+    at = dice.choice(history.faults).begin
+    return history._replace(polls=[row for row in history.polls if not 0 <= row.end - at <= _SLOW_S])
 
 
 def _silent(history: History, dice: random.Random) -> History:
     stream = dice.choice([TELEMETRY, C2D, NEIGHBOR])
-    return replace(
-        history, sent=[replace(row, acked=None if row.stream == stream else row.acked) for row in history.sent]
-    )
+    sent = [row._replace(acked=None) if row.stream == stream else row for row in history.sent]
+    return history._replace(sent=sent)
 
 
 PLANTS: dict[str, Plant] = {
-    "lost telemetry": Plant(_lost(TELEMETRY), "lost"),
-    "lost c2d": Plant(_lost(C2D), "lost"),
-    "lost neighbor": Plant(_lost(NEIGHBOR), "lost"),
-    "not accepted": Plant(_lost(SHADOW), "lost"),
-    "doubled telemetry": Plant(_doubled(TELEMETRY), "doubled"),
-    "doubled c2d": Plant(_doubled(C2D), "doubled"),
-    "doubled neighbor": Plant(_doubled(NEIGHBOR), "doubled"),
-    "applied twice": Plant(_doubled(SHADOW), "doubled"),
-    "invented telemetry": Plant(_invented(TELEMETRY), "invented"),
-    "invented c2d": Plant(_invented(C2D), "invented"),
-    "swapped telemetry": Plant(_swapped(TELEMETRY), "order"),
-    "swapped neighbor": Plant(_swapped(NEIGHBOR), "order"),
-    "wrong version": Plant(_two_of_a_version, "version"),
-    "wrong final": Plant(_other_final(SHADOW), "final"),
-    "stale retained": Plant(_other_final(RETAINED), "stale"),
-    "no retained": Plant(_never_read, "register"),
-    "late connect": Plant(_late_grant("connect"), "late grant"),
-    "late receipt": Plant(_late_grant("receive"), "late grant"),
+    **{f"lost {stream}": _lost(stream) for stream in (TELEMETRY, C2D, NEIGHBOR, SHADOW)},
+    **{f"doubled {stream}": _doubled(stream) for stream in (TELEMETRY, C2D, NEIGHBOR, SHADOW)},
+    **{f"invented {stream}": _invented(stream) for stream in (TELEMETRY, C2D)},
+    **{f"late {stream}": _late(stream) for stream in (TELEMETRY, NEIGHBOR)},
+    "wrong version": Plant(_instead("seen", _once(SHADOW), _another_version), "version"),
+    "wrong final": _final(SHADOW, 1, "final"),
+    "stale retained": _final(RETAINED, 1, "stale"),
+    "no retained": _final(RETAINED, None, "register"),
+    **{f"late {channel}": _grant(channel) for channel in ("connect", "receive")},
     "untried": Plant(_untried, "unproven"),
-    "gone": Plant(_gone, "gone"),
-    "forgotten": Plant(_forgotten, "forgotten"),
-    "cut": Plant(_cut_by_a_restart, "cut"),
+    "gone": Plant(_beside("lines", "lines", _down), "gone"),
+    "new session": Plant(_beside("lines", "lines", _new_session), "forgotten"),
+    "cut": Plant(_beside("lines", "lines", _cut), "cut"),
     "slow": Plant(_slow, "not ready"),
     "blind": Plant(_blind, "blind"),
     "silent": Plant(_silent, "silence"),

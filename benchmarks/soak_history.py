@@ -8,6 +8,7 @@ before it is checked, and `--history report.json` checks a recorded one again.
 """
 
 import argparse
+import base64
 import contextlib
 import http.client
 import itertools
@@ -40,7 +41,7 @@ from support.history.plants import PLANTS
 from support.server.servers import RunningServer, free_address
 from support.services.postgres import a_postgres_server
 
-FAULTS = ("worker killed", "worker stopped", "nats killed", "postgresql fast", "postgresql immediate")
+FAULTS = ("worker-killed", "worker-stopped", "nats-killed", "postgresql-fast", "postgresql-immediate")
 API = "api-version=2021-04-12"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}
 now = time.monotonic
@@ -53,7 +54,9 @@ class World:
         self.server, self.directory, self.history, self.ends = server, directory, events.a_history(), threading.Event()
         hub = dict(part.split("=", 1) for part in server.endpoints["iothub"]["service_connection_string"].split(";"))
         until = int(time.time()) + 36_000
-        self.token = make_sas(hub["HostName"], hub["SharedAccessKey"], until, hub["SharedAccessKeyName"])
+        self.token = make_sas(
+            hub["HostName"], base64.b64decode(hub["SharedAccessKey"]), until, hub["SharedAccessKeyName"]
+        )
         self.boto("iot").create_policy(policyName="all", policyDocument=json.dumps(POLICY))
 
     def boto(self, service: str):
@@ -337,7 +340,7 @@ class Run:
             time.sleep(self.dice.uniform(7, 9))
 
     def inject(self, kind: str) -> None:
-        begin, (part, how) = now(), kind.split()
+        begin, (part, how) = now(), kind.split("-")
         if part == "postgresql":
             self.postgres.stop(how)
             time.sleep(1.5)

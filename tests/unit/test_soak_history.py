@@ -43,7 +43,7 @@ def a_good_history() -> History:
     history.finals.extend([FinalValue(SHADOW, "pump", 8, 8), FinalValue(RETAINED, "pump", 8)])
     history.lines.extend([LineChange("pump", 0.0, True, False), LineChange("lamp", 0.0, True, False)])
     history.lines.extend([LineChange("pump", 10.2, False), LineChange("pump", 12.0, True)])
-    history.faults.extend([InjectedFault("worker killed", 10.0, 10.0), InjectedFault("postgresql fast", 30.0, 31.8)])
+    history.faults.extend([InjectedFault("worker-killed", 10.0, 10.0), InjectedFault("postgresql-fast", 30.0, 31.8)])
     away = ((10.0, 10.6), (30.0, 33.2))
     for number in range(60 * 20):
         at = number / 20
@@ -101,6 +101,6 @@ def test_the_figures_of_a_run() -> None:
     told = figures(a_good_history())
     assert told["telemetry"]["ack_s"] == {"count": 8, "p50": 0.1, "p95": 0.1, "p99": 0.1, "max": 0.1}
     assert told["cuts"] == {"count": 1, "p50": 1.8, "p95": 1.8, "p99": 1.8, "max": 1.8}
-    assert told["by_fault"]["worker killed"] == {"lasted_s": [0.0], "not_ready_s": [0.61], "cut": [1]}
+    assert told["by_fault"]["worker-killed"] == {"lasted_s": [0.0], "not_ready_s": [0.61], "cut": [1]}
     assert told["revocations"]["tried_after"] == 4
     assert told["revocations"]["granted_after_s"]["max"] == 0.5

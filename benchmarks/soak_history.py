@@ -41,7 +41,9 @@ from support.history.plants import PLANTS
 from support.server.servers import RunningServer, free_address
 from support.services.postgres import a_postgres_server
 
-FAULTS = ("worker-killed", "worker-stopped", "nats-killed", "postgresql-fast", "postgresql-immediate")
+FAULTS = ("worker-killed", "worker-stopped", "worker-paused", "nats-killed", "postgresql-fast", "postgresql-immediate")
+STOPPED_S = {"stopped": (8, 8), "paused": (0.7, 2)}
+"""A worker that is stopped is ended before it continues; one that is paused may continue after its lease."""
 API = "api-version=2021-04-12"
 POLICY = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "iot:*", "Resource": "*"}]}
 now = time.monotonic
@@ -332,7 +334,7 @@ class Run:
             kinds = kinds or self.dice.sample(self.given.fault or FAULTS, len(self.given.fault or FAULTS))
             kind, at = kinds.pop(), now() + self.dice.uniform(3, 5)
             for _ in range(min(len(left), 2 if "stopped" in kind else 1)):
-                offset = self.dice.uniform(0.3, 5) if "stopped" in kind else self.dice.uniform(-1, 3)
+                offset = self.dice.uniform(0.1, 2) if "worker" in kind else self.dice.uniform(-1, 3)
                 self.lives.append(threading.Thread(target=left.pop().live, args=(at + offset,), daemon=True))
                 self.lives[-1].start()
             time.sleep(at - now())
@@ -347,8 +349,8 @@ class Run:
             self.postgres.start()
         else:
             pid = self.dice.choice(processes(self.world.server, "nats" if part == "nats" else "birthmark w"))
-            os.kill(pid, signal.SIGSTOP if how == "stopped" else signal.SIGKILL)
-            time.sleep(8 if how == "stopped" else 0)
+            os.kill(pid, signal.SIGKILL if how == "killed" else signal.SIGSTOP)
+            time.sleep(self.dice.uniform(*STOPPED_S.get(how, (0, 0))))
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         self.world.history.faults.append(events.InjectedFault(kind, begin, now()))

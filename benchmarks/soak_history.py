@@ -56,9 +56,8 @@ class World:
         self.server, self.directory, self.history, self.ends = server, directory, events.a_history(), threading.Event()
         hub = dict(part.split("=", 1) for part in server.endpoints["iothub"]["service_connection_string"].split(";"))
         until = int(time.time()) + 36_000
-        self.token = make_sas(
-            hub["HostName"], base64.b64decode(hub["SharedAccessKey"]), until, hub["SharedAccessKeyName"]
-        )
+        key = base64.b64decode(hub["SharedAccessKey"])
+        self.token = make_sas(hub["HostName"], key, until, hub["SharedAccessKeyName"])
         self.boto("iot").create_policy(policyName="all", policyDocument=json.dumps(POLICY))
 
     def boto(self, service: str):
@@ -212,12 +211,13 @@ class Victim:
     def _revoke(self) -> None:
         """Revoke it as an operator does, again until the server says that it did."""
         while not self.world.ends.wait(0.1):
+            asked = now()
             with contextlib.suppress(Exception):
                 if self.certificate:
                     self.world.boto("iot").update_certificate(certificateId=self.certificate, newStatus="INACTIVE")
                 else:
                     self.world.server.run("hub", "device", "disable", self.name)
-                self.world.history.answers.append(events.RevocationAnswer(self.name, now()))
+                self.world.history.answers.append(events.RevocationAnswer(self.name, now(), asked))
                 return
 
     def _note(self, channel: str, begin: float, *, is_granted: bool) -> None:

@@ -86,13 +86,15 @@ def _order(history: History) -> Iterator[Finding]:
     """What was acknowledged before another was sent comes before it."""
     for (stream, series), (sent, seen) in _series(history).items():
         first = sorted((copies[0].place, number) for number, copies in seen.items() if number in sent)
-        earliest, whose = float("inf"), 0
+        earliest, whose, pairs = float("inf"), 0, []
         for row in (sent[number] for _, number in reversed(first)):
             if earliest < row.sent:
-                text = f"{whose} was acknowledged before {row.number} was sent, and comes after it"
-                yield Finding("order", f"{stream} {series}", text)
+                pairs.append((whose, row.number))
             if row.acked is not None and row.acked < earliest:
                 earliest, whose = row.acked, row.number
+        if pairs:
+            text = "{} was acknowledged before {} was sent, and comes after it".format(*pairs[-1])
+            yield Finding("order", f"{stream} {series}", f"{text}; {len(pairs)} of these")
 
 
 def _versions(history: History) -> Iterator[Finding]:
@@ -127,7 +129,7 @@ def _registers(history: History) -> Iterator[Finding]:
 
 def _revocations(history: History) -> Iterator[Finding]:
     """A revoked credential is good for nothing after its time, and was good before."""
-    for who, at in history.answers:
+    for who, at, _ in history.answers:
         mine = [row for row in history.attempts if row.who == who]
         late = [row for row in mine if row.begin > at + REVOKED_WITHIN_S]
         for row in late:
@@ -223,7 +225,8 @@ def figures(history: History) -> dict[str, Any]:
     answers = {answer.who: answer.at for answer in history.answers}
     after = [row for row in history.attempts if row.begin > answers.get(row.who, history.end)]
     late = _spread(row.begin - answers[row.who] for row in after if row.is_granted)
-    told = {"count": len(answers), "tried_after": len(after), "granted_after_s": late}
+    told = {"answered_s": _spread(answer.at - answer.asked for answer in history.answers), "granted_after_s": late}
+    told["tried_after"] = len(after)
     return found | {"by_fault": by_fault, "revocations": told}
 
 

@@ -60,6 +60,7 @@ class RevocationAnswer(NamedTuple):
 
     who: str
     at: float
+    asked: float = 0.0
 
 
 class InjectedFault(NamedTuple):

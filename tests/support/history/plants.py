@@ -99,7 +99,7 @@ def _grant(channel: str) -> Plant:
 
 
 def _untried(history: History, dice: random.Random) -> History:
-    who, at = dice.choice(history.answers)
+    who, at, _ = dice.choice(history.answers)
     return history._replace(attempts=[row for row in history.attempts if row.who != who or row.begin < at])
 
 

@@ -225,8 +225,8 @@ def figures(history: History) -> dict[str, Any]:
     answers = {answer.who: answer.at for answer in history.answers}
     after = [row for row in history.attempts if row.begin > answers.get(row.who, history.end)]
     late = _spread(row.begin - answers[row.who] for row in after if row.is_granted)
-    told = {"answered_s": _spread(answer.at - answer.asked for answer in history.answers), "granted_after_s": late}
-    told["tried_after"] = len(after)
+    answered = _spread(answer.at - answer.asked for answer in history.answers)
+    told = {"answered_s": answered, "tried_after": len(after), "granted_after_s": late}
     return found | {"by_fault": by_fault, "revocations": told}
 
 

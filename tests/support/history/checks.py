@@ -3,7 +3,7 @@
 Not here: how a history is recorded (benchmarks/soak_history.py), and how one is falsified (plants.py).
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -26,8 +26,8 @@ OUTAGE_S = 1.5
 """How long PostgreSQL is meant to be away; what its own stop and start take beyond that is not the server's."""
 BLIND_S = 3.0
 """No time as long as this is without a poll of the readiness."""
-MUST_REFUSE = ("connect", "https")
-"""A revoked credential has to be tried in these ways after its time."""
+WAYS = ("connect", "https")
+"""A credential has to be granted in these ways before its revocation, and to be tried after."""
 _Series = dict[tuple[str, str], tuple[dict[int, NumberSent], dict[int, list[NumberSeen]]]]
 
 
@@ -135,10 +135,10 @@ def _revocations(history: History) -> Iterator[Finding]:
         for row in late:
             if row.is_granted:
                 yield Finding("late grant", who, f"{row.channel} granted {row.begin - at:.2f} s after the answer")
-        for channel in set(MUST_REFUSE) - {row.channel for row in late}:
+        for channel in set(WAYS) - {row.channel for row in late}:
             yield Finding("unproven", who, f"{channel} was not tried after the revocation")
-        if not any(row.is_granted and row.begin < at for row in mine):
-            yield Finding("unproven", who, "nothing was granted before the revocation")
+        for channel in set(WAYS) - {row.channel for row in mine if row.is_granted and row.begin < at}:
+            yield Finding("unproven", who, f"{channel} was not granted before the revocation")
 
 
 def _cuts(history: History) -> list[tuple[str, float, float | None]]:
@@ -226,7 +226,8 @@ def figures(history: History) -> dict[str, Any]:
     after = [row for row in history.attempts if row.begin > answers.get(row.who, history.end)]
     late = _spread(row.begin - answers[row.who] for row in after if row.is_granted)
     answered = _spread(answer.at - answer.asked for answer in history.answers)
-    told = {"answered_s": answered, "tried_after": len(after), "granted_after_s": late}
+    told: dict[str, Any] = {"answered_s": answered, "tried_after": len(after), "granted_after_s": late}
+    told["granted"] = Counter(row.channel for row in history.attempts if row.is_granted)
     return found | {"by_fault": by_fault, "revocations": told}
 
 

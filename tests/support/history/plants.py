@@ -103,6 +103,12 @@ def _untried(history: History, dice: random.Random) -> History:
     return history._replace(attempts=[row for row in history.attempts if row.who != who or row.begin < at])
 
 
+def _refused_always(history: History, dice: random.Random) -> History:
+    who = dice.choice(history.answers).who
+    granted = [row for row in history.attempts if (row.who, row.channel, row.is_granted) == (who, "https", True)]
+    return history._replace(attempts=[row for row in history.attempts if row not in granted])
+
+
 def _down(line: Any, history: History) -> list[Any]:
     return [LineChange(line.client, history.end + 1, is_up=False)]
 
@@ -144,6 +150,7 @@ PLANTS: dict[str, Plant] = {
     "no retained": _final(RETAINED, None, "register"),
     **{f"late {channel}": _grant(channel) for channel in ("connect", "receive")},
     "untried": Plant(_untried, "unproven"),
+    "refused always": Plant(_refused_always, "unproven"),
     "gone": Plant(_beside("lines", "lines", _down), "gone"),
     "new session": Plant(_beside("lines", "lines", _new_session), "forgotten"),
     "cut": Plant(_beside("lines", "lines", _cut), "cut"),

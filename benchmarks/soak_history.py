@@ -370,11 +370,13 @@ class Run:
             rows = self.world.server.rows("hub", "messages", name, "--limit", "10000")
             history.seen.extend(NumberSeen(*json.loads(row["body"])["row"], place) for place, row in enumerate(rows))
         for name in (client.name for client in self.clients if client not in self.devices):
-            shadow = json.loads(data.get_thing_shadow(thingName=name)["payload"].read())
-            number, version = shadow["state"]["reported"]["number"], shadow["version"]
-            history.finals.append(events.FinalValue(SHADOW, name, number, version))
-            retained = json.loads(data.get_retained_message(topic=f"retained/{name}")["payload"])
-            history.finals.append(events.FinalValue(*retained["row"]))
+            with contextlib.suppress(data.exceptions.ResourceNotFoundException):
+                shadow = json.loads(data.get_thing_shadow(thingName=name)["payload"].read())
+                number, version = shadow["state"]["reported"]["number"], shadow["version"]
+                history.finals.append(events.FinalValue(SHADOW, name, number, version))
+            with contextlib.suppress(data.exceptions.ResourceNotFoundException):
+                retained = json.loads(data.get_retained_message(topic=f"retained/{name}")["payload"])
+                history.finals.append(events.FinalValue(*retained["row"]))
 
 
 def processes(server: RunningServer, name: str) -> list[int]:

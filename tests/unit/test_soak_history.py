@@ -2,9 +2,12 @@
 
 import json
 import random
+import re
+from pathlib import Path
 
 import pytest
 
+from support.history import checks
 from support.history.checks import figures, findings
 from support.history.events import (
     C2D,
@@ -67,6 +70,11 @@ def test_nothing_is_found_in_a_good_history() -> None:
 def test_a_planted_fault_is_found(name: str) -> None:
     for seed in range(5):
         assert PLANTS[name].found_as in checks_of(PLANTS[name].apply(a_good_history(), random.Random(seed)))
+
+
+def test_something_is_planted_for_every_check() -> None:
+    names = set(re.findall(r'Finding\("([a-z ]+)"', Path(checks.__file__).read_text()))
+    assert names == {plant.found_as for plant in PLANTS.values()}
 
 
 def test_what_a_client_sent_again_may_be_stored_again() -> None:

@@ -93,6 +93,14 @@ def test_a_message_may_be_delivered_again_after_a_reconnection_alone() -> None:
     assert checks_of(history) == {"doubled"}
 
 
+def test_a_message_may_be_delivered_again_if_a_part_failed_before_its_acknowledgement() -> None:
+    history = a_good_history()
+    history.seen.append(NumberSeen(NEIGHBOR, "pump", 2, 9, "lamp", 10.3))
+    assert findings(history) == []
+    history.seen.append(NumberSeen(NEIGHBOR, "pump", 3, 10, "lamp", 15.3))
+    assert checks_of(history) == {"doubled"}
+
+
 def test_numbers_that_were_underway_together_have_no_order() -> None:
     history = PLANTS["late telemetry"].apply(a_good_history(), random.Random(1))
     together = [row._replace(acked=59.0) for row in history.sent if row.stream == TELEMETRY]

@@ -65,7 +65,6 @@ def _series(history: History) -> _Series:
 
 def _delivery(history: History) -> Iterator[Finding]:
     """What was acknowledged is there; there are no more copies than were sent or had to be delivered again."""
-    ups = [(line.client, line.at) for line in history.lines if line.is_up]
     for (stream, series), (sent, seen) in _series(history).items():
         about = f"{stream} {series}"
         kept = [row for row in sent.values() if row.acked is not None and stream != RETAINED]
@@ -74,12 +73,25 @@ def _delivery(history: History) -> Iterator[Finding]:
         )
         yield from (Finding("invented", about, f"{number} was never sent") for number in seen.keys() - sent.keys())
         for number in seen.keys() & sent.keys():
-            copies = seen[number]
-            extra = len({copy.place for copy in copies}) - sent[number].copies
+            extra = _more_than_sent(sent[number], seen[number])
             if extra > 0 and stream in {C2D, NEIGHBOR}:
-                extra -= sum(who == copies[0].receiver and copies[0].at < at <= copies[-1].at for who, at in ups)
+                extra -= _redeliveries(history, sent[number], seen[number])
             if extra > 0:
                 yield Finding("doubled", about, f"{number}, {extra} times more than explained")
+
+
+def _more_than_sent(row: NumberSent, copies: list[NumberSeen]) -> int:
+    return max(0, len({copy.place for copy in copies}) - row.copies)
+
+
+def _redeliveries(history: History, row: NumberSent, copies: list[NumberSeen]) -> int:
+    """Return how often QoS 1 lets a server deliver a message again.
+
+    It may after each new connection of the receiver, and after each failure before the sender's acknowledgement.
+    """
+    who, first, last = copies[0].receiver, copies[0].at, copies[-1].at
+    ups = sum(line.is_up and line.client == who and first < line.at <= last for line in history.lines)
+    return ups + sum(row.sent <= fault.begin <= (row.acked or last) for fault in history.faults)
 
 
 def _order(history: History) -> Iterator[Finding]:
@@ -211,9 +223,11 @@ def figures(history: History) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for stream in STREAMS:
         rows = [row for row in history.sent if row.stream == stream]
-        seen = {(row.series, row.number, row.place) for row in history.seen if row.stream == stream}
-        again = len(seen) - len({row[:2] for row in seen})
-        found[stream] = {"sent": len(rows), "resent": sum(row.copies > 1 for row in rows), "duplicates": again}
+        series = [both for key, both in _series(history).items() if key[0] == stream]
+        more = [
+            _more_than_sent(sent[number], seen[number]) for sent, seen in series for number in seen.keys() & sent.keys()
+        ]
+        found[stream] = {"sent": len(rows), "resent": sum(row.copies > 1 for row in rows), "more_than_sent": sum(more)}
         found[stream]["ack_s"] = _spread(row.acked - row.sent for row in rows if row.acked is not None)
     cuts = _cuts(history)
     found["cuts"] = _spread(back - at for _, at, back in cuts if back is not None)

@@ -45,10 +45,13 @@ def _with(history: History, part: str, rows: Any) -> History:
 
 
 def _once(stream: str) -> Callable[[History], list[Any]]:
-    """Choose among what was acknowledged, transmitted once, and seen once."""
+    """Choose among what was acknowledged before anything failed, transmitted once, and seen once."""
 
     def rows(history: History) -> list[Any]:
-        sent = {row[:3] for row in history.sent if row.stream == stream and row.acked is not None and row.copies == 1}
+        acked = [row for row in history.sent if row.stream == stream and row.acked is not None and row.copies == 1]
+        sent = {
+            row[:3] for row in acked if not any(row.sent <= fault.begin <= (row.acked or 0) for fault in history.faults)
+        }
         seen = [row for row in history.seen if row[:3] in sent]
         copies = Counter(row[:3] for row in seen)
         return [row for row in seen if copies[row[:3]] == 1]

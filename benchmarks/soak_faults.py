@@ -1,6 +1,6 @@
 """Every fault at every step of an agent's work, in files and in a token; see tests/support/agent/faults.py.
 
-python benchmarks/soak_faults.py [--store token] [--work renew] [--fault kill] [--every 1]
+python benchmarks/soak_faults.py [--store token] [--work renew] [--fault kill|power] [--every 1]
 """
 
 import os

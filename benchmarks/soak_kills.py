@@ -1,6 +1,8 @@
 """Kills under a mixed load: of a server on SQLite, of PostgreSQL beneath a server that stays, of workers, of machines.
 
-python benchmarks/soak_kills.py [--kills 20] [--engine sqlite|postgresql|workers|machines] [--seed 1] [--keep DIR]
+python benchmarks/soak_kills.py [--kills 20] [--engine ENGINE] [--seed 1] [--keep DIR] [--log FILE]
+
+Engines: sqlite, postgresql, workers, machines; sqlite-power and postgresql-power cut the power of the disk instead.
 
 Prints for each engine how many acknowledgements of each kind clients were given, and what of it is missing afterwards.
 Exit 1 when anything is.

@@ -26,7 +26,7 @@ from support.server.asgi import Answer, request
 
 HOST = "localhost"
 REGION = "us-east-1"
-TOPIC = "t/1"
+TOPIC, STATES = "t/1", "s/"
 _KEEP_ALIVE_S = 1200
 _HOUR_S = 3600
 _REFUSED = 0x80
@@ -34,7 +34,7 @@ SHADOW = "$aws/things/lamp/shadow/"
 ANSWERS = tuple(f"{SHADOW}{verb}/{how}" for verb in ("update", "get") for how in ("accepted", "rejected"))
 DELTA = f"{SHADOW}update/delta"
 MAY_CONNECT = document(statement("iot:Connect"))
-MAY_PUBLISH = document(statement("iot:Publish"))
+MAY_PUBLISH = document(statement(["iot:Publish", "iot:RetainPublish"]))
 MAY_HEAR = document(statement(["iot:Subscribe", "iot:Receive"]))
 
 
@@ -69,12 +69,12 @@ class Thing(Client):
         connect = Connect(self.name, clean, _KEEP_ALIVE_S, will=self.will, level=LEVEL_5, properties=expiry)
         return self.begin(self.account.house.worker(place), connect)
 
-    def publish(self, count: int = 1, topic: str = TOPIC) -> None:
+    def publish(self, count: int = 1, topic: str = TOPIC, kind: str = "publish") -> None:
         """Publish: what cannot leave now leaves when it is connected again."""
         for _ in range(count):
             text = f"{self.name}.{next(self._texts)}"
             self.unacknowledged.append((topic, text))
-            self.sent[text] = self.account.book.begun("publish", self.name, text)
+            self.sent[text] = self.account.book.begun(kind, self.name, text)
             if self.is_ready:
                 self._publish(topic, text)
 
@@ -156,7 +156,8 @@ class Thing(Client):
     def _publish(self, topic: str, text: str) -> None:
         packet_id = next(self._count)
         self._flying[packet_id] = text
-        self.line.say(Publish(topic, text.encode(), 1, packet_id=packet_id))
+        is_kept = topic.startswith(STATES)
+        self.line.say(Publish(topic, text.encode(), 1, retain=is_kept, packet_id=packet_id))
 
 
 @dataclass
@@ -171,9 +172,9 @@ class Account:
 
     # ---- things
 
-    async def thing(self, name: str, *filters: str) -> Thing:
+    async def thing(self, name: str, *filters: str, kind: "type[Thing]" = Thing) -> Thing:
         """Put a thing on record that may do everything."""
-        thing = self.things[name] = Thing(self, name, a_device(common_name=name))
+        thing = self.things[name] = kind(self, name, a_device(common_name=name))
         thing.filters = filters
         self.house.on_killed.append(thing.killed)
         body = {"certificatePem": thing.holder.certificate.pem(), "status": "ACTIVE"}

@@ -22,6 +22,7 @@ from birthmark.ca.root_rollover import Rollovers
 from birthmark.errors import UnavailableError
 from birthmark.server import database_installation_facts
 from birthmark.server.composition_root import ServerServices, open_rooms
+from birthmark.server.est_settings import EstConfiguration
 from birthmark.server.mqtt_and_http_dispatch import Applications
 from birthmark.server.settings import Settings
 from birthmark.store import Database, open_database
@@ -33,6 +34,8 @@ from support.fakes import NOON, FakeClock, SeededEntropy
 
 T = TypeVar("T")
 HUB, HOST = "main", "hub.example"
+MOST_ALIVE = 3
+"""Valid certificates of one name by EST."""
 _STEP_S = 0.05
 _PATIENCE_S = 30.0
 
@@ -129,7 +132,8 @@ class House:
         self.world = ProcessWorld()
         self.directory = directory
         self.url = url or f"sqlite:///{directory}/house.db"
-        self.settings = Settings(data=str(directory), host="localhost")
+        est = EstConfiguration(max_live=MOST_ALIVE)
+        self.settings = Settings(data=str(directory), host="localhost", est=est)
         self.workers: list[RoomWorker | None] = [None] * count
         self.dead: list[RoomWorker] = []
         self._starts = 0

@@ -6,8 +6,11 @@ from random import Random
 
 from simulation.aws import ANSWERS, DELTA, TOPIC, Account, Thing, an_account
 from simulation.hub import Asked, Hub, HubDevice, a_hub
+from simulation.provisioning import Provisioning, a_provisioning_service
 from simulation.rooms import House
 from simulation.virtual import Fate
+from simulation.wills_and_states import EVERY_WILL, Speaker
+from simulation.wills_and_states import findings as of_wills_and_states
 from support.kills.history import Finding
 
 MAY_FAIL = frozenset({"read", "commit", "beside", "bus"})
@@ -21,6 +24,7 @@ class Walk:
     house: House
     hub: Hub
     account: Account
+    provisioning: Provisioning
     dice: Random
     asked: list[Asked] = field(default_factory=list)
     kills: int = 0
@@ -41,11 +45,15 @@ class Walk:
             (6, self._somebody_connects),
             (8, self._telemetry),
             (8, self._publish),
+            (3, self._state),
             (5, self._twin),
             (5, self._mail),
             (4, self._method),
             (5, self._shadow),
+            (4, self._register),
+            (4, self._issue),
             (3, self._somebody_may_not),
+            (3, self._somebody_may_not_register),
             (2, self._holds_back),
             (2, self._cut),
             (2, self._kill),
@@ -124,6 +132,15 @@ class Walk:
     def _publish(self) -> None:
         self.account.things[self.dice.choice(("pump-a", "pump-b"))].publish(self.dice.randint(1, 3))
 
+    def _state(self) -> None:
+        self.speaker.tell_state()
+
+    @property
+    def speaker(self) -> Speaker:
+        thing = self.account.things["pump-a"]
+        assert isinstance(thing, Speaker)
+        return thing
+
     def _twin(self) -> None:
         device, place = self._device(), self._place()
         if device.is_ready and self.dice.random() < 0.6:
@@ -162,6 +179,27 @@ class Walk:
         ]
         self.asked.append(self.dice.choice(acts)())
 
+    def _register(self) -> None:
+        if (place := self._place()) is not None:
+            self.asked.append(self.provisioning.register(place, self.dice.choice(("gate", "door"))))
+
+    def _issue(self) -> None:
+        if (place := self._place()) is not None:
+            self.asked.append(self.provisioning.issue(place, self.dice.choice(("gate", "door"))))
+
+    def _somebody_may_not_register(self) -> None:
+        """The same, of a device that registers and asks for certificates."""
+        place, service = self._place(), self.provisioning
+        if place is None or any(not one.is_over and one.doing.value in service.of_rights for one in self.asked):
+            return
+        acts: list[Callable[[], Asked]] = [
+            lambda: service.enroll(place, "gate", status="disabled"),
+            lambda: service.enroll(place, "gate"),
+            lambda: service.remove_user(place, "gate"),
+            lambda: service.add_user(place, "gate"),
+        ]
+        self.asked.append(self.dice.choice(acts)())
+
     # ---- the end
 
     async def end(self) -> list[Finding]:
@@ -178,7 +216,8 @@ class Walk:
         await account.well(account.attach(0, pump, "publish"))
         await hub.collected()
         await account.collected()
-        return [*await hub.findings(), *account.findings()]
+        said = await of_wills_and_states(account)
+        return [*await hub.findings(), *account.findings(), *said, *await self.provisioning.findings()]
 
 
 _OF_RIGHTS = frozenset({"disabled", "enabled", "publish", "INACTIVE", "ACTIVE"})
@@ -190,6 +229,10 @@ async def a_walk(house: House, seed: int) -> Walk:
     places = Random(seed)
     for name in ("pump", "valve"):
         await hub.connected(await hub.device(name), places.randrange(len(house.workers)))
-    for name, *filters in (("hears", TOPIC), ("lamp", *ANSWERS, DELTA), ("pump-a",), ("pump-b",)):
-        await account.connected(await account.thing(name, *filters), places.randrange(len(house.workers)))
-    return Walk(house, hub, account, Random(seed))
+    for name, *filters in (("hears", TOPIC, EVERY_WILL), ("lamp", *ANSWERS, DELTA), ("pump-a",), ("pump-b",)):
+        thing = await account.thing(name, *filters, kind=Speaker if name == "pump-a" else Thing)
+        await account.connected(thing, places.randrange(len(house.workers)))
+    provisioning = await a_provisioning_service(house)
+    for name in ("gate", "door"):
+        await provisioning.device(name)
+    return Walk(house, hub, account, provisioning, Random(seed))

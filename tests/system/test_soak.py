@@ -52,7 +52,19 @@ def test_every_program_of_the_script_is_run_by_a_test() -> None:
 
 @pytest.mark.parametrize("name", SMALLEST)
 def test_at_its_smallest(name: str, tmp_path: Path) -> None:
-    line = [sys.executable, str(ROOT / "benchmarks" / f"soak_{name}.py"), *SMALLEST[name].split()]
+    _run_smallest(name, SMALLEST[name], tmp_path)
+
+
+def _run_smallest(name: str, arguments: str, tmp_path: Path) -> None:
+    line = [sys.executable, str(ROOT / "benchmarks" / f"soak_{name}.py"), *arguments.split()]
     environment = clean_environment(PYTHONPATH=str(ROOT / "tests"), PATH=os.environ["PATH"])
     done = subprocess.run(line, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=550, check=False)
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/dev/loop-control").exists(),
+    reason="a disk whose power is cut needs root and loop devices",
+)
+def test_what_was_acknowledged_is_there_after_the_power_of_the_disk_was_cut(tmp_path: Path) -> None:
+    _run_smallest("kills", "--kills 1 --engine sqlite-power", tmp_path)

@@ -389,6 +389,16 @@ def test_connections_of_a_lost_device_are_told_and_ended_at_every_worker(
     until(lambda: all(client.ended.is_set() for client in clients), "some are still connected")
 
 
+def test_a_device_is_shown_with_the_workers_that_it_is_connected_to(server: RunningServer, account: Account) -> None:
+    account.iot.create_thing(thingName="where-1")
+    account.iot.attach_thing_principal(thingName="where-1", principal=account.arn)
+    clients = [account.client() for _ in range(8)]
+    spread(server, lambda: clients.append(account.client()))
+    rows = [row for row in server.rows("device", "show", "where-1") if row["what"] == "connection"]
+    assert sorted(row["detail"] for row in rows) == ["worker w1", "worker w2"]
+    assert {(row["place"], row["id"], row["state"]) for row in rows} == {("aws", "127.0.0.1", "connected")}
+
+
 def test_a_device_of_a_name_that_looks_encoded_is_itself(server: RunningServer) -> None:
     until_workers_are_ready(server)
     for name in ("pump%41", "pumpA"):

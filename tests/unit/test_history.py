@@ -15,6 +15,7 @@ from support.kills.history import (
     of_grants,
     of_inboxes,
     of_messages,
+    of_registers,
     of_sessions,
     of_steps,
     of_versions,
@@ -49,6 +50,23 @@ def faults(found: object) -> list[Fault]:
 )
 def test_of_messages(sent: list[Operation], values: str, expected: list[Fault]) -> None:
     assert faults(of_messages(sent, seen(values), is_once=True)) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "value", "expected"),
+    [
+        (SENT, "c", []),
+        (SENT, "b", [Fault.LOST]),
+        (SENT, None, [Fault.LOST]),
+        (SENT, "x", [Fault.INVENTED]),
+        ([], None, []),
+        ([SENT[0], UNKNOWN], "a", []),
+        ([SENT[0], UNKNOWN], "b", []),
+        ([SENT[0], REFUSED], "b", [Fault.INVENTED]),
+    ],
+)
+def test_of_registers(written: list[Operation], value: str | None, expected: list[Fault]) -> None:
+    assert faults(of_registers(written, [Operation("pump", value, 99.0, 99.5)])) == expected
 
 
 def test_those_that_were_under_way_together_have_no_order() -> None:

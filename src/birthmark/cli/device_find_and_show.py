@@ -62,6 +62,6 @@ def show_device(
 ) -> None:
     """Show a device: enrollments, certificates, refusals.
 
-    Also shows its registrations and connections.
+    Also shows its registrations and, with several workers, the worker of each connection.
     """
     show(server.client.get(at("devices", name)), _COLUMNS, as_json=server.as_json, nothing="")

@@ -25,9 +25,10 @@ Place = tuple[str, str]
 
 
 class ConnectionCounts(Reply, frozen=True, tag="devices.connection_counts"):
-    """Number of connections by place."""
+    """Number of connections by place, at one worker."""
 
     places: tuple[tuple[str, str, int], ...]
+    worker: str = ""
 
 
 class CountConnections(BusRequest[ConnectionCounts], frozen=True, tag="devices.count_connections"):
@@ -74,6 +75,7 @@ class DeviceDirectory:
         """Return every device part in a visible scope, and the last refusal. Raise `DeviceNotOnRecordError`."""
         device = await self.identity(name)
         parts = [part for one in self.records async for part in one.parts(device) if sees(scope_of(part.place))]
+        parts += [part async for part in self._connections_by_worker(device) if sees(scope_of(part.place))]
         for refusal in await refusals_about(self.database, name, 1) if sees(SERVER) else ():
             detail = f"{refusal.code}: `birthmark why {refusal.id}`"
             parts.append(DevicePart("refusals", "refused", refusal.id, format_utc(refusal.at), detail))
@@ -111,9 +113,22 @@ class DeviceDirectory:
             found = self._open_here(request.names, certificates)
             if request.ends:
                 _close(found)
-            return ConnectionCounts(tuple([(*place, len(drivers)) for place, drivers in found.items()]))
+            return self._counted(found)
 
         bus.serve(CountConnections, answer)
+
+    def _counted(self, found: Mapping[Place, Sequence[LiveConnection]]) -> ConnectionCounts:
+        places = tuple([(*place, len(drivers)) for place, drivers in found.items()])
+        return ConnectionCounts(places, self.database.worker)
+
+    async def _connections_by_worker(self, device: DeviceIdentity) -> AsyncIterator[DevicePart]:
+        """Yield where a device is connected, if this server has several workers."""
+        if self.broker.workers is None:
+            return
+        here = self._counted(self._open_here(device.names, device.presented))
+        for answer in (here, *await self.broker.ask_others(_request(device.names, device.presented))):
+            for place, address, _count in answer.places:
+                yield DevicePart(place, "connection", address, "connected", f"worker {answer.worker}")
 
     async def _connections(
         self, names: AbstractSet[str], certificates: AbstractSet[Thumbprint]

@@ -1,4 +1,4 @@
-"""A fault at every step of an agent's work: killed, disk full, disk read-only, token pulled out; and what comes then.
+"""A fault at every step of an agent's work: killed, power cut, disk full or read-only, token gone; then the next run.
 
 Every change of a file below the agent's root, every change in its token and both ends of every exchange with a server
 are counted. For each number a child process does the work on a copy of the prepared device and meets the fault there; a
@@ -6,7 +6,7 @@ second child is the normal run afterwards, the loop of `birthmark agent run` in 
 `support.agent.world`, whose memory outlives the children, as a server's does.
 
 cd tests; python -m support.agent.faults DIRECTORY [--store file|token] [--by est|azure] [--work first|renew]
-    [--fault kill|full|read-only|pulled] [--every 1] [--start 1]
+    [--fault kill|power|full|read-only|pulled] [--every 1] [--start 1]
                                   prints a line of JSON for each number, and ends with 1 if one device was lost
 """
 
@@ -16,6 +16,7 @@ import base64
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import sys
@@ -47,9 +48,11 @@ from birthmark.secure_elements.softhsm_element import initialize_token, select
 from support.agent.world import BOOTSTRAP, LIFETIME, FakeLinks, FakeMqtt, World, certified
 from support.fakes import FakeClock, SeededEntropy
 from support.kills.faults import Fault, in_child
+from support.kills.power_cuts import Disk, a_disk
 
 PIN = "123456"
-STORES, WORKS, FAULTS = ("file", "token"), ("first", "renew"), ("kill", "full", "read-only", "pulled")
+STORES, WORKS = ("file", "token"), ("first", "renew")
+FAULTS = ("kill", "power", "full", "read-only", "pulled")
 BY = ("est", "azure")
 BY_AZURE = BOOTSTRAP.partition("[cert_issuance.est]")[0].replace(
     'method = "est",',
@@ -282,6 +285,8 @@ class Bench:
     what: str
     kind: str
     by: str = "est"
+    disk: Disk | None = None
+    """What all of it is on, where the power is cut."""
 
     def prepare(self) -> Servers:
         base = self.directory / "prepared"
@@ -335,7 +340,11 @@ class Bench:
         for number in range(start, self.steps(world) + 1, every):
             at = self.copy(world, number)
             fault = Fault(self.kind, number)
+            if self.disk is not None:
+                self.disk.sync()
             status, said = self.run(world, at, lambda: asyncio.run(work(world, self.what)), fault)
+            if self.disk is not None:
+                self.cut_power(self.disk, at, number)
             row: dict[str, Any] = {"at": number, "ended": said, "status": status}
             if self.kind in ("full", "read-only") and self.what == "renew":
                 still = Fault(self.kind, 1)
@@ -348,6 +357,14 @@ class Bench:
             if row["is_fine"]:
                 shutil.rmtree(at)
             yield row
+
+    def cut_power(self, disk: Disk, at: Path, seed: int) -> None:
+        """The servers' memory is elsewhere, and stays."""
+        path = at / "servers.json"
+        memory = path.read_bytes() if path.exists() else None
+        disk.cut(None, random.Random(seed), lambda: None)
+        if memory is not None:
+            path.write_bytes(memory)
 
     def is_fine(self, row: dict[str, Any]) -> bool:
         """Say whether nothing crashed, the device is connected, and each certificate has exactly one key."""
@@ -392,16 +409,17 @@ def main() -> int:
     for store in given.store or STORES:
         for what in given.work or WORKS:
             for kind in given.fault or FAULTS:
-                if kind == "pulled" and store == "file":
+                if (kind, store) in (("pulled", "file"), ("power", "token")):  # SoftHSM syncs no file
                     continue
                 count = 0
                 bench = Bench(given.directory / f"{given.by}-{store}-{what}-{kind}", store, what, kind, given.by)
                 about = {"store": store, "work": what, "fault": kind}
-                for row in bench.each(given.every, given.start):
-                    count += 1
-                    if not row["is_fine"]:
-                        lost += 1
-                        sys.stdout.write(json.dumps({**about, **row}) + "\n")
+                with a_disk(bench.directory) if kind == "power" else contextlib.nullcontext() as bench.disk:
+                    for row in bench.each(given.every, given.start):
+                        count += 1
+                        if not row["is_fine"]:
+                            lost += 1
+                            sys.stdout.write(json.dumps({**about, **row}) + "\n")
                 sys.stdout.write(json.dumps({**about, "steps": count, "lost": lost}) + "\n")
                 sys.stdout.flush()
     return 1 if lost else 0

@@ -98,10 +98,9 @@ class World:
         trust = self.directory / "trust.pem"
         trust.write_text(self.root.certificate.pem())
         born, key = self.directory / "born.pem", self.directory / "born.key"
-        if not key.exists():
-            born.write_text(self.born.certificate.pem())
-            key.touch(mode=0o600)
-            key.write_text(self.born.key_pem)
+        born.write_text(self.born.certificate.pem())
+        key.touch(mode=0o600)
+        key.write_text(self.born.key_pem)
         text = text.replace("TRUST", str(trust)).replace("BORN", str(born.with_suffix("")))
         return parse_config(self.directory / "config.toml", text)
 

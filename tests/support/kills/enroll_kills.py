@@ -3,14 +3,16 @@
 `disturbed` plays it and tells what is different then: `scripts/soak enroll`.
 """
 
+import contextlib
 import random
 import subprocess
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from support.kills.power_cuts import Disk, a_disk
 from support.server.servers import BIRTHMARK, RunningServer, a_server, clean_environment
 
 
@@ -54,19 +56,35 @@ def shipment(directory: Path, count: int) -> tuple[str, ...]:
     return ("device", "enroll-list", str(at / "manifest.json"), *trust)
 
 
-def disturbed(directory: Path, cloud: str, count: int, kills: int, seed: int) -> Told:
-    """Enroll undisturbed at one server and disturbed at others, of which the first is thrown away half way."""
-    dice, line = random.Random(seed), (*shipment(directory, count), "--to", cloud)
+def disturbed(directory: Path, cloud: str, count: int, kills: int, seed: int, *, cuts_power: bool = False) -> Told:
+    """Enroll undisturbed at one server and disturbed at others, of which the first is thrown away half way.
+
+    With each kill, the power of the disk that has the journals may be cut, too.
+    """
+    with a_disk(directory / "journals") if cuts_power else contextlib.nullcontext() as disk:
+        return _disturbed(directory, cloud, count, kills, dice=random.Random(seed), disk=disk)
+
+
+def _disturbed(directory: Path, cloud: str, count: int, kills: int, *, dice: random.Random, disk: Disk | None) -> Told:
+    journals, line = directory if disk is None else disk.place, (*shipment(directory, count), "--to", cloud)
+
+    def kill(running: "subprocess.Popen[bytes]") -> None:
+        time.sleep(dice.uniform(0.3, took))
+        running.kill()
+        running.wait()
+        if disk is not None:
+            disk.cut(None, dice, lambda: None)
+
     with a_server(_made(directory / "calm")) as calm:
         began = time.monotonic()
         _run(calm, line)
         took = time.monotonic() - began
         wanted = state_of(calm, cloud)
     with a_server(_made(directory / "lost")) as lost:
-        _killed(lost, (*line, "--journal", str(directory / "lost.journal")), kills // 2, took, dice)
+        _killed(lost, (*line, "--journal", str(journals / "lost.journal")), kills // 2, kill)
     with a_server(_made(directory / "kept")) as kept:
-        journal = ("--journal", str(directory / "kept.journal"))
-        _killed(kept, (*line, *journal), kills - kills // 2, took, dice)
+        journal = ("--journal", str(journals / "kept.journal"))
+        _killed(kept, (*line, *journal), kills - kills // 2, kill)
         _run(kept, (*line, *journal))
         found = state_of(kept, cloud)
         _run(kept, (*line, *journal, "--undo"))
@@ -84,12 +102,13 @@ def _without(some: Sequence[tuple[str, ...]], others: Sequence[tuple[str, ...]])
     return (Counter(some) - Counter(others)).total()
 
 
-def _killed(server: RunningServer, line: Sequence[str], kills: int, took: float, dice: random.Random) -> None:
+def _killed(
+    server: RunningServer, line: Sequence[str], kills: int, kill: "Callable[[subprocess.Popen[bytes]], None]"
+) -> None:
     """Kill the run at moments all over the time that one takes; each goes on where the one before was."""
     for _ in range(kills):
         with _started(server, line) as running:
-            time.sleep(dice.uniform(0.3, took))
-            running.kill()
+            kill(running)
 
 
 def _run(server: RunningServer, line: Sequence[str]) -> None:

@@ -40,7 +40,7 @@ class Fault:
         if self.count == self.at:
             self.where = what
             sys.stderr.write(what + "\n")
-            if self.kind == "kill":
+            if self.kind in ("kill", "power"):
                 os.kill(os.getpid(), signal.SIGKILL)
             if self.kind == "pulled":
                 self.is_on = False

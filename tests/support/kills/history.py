@@ -175,6 +175,23 @@ def of_steps(writes: Iterable[Operation], reads: Iterable[Operation]) -> Iterato
             yield Finding(Fault.SKIPPED, device, f"version {highest} was told after {most} writes at most")
 
 
+def of_registers(writes: Iterable[Operation], reads: Iterable[Operation]) -> Iterator[Finding]:
+    """Check what keeps its last value: a read tells one that was written, and none before one that was acknowledged.
+
+    A read of None tells that there is no value.
+    """
+    written = _by_device(writes)
+    for read in reads:
+        may_be = [one for one in written.get(read.device, []) if one.outcome is not Outcome.FAILED]
+        told = next((one for one in may_be if one.value == read.value), None)
+        if told is None and read.value is not None:
+            yield Finding(Fault.INVENTED, read.device, f"{read.value} was never written, or refused")
+            continue
+        later = [one for one in may_be if one.precedes(read) and (told is None or told.ended < one.began)]
+        if later:
+            yield Finding(Fault.LOST, read.device, f"{later[-1].value} was acknowledged, and {read.value} was read")
+
+
 def of_sessions(taken: Iterable[Operation], used: Iterable[Operation]) -> Iterator[Finding]:
     """Check who has a client's session: `value` is the connection. After a later one has it, no earlier one does."""
     takes, uses = _by_device(taken), _by_device(used)

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support.kills.power_cuts import Disk, a_disk
 from support.server.cluster import a_cluster
 from support.server.readiness import ALL_THERE, DATABASE_AWAY, until_ready, until_workers_are_ready
 from support.server.servers import RunningServer, a_server
@@ -191,6 +193,19 @@ def killing_postgres(postgres: PostgresServer) -> Kill:
     return kill
 
 
+def cutting_power_of_postgres(postgres: PostgresServer, disk: Disk) -> Kill:
+    """Cut the power of the disk below PostgreSQL, and start it again; the server stays."""
+
+    def cut(server: RunningServer, dice: random.Random) -> str:
+        disk.cut(postgres.pid, dice, postgres.kill)
+        until_ready(server, (503, DATABASE_AWAY))
+        postgres.start()
+        until_ready(server, (200, ALL_THERE))
+        return "PostgreSQL without power"
+
+    return cut
+
+
 def prove(server: RunningServer, directory: Path, kill: Kill, kills: int, dice: random.Random) -> Proof:
     """Run the load, kill so many times, end the load; then kill the server once more and look for everything."""
     proof, began = Proof(), time.monotonic()
@@ -322,6 +337,33 @@ def a_server_on_postgres(directory: Path, config: str) -> Iterator[tuple[Running
         yield server, killing_postgres(postgres)
 
 
+@contextlib.contextmanager
+def a_server_without_power(directory: Path, config: str) -> Iterator[tuple[RunningServer, Kill]]:
+    """A server on SQLite, with its data on a disk whose power is cut."""
+    with a_disk(directory / "data") as disk, a_server(directory, config, is_warm=False) as server:
+
+        def cut(server: RunningServer, dice: random.Random) -> str:
+            disk.cut(server.pid, dice, server.kill)
+            server.start()
+            until_ready(server)
+            return "server without power"
+
+        yield server, cut
+
+
+@contextlib.contextmanager
+def a_postgres_without_power(directory: Path, config: str) -> Iterator[tuple[RunningServer, Kill]]:
+    """A server on PostgreSQL, whose data is on a disk whose power is cut."""
+    with tempfile.TemporaryDirectory(prefix="birthmark-power-") as place:
+        Path(place).chmod(0o755)  # PostgreSQL runs as its own user
+        with (
+            a_disk(Path(place) / "disk") as disk,
+            a_postgres_server(disk.place) as postgres,
+            a_server(directory, f'database = "{postgres.url}"\n{config}', is_warm=False) as server,
+        ):
+            yield server, cutting_power_of_postgres(postgres, disk)
+
+
 def kill_a_part(server: RunningServer, dice: random.Random) -> str:
     """Kill a worker or the bus, stop a worker for long, or start all of them anew; then wait for all."""
     parts = below(server)
@@ -365,4 +407,6 @@ ENGINES = {
     "postgresql": a_server_on_postgres,
     "workers": a_server_of_workers,
     "machines": a_server_of_machines,
+    "sqlite-power": a_server_without_power,
+    "postgresql-power": a_postgres_without_power,
 }

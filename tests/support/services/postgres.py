@@ -36,9 +36,14 @@ class PostgresServer:
     def stop(self, mode: str) -> None:
         subprocess.run([*self.control, "-m", mode, "stop"], check=True, capture_output=True, cwd=self.home)
 
+    @property
+    def pid(self) -> int:
+        """Its first process."""
+        return int((self.home / "data" / "postmaster.pid").read_text().split()[0])
+
     def kill(self) -> None:
         """End its first process with SIGKILL; the others see that, and end."""
-        os.kill(int((self.home / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+        os.kill(self.pid, signal.SIGKILL)
 
     def start(self) -> None:
         """Start it; what a killed one has left may be in the way for a moment."""
@@ -59,11 +64,11 @@ def a_postgres() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def a_postgres_server() -> Iterator[PostgresServer]:
-    """Run one."""
+def a_postgres_server(disk: Path | None = None) -> Iterator[PostgresServer]:
+    """Run one; with its data on a disk whose power is cut, it syncs them."""
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
     assert binaries, "PostgreSQL is missing: run scripts/test, which installs it"
-    home = Path(tempfile.mkdtemp(prefix="birthmark-pg-"))
+    home = Path(tempfile.mkdtemp(prefix="birthmark-pg-", dir=disk))
     address = f"127.8.0.{1 + int(os.environ.get('PYTEST_XDIST_WORKER', 'gw0').removeprefix('gw'))}"
     port = free_port(address)  # on an address of this worker's own, so that no other takes it
     as_user: list[str] = []
@@ -72,11 +77,12 @@ def a_postgres_server() -> Iterator[PostgresServer]:
         os.chown(home, account.pw_uid, account.pw_gid)
         as_user = ["runuser", "-u", "postgres", "--"]
     data = home / "data"
-    run = [*as_user, str(binaries[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "birthmark", "--no-sync"]
-    subprocess.run(run, check=True, capture_output=True, cwd=home)
+    run = [*as_user, str(binaries[-1] / "initdb"), "-D", str(data), "-A", "trust", "-U", "birthmark"]
+    subprocess.run([*run, *(["--no-sync"] if disk is None else [])], check=True, capture_output=True, cwd=home)
     control = [*as_user, str(binaries[-1] / "pg_ctl"), "-D", str(data), "-l", str(home / "log"), "-w"]
     # What a killed server wrote is in the memory of a system that goes on: no disk has to be waited for.
-    options = f"-c listen_addresses={address} -p {port} -k {home} -c fsync=off"
+    syncs = "-c fsync=off" if disk is None else "-c checkpoint_timeout=30s"
+    options = f"-c listen_addresses={address} -p {port} -k {home} {syncs}"
     url = f"postgresql://birthmark@{address}:{port}/postgres"
     server = PostgresServer(url, home, [*control, "-o", options])
     server.start()

@@ -14,8 +14,9 @@ WITH_TOKENS = [Program("go", "mqtt3"), Program("go", "mqtt5"), *JAVA_3_1_1, *JAV
 """Clients that sign with a key in a PKCS#11 token."""
 SIGNERS = [(one, kind) for one in WITH_TOKENS for kind in ("se050", "atecc608") if (one.language, kind) != NO_KEY_IDS]
 """These clients, each with a kind of secure element."""
-AWS_SDKS = [Program("go", "aws"), Program("rust", "aws")]
-EVENT_HUBS_SDKS = [Program("go", "eventhubs"), Program("rust", "eventhubs")]
+AWS_JOBS_SDKS = [Program("rust", "aws"), Program("java", "Aws")]
+AWS_SDKS = [Program("go", "aws"), *AWS_JOBS_SDKS]
+EVENT_HUBS_SDKS = [Program("go", "eventhubs"), Program("rust", "eventhubs"), Program("java", "EventHubs")]
 
 
 def _among(request: pytest.FixtureRequest) -> Program:
@@ -59,6 +60,12 @@ def hub_signer(request: pytest.FixtureRequest) -> Signer:
 @pytest.fixture(params=AWS_SDKS, ids=_name)
 def aws_sdk(request: pytest.FixtureRequest) -> Program:
     """Every AWS SDK, as an operator."""
+    return _among(request)
+
+
+@pytest.fixture(params=AWS_JOBS_SDKS, ids=_name)
+def aws_jobs_sdk(request: pytest.FixtureRequest) -> Program:
+    """Every AWS SDK with a program that runs jobs, as a thing."""
     return _among(request)
 
 

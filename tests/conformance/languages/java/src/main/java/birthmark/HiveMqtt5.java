@@ -20,7 +20,8 @@ public final class HiveMqtt5 extends MqttDevice {
     void connect(boolean reconnects) throws Exception {
         var builder = MqttClient.builder().useMqttVersion5().identifier(System.getenv("CLIENT_ID"));
         builder = builder.serverHost(host()).serverPort(port());
-        builder = builder.sslConfig().trustManagerFactory(Pem.trust()).keyManagerFactory(Pem.keys()).applySslConfig();
+        builder = builder.sslConfig().trustManagerFactory(Pem.trust("CA_FILE"))
+            .keyManagerFactory(Pem.keys()).applySslConfig();
         String user = Program.setting("USERNAME");
         String password = Program.setting("PASSWORD");
         if (password != null) {

@@ -28,14 +28,16 @@ final class Pem {
     /** Trusts CA_FILE, and presents CERT_FILE if there is one. */
     static SSLContext context() throws GeneralSecurityException, IOException {
         SSLContext context = SSLContext.getInstance("TLS");
-        context.init(keys().getKeyManagers(), trust().getTrustManagers(), null);
+        context.init(keys().getKeyManagers(), trust("CA_FILE").getTrustManagers(), null);
         return context;
     }
 
-    /** Returns the trust in CA_FILE. */
-    static TrustManagerFactory trust() throws GeneralSecurityException, IOException {
+    /** Returns the trust in the certificates of the file that a setting names. */
+    static TrustManagerFactory trust(String setting) throws GeneralSecurityException, IOException {
         KeyStore trust = emptyStore();
-        trust.setCertificateEntry("ca", certificates("CA_FILE")[0]);
+        for (X509Certificate one : certificates(setting)) {
+            trust.setCertificateEntry(one.getSerialNumber() + one.getSubjectX500Principal().getName(), one);
+        }
         TrustManagerFactory trusted = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
         trusted.init(trust);
         return trusted;

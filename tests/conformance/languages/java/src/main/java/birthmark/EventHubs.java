@@ -6,11 +6,15 @@ import com.azure.messaging.eventhubs.EventHubConsumerAsyncClient;
 import com.azure.messaging.eventhubs.EventHubProperties;
 import com.azure.messaging.eventhubs.models.EventPosition;
 import com.azure.messaging.eventhubs.models.PartitionEvent;
+import java.time.Duration;
 import java.util.Map;
 import javax.net.ssl.SSLContext;
 
 /** Azure's SDK for Java as a back end that reads a hub's telemetry from its Event Hubs-compatible endpoint. */
 public final class EventHubs {
+    /** The client itself retries a handshake for ever. */
+    private static final Duration PATIENCE = Duration.ofSeconds(10);
+
     private EventHubs() {
     }
 
@@ -24,7 +28,7 @@ public final class EventHubs {
         EventHubClientBuilder builder = new EventHubClientBuilder().connectionString(System.getenv("EVENT_HUB"))
             .consumerGroup(System.getenv("CONSUMER_GROUP")).retryOptions(new AmqpRetryOptions().setMaxRetries(0));
         try (EventHubConsumerAsyncClient consumer = builder.buildAsyncConsumerClient()) {
-            EventHubProperties hub = consumer.getEventHubProperties().block();
+            EventHubProperties hub = consumer.getEventHubProperties().block(PATIENCE);
             switch (operation) {
                 case "describe" -> {
                     return Map.of("name", hub.getName(), "partitions", hub.getPartitionIds().stream().toList());

@@ -8,7 +8,6 @@ import java.security.GeneralSecurityException;
 import java.security.KeyFactory;
 import java.security.KeyStore;
 import java.security.PrivateKey;
-import java.security.Provider;
 import java.security.Security;
 import java.security.cert.CertificateFactory;
 import java.security.cert.X509Certificate;
@@ -66,10 +65,11 @@ final class Pem {
 
     /** Opens the first token by SunPKCS11. */
     static KeyStore token() throws GeneralSecurityException, IOException {
-        String settings = "--name=Token\nlibrary=%s\nslotListIndex=0".formatted(System.getenv("PKCS11_MODULE"));
-        Provider provider = Security.getProvider("SunPKCS11").configure(settings);
-        Security.addProvider(provider);
-        KeyStore store = KeyStore.getInstance("PKCS11", provider);
+        if (Security.getProvider("SunPKCS11-Token") == null) { // a key is usable with its own provider only
+            String settings = "--name=Token\nlibrary=%s\nslotListIndex=0".formatted(System.getenv("PKCS11_MODULE"));
+            Security.addProvider(Security.getProvider("SunPKCS11").configure(settings));
+        }
+        KeyStore store = KeyStore.getInstance("PKCS11", "SunPKCS11-Token");
         store.load(null, System.getenv("PKCS11_PIN").toCharArray());
         return store;
     }

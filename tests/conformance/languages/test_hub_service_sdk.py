@@ -37,7 +37,7 @@ def test_it_creates_disables_and_removes_a_device(birthmark_cloud: Cloud) -> Non
 
 def test_it_creates_a_device_with_thumbprints(birthmark_cloud: Cloud) -> None:
     told = SDK.run("certificate", back_end(birthmark_cloud, "java-2", THUMBPRINT=THUMBPRINT))
-    assert told == {"thumbprint": THUMBPRINT, "type": "SELF_SIGNED"}
+    assert told == {"thumbprint": THUMBPRINT, "type": "selfSigned"}
 
 
 def test_it_creates_updates_and_removes_modules(device: AzureDevice) -> None:
@@ -69,7 +69,7 @@ def test_a_device_receives_its_message_and_it_receives_feedback(device: AzureDev
     with DEVICE_SDK.start("listen", of_hub_sdk(device, "AMQPS")) as running, SDK.start("send", settings) as service:
         service.until("sent")
         assert running.until("payload")["payload"] == "open the valve"
-        assert service.until("feedback") == {"feedback": "success", "message": "one"}
+        assert service.until("feedback") == {"feedback": "Success", "message": "one"}
 
 
 def test_it_invokes_a_direct_method(device: AzureDevice) -> None:

@@ -53,7 +53,7 @@ def test_it_manages_a_group(birthmark_cloud: Cloud, tmp_path: Path) -> None:
     root = tmp_path / "root.pem"
     root.write_text(a_ca("Root of a group", now=datetime.now(UTC)).certificate.pem())
     told = SDK.run("group", back_end(birthmark_cloud, "java-group", ROOT_FILE=str(root)))
-    assert told == {"name": "java-group", "status": "disabled", "number": 1}
+    assert told == {"name": "java-group", "status": "disabled", "number": 1, "registered": 0}
 
 
 def test_a_wrong_key_is_refused(birthmark_cloud: Cloud) -> None:

@@ -45,7 +45,8 @@ public final class Aws {
             }
             case "shadow" -> {
                 data.updateThingShadow(update -> update.thingName(thing).payload(payload()));
-                return Map.of("shadow", data.getThingShadow(sought -> sought.thingName(thing)).payload().asUtf8String());
+                SdkBytes found = data.getThingShadow(sought -> sought.thingName(thing)).payload();
+                return Map.of("shadow", found.asUtf8String());
             }
             case "publish" -> {
                 data.publish(message -> message.topic(System.getenv("PUBLISH")).qos(1).payload(payload()));

@@ -9,6 +9,7 @@ import com.microsoft.azure.sdk.iot.provisioning.service.configs.IndividualEnroll
 import com.microsoft.azure.sdk.iot.provisioning.service.configs.ProvisioningStatus;
 import com.microsoft.azure.sdk.iot.provisioning.service.configs.QuerySpecification;
 import com.microsoft.azure.sdk.iot.provisioning.service.configs.QuerySpecificationBuilder;
+import com.microsoft.azure.sdk.iot.provisioning.service.configs.QuerySpecificationBuilder.FromType;
 import com.microsoft.azure.sdk.iot.provisioning.service.configs.SymmetricKeyAttestation;
 import com.microsoft.azure.sdk.iot.provisioning.service.configs.X509Attestation;
 import java.nio.file.Files;
@@ -62,7 +63,8 @@ public final class ProvisioningService {
     private static IndividualEnrollment wanted() throws Exception {
         Attestation attestation = new SymmetricKeyAttestation(null, null);
         if (Program.setting("CERT_FILE") != null) {
-            attestation = X509Attestation.createFromClientCertificates(Files.readString(Path.of(System.getenv("CERT_FILE"))));
+            String certificate = Files.readString(Path.of(System.getenv("CERT_FILE")));
+            attestation = X509Attestation.createFromClientCertificates(certificate);
         }
         return new IndividualEnrollment(NAME, attestation);
     }
@@ -75,7 +77,7 @@ public final class ProvisioningService {
         List<IndividualEnrollment> wanted = Stream.of("one", "two").map(end ->
             new IndividualEnrollment(NAME + "-" + end, new SymmetricKeyAttestation(null, null))).toList();
         boolean isCreated = service.runBulkEnrollmentOperation(BulkOperationMode.CREATE, wanted).getSuccessful();
-        Query query = service.createIndividualEnrollmentQuery(all(QuerySpecificationBuilder.FromType.ENROLLMENTS), PAGE);
+        Query query = service.createIndividualEnrollmentQuery(all(FromType.ENROLLMENTS), PAGE);
         List<String> names = new ArrayList<>();
         while (query.hasNext()) {
             for (Object one : query.next().getItems()) {
@@ -93,10 +95,13 @@ public final class ProvisioningService {
         made.setProvisioningStatus(ProvisioningStatus.DISABLED);
         service.createOrUpdateEnrollmentGroup(made);
         EnrollmentGroup found = service.getEnrollmentGroup(NAME);
-        Query query = service.createEnrollmentGroupQuery(all(QuerySpecificationBuilder.FromType.ENROLLMENT_GROUPS), PAGE);
-        int number = query.next().getItems().length;
+        int number = service.createEnrollmentGroupQuery(all(FromType.ENROLLMENT_GROUPS), PAGE).next().getItems().length;
+        Query registered =
+            service.createEnrollmentGroupRegistrationStateQuery(all(FromType.DEVICE_REGISTRATIONS), NAME, PAGE);
+        Object[] states = registered.next().getItems();
         service.deleteEnrollmentGroup(NAME);
-        return Map.of("name", found.getEnrollmentGroupId(), "status", found.getProvisioningStatus(), "number", number);
+        return Map.of("name", found.getEnrollmentGroupId(), "status", found.getProvisioningStatus(), "number", number,
+            "registered", states.length);
     }
 
     private static Object registration(ProvisioningServiceClient service) throws Exception {
@@ -105,7 +110,7 @@ public final class ProvisioningService {
         return Map.of("device", found.getDeviceId(), "hub", found.getAssignedHub(), "status", found.getStatus());
     }
 
-    private static QuerySpecification all(QuerySpecificationBuilder.FromType from) {
+    private static QuerySpecification all(FromType from) {
         return new QuerySpecificationBuilder("*", from).createSqlQuery();
     }
 }

@@ -22,6 +22,7 @@ import com.microsoft.azure.sdk.iot.service.registry.Device;
 import com.microsoft.azure.sdk.iot.service.registry.DeviceStatus;
 import com.microsoft.azure.sdk.iot.service.registry.Module;
 import com.microsoft.azure.sdk.iot.service.registry.RegistryClient;
+import com.microsoft.azure.sdk.iot.service.registry.RegistryJob;
 import com.microsoft.azure.sdk.iot.service.twin.Twin;
 import com.microsoft.azure.sdk.iot.service.twin.TwinClient;
 import java.util.ArrayList;
@@ -69,6 +70,7 @@ public final class HubService {
             case "job" -> job();
             case "cancel" -> cancel();
             case "export" -> export();
+            case "import" -> imported();
             default -> throw Program.unknownOperation(operation);
         };
     }
@@ -135,7 +137,9 @@ public final class HubService {
         while (twins.hasNext()) {
             names.add(twins.next().getDeviceId());
         }
-        String sites = queries.queryRaw("SELECT tags.site, COUNT() AS number FROM devices GROUP BY tags.site").next();
+        String text = "SELECT tags.site, COUNT() AS number FROM devices WHERE deviceId = '%s' GROUP BY tags.site"
+            .formatted(DEVICE);
+        String sites = queries.queryRaw(text).next();
         return Map.of("devices", names, "raw", sites);
     }
 
@@ -215,7 +219,15 @@ public final class HubService {
 
     private static Object export() throws Exception {
         RegistryClient registry = new RegistryClient(HUB);
-        var job = registry.exportDevices(System.getenv("URL"), true);
+        return ended(registry, registry.exportDevices(System.getenv("URL"), true));
+    }
+
+    private static Object imported() throws Exception {
+        RegistryClient registry = new RegistryClient(HUB);
+        return ended(registry, registry.importDevices(System.getenv("URL"), System.getenv("URL")));
+    }
+
+    private static Object ended(RegistryClient registry, RegistryJob job) throws Exception {
         String status = String.valueOf(job.getStatus());
         while (!status.equals("COMPLETED") && !status.equals("FAILED")) {
             Thread.sleep(100);

@@ -196,7 +196,7 @@ def service_routes(
             found = await queries.enrollments(
                 instance, text, _marker(request), limit, is_group=is_group, may_enroll=may_enroll(request)
             )
-            return _page(found, "EnrollmentGroup" if is_group else "IndividualEnrollment", limit)
+            return _page(found, "enrollmentGroup" if is_group else "enrollment", limit)
 
         return handle
 
@@ -241,7 +241,7 @@ def service_routes(
         instance, _ = asked(request, Right.READ)
         text, limit = _query_of(await request.body()), _page_size(request)
         found = await queries.registrations(instance, request.path_params["id"], text, _marker(request), limit)
-        return _page(found, "DeviceRegistrationState", limit)
+        return _page(found, "deviceRegistration", limit)
 
     made: list[Route] = []
 

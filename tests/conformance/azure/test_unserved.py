@@ -22,6 +22,7 @@ pytestmark = pytest.mark.system
         ("GET", "/devices/d/messages/events"),
         ("PATCH", "/jobs"),
         ("POST", "/configurations"),
+        ("POST", "/twins/d"),
     ],
 )
 def test_a_path_that_is_not_served_says_so_in_the_hubs_own_form_and_is_recorded(

@@ -350,6 +350,15 @@ async def test_a_message_that_is_no_request_is_rejected(database_url: str, paylo
         assert not device.is_over
 
 
+async def test_a_request_needs_no_correlation_id_as_the_sdk_for_java_sends_none(database_url: str) -> None:
+    async with a_dps(database_url) as world:
+        device, handle = await a_sender(world)
+        device.request(handle, correlation=None)
+        await device.until(device.answers)
+        ((correlation, answer),) = device.answers()
+        assert (correlation, answer["status"]) == (None, "assigned")
+
+
 async def test_a_body_may_be_a_text_as_the_sdk_for_node_sends_it(database_url: str) -> None:
     async with a_dps(database_url) as world:
         device, handle = await a_sender(world)

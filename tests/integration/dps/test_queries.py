@@ -96,6 +96,7 @@ async def test_the_registrations_of_a_group_are_found_by_what_became_of_them(dat
             await world.register_by_key(f"d-{number}", GROUP_KEY)
         for text, names in {
             "SELECT * FROM registrations WHERE status = 'assigned'": ["d-0", "d-1", "d-2"],
+            "select * from deviceRegistrations": ["d-0", "d-1", "d-2"],  # as the SDK for Java names them
             "SELECT * FROM registrations WHERE deviceId = 'd-1'": ["d-1"],
             "SELECT * FROM registrations WHERE registrationId = 'd-2'": ["d-2"],
             f"SELECT * FROM registrations WHERE assignedHub != '{world.hub.host}'": [],

@@ -82,6 +82,17 @@ def is_attached(back_end: BackEnd) -> bool:
 # ---- an unauthenticated client
 
 
+def manage(back_end: BackEnd, security_token: str | None = None, *, times: int = 1) -> None:
+    """Read the properties of the hub's entity."""
+    asks = back_end.attach("$management", receives=False)
+    back_end.attach("$management", receives=True, credit=100)
+    asked = {"operation": "READ", "type": "com.microsoft:eventhub", "name": "main"}
+    if security_token is not None:
+        asked["security_token"] = security_token
+    for _ in range(times):
+        back_end.transfer(asks, AmqpMessage(None, MessageProperties(message_id="1"), asked))
+
+
 async def test_who_does_not_authenticate_in_time_is_disconnected(tmp_path: Path) -> None:
     async with a_world(tmp_path) as world:
         back_end = connect(world, connections(world))
@@ -113,7 +124,6 @@ async def test_who_presented_a_wrong_token_has_time_for_another_one(tmp_path: Pa
 @pytest.mark.parametrize(
     ("address", "receives"),
     [
-        ("$management", True),
         ("main/ConsumerGroups/$Default/Partitions/0", True),
         ("messages/events/$management", True),
         ("messages/devicebound", False),
@@ -128,6 +138,35 @@ async def test_without_a_token_no_link_is_attached(tmp_path: Path, address: str,
         back_end.attach(address, receives=receives)
         await back_end.until(lambda: back_end.conditions() == ["amqp:unauthorized-access"])
         assert [error.code for error in back_end.refused] == ["iothub.amqp_not_authorized"]
+
+
+async def test_a_management_request_may_present_the_token(tmp_path: Path) -> None:
+    """Azure's Event Hubs SDK for Java attaches to `$management` before it presents a token to `$cbs`."""
+    async with a_world(tmp_path) as world:
+        back_end = connect(world, connections(world))
+        back_end.begin()
+        manage(back_end, token(world))
+        await back_end.until(lambda: back_end.statuses() == [200])
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+async def test_a_management_request_without_a_valid_token_is_refused(tmp_path: Path, wrong: bool) -> None:
+    async with a_world(tmp_path) as world:
+        back_end = connect(world, connections(world))
+        back_end.begin()
+        manage(back_end, token(world, key=b"x" * 32) if wrong else None)
+        await back_end.until(lambda: back_end.statuses() == [401])
+        assert [error.code for error in back_end.refused] == [
+            "sas.signature_mismatch" if wrong else "iothub.amqp_not_authorized"
+        ]
+
+
+async def test_refused_management_requests_without_end_close_the_connection(tmp_path: Path) -> None:
+    async with a_world(tmp_path) as world:
+        back_end = connect(world, connections(world))
+        back_end.begin()
+        manage(back_end, times=MAX_REFUSED_TOKENS)
+        await back_end.until(lambda: back_end.is_over)
 
 
 async def test_answers_that_nobody_takes_end_their_link_alone(tmp_path: Path) -> None:

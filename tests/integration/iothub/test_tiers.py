@@ -232,8 +232,8 @@ _COUNTED = {
     ),
     **dict.fromkeys(
         [
-            *(f"{method} /twins/{{device_id}}" for method in ("PATCH", "PUT")),
-            *(f"{method} /twins/{{device_id}}/modules/{{module_id}}" for method in ("PATCH", "PUT")),
+            *(f"{method} /twins/{{device_id}}" for method in ("PATCH", "PUT", "POST")),
+            *(f"{method} /twins/{{device_id}}/modules/{{module_id}}" for method in ("PATCH", "PUT", "POST")),
             *("PATCH /digitaltwins/{device_id}", "POST /devices/{device_id}/applyConfigurationContent"),
         ],
         ThrottleClass.TWIN_UPDATE,

@@ -15,6 +15,7 @@ from typing import IO, Any, Self
 from birthmark.testing.cloud import AwsThing, AzureDevice, KitDevice
 from birthmark.testing.device_identity_model import ChipFiles
 from support.azure.sas_tokens import make_sas
+from support.languages.token_certificates import store_certificate
 from support.languages.toolchains import TOOLCHAINS
 from support.pki.pki_builders import a_ca
 from support.server.servers import clean_environment
@@ -61,6 +62,10 @@ class Program:
             timeout=PATIENCE_S,
             env=clean_environment(**settings),
         )
+
+
+Signer = tuple[Program, str]
+"""A client, and a kind of secure element."""
 
 
 class RunningProgram:
@@ -146,7 +151,12 @@ def messages_of(topic: str, payload: str) -> Settings:
 
 
 def in_token(chip: ChipFiles) -> Settings:
-    """Return the settings of a device whose key is in a PKCS#11 token."""
+    """Return the settings of a device whose key is in a PKCS#11 token.
+
+    SunPKCS11 lists no key without a certificate of the same ID; the manufacturer's certificate in an SE050 has another.
+    """
+    if chip.kind == "se050":
+        store_certificate(chip)
     return {
         "SOFTHSM2_CONF": chip.environment["SOFTHSM2_CONF"],
         "PKCS11_MODULE": chip.environment["BIRTHMARK_PKCS11_MODULE"],

@@ -86,7 +86,7 @@ _OF_LANGUAGES = (
         ("mvn", "--version"),
         (3, 6),
         ("mvn", "--quiet", "--batch-mode", "package", "-Dout={out}"),
-        program=("java", "-cp", "{out}/*", "birthmark.{name}"),
+        program=("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", "{out}/*", "birthmark.{name}"),
     ),
 )
 TOOLCHAINS = {one.language: one for one in _OF_LANGUAGES}

@@ -103,6 +103,12 @@ def test_a_device_with_thumbprints_is_read_in_either_length_and_case() -> None:
     assert (wanted.primary_thumbprint, wanted.secondary_thumbprint) == (b"\xab" * 20, b"\xcd" * 32)
 
 
+@pytest.mark.parametrize("text", ["Disabled", "disabled"])
+def test_the_letter_case_of_a_status_does_not_matter_as_the_sdk_for_java_capitalizes_it(text: str) -> None:
+    body, _ = wire.parse_device_body(json.dumps({"deviceId": "d", "status": text}).encode())
+    assert body.status == "disabled"
+
+
 @pytest.mark.parametrize("text", ["zz" * 20, "ab" * 19, "ab" * 33])
 def test_a_thumbprint_of_another_length_or_alphabet_is_refused(text: str) -> None:
     body = {"authentication": {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": text}}}

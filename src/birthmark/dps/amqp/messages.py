@@ -62,7 +62,10 @@ class DpsOperation(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DpsAmqpRequest:
-    """A request of a device. The correlation ID keeps its AMQP type, because the response repeats it."""
+    """A request of a device. The correlation ID keeps its AMQP type, because the response repeats it.
+
+    The SDK for Java sends none.
+    """
 
     operation: DpsOperation
     correlation: Any
@@ -77,8 +80,8 @@ def parse_request(payload: bytes) -> DpsAmqpRequest:
     except AmqpError as error:
         raise DpsAmqpRequestError(detail=error.description) from error
     correlation = message.properties.correlation_id
-    if correlation is None or (isinstance(correlation, str | bytes) and len(correlation) > MAX_CORRELATION):
-        raise DpsAmqpRequestError(detail=f"it must have a correlation ID of at most {MAX_CORRELATION} characters")
+    if isinstance(correlation, str | bytes) and len(correlation) > MAX_CORRELATION:
+        raise DpsAmqpRequestError(detail=f"its correlation ID has more than {MAX_CORRELATION} characters")
     name = str(message.application_properties.get(_OPERATION, ""))[:_MAX_SHOWN]
     if name not in set(DpsOperation):
         raise DpsAmqpRequestError(detail=f"{_OPERATION} is {name or 'missing'}")

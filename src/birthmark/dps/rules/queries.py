@@ -44,6 +44,8 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "registrations": _STATE,
 }
 """Collections, and the top-level members of their records."""
+_COLLECTIONS: Mapping[str, str] = {"deviceregistrations": "registrations"}
+"""Other names of collections: the SDK for Java uses it."""
 ID: Mapping[str, str] = {kind: names[0] for kind, names in NAMES.items()}
 _DEFAULTS: Mapping[str, Any] = {
     "capabilities": {"iotEdge": False},
@@ -87,7 +89,7 @@ def read_query(text: str, kind: str) -> Condition | None:
         query = parse_query(text)
     except QueryProblem as problem:
         raise QueryInvalidError(detail=str(problem), **told) from problem
-    if query.collection != kind.lower():
+    if _COLLECTIONS.get(query.collection, query.collection) != kind.lower():
         raise QueryNotServedError(detail=f"it is of {query.collection[:40]}", **told)
     if query.items or query.group_by or query.top is not None:
         raise QueryNotServedError(detail="it selects a part, or not all of them", **told)

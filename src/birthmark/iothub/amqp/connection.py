@@ -321,6 +321,8 @@ class HubAmqpConnection:
     async def _claim(self, audience: str, text: str, kind: str) -> Hub | None:
         """Accept the token of a back end or a device; return a back end's hub. Raise `BirthmarkError`."""
         try:
+            if not text:
+                raise NoClaimError(hub="birthmark", resource=audience[:_MAX_SHOWN])
             token = parse_token(text, kind)
             if is_of_device(token):
                 await self._devices.present(audience, text, token)
@@ -370,8 +372,8 @@ class HubAmqpConnection:
         """Accept a link and return its handler. Raise `BirthmarkError`, or the redirect."""
         iothub = self._shared.iothub
         match address, link:
-            case AmqpNode() as node, _:
-                self._nodes.attach(link, node)
+            case AmqpNode(), _:
+                self._nodes.attach(link)
                 return self._nodes
             case ServiceNode.C2D, ReceiverLink():
                 return C2dLink(iothub, self, link)

@@ -23,6 +23,7 @@ from birthmark.errors import (
     UnauthenticatedError,
     UnavailableError,
 )
+from birthmark.iothub.amqp.claims import NoClaimError
 from birthmark.iothub.amqp.event_reader import is_partition
 from birthmark.iothub.amqp.link_handler import LinkConnection, LinkHandler
 from birthmark.iothub.model import Hub
@@ -116,10 +117,8 @@ class NodeRequests(LinkHandler):
         self._links: set[ReceiverLink | SenderLink] = set()
         self._answering: list[SenderLink] = []  # newest last
 
-    def attach(self, link: ReceiverLink | SenderLink, node: AmqpNode) -> None:
-        """Accept a link. Raise `NoClaimError` for `$management` without a claim."""
-        if node is AmqpNode.MANAGEMENT:
-            _ = self._connection.hub
+    def attach(self, link: ReceiverLink | SenderLink) -> None:
+        """Accept a link. Raise `NodeLinksError`."""
         if len(self._links) >= MAX_NODE_LINKS:
             raise NodeLinksError(limit=MAX_NODE_LINKS)
         self._links.add(link)
@@ -163,13 +162,22 @@ class NodeRequests(LinkHandler):
             self._answer(link, message, *((_ACCEPTED, "Accepted") if is_of_events else (_OK, "OK")))
 
     async def _manage(self, link: ReceiverLink, message: AmqpMessage) -> None:
+        asked = message.application_properties
         try:
-            body = await self._entity(message.application_properties)
+            await self._claim_hub(asked)
+            body = await self._entity(asked)
         except BirthmarkError as error:
             self._connection.driver.note(error)
             self._answer(link, message, _status_of(error, _OF_REQUESTS, _BAD_REQUEST), str(error))
         else:
             self._answer(link, message, _OK, "OK", body)
+
+    async def _claim_hub(self, asked: Any) -> None:
+        """Accept the token of a request on a connection without one, as the Event Hubs SDK for Java presents it."""
+        try:
+            _ = self._connection.hub
+        except NoClaimError:
+            await self._claim(str(AmqpNode.MANAGEMENT), str(asked.get("security_token", "")), "")
 
     async def _entity(self, asked: Any) -> dict[str, Any]:
         """Return the properties of the entity or of one of its partitions."""

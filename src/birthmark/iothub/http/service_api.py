@@ -29,6 +29,7 @@ from birthmark.iothub.ports import DeviceCalls
 from birthmark.iothub.rules.c2d import FEEDBACK, MAX_BYTES
 from birthmark.iothub.rules.configurations import EDGE_AGENT, modules_of_content
 from birthmark.iothub.rules.direct_methods import MAX_PAYLOAD_BYTES
+from birthmark.iothub.rules.publish_refusals import PathNotServedError
 from birthmark.iothub.rules.tier_throttles_and_quotas import ThrottleClass
 from birthmark.iothub.rules.twins import apply_configuration
 from birthmark.iothub.service import IotHub
@@ -89,7 +90,7 @@ def meter(throttles: Throttles, hub: Hub, request: Request) -> None:
         throttles.count(hub, size)
 
 
-_MAX_LIST = 1000
+_MAX_LIST, _MAX_SHOWN = 1000, 200
 _TWIN = "twins/{}"
 
 
@@ -206,6 +207,8 @@ def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
         return hub, name_of(device_id, module_id), authorized(request, hub, SERVICE, resource.format(at), right)
 
     async def twin(request: Request) -> Response:
+        if request.method == "POST" and request.headers.get("x-http-method-override", "").upper() != "PATCH":
+            raise PathNotServedError(method=request.method, path=request.url.path[:_MAX_SHOWN])
         hub, name, policy = asked(request, _TWIN)
         identity = await registry.identity(hub, name)
         if request.method == "GET":
@@ -277,6 +280,7 @@ def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
     def at(path: str, handler: Handler, *methods: str) -> Route:
         return Route(path, guarded(handler, record), methods=list(methods))
 
+    twin_methods = ("GET", "PATCH", "PUT", "POST")  # POST stands for PATCH, which Java's HTTP client lacks
     found = [
         at("/devices", listing, "GET"),
         at("/devices/", listing, "GET"),  # the Node SDK's form
@@ -285,8 +289,8 @@ def routes(iothub: IotHub, devices: DeviceCalls, record: Record) -> list[Route]:
         at("/devices/{device_id}/applyConfigurationContent", configure, "POST"),
         at("/statistics/devices", statistics, "GET"),
         at("/statistics/service", connected, "GET"),
-        at("/twins/{device_id}", twin, "GET", "PATCH", "PUT"),
-        at("/twins/{device_id}/modules/{module_id}", twin, "GET", "PATCH", "PUT"),
+        at("/twins/{device_id}", twin, *twin_methods),
+        at("/twins/{device_id}/modules/{module_id}", twin, *twin_methods),
         at("/twins/{device_id}/methods", method, "POST"),
         at("/twins/{device_id}/modules/{module_id}/methods", method, "POST"),
         *modules.routes(iothub, devices, authorized, record),

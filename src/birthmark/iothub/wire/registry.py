@@ -221,6 +221,7 @@ def parse_device_body(body: bytes) -> tuple[DeviceBody, DeviceAuthentication]:
 
 def check_device_body(body: DeviceBody) -> DeviceBody:
     """Return a body with valid status and scopes. Raise `BodyInvalidError`."""
+    body.status = body.status.lower()
     if body.status not in {"enabled", "disabled"}:
         raise BodyInvalidError(detail="status must be enabled or disabled")
     parents = body.parents

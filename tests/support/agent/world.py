@@ -98,9 +98,10 @@ class World:
         trust = self.directory / "trust.pem"
         trust.write_text(self.root.certificate.pem())
         born, key = self.directory / "born.pem", self.directory / "born.key"
-        born.write_text(self.born.certificate.pem())
-        key.touch(mode=0o600)
-        key.write_text(self.born.key_pem)
+        if not all(path.exists() and path.stat().st_size for path in (born, key)):  # a power cut empties files
+            born.write_text(self.born.certificate.pem())
+            key.touch(mode=0o600)
+            key.write_text(self.born.key_pem)
         text = text.replace("TRUST", str(trust)).replace("BORN", str(born.with_suffix("")))
         return parse_config(self.directory / "config.toml", text)
 

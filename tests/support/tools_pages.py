@@ -28,6 +28,10 @@ def tests_of() -> ModuleType:
     return _tool("tests_of")
 
 
+def clients_tool() -> ModuleType:
+    return _tool("make_clients")
+
+
 def catalogues() -> ModuleType:
     return _tool("make_catalogues")
 

@@ -129,6 +129,7 @@ def routes(storage: BlobStorage, accounts: BlobAccounts, record: Record) -> list
         grant = await accounts.find_upload(account.name, claims) if claims.identifier else UploadGrant("")
         if (connection := request.scope["extensions"].get("connection")) is not None:
             connection.mark_authenticated(f"blob:{account.name}/{grant.owner}")
+            request.scope["extensions"]["stream_body"]()
         handler = operations.find(request.method, query, is_blob=bool(name))
         return _described(await handler(_BlobCall(request, path, claims, grant)), request, storage.request_id())
 

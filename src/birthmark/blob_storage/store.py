@@ -43,7 +43,9 @@ BLOBS_PAGE = page(
     *(blobs, "name", "account", "container"),
     blobs.c.name >= bindparam("prefix"),
     blobs.c.name < bindparam("beyond"),
+    of=[column.name for column in blobs.c if column.name != "blocks"],
 )
+"""A page of blobs without their blocks, which may have a megabyte per blob."""
 BLOBS_WITH_FILES = find(blobs, is_in_list(blobs.c.file), of=("file",))
 
 BLOCKS = RowMapper(UncommittedBlock)

@@ -23,6 +23,8 @@ MAX_PUT_BYTES = 256 * 1024 * 1024
 """Maximum body of Put Blob and Put Block."""
 MAX_BLOCKS = 10_000
 """Maximum blocks of a blob."""
+FEW_BLOCKS, LEAST_BLOCK_BYTES = 64, 128
+"""A list of more blocks must have at least this many bytes per block: the quota counts the content, not the list."""
 MAX_BLOCK_LIST_BYTES = 1024 * 1024
 MAX_METADATA_BYTES = 8 * 1024
 _MAX_BLOCK_ID_BYTES = 64
@@ -84,6 +86,13 @@ class SasInvalidError(UnauthenticatedError):
 def refused(detail: str, blob_error: str) -> BlobRequestInvalidError:
     """Return the error for a request that is not valid, with the storage error code."""
     return BlobRequestInvalidError(detail=detail, blob_error=blob_error)
+
+
+def check_block_sizes(count: int, size: int) -> None:
+    """Check the blocks of a blob with `size` bytes. Raise `BlobRequestInvalidError`."""
+    if count > FEW_BLOCKS and size < count * LEAST_BLOCK_BYTES:
+        detail = f"a list of more than {FEW_BLOCKS} blocks must have at least {LEAST_BLOCK_BYTES} bytes per block"
+        raise refused(detail, "InvalidBlockList")
 
 
 # Shared access signatures.

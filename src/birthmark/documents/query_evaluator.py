@@ -37,7 +37,7 @@ def ordered(value: float) -> int:
     return int(bits) if bits >= 0 else -(int(bits) & 0x7FFF_FFFF_FFFF_FFFF) - 1
 
 
-MAX_GROUPS = 10_000
+MAX_GROUPS, MAX_GROUP_BYTES = 10_000, 16 * 1024 * 1024
 _key_of = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -79,15 +79,18 @@ class GroupedRows:
 
     def __init__(self, query: DocumentQuery) -> None:
         self._query = query
+        self._paths = tuple(dict.fromkeys(query.group_by))
         self._groups: dict[Hashable, list[_Sum | _GroupState]] = {}
+        self._bytes = 0
         if not query.group_by:
             self._groups[()] = [_kept(item) for item in query.items]
 
     def add(self, document: Document) -> None:
         """Add a document to its group. Raise `TooManyGroupsProblem`."""
-        key = tuple(_hashable(value_at(path, document)) for path in self._query.group_by)
+        key = tuple(_hashable(value_at(path, document)) for path in self._paths)
         if (group := self._groups.get(key)) is None:
-            if len(self._groups) >= MAX_GROUPS:
+            self._bytes += sum(len(part[1]) for part in key if isinstance(part, tuple))
+            if len(self._groups) >= MAX_GROUPS or self._bytes > MAX_GROUP_BYTES:
                 raise TooManyGroupsProblem
             group = self._groups[key] = [_kept(item) for item in self._query.items]
         for one in group:

@@ -9,6 +9,7 @@ import asyncio
 import copy
 import logging
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
@@ -50,6 +51,8 @@ _BUSY = 503
 _BACKSTOP_S = 5.0
 PROGRESS_BYTES = 1024 * 1024
 """Part of a streamed body that must arrive within `body_s`."""
+UNCLAIMED_BYTES = 1024 * 1024
+"""Maximum size of a streamed body until the application states that it processes the body while it arrives."""
 
 
 class _RequestRejectedError(Exception):
@@ -71,6 +74,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._limits = limits
         self._body_limit_of, self._stream_limit_of = body_limit, stream_limit
         self._next_progress = 0  # 0: not streamed
+        self._streamed = 0
         self._body_limit = limits.max_body_bytes
         self._header_bytes = 0
         self._raw_bytes = 0
@@ -123,12 +127,14 @@ class BoundedHttp(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
         if size > self._limits.max_header_bytes or len(self.headers) + self.url.count(b"&") > MAX_FIELDS:
             self._stop(431, self._headers_too_large())
-        streamed = self._stream_limit_of(self.url)
+        streamed = self._streamed = self._stream_limit_of(self.url)
         self._next_progress = PROGRESS_BYTES if streamed else 0
         self._body_limit = streamed or min(self._body_limit_of(self.url), self._limits.max_body_bytes)
         declared = next((value for name, value in self.headers if name == b"content-length"), b"0")
         if declared.isdigit() and int(declared[:18]) > self._body_limit:
             self._stop(413, self._body_too_large())
+        if streamed:
+            self._body_limit = min(streamed, UNCLAIMED_BYTES)
         self._in_headers = False
         self._set_deadline(self._limits.body_s, self._too_slow)
         before = self.cycle
@@ -137,6 +143,11 @@ class BoundedHttp(HttpToolsProtocol):
             self._stop(400, HttpBrokenError())
         if self.cycle is not before:
             self.cycle.transport = Capitals(self.transport)  # type: ignore[assignment] # only the used methods
+
+    def stream_body(self, scope: Scope) -> None:
+        """Accept a body up to the stream limit, because the application processes it while it arrives."""
+        if scope is self.scope:  # otherwise it is complete, and the client sends its next request
+            self._body_limit = self._streamed or self._body_limit
 
     def on_body(self, body: bytes) -> None:
         self._body_bytes += len(body)  # a chunked body has no length to check before
@@ -322,7 +333,8 @@ class _Guard:
         await backlog.account_steps(self._app(scope, receive_in_turn, send), connection)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        extensions = {"tls": self._peer, "connection": self.protocol.connection}
+        stream_body = partial(self.protocol.stream_body, scope)
+        extensions = {"tls": self._peer, "connection": self.protocol.connection, "stream_body": stream_body}
         scope["extensions"] = {**(scope.get("extensions") or {}), **extensions}
         try:
             await self._run_in_turn(scope, receive, send)

@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from birthmark.amqp.events import AmqpEvent, ConnectionOpened, LinkRequested, SaslStarted
+from birthmark.amqp.events import AmqpEvent, ConnectionClosed, ConnectionOpened, LinkRequested, SaslStarted
 from birthmark.amqp.sasl import SaslMechanism
 from birthmark.errors import BirthmarkError
 from birthmark.net.amqp_driver import AmqpDriver, AmqpServiceConnection
+from birthmark.net.stale_cache_request_delay import Freshness
 from birthmark.protocol_component import Component
 
 _NAMING = frozenset({SaslMechanism.PLAIN, SaslMechanism.TPM})
@@ -21,24 +22,26 @@ class AmqpDispatcher:
         components: Sequence[Component],
         *,
         find_unserved: Callable[[str], BirthmarkError | None],
-        wait_until_fresh: Callable[[], Awaitable[None]],
+        freshness: Freshness,
     ) -> None:
         """Create the dispatcher of a connection; the first of `components` that claims it has it.
 
-        `find_unserved` returns the refusal for a service that this server does not run. `wait_until_fresh` waits until
-        this worker has the changes of the others.
+        `find_unserved` returns the refusal for a service that this server does not run. An event is handled when
+        this worker has the changes of the others (`freshness`).
         """
         self._driver = driver
         self._components = components
         self._find_unserved = find_unserved
-        self._wait_until_fresh = wait_until_fresh
+        self._freshness = freshness
         self._service: AmqpServiceConnection | None = None
         self._hostname = ""
 
     def handle(self, event: AmqpEvent) -> Awaitable[None] | None:
         """Handle an event, or pass it to the component."""
         if self._service is not None:
-            return self._service.handle(event)
+            if self._freshness.is_fresh or isinstance(event, ConnectionClosed):
+                return self._service.handle(event)
+            return self._handle_fresh(self._service, event)
         match event:
             case SaslStarted(mechanism=mechanism) if mechanism not in _NAMING:
                 self._driver.engine.accept_sasl()
@@ -65,8 +68,13 @@ class AmqpDispatcher:
         if self._service is not None:
             self._service.closed()
 
+    async def _handle_fresh(self, service: AmqpServiceConnection, event: AmqpEvent) -> None:
+        await self._freshness.wait_until_fresh()
+        if not self._driver.is_over and (waiting := service.handle(event)) is not None:
+            await waiting
+
     async def _decide(self, event: SaslStarted | LinkRequested) -> None:
-        await self._wait_until_fresh()
+        await self._freshness.wait_until_fresh()
         if self._driver.is_over:
             return
         component, make = next(

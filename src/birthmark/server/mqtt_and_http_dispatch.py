@@ -194,7 +194,7 @@ class Applications:
             driver,
             self._rooms.components,
             find_unserved=self._find_unserved,
-            wait_until_fresh=self._rooms.broker.wait_until_fresh,
+            freshness=self._rooms.broker,
         )
 
     def _find_unserved(self, service: str) -> NotServedError | None:

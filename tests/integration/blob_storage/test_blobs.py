@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -33,7 +34,7 @@ from birthmark.blob_storage.service import (
     WriteScope,
 )
 from birthmark.blob_storage.service.file_store import FileStore, StorageUnavailableError
-from birthmark.blob_storage.wire import BlockReference, ListRequest
+from birthmark.blob_storage.wire import FEW_BLOCKS, BlobRequestInvalidError, BlockReference, ListRequest
 from birthmark.errors import BirthmarkError
 from birthmark.store import Changes, Database, open_database
 from support.fakes import NOON, FakeClock, SeededEntropy
@@ -203,6 +204,23 @@ async def test_blocks_become_a_blob_in_the_order_of_the_list(database_url: str, 
         ]
         await world.storage.put_block_list(scope("f"), order, content())
         assert await world.read("f") == b"AAddbb"
+
+
+async def test_a_list_that_is_larger_than_its_content_is_refused(database_url: str, tmp_path: Path) -> None:
+    async with a_world(database_url, tmp_path / "files") as world:
+        await world.storage.put_block(scope("f"), "YQ==", content(b""), HOUR)
+        few = [BlockReference("Latest", "YQ==")] * FEW_BLOCKS
+        with pytest.raises(BlobRequestInvalidError):
+            await world.storage.put_block_list(scope("f"), [*few, *few], content())
+        await world.storage.put_block_list(scope("f"), few, content())
+
+
+async def test_a_page_of_blobs_has_no_blocks(database_url: str, tmp_path: Path) -> None:
+    async with a_world(database_url, tmp_path / "files") as world:
+        await world.storage.put_block(scope("f"), "YQ==", content(b"a"), HOUR)
+        made = await world.storage.put_block_list(scope("f"), [BlockReference("Latest", "YQ==")], content())
+        page, _ = await world.storage.page(made.account, made.container, ListRequest())
+        assert list(page) == [replace(made, blocks="[]")]
 
 
 async def test_concurrent_lists_of_the_same_blocks_stay_within_the_quota(database_url: str, tmp_path: Path) -> None:

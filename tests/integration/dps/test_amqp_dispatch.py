@@ -66,11 +66,19 @@ class NotServedHereError(UnavailableError):
     code = "test.not_served"
 
 
-async def is_fresh() -> None: ...
+class Cache:
+    """A worker's, which is fresh after each wait, and until it is stale again."""
+
+    def __init__(self, wait: Callable[[], object] = lambda: None) -> None:
+        self.is_fresh, self._wait = False, wait
+
+    async def wait_until_fresh(self) -> None:
+        self._wait()
+        self.is_fresh = True
 
 
 def dispatched(
-    world: DpsWorld, others: Others, *, unserved: str = "", wait: Callable[[], Awaitable[None]] = is_fresh
+    world: DpsWorld, others: Others, *, unserved: str = "", cache: Cache | None = None
 ) -> Callable[[AmqpDriver], AmqpDispatcher]:
     def find(service: str) -> BirthmarkError | None:
         return NotServedHereError() if service == unserved else None
@@ -79,7 +87,7 @@ def dispatched(
         world.database, world.instances, world.enrollments, world.registrations, connections(world)
     )
     components: Sequence[Component] = (Component(), DpsComponent(records, world.clock), others)
-    return lambda driver: AmqpDispatcher(driver, components, find_unserved=find, wait_until_fresh=wait)
+    return lambda driver: AmqpDispatcher(driver, components, find_unserved=find, freshness=cache or Cache())
 
 
 async def enrolled(world: DpsWorld, make: Callable[[AmqpDriver], AmqpDispatcher]) -> AmqpDevice:
@@ -156,10 +164,10 @@ async def test_a_client_that_leaves_before_it_is_known_leaves_nothing(database_u
     async with a_dps(database_url) as world:
         others, leaving = Others(), list[AmqpDevice]()
 
-        async def lose() -> None:
+        def lose() -> None:
             leaving[0].driver.close()
 
-        device = connect(world, dispatched(world, others, wait=lose))
+        device = connect(world, dispatched(world, others, cache=Cache(lose)))
         leaving.append(device)
         device.begin()
         device.attach("$cbs", receives=True)
@@ -174,12 +182,13 @@ async def test_a_client_that_leaves_before_it_is_known_leaves_nothing(database_u
 async def test_a_worker_first_hears_what_the_others_did(database_url: str) -> None:
     async with a_dps(database_url) as world:
         steps: list[str] = []
-
-        async def wait() -> None:
-            steps.append("fresh")
-
-        device = await enrolled(world, dispatched(world, Others(), wait=wait))
+        cache = Cache(lambda: steps.append("fresh"))
+        device = await enrolled(world, dispatched(world, Others(), cache=cache))
         device.begin()
         assert steps == []
-        await device.attach_both("pump-1")
+        handle = await device.attach_both("pump-1")
         assert steps == ["fresh"]
+        cache.is_fresh = False  # it was suspended, or the database was away
+        device.request(handle)
+        await device.until(device.answers)
+        assert steps == ["fresh", "fresh"]

@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.iothub import configuration_store, store
 from birthmark.iothub.model import Configuration, ConfigurationKind, DeviceAuthentication, RolloutPlan
-from birthmark.iothub.rules.configurations import is_in_phase
+from birthmark.iothub.rules.configurations import ConfigurationInvalidError, is_in_phase
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody, DeviceCapabilities
 from birthmark.iothub.wire.configurations import ConfigurationRequest
@@ -58,6 +58,13 @@ async def test_a_device_that_is_created_later_gets_what_targets_it(database_url:
         await a_device(world, "later")
         await evaluated(world)
         assert await desired(world, "later") == {"x": 1, "y": 2}
+
+
+async def test_long_paths_are_refused_because_each_twin_records_them(database_url: str) -> None:
+    async with a_world(database_url) as world:
+        long = {f"{number}{'x' * 500}": None for number in range(20)}
+        with pytest.raises(ConfigurationInvalidError):
+            await create(world, "long", "*", **long)
 
 
 async def test_a_device_without_a_twin_is_targeted(database_url: str) -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
 
-from birthmark.net.bounded_http import PROGRESS_BYTES, HttpService
+from birthmark.net.bounded_http import PROGRESS_BYTES, UNCLAIMED_BYTES, HttpService
 from birthmark.net.listener import ClearConnection
 from birthmark.net.listener_limits import Limits
 from birthmark.net.tls import NO_PEER
@@ -226,7 +226,8 @@ STREAMED = 4 * PROGRESS_BYTES
 class StreamedUpload:
     """A connection to an application that reads a streamed body, and the sweep that looks at its deadline."""
 
-    def __init__(self, declared: int = STREAMED) -> None:
+    def __init__(self, declared: int = STREAMED, *, claims: bool = True) -> None:
+        self._claims = claims
         self.clock, self.wire, self.got = FakeClock(), Wire(), 0
         host = Mock(limits=LIMITS, monotonic=self.clock.monotonic)
         service = HttpService(self._app, LIMITS, None, lambda target: STREAMED if target.startswith(b"/s/") else 0)
@@ -235,7 +236,9 @@ class StreamedUpload:
         self.connection.connection_made(self.wire)
         self.say(f"PUT /s/f HTTP/1.1\r\nHost: x\r\nContent-Length: {declared}\r\n\r\n".encode())
 
-    async def _app(self, _scope: Any, receive: Any, send: Any) -> None:
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._claims:
+            scope["extensions"]["stream_body"]()
         while True:
             message = await receive()
             self.got += len(message.get("body", b""))
@@ -278,3 +281,10 @@ async def test_a_streamed_body_without_progress_is_cut_off() -> None:
 
 async def test_a_streamed_body_above_its_own_limit_is_refused() -> None:
     assert StreamedUpload(STREAMED + 1).wire.sent.startswith(b"HTTP/1.1 413")
+
+
+async def test_a_streamed_body_is_refused_if_the_application_reads_it_as_a_whole() -> None:
+    upload = StreamedUpload(claims=False)
+    await upload.send(2 * PROGRESS_BYTES)
+    assert upload.wire.sent.startswith(b"HTTP/1.1 413")
+    assert upload.got <= UNCLAIMED_BYTES

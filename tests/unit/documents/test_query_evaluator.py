@@ -102,6 +102,14 @@ def test_groups_are_of_equal_values_and_one_is_of_those_without() -> None:
     ]
 
 
+def test_the_bytes_of_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(query_evaluator, "MAX_GROUP_BYTES", 1000)
+    text = "SELECT COUNT() AS n FROM devices GROUP BY tags.x, tags.x, tags.x"
+    assert summed(text, {"x": "a" * 900}) == [{"n": 1}], "a path that is repeated counts once"
+    with pytest.raises(TooManyGroupsProblem):
+        summed(text, {"x": "a" * 900}, {"x": "b" * 900})
+
+
 def test_groups_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(query_evaluator, "MAX_GROUPS", 2)
     with pytest.raises(TooManyGroupsProblem):

@@ -35,7 +35,7 @@ from birthmark.blob_storage.rules import (
     resolve_block_list,
 )
 from birthmark.blob_storage.service.file_store import FileStore, StorageUnavailableError, StoredFile
-from birthmark.blob_storage.wire import BlockReference, ListRequest
+from birthmark.blob_storage.wire import BlockReference, ListRequest, check_block_sizes
 from birthmark.clock_and_entropy import Clock, Entropy, new_uuid
 from birthmark.errors import (
     BirthmarkError,
@@ -236,13 +236,13 @@ class BlobStorage:
             self._reading[path.account] -= 1
 
     async def page(self, account: str, container: str, request: ListRequest) -> tuple[Sequence[StoredBlob], str]:
-        """Return a page of blobs, and the marker of the next one. Raise `ContainerNotFoundError`."""
+        """Return a page of blobs, without blocks, and the marker of the next one. Raise `ContainerNotFoundError`."""
         await self.container(account, container)
         place = {"account": account, "container": container, "prefix": request.prefix}
         rows = await self._database.all(
             store.BLOBS_PAGE, **place, beyond=request.prefix + _LAST, after=request.marker, limit=request.limit + 1
         )
-        found = [store.BLOBS.of(row) for row in rows]
+        found = [store.BLOBS.of({**row, "blocks": "[]"}) for row in rows]
         is_last = len(found) <= request.limit
         return found[: request.limit], "" if is_last else found[request.limit - 1].name
 
@@ -293,6 +293,7 @@ class BlobStorage:
         segments = resolve_block_list(scope.path, references, staged, [] if blob is None else _segments_of(blob))
         room = await self._room(scope) + sum(one.size for one in staged)
         size = sum(one.size for one in segments)
+        check_block_sizes(len(segments), size)
         with self._slot(scope) as key:  # concurrent lists of the same blocks count together
             self._pending[key] += size
             try:

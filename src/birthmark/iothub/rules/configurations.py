@@ -31,6 +31,8 @@ MAX_DEPLOYMENTS, MAX_FREE_DEPLOYMENTS = 100, 10
 """Maximum edge deployments per hub, and per hub of the free tier."""
 MAX_PATHS = 200
 """Maximum paths in the content of a configuration."""
+MAX_PATH_CHARS = 8192
+"""Maximum length of all paths of a configuration together: twins record the paths that a configuration sets."""
 MAX_METRICS = 5
 """Maximum custom metrics per configuration."""
 MAX_CONDITION = 4096
@@ -153,6 +155,8 @@ def _check_content(kind: ConfigurationKind, content: Mapping[str, Mapping[str, A
         raise refuse("the content is empty")
     if sum(map(len, content.values())) > MAX_PATHS:
         raise refuse(f"its content has more than {MAX_PATHS} paths")
+    if sum(len(path) for paths in content.values() for path in paths) > MAX_PATH_CHARS:
+        raise refuse(f"the paths of its content have more than {MAX_PATH_CHARS} characters in total")
     if len(content) > MAX_MODULES:
         raise refuse(f"it has content for more than {MAX_MODULES} modules")
     for module, values in content.items():

@@ -165,7 +165,8 @@ class HubQueries:
                     await add()
             await add()
         except TooManyGroupsProblem as problem:
-            raise QueryTooBroadError(limit=MAX_GROUPS, detail="it makes more groups than that") from problem
+            detail = "it makes more groups than that, or they are too large"
+            raise QueryTooBroadError(limit=MAX_GROUPS, detail=detail) from problem
         rows, first = summing.rows(), whole_number(marker.after or "0")
         if first is None:
             raise QueryMarkerError(detail=_NO_MARKER)

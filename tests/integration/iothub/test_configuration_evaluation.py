@@ -62,7 +62,7 @@ async def test_a_device_that_is_created_later_gets_what_targets_it(database_url:
 
 async def test_long_paths_are_refused_because_each_twin_records_them(database_url: str) -> None:
     async with a_world(database_url) as world:
-        long = {f"{number}{'x' * 500}": None for number in range(20)}
+        long: dict[str, Any] = {f"{number}{'x' * 500}": None for number in range(20)}
         with pytest.raises(ConfigurationInvalidError):
             await create(world, "long", "*", **long)
 

@@ -7,6 +7,7 @@ import json
 import ssl
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -405,9 +406,10 @@ def test_a_stranger_has_the_function_asked_few_times(
     server: RunningServer, authorizer: Names, functions: FunctionServer
 ) -> None:
     name, times = authorizer("pressed"), 40 * scaled.WORKERS
-    codes = [curl(server, "/topics/auth/a", f"x-amz-customauthorizer-name: {name}")[0] for _ in range(times)]
-    assert codes[0] == "403"
-    assert codes[-1] == "429"
+    with ThreadPoolExecutor(8) as together:  # one after the other, a slow machine asks less often than it may
+        header = f"x-amz-customauthorizer-name: {name}"
+        codes = [*together.map(lambda _: curl(server, "/topics/auth/a", header)[0], range(times))]
+    assert {*codes} == {"403", "429"}
     assert len(functions.events) < 35 * scaled.WORKERS
 
 

@@ -27,7 +27,7 @@ async def test_a_request_does_not_wait_for_all_that_somebody_else_sent_before_it
         del message
 
     def asked(owner: str) -> "asyncio.Task[None]":
-        protocol = SimpleNamespace(connection=SimpleNamespace(owner=owner))
+        protocol = SimpleNamespace(connection=SimpleNamespace(owner=owner), stream_body=print)
         guard = _Guard(app, NO_PEER, cast("BoundedHttp", protocol))
         return asyncio.create_task(guard({"type": "http", "owner": owner}, receive, send))
 
@@ -43,7 +43,7 @@ async def test_what_is_no_request_has_no_turns() -> None:
         del receive, send
         seen.append(scope["type"])
 
-    protocol = SimpleNamespace(connection=SimpleNamespace(owner="one"))
+    protocol = SimpleNamespace(connection=SimpleNamespace(owner="one"), stream_body=print)
     guard = _Guard(app, NO_PEER, cast("BoundedHttp", protocol))
     await guard({"type": "websocket"}, cast("Any", None), cast("Any", None))
     assert seen == ["websocket"]

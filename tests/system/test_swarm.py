@@ -38,13 +38,13 @@ no_ack = "1%"
 duplicate = "1%"
 """
 AMQP = """
-duration = "5s"
+duration = "11s"
 [group.amqp]
 devices = 30
 ramp = 100
 interval = "1s"
 transport = "amqp"
-storm = ["2s"]
+storm = ["7s"]
 [group.mqtt]
 devices = 10
 ramp = 100

@@ -21,7 +21,7 @@ SMALLEST = {
     "fleet": "--each 40 --kills 2 --engine sqlite --seed 26",
     "floods": "--kind publishes --times 3",
     "growth": "--devices 200 --looks 5 --rounds 1 --ungated",
-    "history": "--minutes 0.3 --clients 6 --fault worker-killed --seed 1",
+    "history": "--minutes 0.3 --clients 6 --fault worker-killed --seed 1 --untimed",
     "kills": "--kills 1 --engine sqlite",
     "machine": "--steps 20 --engine sqlite",
     "million": "--rows 600 --flips 1",

@@ -120,3 +120,9 @@ def test_the_figures_of_a_run() -> None:
     assert told["by_fault"]["worker-killed"] == {"lasted_s": [0.0], "not_ready_s": [0.61], "cut": [1]}
     assert told["revocations"]["tried_after"] == 4
     assert told["revocations"]["granted_after_s"]["max"] == 0.5
+
+
+def test_what_a_slow_machine_alone_can_cause_is_not_what_is_lost() -> None:
+    lost, slow = (PLANTS[name].apply(a_good_history(), random.Random(1)) for name in ("lost telemetry", "slow"))
+    assert not checks_of(lost) & checks.TIMED
+    assert checks_of(slow) <= checks.TIMED

@@ -39,6 +39,10 @@ class Finding(NamedTuple):
     text: str
 
 
+TIMED = frozenset({"late grant", "unproven", "gone", "cut", "not ready", "blind"})
+"""What a slow machine alone can cause."""
+
+
 def findings(history: History) -> list[Finding]:
     """Return everything that is wrong."""
     checks = (_silence, _delivery, _order, _versions, _registers, _revocations, _lines, _restarts, _readiness)

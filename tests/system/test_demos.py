@@ -6,17 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from support.breadth import variants
 from support.server.servers import BIRTHMARK, clean_environment
 
 pytestmark = pytest.mark.system
 
 
-@pytest.mark.parametrize(
-    "scenario",
-    [
-        *("azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "edge", "factory", "jobs", "telemetry"),
-    ],
-)
+JOURNEYS = ("azure", "group", "manifest", "aws", "jitp", "est", "twin", "renew", "edge", "factory", "jobs", "telemetry")
+
+
+@pytest.mark.parametrize("scenario", variants(JOURNEYS, ("azure", "aws", "est", "edge")))
 def test_the_journey_proves_its_claims(scenario: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [BIRTHMARK, "demo", scenario, "--json"],

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from threading import Thread
 from urllib.parse import unquote, urldefrag
@@ -19,6 +20,7 @@ from playwright.sync_api import Browser, Page
 
 import make_site
 import site_pages
+from support.breadth import variants
 from support.console.consoles import a_chromium
 
 pytestmark = pytest.mark.system
@@ -227,8 +229,9 @@ def test_versions_are_listed_for_programs(out: Path) -> None:
     assert [(one["version"], one["aliases"]) for one in listed] == [("0.10.0", ["latest"]), ("0.1.0", [])]
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("scheme", "width"), variants(product(["light", "dark"], WIDTHS), [("light", "narrow"), ("dark", "wide")])
+)
 def test_no_page_is_wider_than_its_window(site: Path, browser: Browser, width: str, scheme: str) -> None:
     across, down = WIDTHS[width]
     context = browser.new_context(viewport={"width": across, "height": down}, color_scheme=scheme)  # type: ignore[arg-type]

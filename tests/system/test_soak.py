@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from support.breadth import variants
 from support.server.servers import clean_environment
 
 pytestmark = pytest.mark.system
@@ -34,6 +35,7 @@ SMALLEST = {
     "strangers": "--count 20 --bodies 2",
     "swarm": "--devices 20 --seconds 9 --kib 200",
 }
+IN_EACH_RUN = ("faults", "history", "kills", "machine", "million", "rollout")
 ELSEWHERE = {
     "storm": "tests/simulation",
     "rollover": "tests/system/test_rollover.py",
@@ -50,7 +52,7 @@ def test_every_program_of_the_script_is_run_by_a_test() -> None:
     assert all((ROOT / place).exists() for place in ELSEWHERE.values())
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", variants(SMALLEST, IN_EACH_RUN))
 def test_at_its_smallest(name: str, tmp_path: Path) -> None:
     _run_smallest(name, SMALLEST[name], tmp_path)
 

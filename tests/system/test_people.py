@@ -99,6 +99,13 @@ def test_who_has_a_role_at_one_hub_sees_that_alone(plant: Plant) -> None:
         assert anna.refused(*beyond) == "operator.role_too_low", beyond
 
 
+def test_an_import_needs_the_rights_to_enroll_and_to_operate(plant: Plant, tmp_path: Path) -> None:
+    (tmp_path / "devices.txt").write_text('{"id": "imported", "importMode": "createOrUpdate"}\n')
+    line = ["hub", "import", str(tmp_path / "devices.txt")]
+    assert plant.person("officer", "security-officer").refused(*line) == "operator.role_too_low"
+    plant.person("anna", "operator").run(*line)
+
+
 def test_what_is_taken_away_counts_at_once(plant: Plant) -> None:
     anna = plant.person("anna", "operator")
     plant.server.run("role", "grant", "anna", "viewer")

@@ -32,6 +32,7 @@ from birthmark.blob_storage.service import (
     check_conditions,
 )
 from birthmark.errors import BirthmarkError, ThrottledError
+from birthmark.net.fair_scheduler import yield_turn
 from birthmark.net.file_range_response import FileRangeResponse
 from birthmark.net.http_route_wrappers import Handler, refusing
 from birthmark.untrusted_json_and_text import whole_number
@@ -42,6 +43,8 @@ _VERSION = re.compile(r"\d{4}-\d\d-\d\d")
 _REQUEST_ID = re.compile(r"[!-~]{1,256}")
 _LIST_PARAMETERS = frozenset({"restype", "comp", "prefix", "marker", "maxresults", "include"})
 _MAX_PAGE = 5000
+_INERT = {"x-content-type-options": "nosniff", "content-security-policy": "sandbox"}
+"""Headers of every download: a device chooses the content type, and a browser must not run its scripts."""
 _CONDITIONAL = ("if-match", "if-none-match", "if-modified-since", "if-unmodified-since")
 Record = Callable[[BirthmarkError, Request], str]
 
@@ -230,7 +233,7 @@ class _Operations:
                     headers["x-ms-blob-content-md5"] = md5
             status = 200 if wanted is None else 206
             part = range(blob.size) if wanted is None else wanted
-            return FileRangeResponse(file, part, held.pop_all(), status=status, headers=headers)
+            return FileRangeResponse(file, part, held.pop_all(), status=status, headers=headers | _INERT)
 
     async def _create_container(self, asked: _BlobCall) -> Response:
         asked.permit(SasPermission.CREATE, SasPermission.WRITE, served=frozenset({"restype"}))
@@ -257,7 +260,11 @@ class _Operations:
             query.get("prefix", ""), query.get("marker", ""), min(limit, _MAX_PAGE), "metadata" in included
         )
         blobs, marker = await self._storage.page(asked.path.account, asked.path.container, wanted)
-        return Response(wire.render_list(asked.path.container, wanted, blobs, marker), 200, None, "application/xml")
+        body = bytearray()
+        for part in wire.list_parts(asked.path.container, wanted, blobs, marker):
+            body += part.encode()
+            await yield_turn()
+        return Response(bytes(body), 200, None, "application/xml")
 
 
 def _conditions_of(request: Request) -> BlobConditions:

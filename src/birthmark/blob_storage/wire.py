@@ -5,7 +5,7 @@ import binascii
 import codecs
 import hmac
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -63,8 +63,8 @@ class BlobRequestInvalidError(InvalidRequestError):
     message = "The storage request is not valid: {detail}"
     cause = "A request to the blob storage is not valid: {detail}."
     fix = (
-        "Use block blobs with Azure's storage SDK, without leases, snapshots, tiers and tags. To list the files of "
-        "the hubs: `birthmark hub file ls`"
+        "Correct the request. Block blobs of Azure's storage SDK work, without leases, snapshots, tiers and tags. To "
+        "list the files of the hubs: `birthmark hub file ls`"
     )
     detail: str
     blob_error: str = "InvalidInput"
@@ -287,19 +287,17 @@ class ListRequest:
     with_metadata: bool = False
 
 
-def render_list(container: str, request: ListRequest, blobs: Sequence[StoredBlob], next_marker: str) -> bytes:
-    """Return the body of a list response."""
-    parts = [
-        '<?xml version="1.0" encoding="utf-8"?>',
-        f"<EnumerationResults ContainerName={quoteattr(container)}>",
-        f"<Prefix>{_xml_text(request.prefix)}</Prefix><Marker>{_xml_text(request.marker)}</Marker>",
-        f"<MaxResults>{request.limit}</MaxResults><Blobs>",
-        *(_xml_blob(one, with_metadata=request.with_metadata) for one in blobs),
-        f"</Blobs><NextMarker>{_xml_text(next_marker)}</NextMarker></EnumerationResults>",
-    ]
-    return "".join(parts).encode()
+def list_parts(container: str, request: ListRequest, blobs: Sequence[StoredBlob], next_marker: str) -> Iterator[str]:
+    """Yield the body of a list response; each blob is a part."""
+    yield '<?xml version="1.0" encoding="utf-8"?>'
+    yield f"<EnumerationResults ContainerName={quoteattr(container)}>"
+    yield f"<Prefix>{_xml_text(request.prefix)}</Prefix><Marker>{_xml_text(request.marker)}</Marker>"
+    yield f"<MaxResults>{request.limit}</MaxResults><Blobs>"
+    yield from (_xml_blob(one, with_metadata=request.with_metadata) for one in blobs)
+    yield f"</Blobs><NextMarker>{_xml_text(next_marker)}</NextMarker></EnumerationResults>"
 
 
+_NOT_XML = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _XML_NAMES = {
     "content-type": "Content-Type",
     "content-encoding": "Content-Encoding",
@@ -333,4 +331,4 @@ def _xml_blob(blob: StoredBlob, *, with_metadata: bool) -> str:
 
 def _xml_text(text: str) -> str:
     """Return text for XML; characters that XML 1.0 does not have become question marks."""
-    return escape("".join(char if char.isprintable() or char in "\t\n" else "?" for char in text))
+    return escape(_NOT_XML.sub("?", text))

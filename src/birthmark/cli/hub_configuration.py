@@ -95,12 +95,14 @@ class RolloutOptions:
         str | None, typer.Option(metavar="CONDITION", help="Condition on twins of failed devices; stops the rollout.")
     ] = None
     stop_percent: Annotated[
-        int, typer.Option(min=0, max=100, help="Percentage of failed devices that the rollout tolerates.")
-    ] = 0
+        int | None,
+        typer.Option(min=0, max=100, help="Percentage of failed devices that the rollout tolerates. Default: 0."),
+    ] = None
 
     def body(self) -> Mapping[str, Any] | None:
         """Return the rollout in the API's form. Raise `typer.BadParameter`."""
         only(self.rollout is not None, "with --rollout", interval=self.interval, stop_if=self.stop_if)
+        only(self.stop_if is not None, "with --stop-if", stop_percent=self.stop_percent)
         if self.rollout is None:
             return None
         try:
@@ -111,7 +113,7 @@ class RolloutOptions:
             "percents": percents,
             "interval_s": 3600 if self.interval is None else self.interval,
             "stop_condition": self.stop_if or "",
-            "stop_percent": self.stop_percent,
+            "stop_percent": self.stop_percent or 0,
         }
 
 
@@ -150,7 +152,7 @@ def create_configuration(
     document = {"id": name, "content": found, **_targeting(target, priority), **labels.members()}
     body = {"configuration": document, "rollout": rollout.body()}
     if dry_run:
-        _show_preview(server, hub, body)
+        _show_preview(server, hub, body | {"is_new": True})
         return
     made = server.client.post(at("hubs", hub, "configurations"), body)
     told = "" if target else " It has no target condition, so it targets no device."
@@ -170,10 +172,13 @@ def change_configuration(
 
     The content of a configuration cannot change.
     """
+    changes = _targeting(target, priority) | labels.members()
+    if not changes:
+        raise typer.BadParameter("nothing to change: specify --target, --priority, --label or --metric")
     present = server.client.get(at("hubs", hub, "configurations", name))
     kept = {member: present[member] for member in ("id", "targetCondition", "priority", "labels", "schemaVersion")}
     kept |= {"content": present["content"], "metrics": {"queries": present["metrics"]["queries"]}}
-    document = kept | _targeting(target, priority) | labels.members()
+    document = kept | changes
     if dry_run:
         _show_preview(server, hub, {"configuration": document})
         return
@@ -250,6 +255,7 @@ def _show_preview(server: ServerOutputOptions, hub: str, body: Mapping[str, Any]
             reason = device["reason"]
             rows.append({**shown, "path": change["path"], **values, "set by": change["by"], "reason": reason})
     columns = ("device", "phase", "status", "path", "before", "after", "set by", "reason")
-    show(rows, columns, as_json=False, nothing="No device matches the target condition.")
+    matching = "IoT Edge device" if "modulesContent" in body["configuration"]["content"] else "device"
+    show(rows, columns, as_json=False, nothing=f"No {matching} matches the target condition.")
     if answer["count"] > len(answer["devices"]):
         typer.echo(f"{answer['count']} devices; the first {len(answer['devices'])} are shown.", err=True)

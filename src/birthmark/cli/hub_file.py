@@ -5,9 +5,11 @@ from typing import Annotated
 import typer
 
 from birthmark.cli.hub import HubOption
+from birthmark.cli.options.duration import DurationParser
 from birthmark.cli.options.server import ListOptions, ServerOutputOptions, at
 from birthmark.cli.output.command_output import emit
 
+_LASTS = DurationParser(minimum=60, is_whole=True)
 ContainerOption = Annotated[str, typer.Option(help="Storage container.")]
 
 
@@ -36,7 +38,9 @@ def sign_container(
     hub: HubOption = "birthmark",
     permissions: Annotated[str, typer.Option(help="Letters: r read, c create, w write, d delete, l list.")] = "rl",
     create: Annotated[bool, typer.Option("--create", help="Create the container if it does not exist.")] = False,
-    lasts: Annotated[int, typer.Option(metavar="SECONDS", help="Validity of the signature.")] = 3600,
+    lasts: Annotated[
+        int, typer.Option(parser=_LASTS, metavar="DURATION", help="Validity of the signature. Default: 1h.")
+    ] = 3600,
 ) -> None:
     """Issue a URL for storage clients.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from birthmark.cli.hub import HubOption
-from birthmark.cli.option_checks_and_confirmation import confirm
+from birthmark.cli.option_checks_and_confirmation import confirm, only
 from birthmark.cli.options.duration import DurationParser
 from birthmark.cli.options.json_arguments import json_of, object_of
 from birthmark.cli.options.server import ListOptions, RemoveOptions, ServerOutputOptions, at, show
@@ -62,7 +62,7 @@ def create_job(
         str, typer.Option("--where", help="Condition on device twins, as in a query after WHERE. Default: all devices.")
     ] = "*",
     method: Annotated[str | None, typer.Option(help="Direct method to call on each device.")] = None,
-    payload: Annotated[str, typer.Option(help="Payload of the method: JSON.")] = "null",
+    payload: Annotated[str | None, typer.Option(help="Payload of the method: JSON. Default: null.")] = None,
     tags: Annotated[str | None, typer.Option(help="Tags to set in each twin: a JSON object.")] = None,
     desired: Annotated[str | None, typer.Option(help="Desired properties to set in each twin: a JSON object.")] = None,
     start: Annotated[
@@ -76,9 +76,13 @@ def create_job(
         ),
     ] = 3600,
     connect_timeout: Annotated[
-        int,
-        typer.Option(parser=DurationParser(is_whole=True), metavar="DURATION", help="Connection timeout: up to 300s."),
-    ] = 0,
+        int | None,
+        typer.Option(
+            parser=DurationParser(is_whole=True),
+            metavar="DURATION",
+            help="Time for a device to connect, for the method: up to 300s. Default: 0s.",
+        ),
+    ] = None,
     hub: HubOption = "birthmark",
 ) -> None:
     """Call a method on many devices or update their twins, at once or at a time.
@@ -87,9 +91,14 @@ def create_job(
     """
     if method is None and tags is None and desired is None:
         raise typer.BadParameter("specify --method, or --tags or --desired")
+    only(method is not None, "with --method", payload=payload, connect_timeout=connect_timeout)
     body: dict[str, Any] = {"job": job, "condition": condition, "max_s": within}
     if method is not None:
-        body |= {"method": method, "payload": json_of(payload, "--payload"), "connect_timeout_s": connect_timeout}
+        body |= {
+            "method": method,
+            "payload": json_of(payload or "null", "--payload"),
+            "connect_timeout_s": connect_timeout or 0,
+        }
     body |= {
         name: object_of(text, f"--{name}") for name, text in (("tags", tags), ("desired", desired)) if text is not None
     }

@@ -27,6 +27,7 @@ class DeviceIdInvalidError(InvalidRequestError):
     """The device ID is not valid."""
 
     code = "iothub.device_id_invalid"
+    message = "{device_id!r} is not a valid device or module ID"
     cause = "A device or module ID consists of 1 to 128 characters: letters, digits and - . % _ * ? ! ( ) , : = @ $ '."
     fix = "Choose another device ID. List existing IDs: `birthmark hub device ls`"
     device_id: str

@@ -38,6 +38,12 @@ class NewConfiguration(msgspec.Struct):
     rollout: NewRollout | None = None
 
 
+class ProposedConfiguration(NewConfiguration):
+    """A configuration to preview: as for its creation; `is_new` rejects the ID of an existing one."""
+
+    is_new: bool = False
+
+
 class ConfigurationChange(msgspec.Struct):
     """A changed configuration; its content cannot change. `etag` is the expected one, or `*`."""
 
@@ -61,7 +67,7 @@ def endpoints(iothub: IotHub) -> Sequence[Endpoint]:
     return [
         Endpoint("GET", every, Right.READ, "List configurations and edge deployments.", api.list),
         Endpoint("POST", every, operate, created, api.create, NewConfiguration, status=201),
-        Endpoint("POST", previews, operate, shown, api.preview, NewConfiguration, waits=True),
+        Endpoint("POST", previews, operate, shown, api.preview, ProposedConfiguration, waits=True),
         Endpoint("GET", one, Right.READ, "Show a configuration.", api.show),
         Endpoint("PUT", one, operate, "Change a configuration.", api.update, ConfigurationChange),
         Endpoint("DELETE", one, operate, "Delete a configuration.", api.remove, status=204),
@@ -119,7 +125,7 @@ class _ConfigurationHandlers:
         hub = self._hub(request)
         wanted = parse_configuration(bytes(request.body.configuration))
         plan = None if request.body.rollout is None else request.body.rollout.plan()
-        proposed = await self._configurations.proposed(hub, wanted.id or "", wanted, plan)
+        proposed = await self._configurations.proposed(hub, wanted.id or "", wanted, plan, is_new=request.body.is_new)
         rows: list[dict[str, Any]] = []
         count = 0
         async for one in self._iothub.previews.preview(hub, proposed):

@@ -47,6 +47,8 @@ def endpoints(iothub: IotHub) -> Sequence[Endpoint]:
 
     async def put(request: ApiRequest) -> Any:
         hub, errors = hubs.by_name(request["name"]), []
+        for right in (Right.ENROLL, Right.OPERATE):  # lines create devices, replace keys, and change twins
+            request.require_permission(right, f"hub/{hub.name}")
         for number, line in enumerate(request.body.lines, start=1):
             try:
                 await jobs.apply_line(hub, line.encode(errors="surrogatepass"), request.actor)

@@ -334,7 +334,7 @@ def _file_storage(settings: Settings, database: Database, clock: Clock, entropy:
     """Return the storage of files that devices upload."""
     asked = settings.files
     quotas = StorageQuotas(asked.device_files, asked.device_bytes, asked.hub_files, asked.hub_bytes)
-    return BlobStorage(database, clock, entropy, FileStore(settings.files_folder, entropy), quotas)
+    return BlobStorage(database, clock, entropy, FileStore(settings.files_folder, clock, entropy), quotas)
 
 
 async def open_rooms(

@@ -82,7 +82,7 @@ def next_steps(
                 kind="bad",
             )
         )
-    elif alive and max(_time(one["not_after"]) for one in alive) - now < _SOON:
+    elif alive and _expires_soon(max(alive, key=lambda one: _time(one["not_after"])), now):
         found.append(
             SuggestedStep(
                 mark_for_translation("The device's certificate expires soon and has not been renewed."),
@@ -111,6 +111,12 @@ def next_steps(
 def is_refused(refusals: Sequence[Mapping[str, Any]], was_well_at: datetime | None) -> bool:
     """Return whether a device's latest event is a refusal."""
     return bool(refusals) and (was_well_at is None or _time(refusals[0]["at"]) > was_well_at)
+
+
+def _expires_soon(certificate: Mapping[str, Any], now: datetime) -> bool:
+    """Return whether a certificate expires within `_SOON`, and is in the last fifth of its lifetime."""
+    end = _time(certificate["not_after"])
+    return end - now < min(_SOON, (end - _time(certificate["not_before"])) / 5)
 
 
 def _time(text: str) -> datetime:

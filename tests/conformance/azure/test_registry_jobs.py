@@ -178,15 +178,28 @@ def test_an_operator_exports_and_imports_files_in_the_same_form(server: RunningS
     lines = [json.loads(line) for line in file.read_text().splitlines()]
     (line,) = [one for one in lines if one["id"] == "operator-1"]
     server.run("hub", "device", "rm", "operator-1", "--yes")
-    file.write_text(f"{json.dumps(line)}\n\n{{}}\n")
-    done = server.attempt("hub", "import", str(file))
+    file.write_text(f"\ufeff{json.dumps(line)}\n\n{{}}\n")
+    done = server.attempt("hub", "import", str(tmp_path))  # a folder
     assert done.returncode == 7
-    assert "line 2: iothub.body_invalid" in done.stdout
+    assert "line 3: iothub.body_invalid" in done.stdout
     assert "Imported 1 of 2 lines." in done.stdout
     said = in_hub(
         server, 'print(registry.get_device("operator-1").authentication.symmetric_key.primary_key)', "operator"
     )
     assert said == [line["authentication"]["symmetricKey"]["primaryKey"]]
+
+
+def test_a_file_in_utf_16_is_refused_with_the_command_that_converts_it(server: RunningServer, tmp_path: Path) -> None:
+    file = tmp_path / "devices.txt"
+    file.write_text('{"id": "operator-2"}\n', encoding="utf-16")
+    done = server.attempt("hub", "import", str(file))
+    assert done.returncode != 0
+    assert "iconv -f UTF-16 -t UTF-8" in done.stderr
+
+
+def test_a_signature_for_a_missing_container_needs_the_permission_to_create_it(server: RunningServer) -> None:
+    assert "blob_storage.container_not_found" in server.attempt("hub", "file", "sas", "missing").stderr
+    server.run("hub", "file", "sas", "missing", "--permissions", "rcwdl", "--lasts", "10m")
 
 
 @pytest.mark.parametrize(

@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from birthmark.blob_storage.rules import (
     BlobExistsError,
     BlobNotFoundError,
     BlobPath,
+    BlobSegment,
     BlockListInvalidError,
     ConditionNotMetError,
     ContainerExistsError,
@@ -32,6 +35,7 @@ from birthmark.blob_storage.service import (
     StorageBusyError,
     StorageQuotaError,
     WriteScope,
+    file_store,
 )
 from birthmark.blob_storage.service.file_store import FileStore, StorageUnavailableError
 from birthmark.blob_storage.wire import FEW_BLOCKS, BlobRequestInvalidError, BlockReference, ListRequest
@@ -51,7 +55,7 @@ class World:
 
     def worker(self, seed: int, quotas: StorageQuotas = SMALL) -> BlobStorage:
         entropy = SeededEntropy(seed)
-        return BlobStorage(self.database, self.clock, entropy, FileStore(self.folder, entropy), quotas)
+        return BlobStorage(self.database, self.clock, entropy, FileStore(self.folder, self.clock, entropy), quotas)
 
     def files(self) -> list[Path]:
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
@@ -353,6 +357,48 @@ async def test_a_list_is_paged_by_prefix_in_the_order_of_code_points(database_ur
         assert ([one.name for one in found], marker) == (["d/B", "d/a"], "d/a")
         found, marker = await world.storage.page("hub", "uploads", ListRequest("d/", marker, 2))
         assert ([one.name for one in found], marker) == (["d/é"], "")
+
+
+async def test_blobs_with_much_metadata_make_short_pages(database_url: str, tmp_path: Path) -> None:
+    async with a_world(database_url, tmp_path / "files") as world:
+        names = [f"f{number:03}" for number in range(120)]
+        storage = world.worker(1, StorageQuotas())
+        for name in names:
+            await storage.put(scope(name, ""), replace(content(b""), metadata={"a": "x" * 8000}))
+        listed, marker, sizes = list[str](), "", list[int]()
+        while True:
+            found, marker = await world.storage.page("hub", "uploads", ListRequest("", marker))
+            listed += [one.name for one in found]
+            sizes.append(sum(len(one.metadata["a"]) for one in found))
+            if not marker:
+                break
+        assert listed == names
+        assert max(sizes) <= service.MAX_PAGE_CHARS + 50 * 8000
+
+
+async def test_block_lists_of_a_device_are_copied_one_after_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_store, "COPY_BYTES", 3)
+    copying, most, real = Counter[bool](), 0, file_store._FileWriter.copy
+    parts = list[int]()
+
+    def copy(writer: Any, segments: Sequence[BlobSegment]) -> None:
+        nonlocal most
+        copying[True] += 1
+        most = max(most, copying[True])
+        parts.append(sum(one.size for one in segments))
+        real(writer, segments)
+        copying[True] -= 1
+
+    monkeypatch.setattr(file_store._FileWriter, "copy", copy)
+    async with a_world(f"sqlite:///{tmp_path}/x.db", tmp_path / "files") as world:
+        for name in ("f", "g"):
+            await world.storage.put_block(scope(name), "YQ==", content(b"abcdefgh"), HOUR)
+        order = [BlockReference("Latest", "YQ==")] * 2
+        await asyncio.gather(*(world.storage.put_block_list(scope(name), order, content()) for name in ("f", "g")))
+        assert [await world.read(name) for name in ("f", "g")] == [b"abcdefgh" * 2] * 2
+    assert (most, parts) == (1, [3, 3, 3, 3, 3, 1] * 2)
 
 
 async def test_an_existing_blob_is_not_overwritten_if_the_request_forbids_it(database_url: str, tmp_path: Path) -> None:

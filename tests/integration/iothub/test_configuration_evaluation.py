@@ -8,7 +8,7 @@ import pytest
 
 from birthmark.iothub import configuration_store, store
 from birthmark.iothub.model import Configuration, ConfigurationKind, DeviceAuthentication, RolloutPlan
-from birthmark.iothub.rules.configurations import ConfigurationInvalidError, is_in_phase
+from birthmark.iothub.rules.configurations import ConfigurationExistsError, ConfigurationInvalidError, is_in_phase
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.wire import DeviceBody, DeviceCapabilities
 from birthmark.iothub.wire.configurations import ConfigurationRequest
@@ -65,6 +65,22 @@ async def test_long_paths_are_refused_because_each_twin_records_them(database_ur
         long: dict[str, Any] = {f"{number}{'x' * 500}": None for number in range(20)}
         with pytest.raises(ConfigurationInvalidError):
             await create(world, "long", "*", **long)
+
+
+async def test_paths_that_overlap_are_refused(tmp_path: Any) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        overlapping: list[dict[str, Any]] = [{"a": 1, "a.b": 2}, {"": {}, "a": 1}]
+        for paths in overlapping:
+            with pytest.raises(ConfigurationInvalidError, match="overlap"):
+                await create(world, "over", "*", **paths)
+        beside: dict[str, Any] = {"a.b": 1, "a.bc": 2, "ab": 3}
+        await create(world, "beside", "*", **beside)
+
+
+async def test_an_error_in_a_condition_has_its_position_there(tmp_path: Any) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        with pytest.raises(ConfigurationInvalidError, match="at position 12 "):
+            await create(world, "fan", "tags.site == 'north'", x=1)
 
 
 async def test_a_device_without_a_twin_is_targeted(database_url: str) -> None:
@@ -266,6 +282,34 @@ async def test_a_deployment_adds_modules_to_an_edge_device(database_url: str) ->
             ["$edgeAgent", "$edgeHub", "camera"],
             {"base": "Applied"},
         )
+
+
+async def test_a_preview_names_the_modules_that_a_deployment_deletes(tmp_path: Any) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        body = DeviceBody("edge", capabilities=DeviceCapabilities(iot_edge=True))
+        await world.iothub.registry.put(world.hub, "edge", body, SAS, None, actor="test")
+        for name, module in (("first", "camera"), ("second", "door")):
+            content: dict[str, dict[str, Any]] = {
+                "$edgeAgent": {"": {"modules": {module: {}}}},
+                "$edgeHub": {"": {"routes": {}}},
+            }
+            priority = 1 if name == "first" else 2
+            wanted = ConfigurationRequest(None, ConfigurationKind.DEPLOYMENT, content, "*", priority, None, {}, None)
+            proposed = await world.iothub.configurations.proposed(world.hub, name, wanted, None)
+            found = [one async for one in world.iothub.previews.preview(world.hub, proposed)]
+            changes = {change.path: change.after for change in found[0].changes if change.path.endswith(": module")}
+            await world.iothub.configurations.create(world.hub, name, wanted, actor="test")
+            await evaluated(world)
+        assert changes == {"camera: module": "deleted", "door: module": "created"}
+        names = [one.module_id for one in await world.iothub.registry.modules.of(world.hub, "edge")]
+        assert names == ["$edgeAgent", "$edgeHub", "door"]
+
+
+async def test_a_preview_of_a_new_configuration_refuses_the_id_of_an_existing_one(tmp_path: Any) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db") as world:
+        await create(world, "fan", "*", x=1)
+        with pytest.raises(ConfigurationExistsError):
+            await world.iothub.configurations.proposed(world.hub, "fan", request("*", 5, x=2), None, is_new=True)
 
 
 async def test_a_phase_without_devices_does_not_end_while_a_stop_condition_needs_some(tmp_path: Any) -> None:

@@ -47,7 +47,7 @@ PUT = {"x-ms-blob-type": "BlockBlob", "host": HOST}
 class World:
     def __init__(self, database: Database, clock: FakeClock, folder: Path) -> None:
         self.database, self.clock, entropy = database, clock, SeededEntropy()
-        storage = BlobStorage(database, clock, entropy, FileStore(folder, entropy), StorageQuotas())
+        storage = BlobStorage(database, clock, entropy, FileStore(folder, clock, entropy), StorageQuotas())
         settings = UploadSettings(ttl_s=3600)
         self.iothub = IotHub.of(database, clock, entropy, storage=storage, uploads=settings)
         self.files, self.storage = self.iothub.files, storage

@@ -33,7 +33,7 @@ HOST = "hub.example"
 class World:
     def __init__(self, database: Database, clock: FakeClock, folder: Path) -> None:
         self.database, self.clock, entropy = database, clock, SeededEntropy()
-        self.storage = BlobStorage(database, clock, entropy, FileStore(folder, entropy), StorageQuotas())
+        self.storage = BlobStorage(database, clock, entropy, FileStore(folder, clock, entropy), StorageQuotas())
         self.iothub = IotHub.of(database, clock, entropy, storage=self.storage)
         self.jobs = self.iothub.registry_jobs
         self.hub: Hub

@@ -17,7 +17,7 @@ from fixes.scene import a_scene, commands_in
 
 from support.server.servers import RunningServer, a_server
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.timeout(1800)]  # all rows are provoked first
 _Told = Mapping[str, tuple[Desk, str]]
 
 

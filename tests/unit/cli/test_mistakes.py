@@ -99,6 +99,13 @@ MISTAKES = [
     ("pki revoke pump-1", 2, "`birthmark pki ls pump-1`"),
     ("pki revoke pump-1", 2, "`--device pump-1`"),
     ("pki revoke --device pump-1 --reason nonsense", 2, "'keyCompromise'"),
+    (
+        "hub configuration create fan --desired {} --rollout 10,100 --stop-percent 5",
+        2,
+        "the option applies with --stop-if",
+    ),
+    ("hub configuration set fan", 2, "nothing to change: specify --target"),
+    ("hub job create day --desired {} --payload 1", 2, "the option applies with --method"),
     ("hub rm hub-2", 6, "`birthmark hub rm hub-2 --yes`"),
     ("pki revoke --device=", 2, "'--device': it is empty; its variable is not set"),
     ("ca revoke '' --dir ca", 2, "it is empty"),

@@ -1,6 +1,6 @@
 """What a device's page says to do next, and what happened to it: each thing once."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -59,3 +59,11 @@ def test_what_happened_between_two_refusals_parts_them() -> None:
 def test_a_refusal_of_what_an_operator_disabled_is_not_urgent(state: str, kind: str) -> None:
     steps = next_steps([a_part(state)], (), [a_refusal()], NOW, quoted="pump-17")
     assert steps[0].kind == kind
+
+
+@pytest.mark.parametrize(("age", "rest", "count"), [(40, 13, 0), (300, 13, 1), (0.01, 0.9, 0), (0.9, 0.01, 1)])
+def test_a_certificate_expires_soon_in_the_last_fifth_of_its_lifetime(age: float, rest: float, count: int) -> None:
+    begin, end = NOW - timedelta(days=age), NOW + timedelta(days=rest)
+    certificate = {"revoked": None, "not_before": begin.isoformat(), "not_after": end.isoformat()}
+    steps = next_steps([], [certificate], [], NOW, quoted="pump-17")
+    assert [one.command for one in steps] == ["birthmark pki ls pump-17"] * count

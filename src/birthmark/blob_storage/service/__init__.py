@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterat
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, BinaryIO, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 from birthmark.blob_storage import store
 from birthmark.blob_storage.model import (
@@ -61,6 +62,8 @@ _ORPHANS_EVERY = 360
 _ATTEMPTS = 5
 _RETRY_S = 5
 _LAST = "\U0010ffff"
+MAX_PAGE_CHARS, _PAGE_STEP = 512 * 1024, 50
+"""Names, headers and metadata of a page in characters, and the number of blobs of one read."""
 
 
 class StorageQuotaError(PolicyError):
@@ -155,6 +158,7 @@ class BlobStorage:
         self.quotas = quotas
         self._writing: Counter[tuple[str, str]] = Counter()
         self._pending: Counter[tuple[str, str]] = Counter()
+        self._joining: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._reading: Counter[str] = Counter()
 
     def request_id(self) -> str:
@@ -236,15 +240,24 @@ class BlobStorage:
             self._reading[path.account] -= 1
 
     async def page(self, account: str, container: str, request: ListRequest) -> tuple[Sequence[StoredBlob], str]:
-        """Return a page of blobs, without blocks, and the marker of the next one. Raise `ContainerNotFoundError`."""
+        """Return a page of blobs, without blocks, and the marker of the next one.
+
+        Blobs with many headers and much metadata make shorter pages. Raise `ContainerNotFoundError`.
+        """
         await self.container(account, container)
         place = {"account": account, "container": container, "prefix": request.prefix}
-        rows = await self._database.all(
-            store.BLOBS_PAGE, **place, beyond=request.prefix + _LAST, after=request.marker, limit=request.limit + 1
-        )
-        found = [store.BLOBS.of({**row, "blocks": "[]"}) for row in rows]
-        is_last = len(found) <= request.limit
-        return found[: request.limit], "" if is_last else found[request.limit - 1].name
+        place |= {"beyond": request.prefix + _LAST}
+        found: list[StoredBlob] = []
+        marker, chars = request.marker, 0
+        while len(found) < request.limit and chars < MAX_PAGE_CHARS:
+            step = min(_PAGE_STEP, request.limit - len(found))
+            rows = await self._database.all(store.BLOBS_PAGE, **place, after=marker, limit=step)
+            found += (some := [store.BLOBS.of({**row, "blocks": "[]"}) for row in rows])
+            if len(some) < step:
+                return found, ""
+            marker, chars = found[-1].name, chars + sum(map(_chars_of, some))
+        has_more = await self._database.all(store.BLOBS_PAGE, **place, after=marker, limit=1)
+        return found, marker if has_more else ""
 
     # Writes.
 
@@ -300,7 +313,8 @@ class BlobStorage:
                 if self._pending[key] > room:
                     raise self._full(scope, scope.owner or ACCOUNT_USAGE)
                 try:
-                    stored = await self._files.join(segments)
+                    async with self._joining.setdefault(key, asyncio.Lock()):
+                        stored = await self._files.join(segments)
                 except FileNotFoundError as error:  # committed or replaced since it was read
                     raise ConditionNotMetError(**scope.path.facts, condition="blocks") from error
                 layout = json.dumps([[one.block_id, one.size] for one in segments])
@@ -561,6 +575,11 @@ def _changing(known: StoredBlob, made: StoredBlob) -> Changes:
     row = store.BLOBS.row(made)
     key = {f"key_{name}": row.pop(name) for name in ("account", "container", "name")}
     return Changes().run(store.CHANGE_BLOB, expect=1, **row, **key, key_etag=known.etag)
+
+
+def _chars_of(blob: StoredBlob) -> int:
+    pairs = [*blob.headers.items(), *blob.metadata.items()]
+    return len(blob.name) + sum(len(name) + len(value) for name, value in pairs)
 
 
 def _segments_of(blob: StoredBlob) -> Sequence[BlobSegment]:

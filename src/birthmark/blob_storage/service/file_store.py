@@ -5,7 +5,7 @@ import hashlib
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -13,7 +13,7 @@ from typing import BinaryIO
 from birthmark.atomic_files import LEAST_FREE, sync_directory
 from birthmark.blob_storage.crc64 import Crc64
 from birthmark.blob_storage.rules import BlobSegment
-from birthmark.clock_and_entropy import Entropy
+from birthmark.clock_and_entropy import Clock, Entropy
 from birthmark.errors import UnavailableError
 from birthmark.supervised_tasks import run_in_thread
 from birthmark.untrusted_json_and_text import reason_of
@@ -21,6 +21,7 @@ from birthmark.untrusted_json_and_text import reason_of
 FOLDER = "files"
 """Default folder below the data directory; backups do not contain it."""
 PIECE_BYTES = 256 * 1024
+COPY_BYTES, _COPY_COUNT = 8 * 1024 * 1024, 500
 _NAME = re.compile(r"[0-9a-f]{32}")
 _LOOK_AT_DISK_BYTES = 8 * 1024 * 1024
 
@@ -49,9 +50,11 @@ class StoredFile:
 class FileStore:
     """Files below `root`, two letters of their names deep. Several machines must share the folder."""
 
-    def __init__(self, root: Path, entropy: Entropy) -> None:
+    def __init__(self, root: Path, clock: Clock, entropy: Entropy) -> None:
         self.root = root
+        self._clock = clock
         self._entropy = entropy
+        self._copying = asyncio.Lock()
 
     def path(self, name: str) -> Path:
         """Return the path of a file by its name from the database."""
@@ -83,21 +86,22 @@ class FileStore:
             raise
 
     async def join(self, segments: Sequence[BlobSegment]) -> StoredFile:
-        """Write parts of files to a new file. Raise `FileNotFoundError`, `StorageUnavailableError`."""
-        name = self._entropy.token(16).hex()
+        """Write parts of files to a new file. Raise `FileNotFoundError`, `StorageUnavailableError`.
 
-        def join() -> StoredFile:
-            writer = _FileWriter(self, name, has_digests=False)
-            try:
-                for segment in segments:
-                    with self.path(segment.file).open("rb") as source:
-                        writer.copy(source, segment.offset, segment.size)
-                return writer.finish()
-            except BaseException:
-                writer.discard()
-                raise
-
-        return await run_in_thread(join)
+        Files are copied in turns, one at a time: a short request may copy gigabytes, and half of the disk's time
+        remains for others.
+        """
+        writer = await run_in_thread(lambda: _FileWriter(self, self._entropy.token(16).hex(), has_digests=False))
+        try:
+            for part in _parts(segments):
+                async with self._copying:
+                    began = self._clock.monotonic()
+                    await run_in_thread(partial(writer.copy, part))
+                    await asyncio.sleep(self._clock.monotonic() - began)
+            return await run_in_thread(writer.finish)
+        except BaseException:
+            await asyncio.shield(run_in_thread(writer.discard))
+            raise
 
     async def open(self, name: str) -> BinaryIO:
         """Open a file for reading. Raise `FileNotFoundError`."""
@@ -143,10 +147,29 @@ class FileStore:
             yield found
 
 
+def _parts(segments: Sequence[BlobSegment]) -> Iterator[Sequence[BlobSegment]]:
+    """Yield the segments in parts of at most `COPY_BYTES` and `_COPY_COUNT` segments."""
+    part: list[BlobSegment] = []
+    room = COPY_BYTES
+    for segment in segments:
+        one = segment
+        while one.size > room:
+            yield [*part, replace(one, size=room)]
+            one, part, room = replace(one, offset=one.offset + room, size=one.size - room), [], COPY_BYTES
+        part.append(one)
+        room -= one.size
+        if len(part) == _COPY_COUNT:
+            yield part
+            part, room = [], COPY_BYTES
+    if part:
+        yield part
+
+
 class _FileWriter:
     """Writes one file in a thread; every method may block."""
 
     def __init__(self, files: FileStore, name: str, *, has_digests: bool = True, with_crc64: bool = False) -> None:
+        self._files = files
         self._root, self._path, self._name = files.root, files.path(name), name
         self._md5 = hashlib.md5(usedforsecurity=False) if has_digests else None
         self._crc64 = Crc64() if with_crc64 else None
@@ -176,15 +199,22 @@ class _FileWriter:
             self._looked_at = self._size
             self._check_disk()
 
-    def copy(self, source: BinaryIO, offset: int, size: int) -> None:
-        """Append a part of another file. Raise `FileNotFoundError` if it is shorter."""
-        source.seek(offset)
-        while size:
-            data = source.read(min(size, 4 * PIECE_BYTES))
-            if not data:
-                raise FileNotFoundError(source.name)
-            self.add(data)
-            size -= len(data)
+    def copy(self, segments: Sequence[BlobSegment]) -> None:
+        """Append parts of other files, and sync them. Raise `FileNotFoundError` if one is shorter."""
+        for one in segments:
+            with self._files.path(one.file).open("rb") as source:
+                source.seek(one.offset)
+                rest = one.size
+                while rest:
+                    data = source.read(min(rest, 4 * PIECE_BYTES))
+                    if not data:
+                        raise FileNotFoundError(source.name)
+                    self.add(data)
+                    rest -= len(data)
+        try:
+            os.fdatasync(self._file.fileno())
+        except OSError as error:
+            raise self._unavailable(error) from error
 
     def finish(self) -> StoredFile:
         """Sync the file and its name. Raise `StorageUnavailableError`."""

@@ -5,7 +5,7 @@ Source: "Automatic device and module management", "Understand IoT Edge automatic
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -160,18 +160,34 @@ def _check_content(kind: ConfigurationKind, content: Mapping[str, Mapping[str, A
     if len(content) > MAX_MODULES:
         raise refuse(f"it has content for more than {MAX_MODULES} modules")
     for module, values in content.items():
+        if kind is not ConfigurationKind.DEPLOYMENT and (pair := _overlap(values)) is not None:
+            raise refuse("the paths {!r} and {!r} of its content overlap".format(*pair))
         at = f"{module[:128]}: " if kind is ConfigurationKind.DEPLOYMENT else ""
         if kind is ConfigurationKind.DEPLOYMENT and not is_device_id(module):
             raise refuse(f"{module[:128]!r} is not a module ID")
         for path, value in values.items():
-            steps = path.split(".") if path else []
-            nested = value
-            for step in reversed(steps):
-                nested = {step: nested}
             try:
-                check({} if nested is None else nested, PROPERTIES, path=f"{at}{DESIRED_PATH}")
+                check(_nested(path, value), PROPERTIES, path=f"{at}{DESIRED_PATH}")
             except DocumentProblem as problem:
                 raise refuse(str(problem)) from problem
+
+
+def _nested(path: str, value: Any) -> Any:
+    """Return the desired properties in which a path has a value."""
+    for step in reversed(path.split(".") if path else []):
+        value = {step: value}
+    return {} if value is None else value
+
+
+def _overlap(paths: Iterable[str]) -> tuple[str, str] | None:
+    """Return a path and another one below it; None if there are none."""
+    known = set(paths)
+    for path in sorted(known):
+        steps = path.split(".")
+        above = [".".join(steps[:count]) for count in range(len(steps))] if path else []
+        if (found := next((one for one in above if one in known), None)) is not None:
+            return found, path
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +229,8 @@ def _condition_of(kind: ConfigurationKind, text: str) -> Condition | None:
             raise _TargetProblem("that of module content begins with 'from devices.modules where'")
         collection, rest = MODULES, text[found.end() :]
     try:
-        query = read_query(f"SELECT * FROM {collection} WHERE {rest}")  # noqa: S608 - the hub's query language
+        before = f"SELECT * FROM {collection} WHERE "  # noqa: S608 - the hub's query language
+        query = read_query(f"{before}{rest}", len(before) - (len(text) - len(rest)))
     except (HubQueryInvalidError, CollectionNotServedError) as error:
         raise _TargetProblem(str(error.facts.get("detail", error))) from error
     if query.group_by or query.where is None or query.collection != collection:

@@ -77,12 +77,12 @@ class HubJobEndedError(ConflictError):
 
 def selection(condition: str) -> DocumentQuery:
     """Return the query that selects the devices of a job. Raise `HubQueryInvalidError`."""
-    rest = condition.strip()
+    before, rest = "SELECT * ", condition.strip()
     if rest == "*":
         rest = f"FROM {DEVICES}"
     elif _COLLECTION.match(condition) is None:
-        rest = f"FROM {DEVICES} WHERE {rest}"
-    query = read_query(f"SELECT * {rest}")
+        before += f"FROM {DEVICES} WHERE "
+    query = read_query(f"{before}{rest}", len(before))
     if query.collection == JOBS or query.group_by:
         raise HubQueryInvalidError(detail="a job selects from devices or devices.modules, without GROUP BY")
     return query

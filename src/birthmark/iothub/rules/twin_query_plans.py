@@ -156,12 +156,16 @@ Plan: TypeAlias = Leaf | ConnectedTwins | AnyOf | CheapestPlan
 _ALL = AllTwins()
 
 
-def read_query(text: str) -> DocumentQuery:
-    """Parse a hub query. Raise `HubQueryInvalidError` or `CollectionNotServedError`."""
+def read_query(text: str, begin: int = 0) -> DocumentQuery:
+    """Parse a hub query; errors count positions from `begin`, where the client's part of the text begins.
+
+    Raise `HubQueryInvalidError` or `CollectionNotServedError`.
+    """
     try:
         query = parse_query(text)
     except QueryProblem as problem:
-        raise HubQueryInvalidError(detail=str(problem)) from problem
+        position = max(problem.position - begin, 1)
+        raise HubQueryInvalidError(detail=f"at position {position} {problem.detail}") from problem
     if query.collection not in COLLECTIONS:
         raise CollectionNotServedError(collection=query.collection[:40])
     if query.collection == JOBS:
@@ -171,7 +175,8 @@ def read_query(text: str) -> DocumentQuery:
         if path.steps[0].lower() not in known:
             subject = "a device in a job" if query.collection == JOBS else "a twin"
             raise HubQueryInvalidError(
-                detail=f"{path.steps[0][:80]} is not a field of {subject}; the fields are {', '.join(names)}"
+                detail=f"{path.steps[0][:80]} is not a field of {subject}; texts are in quotes, as 'north'; the fields "
+                f"are {', '.join(names)}"
             )
     return with_paths(query, lambda path: _normalize_path(path, known))
 

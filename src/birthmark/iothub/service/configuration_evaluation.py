@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -28,6 +28,7 @@ from birthmark.iothub.model import (
     DeviceAuthentication,
     Hub,
     Identity,
+    Module,
     RolloutState,
     Twin,
     name_of,
@@ -357,9 +358,8 @@ class ConfigurationEvaluation:
         """
         modules = self._registry.modules
         there = {one.module_id: one for one in await modules.of(hub, device.device_id)}
-        for name in sorted(there.keys() - wanted - {EDGE_AGENT, EDGE_HUB}):
-            if is_complete and there[name].managed_by == _MANAGER:
-                await modules.remove(hub, device.device_id, name, None, actor=actor)
+        for name in superseded(there.values(), wanted) if is_complete else ():
+            await modules.remove(hub, device.device_id, name, None, actor=actor)
         for name in sorted(wanted - there.keys()):
             proof = DeviceAuthentication(AuthenticationType.SAS)
             await modules.put(device, name, proof, managed_by=_MANAGER, actor=actor)
@@ -482,6 +482,12 @@ class ConfigurationEvaluation:
     def _hear(self, events: Sequence[Any], _is_sure: bool) -> None:  # noqa: FBT001 - port signature
         if any(isinstance(event, ConfigurationsChanged) for _, event in events):
             self._work.set()
+
+
+def superseded(modules: Iterable[Module], wanted: frozenset[str]) -> Sequence[str]:
+    """Return the modules that earlier deployments created and a complete manifest no longer contains, by ID."""
+    created = {one.module_id for one in modules if one.managed_by == _MANAGER}
+    return sorted(created - wanted - {EDGE_AGENT, EDGE_HUB})
 
 
 def is_phase_over(configuration: Configuration, now: datetime) -> bool:

@@ -22,6 +22,7 @@ from birthmark.iothub.service.configuration_evaluation import (
     ConfigurationEvaluation,
     HubTargets,
     document_of,
+    superseded,
     targets_of,
 )
 from birthmark.iothub.service.registry import Registry
@@ -124,6 +125,11 @@ class ConfigurationPreview:
             twins, recorded = {"": twin}, twin
             found = overlays.compose(twin, targeting)
         changes = list(_changes_of(twins, found))
+        if found.modules is not None:
+            modules = await self._registry.modules.of(hub, identity.device_id)
+            changes += [
+                PathChange(f"{name}: module", "present", "deleted", "") for name in superseded(modules, found.modules)
+            ]
         if configuration.id not in found.states and configuration.id not in recorded.configurations and not changes:
             return None
         return DevicePreview(

@@ -119,11 +119,22 @@ class Configurations:
         return await retry_on_conflict(decide)
 
     async def proposed(
-        self, hub: Hub, configuration_id: str, request: ConfigurationRequest, plan: RolloutPlan | None
+        self,
+        hub: Hub,
+        configuration_id: str,
+        request: ConfigurationRequest,
+        plan: RolloutPlan | None,
+        *,
+        is_new: bool = False,
     ) -> Configuration:
-        """Return a new or changed configuration without storing it. Raise `ConfigurationInvalidError`."""
+        """Return a new or changed configuration without storing it.
+
+        Raise `ConfigurationInvalidError`; with `is_new`, also `ConfigurationExistsError`.
+        """
         row = await self._row(hub, rules.check_id(configuration_id))
         present = None if row is None or row["is_deleted"] else store.configuration_of(row)
+        if is_new and present is not None:
+            raise ConfigurationExistsError(configuration_id=configuration_id, hub=hub.name)
         if request.kind is None and present is not None:
             request = replace(request, kind=present.kind, content=present.content)
         if request.kind is None:

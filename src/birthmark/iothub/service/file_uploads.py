@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from birthmark.blob_storage.model import BlobAccount, SasClaims
+from birthmark.blob_storage.model import BlobAccount, SasClaims, SasPermission
 from birthmark.blob_storage.rules import BlobPath, check_path, find_name_error
 from birthmark.blob_storage.service import BlobStorage, UploadGrant
 from birthmark.blob_storage.service.file_store import StorageUnavailableError
@@ -300,7 +300,8 @@ class FileUploads:
     ) -> SignedContainer:
         """Issue a signature for a container, which is created if missing and `creates`.
 
-        Raise `BlobRequestInvalidError`, `StorageUnavailableError`.
+        A missing container needs the permission to create it, but for that of uploads, which the first upload creates.
+        Raise `BlobRequestInvalidError`, `ContainerNotFoundError`, `StorageUnavailableError`.
         """
         storage = self.get_storage()
         check_path(BlobPath(hub.name, container))
@@ -309,6 +310,8 @@ class FileUploads:
         changes = Changes().audit(actor, "iothub.file_sas", hub.name, container=container, permissions=letters)
         if creates:
             changes.merge(storage.ensuring(hub.name, container))
+        elif container != UPLOADS_CONTAINER and SasPermission.CREATE.value not in letters:
+            await storage.container(hub.name, container)
         await self._database.commit(changes)
         return SignedContainer(container, format_sas(account_of(hub), claims))
 

@@ -43,8 +43,10 @@ MAX_READ = 50_000
 MAX_S = 2.0
 """Time in seconds after which a page starts no further read."""
 EACH = 200
-"""Number of twins per read."""
+"""Number of twins per read; fewer if they are large."""
+_READ_BYTES = 1024 * 1024
 _MOST_COUNTED, _FEW, _FIRST = 10_000, 100, 100
+_FIRST_MODULES, _LEAST = 25, 10
 _MOST_LEAVES = 50
 _MOST_WAITING = 1000
 _SECTION = 2
@@ -200,20 +202,20 @@ class FullScanSource:
         """Yield matches; implements `TwinSource`."""
         paths = [] if condition is None else list(paths_in(condition))
         extras, is_whole = extras_of(paths), are_whole(paths)
-        count, read, began = 0, 0, self._clock.monotonic()
+        count, read, chunk, began = 0, 0, min(_FIRST_MODULES, EACH), self._clock.monotonic()
         while count <= wanted:
             if is_bounded and (read >= MAX_READ or self._clock.monotonic() - began > MAX_S):
                 raise QueryTooBroadError(limit=read, detail="they have no index")
-            some = await self._page(hub, after, EACH)
+            some = await self._page(hub, after, chunk)
             await self.load_extras(hub, some, extras, presence)
             for one in some:
                 if condition is None or fits(condition, one.document(is_whole=is_whole)):
                     count += 1
                     yield one
                 await yield_turn()
-            if len(some) < EACH:
+            if len(some) < chunk:
                 return
-            read, after = read + len(some), some[-1].key
+            read, after, chunk = read + len(some), some[-1].key, _next_chunk(chunk, some)
 
     async def load_extras(
         self, hub: Hub, matches: Sequence[Any], extras: frozenset[str], presence: DevicePresence
@@ -280,7 +282,7 @@ class TwinSearch:
             if last is None and len(rows) < chunk:
                 return
             read, after = read + chunk, last or rows[-1]["subject"]
-            chunk = min(4 * chunk, EACH)
+            chunk = _next_chunk(chunk, found)
 
     async def scan(
         self, hub: Hub, plan: Plan, presence: DevicePresence, size: int = EACH
@@ -388,6 +390,12 @@ def _matches(rows: Sequence[Row]) -> list[TwinMatch]:
     return [
         TwinMatch(row, store.device_of(twin_index_store.device_row_of(row))) for row in rows if row["hub"] is not None
     ]
+
+
+def _next_chunk(chunk: int, found: Sequence[Candidate]) -> int:
+    """Return the number of twins of the next read: more, unless the last ones were large."""
+    mean = sum(one.size for one in found) // max(len(found), 1)
+    return min(max(min(4 * chunk, _READ_BYTES // max(mean, 1)), _LEAST), EACH)
 
 
 def _time_of(timestamp: datetime | None) -> str:

@@ -19,7 +19,10 @@ class BodyInvalidError(InvalidRequestError):
     code = "iothub.body_invalid"
     message = "The request body is not valid: {detail}"
     cause = "The request body is not valid: {detail}."
-    fix = "Compare the request body with a device in the registry: `birthmark hub device ls --json`"
+    fix = (
+        "Correct the request body, or the file that contains it. To compare it with devices in the registry: "
+        "`birthmark hub device ls --json`"
+    )
     detail: str
 
 

@@ -44,6 +44,7 @@ CLIENTS: Mapping[str, Client] = {
     "go-mqtt5": Client("Eclipse Paho, MQTT 5", "Go", "github.com/eclipse/paho.golang"),
     "go-aws": Client("AWS SDK", "Go", "github.com/aws/aws-sdk-go-v2/service/iot"),
     "go-eventhubs": Client("Azure Event Hubs", "Go", "github.com/Azure/azure-sdk-for-go/sdk/messaging/azeventhubs/v2"),
+    "go-blobs": Client("Azure Blob storage", "Go", "github.com/Azure/azure-sdk-for-go/sdk/storage/azblob"),
     "test_est_go": Client("GlobalSign EST client", "Go", "github.com/globalsign/est"),
     "rust-mqtt3": Client("rumqttc", "Rust", "rumqttc"),
     "rust-mqtt5": Client("rumqttc, MQTT 5", "Rust", "rumqttc"),

@@ -233,6 +233,20 @@ class People:
         takes = takes_of(holder_of(user, let_in_by), self.most_taken, self.clock.now()) if self.most_taken else None
         return Actor(f"user:{user}", {**told, "from": address}, takes)
 
+    def actor_now(self, actor: str, rights: Sequence[Right], scope: str) -> str:
+        """Return the actor of work that continues without a request; a user's removals count against the quota.
+
+        Raise `RightMissingError` for a user who has not all of the rights any more. Other actors are unchanged.
+        """
+        kind, _, name = actor.partition(":")
+        if kind != "user":
+            return actor
+        let_in_by = next((one.made_by for one in self._tokens.values() if one.user == name), "")
+        made = self.actor(name, let_in_by, address="")
+        for right in rights:
+            require_right(Caller(made, self.rights(name), name), right, scope)
+        return Actor(str(made), {}, made.takes)
+
     def rights(self, name: str) -> Rights:
         """Return a user's rights; none for an unknown user."""
         return self._rights.get(name, NOTHING)

@@ -9,6 +9,7 @@ from birthmark.auth.permission_statements import Right
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import IotHub
+from birthmark.iothub.service.registry_jobs import IMPORT_RIGHTS
 from birthmark.operator_api.api_router import ApiRequest, Endpoint, LineStream
 from birthmark.store import Changes
 from birthmark.untrusted_json_and_text import decode_json
@@ -37,8 +38,8 @@ def endpoints(iothub: IotHub) -> Sequence[Endpoint]:
         hub = hubs.by_name(request["name"])
         if query.keys:
             request.require_permission(Right.ENROLL, f"hub/{hub.name}")
-        changes = Changes().audit(request.actor, "iothub.registry_export", hub.name, with_keys=query.keys)
-        await jobs.database.commit(changes)
+            changes = Changes().audit(request.actor, "iothub.registry_export", hub.name, with_keys=True)
+            await jobs.database.commit(changes)
         return LineStream(_lines(hub, with_keys=query.keys))
 
     async def _lines(hub: Hub, *, with_keys: bool) -> AsyncIterator[Mapping[str, Any]]:
@@ -47,7 +48,7 @@ def endpoints(iothub: IotHub) -> Sequence[Endpoint]:
 
     async def put(request: ApiRequest) -> Any:
         hub, errors = hubs.by_name(request["name"]), []
-        for right in (Right.ENROLL, Right.OPERATE):  # lines create devices, replace keys, and change twins
+        for right in IMPORT_RIGHTS:
             request.require_permission(right, f"hub/{hub.name}")
         for number, line in enumerate(request.body.lines, start=1):
             try:

@@ -25,6 +25,7 @@ from birthmark.dps.domain_events import InstancesChanged
 from birthmark.errors import BirthmarkError, UnavailableError
 from birthmark.iothub.domain_events import HubsChanged
 from birthmark.iothub.error_mapping import http_error
+from birthmark.iothub.service.registry_jobs import IMPORT_RIGHTS
 from birthmark.net.bounded_http import ASGIApp, HttpService
 from birthmark.net.listener import Listeners, MakeProtocol
 from birthmark.net.listener_limits import Limits
@@ -323,7 +324,11 @@ class Server:
         """Start the periodic tasks of the services."""
         self._closers.append(_start_supervised("messages to devices", rooms.iothub.c2d.run_expiry_loop))
         self._closers.append(_start_supervised("file uploads", rooms.iothub.files.run_expiry_loop))
-        run_jobs = partial(rooms.iothub.registry_jobs.keep_running, lambda error: http_error(error)[1])
+        run_jobs = partial(
+            rooms.iothub.registry_jobs.keep_running,
+            lambda error: http_error(error)[1],
+            lambda actor, hub: rooms.people.actor_now(actor, IMPORT_RIGHTS, f"hub/{hub.name}"),
+        )
         self._closers.append(_start_supervised("imports and exports of hubs", run_jobs))
         if (storage := rooms.iothub.files.storage) is not None:
             self._closers.append(_start_supervised("the file storage", storage.run_cleanup_loop))

@@ -72,6 +72,12 @@ def aws_jobs_sdk(request: pytest.FixtureRequest) -> Program:
     return _among(request)
 
 
+@pytest.fixture(params=[Program("go", "blobs")], ids=_name)
+def storage_sdk(request: pytest.FixtureRequest) -> Program:
+    """Every storage SDK."""
+    return _among(request)
+
+
 @pytest.fixture(params=EVENT_HUBS_SDKS, ids=_name)
 def event_hubs_sdk(request: pytest.FixtureRequest) -> Program:
     """Every Event Hubs SDK, as a back end."""

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 import birthmark.server.all_tables  # noqa: F401 - all tables
+from birthmark.actor import Actor
 from birthmark.auth.permission_statements import Right
 from birthmark.errors import BirthmarkError
 from birthmark.iam import service
+from birthmark.iam.missing_right_errors import RightMissingError
 from birthmark.iam.model import UserRole
 from birthmark.iam.service import (
     GrantMissingError,
@@ -73,6 +75,23 @@ async def test_who_redeems_an_invitation_is_known_by_the_token(database_url: str
         assert caller.rights.allow(Right.READ, "hub/birthmark")
         assert not caller.rights.allow(Right.READ, "hub/other")
         assert not caller.rights.allow(Right.OPERATE, "hub/birthmark")
+
+
+async def test_work_goes_on_while_its_user_has_the_rights(database_url: str) -> None:
+    async with people_of(database_url) as world:
+        await world.people.create("anna", UserRole.OPERATOR, "hub/main", **ME)
+        await world.signed_in()
+        rights = (Right.ENROLL, Right.REVOKE)
+        made = world.people.actor_now("user:anna", rights, "hub/main")
+        assert isinstance(made, Actor)
+        assert (made, made.takes is None) == ("user:anna", False)
+        assert world.people.actor_now("policy:iothubowner", rights, "hub/main") == "policy:iothubowner"
+        for rest in (Right.TRUST, Right.READ):
+            with pytest.raises(RightMissingError):
+                world.people.actor_now("user:anna", (rest,), "hub/other" if rest is Right.READ else "hub/main")
+        await world.people.remove("anna", **ME)
+        with pytest.raises(RightMissingError):
+            world.people.actor_now("user:anna", rights, "hub/main")
 
 
 async def test_what_is_kept_is_there_after_a_restart(database_url: str) -> None:

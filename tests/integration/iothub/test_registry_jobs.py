@@ -176,7 +176,7 @@ async def test_a_job_that_fails_unexpectedly_does_not_stop_those_of_other_hubs(
         (row,) = await world.database.all(store.RUNNING_REGISTRY_JOBS)
         broken = replace(store.REGISTRY_JOBS.of(row), hub="broken", job_id="x", running_hub="broken")
         await world.database.commit(Changes().run(store.ADD_REGISTRY_JOB, **store.REGISTRY_JOBS.row(broken)))
-        monkeypatch.setattr(RegistryJobs, "_run", lambda _self, job, name: run(job, name))
+        monkeypatch.setattr(RegistryJobs, "_run", lambda _self, job, name, _actor_now: run(job, name))
         task = asyncio.ensure_future(world.jobs.keep_running(str))
         async with asyncio.timeout(10):
             while {*found} != {"broken", "main"}:
@@ -202,13 +202,53 @@ async def test_lines_that_were_applied_before_a_kill_are_no_errors_after_it(data
         patched: Any = world.jobs.bulk
         patched.do = killed
         with pytest.raises(RuntimeError):
-            await world.jobs._run(job, lambda error: error.code)
+            await world.jobs._run(job, lambda error: error.code, lambda actor, _hub: actor)
         patched.do = real
         read = await world.jobs.get(world.hub, job.job_id)
         assert (read.status, read.done, read.tried) == ("running", 0, 6)
         await world.run()
         assert await world.devices() == ["d1", "d2", "d3", "d4"]
         assert await world.text("errors") == b""
+
+
+async def test_a_line_of_which_a_kill_left_a_part_is_completed(database_url: str, tmp_path: Path) -> None:
+    async with a_world(database_url, tmp_path / "files") as world:
+        properties = {"desired": {"a": 1}, "reported": {"b": 2}}
+        await world.put(
+            {"id": "d", "importMode": "create", "properties": properties},
+            {"id": "d", "moduleId": "m", "importMode": "create", "properties": properties},
+        )
+        job = await world.start()
+
+        async def killed(*_: object, **_more: object) -> Any:
+            raise RuntimeError("killed")
+
+        for name in ("report", "report", "desire"):  # of the device, of the module, and before that of the module
+            patched: Any = world.jobs.twins
+            real = getattr(patched, name)
+            setattr(patched, name, killed)
+            with pytest.raises(RuntimeError):
+                await world.jobs._run(job, lambda error: error.code, lambda actor, _hub: actor)
+            setattr(patched, name, real)
+            job = await world.jobs.get(world.hub, job.job_id)
+        await world.run()
+        assert await world.text("errors") == b""
+        for name in ("d", "d/m"):
+            twin = await world.iothub.twins.get(world.hub, name)
+            assert (twin.desired.values, twin.reported.values) == ({"a": 1}, {"b": 2})
+
+
+async def test_an_import_of_a_user_who_lost_the_rights_ends(tmp_path: Path) -> None:
+    async with a_world(f"sqlite:///{tmp_path}/x.db", tmp_path / "files") as world:
+        await world.put({"id": "d"})
+        job = await world.start()
+
+        def actor_now(_actor: str, _hub: Hub) -> str:
+            raise UnknownRegistryJobError(hub="main", job_id="any error")
+
+        await world.jobs._run(job, lambda error: error.code, actor_now)
+        ended = await world.jobs.get(world.hub, job.job_id)
+        assert (ended.status, "any error" in ended.failure, await world.devices()) == ("failed", True, [])
 
 
 async def test_a_worker_that_was_replaced_writes_no_progress(database_url: str, tmp_path: Path) -> None:
@@ -225,7 +265,7 @@ async def test_a_cancelled_job_writes_nothing_more(database_url: str, tmp_path: 
         await world.put({"id": "a"})
         job = await world.start()
         assert (await world.jobs.cancel(world.hub, job.job_id, actor="test")).status == "cancelled"
-        await world.jobs._run(job, lambda error: error.code)
+        await world.jobs._run(job, lambda error: error.code, lambda actor, _hub: actor)
         assert await world.devices() == []
         assert (await world.jobs.cancel(world.hub, job.job_id, actor="test")).status == "cancelled"
         with pytest.raises(UnknownRegistryJobError):

@@ -12,12 +12,10 @@ from birthmark.iothub.http.authorization_and_errors import Authorized, Record, g
 from birthmark.iothub.model import Hub
 from birthmark.iothub.service import IotHub
 from birthmark.iothub.service.hubs_and_authorization import READ, WRITE
+from birthmark.iothub.service.registry_jobs import IMPORT_RIGHTS
 from birthmark.iothub.store import RegistryJob
 from birthmark.iothub.wire.registry_jobs import parse_registry_job
 from birthmark.net.http_route_wrappers import Handler
-
-_IMPORT_RIGHTS = (Right.ENROLL, Right.OPERATE, Right.REVOKE)
-"""An import creates, changes and deletes devices."""
 
 
 def routes(iothub: IotHub, authorized: Authorized, record: Record) -> list[Route]:
@@ -28,7 +26,7 @@ def routes(iothub: IotHub, authorized: Authorized, record: Record) -> list[Route
         hub = hub_of(iothub.hubs, request)
         asked = parse_registry_job(await request.body())
         actor = ""
-        for right in _IMPORT_RIGHTS if asked.is_import else (Right.ENROLL,):
+        for right in IMPORT_RIGHTS if asked.is_import else (Right.ENROLL,):
             actor = authorized(request, hub, WRITE, "jobs/create", right)
         return JSONResponse(_view(await jobs.create(hub, asked, request.headers["host"], actor=actor)))
 
@@ -42,6 +40,9 @@ def routes(iothub: IotHub, authorized: Authorized, record: Record) -> list[Route
             return JSONResponse(_view(await jobs.get(_reading(request), job_id)))
         hub = hub_of(iothub.hubs, request)
         actor = authorized(request, hub, WRITE, f"jobs/{job_id}", Right.ENROLL)
+        if (await jobs.get(hub, job_id)).is_import:
+            for right in IMPORT_RIGHTS:
+                authorized(request, hub, WRITE, f"jobs/{job_id}", right)
         return JSONResponse(_view(await jobs.cancel(hub, job_id, actor=actor)))
 
     def _reading(request: Request) -> Hub:

@@ -1,8 +1,8 @@
 """Import and export of a hub's registry, one job at a time per hub, in the background.
 
 An import stores its progress after each batch of lines, and which lines it tries before the batch. After a kill, a line
-that was tried may already be applied: its conflict with that change is then no error. An export writes its file in one
-piece, so that it starts again.
+that was tried may already be applied, or a part of it: its conflict with that change is then no error, and the rest of
+the line is applied. An export writes its file in one piece, so that it starts again.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Any, BinaryIO
 
+from birthmark.auth.permission_statements import Right
 from birthmark.blob_storage.model import SasPermission
 from birthmark.blob_storage.rules import BlobPath, check_permission, find_name_error
 from birthmark.blob_storage.service import BlobContent, BlobStorage, WriteScope
@@ -29,6 +30,7 @@ from birthmark.errors import (
 )
 from birthmark.iothub import store
 from birthmark.iothub.model import Device, Hub, Module, name_of
+from birthmark.iothub.rules.twins import TwinVersionError
 from birthmark.iothub.service.bulk_registry import Bulk
 from birthmark.iothub.service.file_uploads import FileUploads, account_of
 from birthmark.iothub.service.hubs_and_authorization import Hubs, UnknownHubError
@@ -49,6 +51,8 @@ from birthmark.store import Changes, Database, to_micros
 from birthmark.supervised_tasks import Leads, always, run_in_thread, told
 
 KEEP = timedelta(days=30)
+IMPORT_RIGHTS = (Right.ENROLL, Right.OPERATE, Right.REVOKE)
+"""Rights that an import needs: its lines create and delete devices, replace keys, and change twins."""
 ENQUEUED, RUNNING, COMPLETED, FAILED, CANCELLED = "enqueued", "running", "completed", "failed", "cancelled"
 _LOOK_S = 2.0
 _BATCH = 64
@@ -56,6 +60,8 @@ _PAGE = 200
 _MAX_FAILURE_CHARS = 500
 ErrorName = Callable[[BirthmarkError], str]
 """Returns the name of an error for clients."""
+ActorNow = Callable[[str, Hub], str]
+"""Returns the actor of a stored job for its next lines; raises the error of a user who may no longer import."""
 
 
 class UnknownRegistryJobError(NotFoundError):
@@ -154,14 +160,15 @@ class RegistryJobs:
                 await self.database.commit(changes.audit(actor, "iothub.registry_job_cancel", hub.name, job=job_id))
         return await self.get(hub, job_id)
 
-    async def keep_running(self, error_name: ErrorName) -> None:
+    async def keep_running(self, error_name: ErrorName, actor_now: ActorNow = lambda name, _hub: name) -> None:
         """Run the started jobs, including those of a former leader, forever."""
         while True:
             self._started.clear()
             if await self.leads():
                 for row in await self.database.all(store.RUNNING_REGISTRY_JOBS):
                     job = store.REGISTRY_JOBS.of(row)
-                    await told("imports and exports of hubs", self._run(job, error_name))  # then those of other hubs
+                    work = self._run(job, error_name, actor_now)
+                    await told("imports and exports of hubs", work)  # an error does not stop those of other hubs
                 before = self.clock.micros() - KEEP // timedelta(microseconds=1)
                 await self.database.commit(
                     Changes()
@@ -172,11 +179,11 @@ class RegistryJobs:
                 async with asyncio.timeout(_LOOK_S):
                     await self._started.wait()
 
-    async def _run(self, job: store.RegistryJob, error_name: ErrorName) -> None:
+    async def _run(self, job: store.RegistryJob, error_name: ErrorName, actor_now: ActorNow) -> None:
         """Run a job to its end, unless it is cancelled or another worker continues it."""
         try:
             hub = self.hubs.by_name(job.hub)
-            await (self._import(hub, job, error_name) if job.is_import else self._export(hub, job))
+            await (self._import(hub, job, error_name, actor_now) if job.is_import else self._export(hub, job))
         except (ChangedMeanwhileError, UnknownHubError):
             return
         except UnavailableError:
@@ -221,7 +228,7 @@ class RegistryJobs:
 
     # Import.
 
-    async def _import(self, hub: Hub, job: store.RegistryJob, error_name: ErrorName) -> None:
+    async def _import(self, hub: Hub, job: store.RegistryJob, error_name: ErrorName, actor_now: ActorNow) -> None:
         storage = self.files.get_storage()
         path = BlobPath(hub.name, job.input_container, job.input_blob)
         blob = await storage.get(path)
@@ -238,7 +245,8 @@ class RegistryJobs:
                 uncertain = job.tried - job.done
                 tried = job.done + len(batch)
                 job = await self._step(job, done=job.done, tried=max(tried, job.tried), total=total, etag=blob.etag)
-                errors = await self._try(hub, job, batch, uncertain, error_name)
+                now = replace(job, actor=actor_now(job.actor, hub))
+                errors = await self._try(hub, now, batch, uncertain, error_name)
                 job = await self._step(job, done=tried, tried=tried, total=total, etag=blob.etag, errors=errors)
         log = BlobPath(hub.name, job.output_container, job.output_blob)
         content = BlobContent(self._errors_of(job), headers={"content-type": "text/plain"})
@@ -259,6 +267,7 @@ class RegistryJobs:
                 raise
             except BirthmarkError as error:
                 if number < uncertain and item is not None and await self._is_applied(hub, item, job):
+                    await self._complete(hub, item, job.actor)
                     continue
                 facts = {
                     "id": "" if item is None else item.id[:128],
@@ -279,9 +288,25 @@ class RegistryJobs:
         (problem,) = await self.bulk.do(hub, [item], actor=actor)
         if problem is not None:
             raise problem
+        await self._report(hub, item)
+
+    async def _report(self, hub: Hub, item: ImportLine) -> None:
         if item.reported and not item.import_mode.startswith("delete"):
             identity = await self.registry.identity(hub, name_of(item.id, item.module_id))
             await self.twins.report(hub, identity, item.reported, None)
+
+    async def _complete(self, hub: Hub, item: ImportLine, actor: str) -> None:
+        """Apply the twin of a line whose identity was written before a kill."""
+        if item.import_mode.startswith("delete"):
+            return
+        is_conditional = item.import_mode.endswith("IfMatchETag") and item.twin_etag
+        etag = str(item.twin_etag).strip('"') if is_conditional else "*"
+        if item.twin:
+            with contextlib.suppress(TwinVersionError):  # the twin was written, too
+                await self.twins.desire(
+                    hub, name_of(item.id, item.module_id), item.twin, etag, replaces=False, actor=actor
+                )
+        await self._report(hub, item)
 
     async def _is_applied(self, hub: Hub, item: ImportLine, job: store.RegistryJob) -> bool:
         """Return whether a line that failed at its second try has its effect since the start of the job."""
@@ -289,7 +314,8 @@ class RegistryJobs:
             identity = await self.registry.identity(hub, name_of(item.id, item.module_id))
         except NotFoundError:
             return item.import_mode.startswith("delete")
-        return not item.import_mode.startswith("delete") and to_micros(identity.updated_at) >= job.started_at
+        at = identity.created_at if item.import_mode == "create" else identity.updated_at
+        return not item.import_mode.startswith("delete") and to_micros(at) >= job.started_at
 
     async def _errors_of(self, job: store.RegistryJob) -> AsyncIterator[bytes]:
         """Yield the lines of the error log."""

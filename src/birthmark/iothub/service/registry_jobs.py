@@ -1,8 +1,8 @@
 """Import and export of a hub's registry, one job at a time per hub, in the background.
 
 An import stores its progress after each batch of lines, and which lines it tries before the batch. After a kill, a line
-that was tried may already be applied, or a part of it: its conflict with that change is then no error, and the rest of
-the line is applied. An export writes its file in one piece, so that it starts again.
+that was tried may already be applied, completely or in part. Its conflict with that change is then no error, and the
+rest of the line is applied. An export writes its file in one piece, so that it starts again.
 """
 
 import asyncio

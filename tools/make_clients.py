@@ -89,6 +89,8 @@ def _split(module: str, operation: str, variant: str) -> tuple[str, str]:
     """Return the client of a test, and what else its parameters say."""
     if operation == _OF_DEVICE_SDK:
         return "test_hub_device_sdk", variant
+    if operation == "test_the_go_sdk_continues_after_a_cut_line":
+        return "go-eventhubs", variant
     if (named := _ID.search(variant)) is None:
         return module, variant
     return f"{named[1]}-{named[2]}", (variant[: named.start()] + variant[named.end() :]).strip("-")

@@ -131,8 +131,11 @@ def _operations(one: Passed, two: Passed) -> Iterator[str]:
     for client in CLIENTS:
         groups[tuple(sorted({*one[client], *two[client]}))].append(client)
     for operations, clients in groups.items():
-        names = dict.fromkeys(f"{CLIENTS[client].name} ({CLIENTS[client].language})" for client in clients)
-        yield from (f"### {'; '.join(names)}", "", "| operation | one worker | two workers |", "|---|---|---|")
+        names: dict[str, list[str]] = defaultdict(list)
+        for client in clients:
+            names[CLIENTS[client].name].append(CLIENTS[client].language)
+        heading = "; ".join(f"{name} ({', '.join(dict.fromkeys(languages))})" for name, languages in names.items())
+        yield from (f"### {heading}", "", "| operation | one worker | two workers |", "|---|---|---|")
         for operation in operations:
             cells = (_cell([run[client][operation] for client in clients]) for run in (one, two))
             yield f"| {title(operation)} | {' | '.join(cells)} |"

@@ -8,6 +8,7 @@ from birthmark.testing.cloud import Cloud
 from support.azure import fresh_servers
 from support.azure.event_hubs import send
 from support.languages.programs import Program, Settings, another_ca
+from support.server.scaled import for_one
 from support.server.servers import RunningServer
 
 server, birthmark_server = fresh_servers.server, fresh_servers.birthmark_server
@@ -40,6 +41,7 @@ def test_an_event_arrives_while_a_reader_waits(birthmark_cloud: Cloud, event_hub
         assert reading.until("body")["body"] == "2"
 
 
+@for_one
 def test_the_go_sdk_continues_after_a_cut_line(birthmark_cloud: Cloud) -> None:
     device = birthmark_cloud.azure_device("sender", at="hub", auth="key")
     send(device, "1")

@@ -91,7 +91,9 @@ def _batches(file: Path) -> Iterator[dict[int, str]]:
     ):
         head = opened.peek(_HEAD_BYTES)  # type: ignore[attr-defined] # a buffered file
         if utf_16_of(head) is not None:
-            raise FileEncodingError(path=file, command=to_utf_8(file), detail="is UTF-16, not UTF-8")
+            refusal = FileEncodingError(path=file, command=to_utf_8(file), detail="is UTF-16, not UTF-8")
+            refusal.quote(fix=f"Write it as UTF-8, and import the new file: `{to_utf_8(file)}`.")
+            raise refusal
         task = progress.add_task("Import", total=file.stat().st_size)
         batch: dict[int, str] = {}
         size = number = 0
